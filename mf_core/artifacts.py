@@ -1,0 +1,106 @@
+"""Immutable, checksummed artifacts under a root that is any fsspec URI.
+
+An artifact is a folder of plain arrays (`.npy`), Parquet files and one `manifest.json` that names every file with its
+sha256. The artifact's own sha256 is that of its manifest, so one number vouches for every byte. It is written under a
+temporary name and renamed; a folder without a manifest is not an artifact. Nothing is ever pickled.
+"""
+
+import hashlib
+import io
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from upath import UPath
+
+from mf_core.errors import ArtifactError, ArtifactStoreError
+
+MANIFEST = "manifest.json"
+
+
+def npy_bytes(array: NDArray[Any]) -> bytes:
+    """Return `array` in NumPy's `.npy` format."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def npy_array(data: bytes) -> NDArray[Any]:
+    """Return the array that `npy_bytes` wrote."""
+    return np.load(io.BytesIO(data), allow_pickle=False)
+
+
+def write_artifact(uri: str, files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> str:
+    """Write `files` and a manifest with `metadata` to the folder `uri`, and return the artifact's sha256.
+
+    An artifact that already stands at `uri` is left as it is if it has the same content, and replaced otherwise (a step
+    that was killed and runs again may rewrite its own output; names carry the run, so nobody else's is touched).
+
+    Raises:
+        ArtifactStoreError: the store can't be written to.
+    """
+    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    manifest = json.dumps({**metadata, "files": checksums}, indent=1, sort_keys=True).encode()
+    sha256 = hashlib.sha256(manifest).hexdigest()
+    target = UPath(uri)
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
+    try:
+        if (target / MANIFEST).exists() and (target / MANIFEST).read_bytes() == manifest:
+            return sha256
+        temporary.mkdir(parents=True, exist_ok=True)
+        for name, data in {**files, MANIFEST: manifest}.items():
+            (temporary / name).write_bytes(data)
+        if target.exists():
+            target.rmdir(recursive=True)
+        temporary.rename(target)
+    except OSError as error:
+        raise ArtifactStoreError(f"the artifact {uri} could not be written: {error}. Check the store and MF_ARTIFACT_ROOT.") from error
+    return sha256
+
+
+def read_manifest(uri: str, sha256: str) -> dict[str, Any]:
+    """Return the manifest of the artifact at `uri`, checked against `sha256`.
+
+    Raises:
+        ArtifactError: it is missing, or is not the one that was written.
+        ArtifactStoreError: the store can't be read.
+    """
+    data = _read(UPath(uri) / MANIFEST)
+    _check(f"{uri}/{MANIFEST}", data, sha256)
+    manifest: dict[str, Any] = json.loads(data)
+    return manifest
+
+
+def read_file(uri: str, name: str, manifest: Mapping[str, Any]) -> bytes:
+    """Return the file `name` of the artifact at `uri`, checked against its `manifest`. Raises as `read_manifest` does."""
+    data = _read(UPath(uri) / name)
+    _check(f"{uri}/{name}", data, manifest["files"][name])
+    return data
+
+
+def remove_artifact(uri: str) -> None:
+    """Remove the folder `uri`; one that is not there is fine."""
+    path = UPath(uri)
+    if path.exists():
+        path.rmdir(recursive=True)
+
+
+def _read(path: UPath) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ArtifactError(f"expected the artifact file {path}, but it is not there; run the step that writes it again.") from None
+    except OSError as error:
+        raise ArtifactStoreError(f"the artifact file {path} could not be read: {error}. Check the store and MF_ARTIFACT_ROOT.") from error
+
+
+def _check(name: str, data: bytes, expected: str) -> None:
+    actual = hashlib.sha256(data).hexdigest()
+    if actual != expected:
+        raise ArtifactError(
+            f"the artifact file {name} has sha256 {actual[:12]}, expected {expected[:12]}: it was changed or damaged after it "
+            "was written. Run the step that writes it again; see docs/runbook.md#artifacts."
+        )

@@ -1,0 +1,77 @@
+"""Every error that the pipeline raises on purpose, each with the exit code that the `mf` command ends with.
+
+A message says what was expected, what came, and what to do next. `RetryableError` marks what may go away by itself (a
+database or an object store that did not answer); the DAG retries those and nothing else.
+"""
+
+from typing import ClassVar
+
+
+class MFError(Exception):
+    """Base of all the project's errors."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(MFError):
+    """A setting is unknown, out of its bounds, or contradicts another one."""
+
+    exit_code = 2
+
+
+class InputError(MFError):
+    """The source of ratings was refused; the ratings table is as it was."""
+
+    exit_code = 3
+
+
+class QualityError(MFError):
+    """A data check failed before training."""
+
+    exit_code = 4
+
+
+class GateError(MFError):
+    """The candidate was refused; what readers see is unchanged."""
+
+    exit_code = 5
+
+
+class PromotionRaceError(MFError):
+    """Another run promoted its version after this candidate was judged."""
+
+    exit_code = 6
+
+
+class TrainingError(MFError):
+    """Training failed: non-finite numbers, a missing GPU, or a trainer that died."""
+
+    exit_code = 12
+
+
+class VerificationError(MFError):
+    """The table of recommendations failed a check before anybody could see it."""
+
+    exit_code = 12
+
+
+class RetryableError(MFError):
+    """Base of failures that a retry may cure."""
+
+
+class DatabaseError(RetryableError):
+    """Postgres could not be reached or broke off."""
+
+    exit_code = 10
+
+
+class ArtifactError(MFError):
+    """An artifact is missing, or its bytes are not those that its checksum promises."""
+
+    exit_code = 11
+
+
+class ArtifactStoreError(RetryableError):
+    """The artifact store could not be reached or broke off."""
+
+    exit_code = 11

@@ -1,0 +1,115 @@
+"""What passes from step to step: small frozen records of primitives.
+
+They cross Airflow's XCom, so they stay flat; arrays, data frames and models never travel this way.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What one ingest did. Counts are rows of the source unless they say otherwise."""
+
+    batch_id: int
+    source_uri: str
+    content_sha256: str
+    already_ingested: bool
+    rows_read: int
+    rows_rejected: int
+    rows_duplicate: int
+    rows_inserted: int
+    rows_updated: int
+    rows_unchanged: int
+    rows_removed: int
+    total_ratings: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """The figures that the data checks looked at. `volume_change` is relative to the last trained data; None: no such data."""
+
+    n_ratings: int
+    n_users: int
+    n_items: int
+    lowest_rating: float
+    highest_rating: float
+    mean_rating: float
+    volume_change: float | None
+
+
+@dataclass(frozen=True)
+class SplitRef:
+    """One run (`model_version`) and the immutable train/test snapshot that it works on."""
+
+    model_version: int
+    snapshot_id: str
+    split_id: str
+    uri: str
+    sha256: str
+    n_train: int
+    n_test: int
+    n_users: int
+    n_items: int
+    cold_users: int
+    cold_items: int
+    cold_test_ratings: int
+    news: bool
+    """False if the live version was made from this very snapshot with these very settings."""
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """Both heads of one trained model, where they lie, and how the training went. `stage` is evaluated or refit."""
+
+    model_version: int
+    stage: str
+    rating_uri: str
+    rating_sha256: str
+    rating_iterations: int
+    ranking_uri: str
+    ranking_sha256: str
+    ranking_iterations: int
+    device: str
+    fit_seconds: float
+
+
+@dataclass(frozen=True)
+class EvalReport:
+    """The candidate's headline figures on the test rows; all of them stand in `mf.evaluations`."""
+
+    model_version: int
+    champion_version: int | None
+    n_test: int
+    rmse: float
+    mae: float
+    average_error: float
+    baseline_rmse: float
+    ndcg: float
+    popularity_ndcg: float
+    champion_rmse: float | None
+    champion_ndcg: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The gate's decision. `reasons` are the rules in words, one a line; `overridden_by` names who overruled a refusal."""
+
+    model_version: int
+    champion_version: int | None
+    approved: bool
+    reasons: str
+    overridden_by: str | None
+
+
+@dataclass(frozen=True)
+class PublishReport:
+    """What went live. `previous_version` is None for the first one; `retired_versions` is comma-separated."""
+
+    model_version: int
+    previous_version: int | None
+    users: int
+    rows: int
+    retired_versions: str
+    rmse: float
+    ndcg: float
