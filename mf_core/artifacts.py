@@ -57,7 +57,9 @@ def write_artifact(uri: str, files: Mapping[str, bytes], metadata: Mapping[str, 
             target.rmdir(recursive=True)
         temporary.rename(target)
     except OSError as error:
-        raise ArtifactStoreError(f"the artifact {uri} could not be written: {error}. Check the store and MF_ARTIFACT_ROOT.") from error
+        raise ArtifactStoreError(
+            f"the artifact {uri} could not be written: {error}. Check the store and MF_ARTIFACT_ROOT."
+        ) from error
     return sha256
 
 
@@ -92,9 +94,13 @@ def _read(path: UPath) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise ArtifactError(f"expected the artifact file {path}, but it is not there; run the step that writes it again.") from None
+        raise ArtifactError(
+            f"expected the artifact file {path}, but it is not there; run the step that writes it again."
+        ) from None
     except OSError as error:
-        raise ArtifactStoreError(f"the artifact file {path} could not be read: {error}. Check the store and MF_ARTIFACT_ROOT.") from error
+        raise ArtifactStoreError(
+            f"the artifact file {path} could not be read: {error}. Check the store and MF_ARTIFACT_ROOT."
+        ) from error
 
 
 def _check(name: str, data: bytes, expected: str) -> None:

@@ -87,7 +87,8 @@ class SplitConfig(_Section):
     """Which ratings are held out."""
 
     protocol: Literal["hash", "temporal", "leave_last", "given"] = Field(
-        "hash", description="hash of (user, item, seed); temporal: a global cut; leave_last: each user's last; given: by the source."
+        "hash",
+        description="hash of (user, item, seed); temporal: a global cut; leave_last: each user's last; given: by the source.",
     )
     test_fraction: float = Field(0.3, description="Share of the ratings on the test side (hash, temporal).", gt=0, lt=1)
     seed: int = Field(0, description="Seed of the hash split.", ge=0, le=2**31 - 1)
@@ -134,7 +135,9 @@ class RankingHeadConfig(_Section):
     iterations: int = Field(12, description="Sweeps.", ge=1, le=1_000)
     unobserved_weight: float = Field(0.1, description="Weight alpha0 of the pairs nobody rated.", gt=0, le=1e3)
     regularization: float = Field(0.03, description="Ridge lambda, scaled by each row's frequency.", gt=0, le=1e6)
-    regularization_exponent: float = Field(1.0, description="Exponent nu of the frequency scaling (Rendle et al. 2021).", ge=0, le=2)
+    regularization_exponent: float = Field(
+        1.0, description="Exponent nu of the frequency scaling (Rendle et al. 2021).", ge=0, le=2
+    )
 
 
 class TrainConfig(_Section):
@@ -153,8 +156,12 @@ class GateConfig(_Section):
     )
     require_better_than_biases: bool = Field(True, description="The rating head must beat the biases-only baseline.")
     require_popularity: bool = Field(True, description="NDCG of the head that orders the list must not be below popularity's.")
-    max_rmse_loss: float = Field(0.01, description="Non-inferiority margin in RMSE against the champion and the recent best.", ge=0)
-    max_ndcg_loss: float = Field(0.02, description="Non-inferiority margin in NDCG against the champion and the recent best.", ge=0)
+    max_rmse_loss: float = Field(
+        0.01, description="Non-inferiority margin in RMSE against the champion and the recent best.", ge=0
+    )
+    max_ndcg_loss: float = Field(
+        0.02, description="Non-inferiority margin in NDCG against the champion and the recent best.", ge=0
+    )
     recent_days: int = Field(30, description="How far back the recent best is looked for, in days.", ge=1, le=3650)
     min_test_ratings: int = Field(100, description="Fewest test ratings to judge on.", ge=1)
     min_test_users: int = Field(20, description="Fewest users with test ratings to judge on.", ge=2)

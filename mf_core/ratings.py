@@ -35,7 +35,9 @@ class Ratings:
 
     def __post_init__(self) -> None:
         if not len(self.user) == len(self.item) == len(self.value):
-            raise ValueError(f"expected equal lengths, got {len(self.user)} users, {len(self.item)} items, {len(self.value)} values")
+            raise ValueError(
+                f"expected equal lengths, got {len(self.user)} users, {len(self.item)} items, {len(self.value)} values"
+            )
         if len(self.user) and (self.user.min() < 0 or self.item.min() < 0):
             raise ValueError("expected row numbers from 0, got a negative one")
         if not np.isfinite(self.value).all():

@@ -66,10 +66,18 @@ def write_snapshot(snapshot: Snapshot, uri: str, metadata: dict[str, Any]) -> st
 def read_snapshot(uri: str, sha256: str) -> Snapshot:
     """Return the snapshot that `write_snapshot` wrote. Raises ArtifactError or ArtifactStoreError."""
     manifest = read_manifest(uri, sha256)
-    frames = {name: pd.read_parquet(io.BytesIO(read_file(uri, f"{name}.parquet", manifest))) for name in ("users", "items", "train", "test")}
+    frames = {
+        name: pd.read_parquet(io.BytesIO(read_file(uri, f"{name}.parquet", manifest)))
+        for name in ("users", "items", "train", "test")
+    }
     users, items = (IdMap(frames[name]["id"].to_numpy(dtype=object)) for name in ("users", "items"))
     train, test = (
-        Ratings(*(frames[name][column].to_numpy(dtype=dtype) for column, dtype in (("user", np.int32), ("item", np.int32), ("value", np.float32))))
+        Ratings(
+            *(
+                frames[name][column].to_numpy(dtype=dtype)
+                for column, dtype in (("user", np.int32), ("item", np.int32), ("value", np.float32))
+            )
+        )
         for name in ("train", "test")
     )
     return Snapshot(users, items, train, test)

