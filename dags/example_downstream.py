@@ -1,0 +1,51 @@
+"""# Example of a consumer
+
+Starts whenever new recommendations are live, reads them as any other system would (SQL on the view `mf.recommendations`)
+and logs what the event says about them. Copy it as a start for mails, caches or a search index.
+
+## Triage
+
+- It does not start: assets trigger only unpaused DAGs; unpause this one.
+- *permission denied*: set `MF_READER_DATABASE_URL` to the read-only role's URL.
+"""
+
+import os
+from datetime import timedelta
+
+from airflow.sdk import dag, task
+
+from mf_dags.alerts import alert_failure
+from mf_dags.assets import RECOMMENDATIONS
+from mf_dags.retries import RETRY_ARGS
+from mf_dags.runtime import warehouse_url
+
+
+@task(execution_timeout=timedelta(minutes=15))
+def read_recommendations(*, triggering_asset_events=None) -> int:  # type: ignore[no-untyped-def]
+    """Log the event's metrics and count the lists; returns the number of users who have one."""
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(os.environ.get("MF_READER_DATABASE_URL") or warehouse_url())
+    with engine.connect() as connection:
+        users = connection.execute(sa.text("SELECT count(DISTINCT user_id) FROM mf.recommendations")).scalar_one()
+    for event in triggering_asset_events[RECOMMENDATIONS]:
+        print(f"{users} users have recommendations; the event says {event.extra}.")
+    return int(users)
+
+
+@dag(
+    dag_id="example_downstream",
+    schedule=[RECOMMENDATIONS],
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=1),
+    default_args={**RETRY_ARGS, "on_failure_callback": alert_failure},
+    doc_md=__doc__,
+    tags=["matrix-factorization", "example"],
+)
+def example_downstream() -> None:
+    """One task that reads the view."""
+    read_recommendations()
+
+
+example_downstream()

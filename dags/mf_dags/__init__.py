@@ -1,0 +1,1 @@
+"""What the DAG files share: trigger form, retry rules, alerts, and how a task finds its settings and its warehouse."""

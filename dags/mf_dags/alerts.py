@@ -1,0 +1,107 @@
+"""Failure callbacks: one clear line in the log and, if `MF_ALERT_WEBHOOK` is set, the same as JSON to that address.
+
+The address may hold a token, so it is never logged; neither is a password that an error message might quote.
+"""
+
+import json
+import logging
+import os
+import re
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+
+from mf_core import errors
+
+log = logging.getLogger(__name__)
+
+WEBHOOK_TIMEOUT_SECONDS = 10
+MAX_MESSAGE_LENGTH = 2000
+
+# What to do, and where the runbook says more; looked up by the error's class or its nearest parent.
+ADVICE: dict[type[BaseException], tuple[str, str]] = {
+    errors.ConfigError: ("correct the settings and trigger again", "settings"),
+    errors.InputError: ("look at the source and at mf.rejected_ratings; the ratings are unchanged", "refused-input"),
+    errors.QualityError: ("look at the source; the ratings are not fit to train on", "data-check"),
+    errors.GateError: ("read the verdict in mf.gate_decisions; what readers see is unchanged", "gate"),
+    errors.PromotionRaceError: ("clear the task evaluate with everything downstream: judge against the new version", "promotion-race"),
+    errors.TrainingError: ("read the log of the trainer above", "training"),
+    errors.VerificationError: ("nobody has seen the new table; look at the named users", "verification"),
+    errors.DatabaseError: ("check that the warehouse is up, then clear this task", "database"),
+    errors.ArtifactError: ("an artifact is damaged or missing; clear the task that wrote it", "artifacts"),
+    errors.ArtifactStoreError: ("check that the artifact store answers, then clear this task", "artifacts"),
+}
+UNEXPECTED = ("read the task's log; if the process was killed, look for memory", "unexpected")
+
+
+def alert_failure(context: Mapping[str, Any]) -> None:
+    """Report a task that has failed for good."""
+    task_instance = context["task_instance"]
+    exception = context.get("exception")
+    action, anchor = _advice(exception)
+    _report(
+        {
+            "dag_id": task_instance.dag_id,
+            "run_id": task_instance.run_id,
+            "task_id": task_instance.task_id,
+            "map_index": task_instance.map_index,
+            "try_number": task_instance.try_number,
+            "error": type(exception).__name__ if exception is not None else "killed",
+            "exit_code": getattr(exception, "exit_code", 1),
+            "message": _without_secrets(str(exception or "the task's process ended without an exception")),
+            "action": action,
+            "runbook": f"docs/runbook.md#{anchor}",
+        }
+    )
+
+
+def alert_timeout(context: Mapping[str, Any]) -> None:
+    """Report a run that took longer than it may; its failed tasks have reported themselves."""
+    if context.get("reason") != "timed_out":
+        return
+    _report(
+        {
+            "dag_id": context["dag_run"].dag_id,
+            "run_id": context["dag_run"].run_id,
+            "error": "timeout",
+            "exit_code": 1,
+            "message": "the run took longer than its dagrun_timeout",
+            "action": "see which task it waited for (a missing worker on queue gpu, a missing pool gpu, a slow source)",
+            "runbook": "docs/runbook.md#timeout",
+        }
+    )
+
+
+def _advice(exception: BaseException | None) -> tuple[str, str]:
+    parents = type(exception).__mro__ if exception is not None else ()
+    return next((ADVICE[parent] for parent in parents if parent in ADVICE), UNEXPECTED)
+
+
+def _without_secrets(text: str) -> str:
+    return re.sub(r"//[^/\s@]*@", "//***@", text)[:MAX_MESSAGE_LENGTH]
+
+
+def _report(alert: dict[str, Any]) -> None:
+    where = ".".join(str(alert[key]) for key in ("dag_id", "task_id") if key in alert)
+    log.error(
+        "%s failed in %s with exit code %s (%s): %s What to do: %s; see %s",
+        *(where, alert["run_id"], alert["exit_code"], alert["error"], alert["message"], alert["action"], alert["runbook"]),
+    )
+    webhook = os.environ.get("MF_ALERT_WEBHOOK")
+    if webhook:
+        _post(webhook, alert)
+
+
+def _post(webhook: str, alert: dict[str, Any]) -> None:
+    """Send `alert`; a webhook that does not answer is a warning, for the run has failed already."""
+    if not webhook.startswith(("http://", "https://")):
+        log.warning("MF_ALERT_WEBHOOK is no http(s) address; the alert was not sent.")
+        return
+    body = json.dumps({"text": f"{alert['dag_id']}: {alert['message']}", **alert}).encode()
+    request = urllib.request.Request(webhook, data=body, headers={"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=WEBHOOK_TIMEOUT_SECONDS):
+            log.info("The alert was sent to the webhook.")
+    except (OSError, ValueError) as error:
+        # The message of a urllib error may quote the address.
+        log.warning("The alert could not be sent to the webhook (%s).", type(error).__name__)
