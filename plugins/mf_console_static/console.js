@@ -1,0 +1,158 @@
+"use strict";
+
+// Everything from the warehouse is set as text, never as markup: titles and ids are other people's words.
+
+const byId = (id) => document.getElementById(id);
+
+function element(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+}
+
+const quiet = (text) => element("p", { className: "quiet" }, text);
+
+function shown(value) {
+  if (value === null || value === undefined || value === "") return "–";
+  if (typeof value === "number") return Number.isInteger(value) ? value.toLocaleString() : value.toFixed(4);
+  return String(value);
+}
+
+function moment(value) {
+  const date = new Date(value);
+  return value && !Number.isNaN(date.valueOf()) ? date.toLocaleString() : "–";
+}
+
+function card(name, value) {
+  return element("dl", { className: "card" }, element("dt", {}, name), element("dd", {}, value));
+}
+
+function table(caption, columns, rows) {
+  const head = columns.map(({ name, number }) => element("th", { scope: "col", className: number ? "number" : "" }, name));
+  const body = rows.map((row) =>
+    element("tr", {}, ...columns.map(({ number, of }) => element("td", { className: number ? "number" : "text" }, of(row)))),
+  );
+  return element(
+    "div",
+    { className: "scroll", tabIndex: 0, role: "region", ariaLabel: caption },
+    element(
+      "table",
+      {},
+      element("caption", {}, caption),
+      element("thead", {}, element("tr", {}, ...head)),
+      element("tbody", {}, ...body),
+    ),
+  );
+}
+
+function showLive(live) {
+  if (!live) {
+    byId("live").replaceChildren(quiet("No version is live yet. Unpause or trigger mf_retrain; its first approved run goes live."));
+    return;
+  }
+  byId("live").replaceChildren(
+    card("Version", String(live.model_version)),
+    card("Live since", moment(live.promoted_at ?? live.published_at)),
+    card("Test RMSE", shown(live.rmse)),
+    card("NDCG", shown(live.ndcg)),
+    card("Users", shown(live.users)),
+  );
+}
+
+function reasonsOf(decision) {
+  const { reasons } = decision;
+  if (Array.isArray(reasons)) return reasons.map((reason) => (typeof reason === "object" ? reason.text : reason));
+  return String(reasons ?? "").split("\n").filter(Boolean);
+}
+
+function verdict(decision, open) {
+  const approved = decision.approved === true;
+  const badge = element("span", { className: approved ? "badge good" : "badge bad" }, approved ? "approved" : "refused");
+  const by = decision.decided_by && decision.decided_by !== "gate" ? ` by ${decision.decided_by}` : "";
+  const stage = decision.stage && decision.stage !== "evaluated" ? `, ${decision.stage}` : "";
+  const text = ` version ${decision.model_version}${stage}${by}, ${moment(decision.decided_at)}`;
+  const reasons = reasonsOf(decision).map((reason) => element("li", {}, reason));
+  return element("details", { open }, element("summary", {}, badge, text), element("ul", {}, ...reasons));
+}
+
+function showDecisions(decisions) {
+  const nodes = decisions.map((decision, index) => verdict(decision, index === 0));
+  byId("decisions").replaceChildren(...(nodes.length ? nodes : [quiet("The gate has not judged anything yet.")]));
+}
+
+function showModels(models) {
+  const columns = [
+    { name: "Version", number: true, of: (model) => String(model.model_version) },
+    { name: "State", of: (model) => shown(model.state) },
+    { name: "Test RMSE", number: true, of: (model) => shown(model.rmse) },
+    { name: "NDCG", number: true, of: (model) => shown(model.ndcg) },
+    { name: "Made", of: (model) => moment(model.created_at) },
+    { name: "Published", of: (model) => moment(model.published_at) },
+    { name: "Run", of: (model) => shown(model.run_key) },
+  ];
+  byId("models").replaceChildren(models.length ? table("Newest first", columns, models) : quiet("There are no versions yet."));
+}
+
+function showList({ user_id: userId, items }) {
+  const columns = [
+    { name: "Rank", number: true, of: (item) => String(item.rank) },
+    { name: "Title", of: (item) => shown(item.title) },
+    { name: "Item id", of: (item) => shown(item.item_id) },
+    { name: "Score", number: true, of: (item) => shown(item.score) },
+    { name: "Predicted rating", number: true, of: (item) => shown(item.predicted_rating) },
+    { name: "Source", of: (item) => shown(item.source) },
+  ];
+  const found = items.length ? table(`List of user ${userId}`, columns, items) : quiet(`There is no list for user ${userId}.`);
+  byId("list").replaceChildren(found);
+}
+
+async function fetchJson(path) {
+  const response = await fetch(path, { headers: { Accept: "application/json" } });
+  const body = await response.json().catch(() => ({}));
+  if (response.ok) return body;
+  const words = { 401: "Your session has ended. Reload Airflow and log in.", 403: "You may not see the runs of mf_retrain." };
+  const detail = typeof body.detail === "string" ? body.detail : `The server answered ${response.status}.`;
+  throw new Error(words[response.status] ?? detail);
+}
+
+function say(problem) {
+  byId("problem").textContent = problem;
+  byId("problem").hidden = !problem;
+}
+
+async function loadOverview() {
+  try {
+    const { live, models, decisions } = await fetchJson("api/overview");
+    say("");
+    showLive(live);
+    showDecisions(decisions);
+    showModels(models);
+  } catch (error) {
+    say(error.message);
+    for (const id of ["live", "decisions", "models"]) byId(id).replaceChildren(quiet("Not known."));
+  }
+}
+
+async function lookUp(event) {
+  event.preventDefault();
+  const query = new URLSearchParams(new FormData(event.target));
+  try {
+    showList(await fetchJson(`api/recommendations?${query}`));
+    say("");
+  } catch (error) {
+    byId("list").replaceChildren();
+    say(error.message);
+  }
+}
+
+// Airflow keeps the chosen theme under this key; `system` and nothing leave it to the browser.
+function followTheme() {
+  const theme = localStorage.getItem("theme");
+  document.documentElement.dataset.theme = ["light", "dark"].includes(theme) ? theme : "";
+}
+
+followTheme();
+window.addEventListener("storage", followTheme);
+byId("look-up").addEventListener("submit", lookUp);
+byId("reload").addEventListener("click", loadOverview);
+loadOverview();
