@@ -78,7 +78,7 @@ FROM mf.models
 JOIN mf.snapshots USING (snapshot_id)
 LEFT JOIN LATERAL (
   SELECT max(value) FILTER (WHERE metric = 'rmse') AS rmse, max(value) FILTER (WHERE metric = 'mae') AS mae,
-         max(value) FILTER (WHERE metric = 'ndcg_at_10' AND head = 'ranking') AS ndcg_at_10
+         max(value) FILTER (WHERE metric = 'ndcg_at_10') AS ndcg_at_10
   FROM mf.evaluations AS e
   WHERE e.model_version = models.model_version AND e.subject = 'candidate' AND e.slice = 'all'
 ) AS figures ON true
@@ -115,7 +115,7 @@ _COMMENTS = {
     "COLUMN mf.model_history.n_test": "Test ratings.",
     "COLUMN mf.model_history.rmse": "Test RMSE of the rating head.",
     "COLUMN mf.model_history.mae": "Test mean absolute error of the rating head.",
-    "COLUMN mf.model_history.ndcg_at_10": "NDCG@10 of the ranking head on the test rows.",
+    "COLUMN mf.model_history.ndcg_at_10": "NDCG@10 of the lists on the test rows; NULL if another cutoff was set.",
     "COLUMN mf.model_history.approved": "Latest verdict.",
     "COLUMN mf.model_history.decided_by": "gate, or the person who overrode it.",
     "COLUMN mf.model_history.decided_at": "When.",
