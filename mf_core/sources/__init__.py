@@ -1,0 +1,1 @@
+"""From a URI, a folder or a query to chunks of checked rows; everything that is wrong with a file is said here."""
