@@ -1,0 +1,79 @@
+"""Checkpoints of one head's fit: plain arrays and JSON, each one an artifact of its own, no pickle.
+
+Two slots are written in turn, so that a process killed while it replaces one leaves the other. A checkpoint of other work
+(another `fingerprint`) and a damaged one are passed over: training then starts from the other slot, or anew.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+from upath import UPath
+
+from mf_core.artifacts import MANIFEST, npy_array, npy_bytes, read_file, read_manifest, write_artifact
+from mf_core.errors import ArtifactError
+
+_NUMBERS = "numbers.json"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint holds: the finished `iteration`, numbers by name, arrays by name."""
+
+    iteration: int
+    numbers: dict[str, Any]
+    arrays: dict[str, NDArray[Any]]
+
+
+class Checkpoint:
+    """The checkpoints of one head under `uri`."""
+
+    def __init__(self, uri: str, head: str, fingerprint: str, every_seconds: float, log: Callable[[str], None]) -> None:
+        """`every_seconds` 0 means every iteration."""
+        self._slots = tuple(f"{uri}/{head}-{slot}" for slot in (0, 1))
+        self._head, self._fingerprint, self._log = head, fingerprint, log
+        self._every_seconds, self._last, self._next_slot = every_seconds, time.monotonic(), 0
+
+    def is_due(self) -> bool:
+        """Say whether it is time for the next one."""
+        return time.monotonic() - self._last >= self._every_seconds
+
+    def save(self, iteration: int, numbers: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Write a checkpoint. Raises ArtifactStoreError."""
+        files = {f"{name}.npy": npy_bytes(array) for name, array in arrays.items()}
+        files[_NUMBERS] = json.dumps({"iteration": iteration, "numbers": dict(numbers)}).encode()
+        write_artifact(self._slots[self._next_slot], files, {"kind": "checkpoint", "fingerprint": self._fingerprint})
+        self._next_slot = 1 - self._next_slot
+        self._last = time.monotonic()
+
+    def load(self) -> Saved | None:
+        """Return the newest whole checkpoint of this very work; None if there is none. Raises ArtifactStoreError."""
+        found = [(saved, slot) for slot in (0, 1) if (saved := self._load(self._slots[slot]))]
+        if not found:
+            return None
+        newest, slot = max(found, key=lambda pair: pair[0].iteration)
+        self._next_slot = 1 - slot
+        self._log(f"{self._head}: resuming after iteration {newest.iteration}")
+        return newest
+
+    def _load(self, uri: str) -> Saved | None:
+        path = UPath(uri) / MANIFEST
+        if not path.exists():
+            return None
+        try:
+            # Nobody vouches for the manifest itself; the files, the numbers among them, are checked against it.
+            manifest = read_manifest(uri, hashlib.sha256(path.read_bytes()).hexdigest())
+            if manifest["fingerprint"] != self._fingerprint:
+                self._log(f"{self._head}: ignoring a checkpoint of other work ({uri})")
+                return None
+            head = json.loads(read_file(uri, _NUMBERS, manifest))
+            names = [name for name in manifest["files"] if name != _NUMBERS]
+            arrays = {name.removesuffix(".npy"): npy_array(read_file(uri, name, manifest)) for name in names}
+            return Saved(head["iteration"], head["numbers"], arrays)
+        except (ArtifactError, ValueError, KeyError, TypeError, AttributeError) as error:
+            self._log(f"{self._head}: ignoring a damaged checkpoint ({uri}): {error}")
+            return None

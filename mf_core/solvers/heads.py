@@ -1,0 +1,173 @@
+"""The two heads: which solver fits them, on which rows, for how many iterations."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from mf_core.config import Config
+from mf_core.errors import TrainingError
+from mf_core.factors import FactorModel
+from mf_core.ratings import IdMap, Ratings
+from mf_core.solvers.als import ExplicitAls, ImplicitAls
+from mf_core.solvers.checkpoint import Checkpoint
+from mf_core.solvers.gradient import SEED_STEPS, BiasedGradient, SeedGradient
+from mf_core.solvers.iterate import HeldOut, IterationReport, Outcome, Report, Solver, run_iterations
+from mf_core.solvers.runtime import select_device
+
+_VALIDATION = 1
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """One fitted head.
+
+    Attributes:
+        model: the factors, with their ids.
+        iterations: how many iterations made it; a refit runs as many.
+        train_rmse: on the rows trained on (ranking head: root mean square of 1 - score over the relevant ratings).
+        validation_rmse: on the held-out part of the training rows, predictions clipped to the scale; None without one.
+        device: what it ran on, in words.
+        seconds: time spent iterating, those of an interrupted process included.
+    """
+
+    model: FactorModel
+    iterations: int
+    train_rmse: float
+    validation_rmse: float | None
+    device: str
+    seconds: float
+
+
+def _no_report(report: IterationReport) -> None:
+    """Report nothing."""
+
+
+def _no_log(line: str) -> None:
+    """Log nothing."""
+
+
+def fit_rating_head(
+    config: Config,
+    train: Ratings,
+    users: IdMap,
+    items: IdMap,
+    *,
+    iterations: int | None = None,
+    report: Report = _no_report,
+    log: Log = _no_log,
+    checkpoint: Checkpoint | None = None,
+) -> FitResult:
+    """Fit the model that predicts ratings.
+
+    Args:
+        config: `rating_head`, `data` (the scale) and `train` (device, seed) are read.
+        train: the training ratings; early stopping takes its validation part from them.
+        users: ids of all users, in row order.
+        items: ids of all items, in row order.
+        iterations: run exactly so many on all rows, as a refit does; None: as configured, with early stopping.
+        report: called after every iteration.
+        log: called with lines for people.
+        checkpoint: where to resume from and to save to.
+
+    Raises:
+        TrainingError: no GPU where one is wanted, or numbers that are not finite.
+    """
+    head, shape, seed = config.rating_head, (len(users), len(items)), config.train.seed
+    fitted, held_out = train, None
+    if iterations is None and not _is_seed_preset(config):
+        fitted, held_out = _hold_out(train, config)
+
+    def make() -> Solver:
+        if head.solver == "als":
+            return ExplicitAls(fitted, shape, head.als, config.data, seed, held_out)
+        if _is_seed_preset(config):
+            return SeedGradient(fitted, shape, seed)
+        return BiasedGradient(fitted, shape, head.gradient, seed, held_out)
+
+    limit = head.als.iterations if head.solver == "als" else head.gradient.epochs
+    limit = SEED_STEPS if _is_seed_preset(config) else limit
+    outcome, device = _fit(config, "rating", make, iterations or limit, report, log, checkpoint)
+    return _result(outcome, users, items, device)
+
+
+def fit_ranking_head(
+    config: Config,
+    train: Ratings,
+    users: IdMap,
+    items: IdMap,
+    *,
+    iterations: int | None = None,
+    report: Report = _no_report,
+    log: Log = _no_log,
+    checkpoint: Checkpoint | None = None,
+) -> FitResult:
+    """Fit the model that orders the lists, on the ratings from `data.relevant_from`; arguments as in `fit_rating_head`.
+
+    Users and items without a relevant rating get zero factors.
+
+    Raises:
+        TrainingError: no GPU where one is wanted, no relevant rating, or numbers that are not finite.
+    """
+    relevant = train.take(train.value >= config.data.relevant_from)
+    if not len(relevant):
+        raise TrainingError(
+            f"none of the {len(train):,} training ratings reaches data.relevant_from = {config.data.relevant_from:g}, so the "
+            "ranking head has nothing to learn from. Set data.relevant_from to what a good rating is on this scale."
+        )
+
+    def make() -> Solver:
+        return ImplicitAls(relevant, (len(users), len(items)), config.ranking_head, config.train.seed)
+
+    limit = iterations or config.ranking_head.iterations
+    outcome, device = _fit(config, "ranking", make, limit, report, log, checkpoint)
+    return _result(outcome, users, items, device)
+
+
+def _is_seed_preset(config: Config) -> bool:
+    return config.rating_head.solver == "gradient" and config.rating_head.gradient.preset == "seed"
+
+
+def _hold_out(train: Ratings, config: Config) -> tuple[Ratings, HeldOut | None]:
+    """Return the rows to fit and the seeded validation part (None where the share is 0 or picks no or all rows)."""
+    draws = np.random.default_rng((config.train.seed, _VALIDATION)).random(len(train))
+    held_out = draws < config.rating_head.validation_fraction
+    if not held_out.any() or held_out.all():
+        return train, None
+    return train.take(~held_out), HeldOut(train.take(held_out), config.data.scale_low, config.data.scale_high)
+
+
+def _fit(
+    config: Config,
+    head: str,
+    make: Callable[[], Solver],
+    iterations: int,
+    report: Report,
+    log: Log,
+    checkpoint: Checkpoint | None,
+) -> tuple[Outcome, str]:
+    device = select_device(config.train.device)
+    with tf.device(device.name):
+        try:
+            solver = make()
+            log(f"{head}: {solver.n_ratings:,} ratings on {device.label}; {solver.note}")
+            return run_iterations(solver, head, iterations, config.rating_head.patience, report, checkpoint), device.label
+        except tf.errors.InvalidArgumentError as error:
+            # On a CPU, a Cholesky factorization of a matrix with NaN raises this.
+            raise TrainingError(
+                f"the {head} head's equations could not be solved ({error.message[:200]}). Raise the regularization "
+                "(rating_head.*, ranking_head.*) and check the ratings' scale."
+            ) from error
+        except tf.errors.ResourceExhaustedError as error:
+            raise TrainingError(
+                f"the {head} head ran out of memory on {device.label} ({error.message[:200]}). Lower n_factors, or train on a "
+                "larger device."
+            ) from error
+
+
+def _result(outcome: Outcome, users: IdMap, items: IdMap, device: str) -> FitResult:
+    factors = outcome.factors
+    model = FactorModel(mean=factors.mean, users=users, items=items, **factors.arrays())
+    return FitResult(model, outcome.iterations, outcome.train_rmse, outcome.validation_rmse, device, outcome.seconds)
