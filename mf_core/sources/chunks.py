@@ -84,7 +84,7 @@ class Chunk:
     @property
     def n_read(self) -> int:
         """Rows read, good and bad."""
-        return self.rows.num_rows + len(self.rejected)
+        return int(self.rows.num_rows) + len(self.rejected)
 
 
 def printable(raw: bytes | str) -> str:
@@ -158,12 +158,15 @@ def _check_ratings(text: Any, rules: Rules) -> tuple[NDArray[np.float64], list[P
     missing = _mask(pc.equal(trimmed, ""))
     not_finite = ~finite & (is_number | _mask(pc.match_substring_regex(trimmed, _NOT_FINITE, ignore_case=True)))
     out_of_scale = finite & ((values < rules.scale_low) | (values > rules.scale_high))
-    scale = f"{rules.scale_low:g} to {rules.scale_high:g}"
+    scale = f"{rules.scale_low:g} to {rules.scale_high:g} (data.scale_low, data.scale_high)"
     return values, [
         (missing, lambda i: "the rating is missing"),
         (not_finite, lambda i: f"the rating {text[i].as_py()!r:.60} is not finite"),
         (~finite, lambda i: f"the rating {text[i].as_py()!r:.60} is not a number"),
-        (out_of_scale, lambda i: f"the rating {text[i].as_py()!r:.60} is outside the scale {scale} (data.scale_low, data.scale_high)"),
+        (
+            out_of_scale,
+            lambda i: f"the rating {text[i].as_py()!r:.60} is outside the scale {scale}",
+        ),
     ]
 
 

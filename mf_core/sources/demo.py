@@ -59,7 +59,8 @@ def _from_grouplens() -> dict[str, bytes]:
 
 def _from_package() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", folder, _PACKAGE]
+        options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", folder]
+        command = [sys.executable, "-m", "pip", "download", *options, _PACKAGE]
         subprocess.run(command, check=True, capture_output=True, timeout=_PIP_SECONDS)
         archive = zipfile.ZipFile(next(iter(Path(folder).glob("*.whl")), folder))
         files = {name: archive.read(f"{_PACKAGE_FOLDER}/{name}") for name in ("ml-100k.inter", "ml-100k.item", "ml-100k.user")}

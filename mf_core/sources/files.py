@@ -98,7 +98,9 @@ def _locate(uri: str) -> Any:
         place = UPath(uri)
         return Path(place.path).expanduser() if place.protocol in _LOCAL_PROTOCOLS else place
     except (ImportError, ValueError) as error:
-        raise InputError(f"{redacted(uri)}: expected a path or a URI that fsspec can open, but {error}. Install its package.") from None
+        raise InputError(
+            f"{redacted(uri)}: expected a path or a URI that fsspec can open, but {error}. Install its package."
+        ) from None
 
 
 @contextmanager
@@ -109,11 +111,13 @@ def _explained(uri: str, place: Any) -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(f"{shown}: expected a file or folder, but nothing is there. Check source.uri.") from None
     except (PermissionError, IsADirectoryError) as error:
-        raise InputError(f"{shown}: expected a readable file, but {error.strerror or error}. Check the path and its rights.") from None
+        raise InputError(
+            f"{shown}: expected a readable file, but {error.strerror or error}. Check the path and its rights."
+        ) from None
     except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
         raise InputError(
-            f"{shown}: expected a whole {'zip' if shown.endswith('.zip') else 'archive'}, but it is truncated or damaged ({error}). "
-            "Fetch it again."
+            f"{shown}: expected a whole {'zip' if shown.endswith('.zip') else 'archive'}, but it is truncated or damaged "
+            f"({error}). Fetch it again."
         ) from None
     except OSError as error:
         kind = InputError if isinstance(place, Path) else SourceUnavailableError
@@ -151,7 +155,9 @@ def _in_zip(file: LocalFile, spool: Path, uri: str) -> FoundFiles:
         target = _new_path(spool, name)
         with _explained(uri, file.path), zipfile.ZipFile(file.path) as archive:
             if archive.getinfo(member).flag_bits & 1:
-                raise InputError(f"{redacted(uri)}: expected a zip without a password, but {member} is encrypted. Unpack it first.")
+                raise InputError(
+                    f"{redacted(uri)}: expected a zip without a password, but {member} is encrypted. Unpack it first."
+                )
             with archive.open(member) as reader:
                 _copy(reader, target)
         unpacked = _local(target, name, spool)
@@ -179,8 +185,9 @@ def _choose(names: Sequence[str], load: Callable[[str], LocalFile], uri: str) ->
 
 def _ratings_among(names: Sequence[str]) -> list[str]:
     # The file nearest to the top comes first; macOS zips carry a shadow of every file.
-    paths = sorted((PurePosixPath(name) for name in names if not name.startswith("__MACOSX/")), key=lambda path: (len(path.parts), path))
-    plain = {path: path.name.lower().removesuffix(".gz") for path in paths if not path.name.startswith((".", "_"))}
+    visible = [PurePosixPath(name) for name in names if not name.startswith("__MACOSX/")]
+    paths = sorted((path for path in visible if not path.name.startswith((".", "_"))), key=lambda path: (len(path.parts), path))
+    plain = {path: path.name.lower().removesuffix(".gz") for path in paths}
     for preferred in _PREFERRED:
         if found := [path for path, name in plain.items() if name == preferred]:
             return [str(found[0])]

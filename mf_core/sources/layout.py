@@ -131,6 +131,4 @@ def _without_header(name: str, delimiter: str, n_fields: int, source: SourceConf
     # A first line that is itself broken must not decide how many fields the known files have.
     n_fields = 4 if _HEADERLESS_NAME.match(PurePosixPath(name).name) else n_fields
     time = 3 if n_fields == 4 else None
-    return TextLayout(
-        delimiter, quoted=False, header_lines=0, n_fields=n_fields, user=0, item=1, rating=2, time=time, side=None
-    )
+    return TextLayout(delimiter, quoted=False, header_lines=0, n_fields=n_fields, user=0, item=1, rating=2, time=time, side=None)

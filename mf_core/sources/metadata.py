@@ -18,9 +18,9 @@ from mf_core.sources.files import LocalFile
 from mf_core.sources.layout import shorten, split_line
 
 _GENRES_100K = (
-    "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy Film-Noir Horror Musical Mystery "
-    "Romance Sci-Fi Thriller War Western"
-).split()
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
+    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+)
 _ITEM_IDS = ("item_id", "itemId", "movieId", "movie_id", "item", "id")
 _USER_IDS = ("user_id", "userId", "UserID", "user", "id")
 _TITLES = ("title", "movie_title", "item_title", "name")
@@ -51,20 +51,20 @@ def read_items(file: LocalFile, source: SourceConfig) -> Metadata:
     """Return the items of `file`. Raises InputError if it is empty, or neither a known layout nor a table with an id column."""
     lines = _lines(file)
     if file.name == "u.item":
-        return _collect(map(_item_100k, _split(lines, "|", 24)))
+        return _collect(file.name, map(_item_100k, _split(lines, "|", 24)))
     if file.name == "movies.dat":
-        return _collect(map(_item_1m, _split(lines, "::", 3)))
-    return _collect(_table_rows(lines, file.name, (source.item_column, *_ITEM_IDS), item=True))
+        return _collect(file.name, map(_item_1m, _split(lines, "::", 3)))
+    return _collect(file.name, _table_rows(lines, file.name, (source.item_column, *_ITEM_IDS), item=True))
 
 
 def read_users(file: LocalFile, source: SourceConfig) -> Metadata:
     """Return the users of `file`. Raises as `read_items` does."""
     lines = _lines(file)
     if file.name == "u.user":
-        return _collect(map(_user_100k, _split(lines, "|", 5)))
+        return _collect(file.name, map(_user_100k, _split(lines, "|", 5)))
     if file.name == "users.dat":
-        return _collect(map(_user_1m, _split(lines, "::", 5)))
-    return _collect(_table_rows(lines, file.name, (source.user_column, *_USER_IDS), item=False))
+        return _collect(file.name, map(_user_1m, _split(lines, "::", 5)))
+    return _collect(file.name, _table_rows(lines, file.name, (source.user_column, *_USER_IDS), item=False))
 
 
 def _lines(file: LocalFile) -> str:
@@ -79,14 +79,19 @@ def _lines(file: LocalFile) -> str:
     return text.replace("\0", "").replace("\r\n", "\n")
 
 
-def _collect(rows: Iterator[MetadataRow | None]) -> Metadata:
+def _collect(name: str, rows: Iterator[MetadataRow | None]) -> Metadata:
     found: dict[str, MetadataRow] = {}
     skipped = 0
-    for row in rows:
-        if row is None or not row.id.strip() or len(row.id) > MAX_ID_LENGTH:
-            skipped += 1
-        else:
-            found[row.id] = row
+    try:
+        for row in rows:
+            if row is None or not row.id.strip() or len(row.id) > MAX_ID_LENGTH:
+                skipped += 1
+            else:
+                found[row.id] = row
+    except csv.Error as error:
+        raise InputError(
+            f"{name}: expected a table of items or users, but it can't be split: {error}. Check its quotes."
+        ) from None
     return Metadata(tuple(found.values()), skipped)
 
 
@@ -159,7 +164,8 @@ def _table_row(values: dict[str, str], id_column: str, *, item: bool) -> Metadat
     attributes: dict[str, Any] = {}
     for column, value in values.items():
         if column in _GENRES:
-            attributes["genres"] = _genres(value)
+            # RecBole's `class` is a sequence of words.
+            attributes["genres"] = _genres(value, " " if column == "class" else "|")
         elif column in _NUMBERS:
             attributes["year" if column == "release_year" else column] = _number(value)
         else:
@@ -169,10 +175,8 @@ def _table_row(values: dict[str, str], id_column: str, *, item: bool) -> Metadat
     return MetadataRow(item_id, title or None, _known(attributes))
 
 
-def _genres(text: str) -> list[str]:
-    if text == "(no genres listed)":
-        return []
-    return [genre for genre in (text.split("|") if "|" in text else text.split(" ")) if genre]
+def _genres(text: str, separator: str = "|") -> list[str]:
+    return [] if text == "(no genres listed)" else [genre for genre in text.split(separator) if genre]
 
 
 def _year(title: str) -> int | None:

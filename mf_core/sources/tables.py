@@ -60,7 +60,9 @@ def spool_query(source: SourceConfig, environ: Mapping[str, str], path: Path) ->
         raise DatabaseError(f"the source database did not answer: {_reason(error)}. Check {source.database_url_env}.") from None
     except (ArgumentError, NoSuchModuleError, ImportError):
         # The message would show the URL, and with it the password.
-        raise InputError(f"{source.database_url_env} can't be used; expected a SQLAlchemy URL whose driver is installed.") from None
+        raise InputError(
+            f"{source.database_url_env} can't be used; expected a SQLAlchemy URL whose driver is installed."
+        ) from None
     except SQLAlchemyError as error:
         raise InputError(f"source.query was refused by the source database: {_reason(error)}. It must be one SELECT.") from None
 

@@ -107,7 +107,8 @@ def _blocks(file: BinaryIO, name: str, position: int, end: int, block_bytes: int
 def _line(file: BinaryIO, name: str, position: int, end: int) -> bytes:
     line = file.readline(min(_MAX_LINE_BYTES, end - position))
     if not line.endswith(b"\n") and position + len(line) < end:
-        raise InputError(f"{name}: expected lines of text, got more than {_MAX_LINE_BYTES:,} bytes without a line end. Is it a text file?")
+        raise InputError(f"{name}: expected lines of text, got {_MAX_LINE_BYTES:,} bytes without a line end. Is it a text file?")
+
     return line
 
 

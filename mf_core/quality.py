@@ -1,0 +1,87 @@
+"""Checks of the ratings before anything is trained on them. All that fail are named in one message."""
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from mf_core.config import Config, DataConfig
+from mf_core.errors import QualityError
+from mf_core.records import QualityReport
+from mf_core.warehouse import transaction
+
+_FIGURES = """
+SELECT count(*) AS n_ratings,
+    (SELECT count(*) FROM (SELECT DISTINCT user_id FROM mf.ratings) AS u) AS n_users,
+    (SELECT count(*) FROM (SELECT DISTINCT item_id FROM mf.ratings) AS i) AS n_items,
+    coalesce(min(rating), 0) AS lowest, coalesce(max(rating), 0) AS highest, coalesce(avg(rating), 0) AS mean,
+    count(*) FILTER (WHERE NOT rating BETWEEN :low AND :high) AS out_of_scale
+FROM mf.ratings
+"""
+
+_LAST_TRAINED = "SELECT n_train + n_test FROM mf.snapshots ORDER BY created_at DESC LIMIT 1"
+
+
+def check_ratings(engine: Engine, config: Config) -> QualityReport:
+    """Return the figures of `mf.ratings` if they are good enough to train on (settings `data.*`).
+
+    Raises:
+        QualityError: too few ratings, users or items, ratings outside the scale, or a volume that jumped against the last
+            trained data. The message names every check that failed, with its figure and its limit.
+        DatabaseError: Postgres did not answer.
+    """
+    with transaction(engine, isolation_level="REPEATABLE READ") as connection:
+        report, out_of_scale = _measure(connection, config.data)
+    problems = [
+        *_too_few(report, config.data),
+        *_off_scale(report, out_of_scale, config.data),
+        *_volume_jumps(report, config.data),
+    ]
+    if problems:
+        raise QualityError(
+            f"{'; '.join(problems)}. Nothing was trained and recommendations are unchanged; see docs/runbook.md#quality."
+        )
+    return report
+
+
+def _measure(connection: Connection, data: DataConfig) -> tuple[QualityReport, int]:
+    row = connection.execute(sa.text(_FIGURES), {"low": data.scale_low, "high": data.scale_high}).one()
+    last = connection.scalar(sa.text(_LAST_TRAINED))
+    report = QualityReport(
+        n_ratings=row.n_ratings,
+        n_users=row.n_users,
+        n_items=row.n_items,
+        lowest_rating=row.lowest,
+        highest_rating=row.highest,
+        mean_rating=row.mean,
+        volume_change=(row.n_ratings - last) / last if last else None,
+    )
+    return report, row.out_of_scale
+
+
+def _too_few(report: QualityReport, data: DataConfig) -> list[str]:
+    limits = (
+        ("ratings", report.n_ratings, data.min_ratings),
+        ("users", report.n_users, data.min_users),
+        ("items", report.n_items, data.min_items),
+    )
+    return [f"{n:,} {what}, expected at least {least:,} (data.min_{what})" for what, n, least in limits if n < least]
+
+
+def _off_scale(report: QualityReport, out_of_scale: int, data: DataConfig) -> list[str]:
+    if not out_of_scale:
+        return []
+    return [
+        f"{out_of_scale:,} ratings outside the scale {data.scale_low:g} to {data.scale_high:g} "
+        f"(data.scale_low, data.scale_high), found {report.lowest_rating:g} to {report.highest_rating:g}"
+    ]
+
+
+def _volume_jumps(report: QualityReport, data: DataConfig) -> list[str]:
+    change = report.volume_change
+    if change is None or -data.max_volume_drop <= change <= data.max_volume_growth:
+        return []
+    limit = (
+        f"data.max_volume_drop {data.max_volume_drop:.0%}"
+        if change < 0
+        else f"data.max_volume_growth {data.max_volume_growth:.0%}"
+    )
+    return [f"{report.n_ratings:,} ratings, {change:+.1%} against the last trained data, allowed by {limit}"]
