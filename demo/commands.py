@@ -1,0 +1,89 @@
+"""The launcher's commands: run, up, down, psql and supervise."""
+
+import argparse
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from demo.airflow_api import ApiError
+from demo.launcher import (
+    DEFAULT_PORT,
+    Interrupted,
+    find_stack,
+    raise_on_signals,
+    start_lasting_stack,
+    stop_lasting_stack,
+    temporary_stack,
+)
+from demo.layout import REPOSITORY, Layout
+from demo.run import run_demo
+from demo.settings import ADMIN, load_secrets
+from demo.supervisor import StackError, supervise
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    layout = Layout(REPOSITORY, Path(options.var).resolve())
+    if options.command == "supervise":
+        return supervise(layout, DEFAULT_PORT)
+    raise_on_signals()
+    console = Console(highlight=False)
+    command: Callable[[Layout, Console], int] = {"run": _run, "up": _up, "down": _down, "psql": _psql}[options.command]
+    try:
+        return command(layout, console)
+    except Interrupted as interruption:
+        console.print(f"Stopped: {interruption}.", markup=False)
+        return 128 + interruption.number
+    except (StackError, ApiError, OSError) as error:
+        console.print(f"error: {error}", markup=False, style="red", soft_wrap=True)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    parser.add_argument("--var", default=os.environ.get("MF_VAR", str(REPOSITORY / "var")), help="folder of the stack's state")
+    parser.add_argument("command", choices=["run", "up", "down", "psql", "supervise"])
+    return parser
+
+
+def _run(layout: Layout, console: Console) -> int:
+    layout.make_folders()
+    with temporary_stack(layout, lambda what: console.print(f"… {what}")) as stack:
+        if stack.was_running:
+            console.print(f"Using the stack that runs at {stack.state.address} (`make down` ends it).")
+        return run_demo(stack, os.environ.get("RATINGS", ""), console)
+
+
+def _up(layout: Layout, console: Console) -> int:
+    layout.make_folders()
+    stack = start_lasting_stack(layout, lambda what: console.print(f"… {what}"))
+    console.print("Already running." if stack.was_running else "The stack is up; it stays until `make down`.")
+    console.print(f"  Airflow   {stack.state.address}", soft_wrap=True)
+    console.print(f"  login     {ADMIN} / {load_secrets(layout).admin_password}", soft_wrap=True, markup=False)
+    console.print(f"  warehouse {stack.state.warehouse_url} (or `make psql`)", soft_wrap=True, markup=False)
+    return 0
+
+
+def _down(layout: Layout, console: Console) -> int:
+    console.print("The stack is down." if stop_lasting_stack(layout) else "No stack is running.")
+    return 0
+
+
+def _psql(layout: Layout, console: Console) -> int:
+    """Open psql on the warehouse, as its writer; Postgres is started for it if it is not up."""
+    from mf_core.warehouse.embedded import start_embedded
+
+    if not (layout.postgres_data / "PG_VERSION").exists():
+        raise StackError("there is no warehouse yet; `make demo` or `make up` makes one.")
+    stack = find_stack(layout)
+    server = start_embedded(layout.postgres_data)
+    try:
+        command = [str(server.bin_dir / "psql"), "-h", str(server.socket_dir), "-U", "mf_writer", "-d", "warehouse"]
+        return subprocess.run(command, check=False, env={**os.environ, "PGOPTIONS": "-c search_path=mf,public"}).returncode
+    finally:
+        if stack is None and find_stack(layout) is None:
+            server.stop()

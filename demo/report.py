@@ -1,0 +1,229 @@
+"""The report at the end of a demo: its figures, read from the warehouse with SQL."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+LIST_SQL = """SELECT r.rank, r.item_id, i.title, r.predicted_rating
+FROM mf.recommendations AS r LEFT JOIN mf.items AS i USING (item_id)
+WHERE r.user_id = '{user_id}' ORDER BY r.rank;"""
+
+_RUN = """
+SELECT m.model_version, m.state, m.champion_version, m.device, m.snapshot_id, m.config #>> '{split,protocol}' AS protocol,
+       (m.config #>> '{gate,cutoff}')::integer AS cutoff, (m.config #>> '{data,scale_low}')::float AS scale_low,
+       (m.config #>> '{data,scale_high}')::float AS scale_high, s.uri, s.sha256, s.n_train, s.n_test, s.n_users, s.n_items,
+       m.model_version IS NOT DISTINCT FROM (SELECT live.model_version FROM mf.live) AS is_live
+FROM mf.models AS m JOIN mf.snapshots AS s USING (snapshot_id)
+WHERE m.run_key = :run_id OR m.run_key LIKE :run_id_again ESCAPE '\\'
+ORDER BY m.model_version DESC LIMIT 1
+"""
+
+_BATCH = """
+SELECT batch_id, source_uri, rows_read, rows_rejected, total_ratings, finished_at >= CAST(:started AS timestamptz) AS in_this_run
+FROM mf.ingest_batches WHERE state = 'loaded' ORDER BY batch_id DESC LIMIT 1
+"""
+
+_FIGURES = """
+SELECT subject, metric, value FROM mf.evaluations
+WHERE model_version = :version AND slice = 'all'
+"""
+
+_DECISIONS = """
+SELECT stage, approved, reasons, decided_by FROM mf.gate_decisions WHERE model_version = :version ORDER BY decision_id
+"""
+
+_PUBLISHED = "SELECT count(DISTINCT user_id), count(*) FROM mf.recommendations WHERE model_version = :version"
+
+# Ids that are numbers sort as numbers: by length first.
+_SOME_USER = """
+SELECT user_id FROM mf.recommendations WHERE model_version = :version AND source = 'model'
+ORDER BY length(user_id), user_id LIMIT 1
+"""
+
+_LIST = """
+SELECT r.rank, r.item_id, i.title, r.predicted_rating, r.model_version
+FROM mf.recommendations AS r LEFT JOIN mf.items AS i USING (item_id)
+WHERE r.user_id = :user_id ORDER BY r.rank
+"""
+
+_RATING_MODEL = """
+SELECT uri, sha256 FROM mf.model_artifacts WHERE model_version = :version AND head = 'rating' AND stage = 'evaluated'
+"""
+
+_OF_THE_RUN = ("model_version", "champion_version", "n_train", "n_test", "n_users", "n_items", "device", "cutoff")
+_OF_THE_BATCH = ("source_uri", "rows_read", "rows_rejected", "total_ratings")
+
+
+@dataclass(frozen=True)
+class ListedItem:
+    """One recommendation of the user that the report shows."""
+
+    rank: int
+    item_id: str
+    title: str | None
+    predicted_rating: float
+
+
+@dataclass(frozen=True)
+class KnownRating:
+    """A held-out rating beside its prediction by the model that was judged."""
+
+    user_id: str
+    item_id: str
+    title: str | None
+    rating: float
+    predicted: float
+
+
+@dataclass(frozen=True)
+class DemoReport:
+    """What the demo tells. Figures that the run did not reach are None; `seconds` is per task."""
+
+    run_id: str
+    model_version: int
+    champion_version: int | None
+    verdict: str
+    published: bool
+    reasons: tuple[str, ...]
+    source_uri: str
+    rows_read: int
+    rows_rejected: int
+    already_ingested: bool
+    total_ratings: int
+    split: str
+    n_train: int
+    n_test: int
+    n_users: int
+    n_items: int
+    device: str | None
+    test_rmse: float | None
+    test_mae: float | None
+    test_average_error: float | None
+    baseline_rmse: float | None
+    global_mean_rmse: float | None
+    champion_rmse: float | None
+    ndcg_at_10: float | None
+    popularity_ndcg_at_10: float | None
+    champion_ndcg_at_10: float | None
+    cutoff: int
+    users: int
+    rows_published: int
+    known_rating: KnownRating | None
+    shown_user: str | None
+    shown_list: tuple[ListedItem, ...]
+    seconds: Mapping[str, float]
+
+    @property
+    def refused(self) -> bool:
+        """Whether the gate said no."""
+        return self.verdict == "refused"
+
+
+def read_report(warehouse_url: str, run_id: str, started: str, seconds: Mapping[str, float]) -> DemoReport | None:
+    """Return the report of a DAG run that started at `started` (ISO 8601), or None if the run made no model version."""
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(warehouse_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        again = run_id.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%") + "#%"
+        run = connection.execute(sa.text(_RUN), {"run_id": run_id, "run_id_again": again}).mappings().one_or_none()
+        if run is None:
+            return None
+        version = {"version": run["model_version"]}
+        batch = connection.execute(sa.text(_BATCH), {"started": started}).mappings().one()
+        decisions = connection.execute(sa.text(_DECISIONS), version).mappings().all()
+        users, rows = connection.execute(sa.text(_PUBLISHED), version).one()
+        shown_user = connection.scalar(sa.text(_SOME_USER), version)
+        return DemoReport(
+            run_id=run_id,
+            **{name: run[name] for name in _OF_THE_RUN},
+            **{name: batch[name] for name in _OF_THE_BATCH},
+            already_ingested=not batch["in_this_run"],
+            split=run["protocol"],
+            verdict=_verdict(decisions),
+            published=run["is_live"],
+            reasons=tuple(rule["text"] for decision in decisions for rule in decision["reasons"] if _matters(decision, rule)),
+            **_headline_figures(connection, run["model_version"], run["cutoff"]),
+            users=users,
+            rows_published=rows,
+            known_rating=_known_rating(connection, dict(run), shown_user),
+            shown_user=shown_user,
+            shown_list=_shown_list(connection, shown_user),
+            seconds=dict(seconds),
+        )
+
+
+def write_report(report: DemoReport, path: Path) -> None:
+    """Write the report as JSON, in one move."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(asdict(report), indent=2, allow_nan=False) + "\n")
+    temporary.replace(path)
+
+
+def _verdict(decisions: Sequence[Mapping[str, Any]]) -> str:
+    if not decisions:
+        return "none"
+    return "approved" if decisions[-1]["approved"] else "refused"
+
+
+def _matters(decision: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
+    """Of an approval every rule is told, of a refusal what failed."""
+    return bool(decision["approved"] or not rule["passed"])
+
+
+def _headline_figures(connection: "Connection", version: int, cutoff: int) -> dict[str, float | None]:
+    import sqlalchemy as sa
+
+    rows = connection.execute(sa.text(_FIGURES), {"version": version})
+    value = {(subject, metric): float(figure) for subject, metric, figure in rows}
+    ndcg = f"ndcg_at_{cutoff}"
+    return {
+        "test_rmse": value.get(("candidate", "rmse")),
+        "test_mae": value.get(("candidate", "mae")),
+        "test_average_error": value.get(("candidate", "average_error")),
+        "baseline_rmse": value.get(("biases", "rmse")),
+        "global_mean_rmse": value.get(("global_mean", "rmse")),
+        "champion_rmse": value.get(("champion", "rmse")),
+        "ndcg_at_10": value.get(("candidate", ndcg)),
+        "popularity_ndcg_at_10": value.get(("popularity", ndcg)),
+        "champion_ndcg_at_10": value.get(("champion", ndcg)),
+    }
+
+
+def _shown_list(connection: "Connection", user_id: str | None) -> tuple[ListedItem, ...]:
+    import sqlalchemy as sa
+
+    if user_id is None:
+        return ()
+    rows = connection.execute(sa.text(_LIST), {"user_id": user_id}).mappings()
+    return tuple(ListedItem(row["rank"], row["item_id"], row["title"], row["predicted_rating"]) for row in rows)
+
+
+def _known_rating(connection: "Connection", run: Mapping[str, Any], user_id: str | None) -> KnownRating | None:
+    """Pick a held-out rating, of the shown user if there is one, and predict it."""
+    import numpy as np
+    import sqlalchemy as sa
+
+    from mf_core.factors import load_model
+    from mf_core.snapshot import read_snapshot
+
+    artifact = connection.execute(sa.text(_RATING_MODEL), {"version": run["model_version"]}).one_or_none()
+    if artifact is None:
+        return None
+    snapshot = read_snapshot(run["uri"], run["sha256"])
+    model = load_model(artifact.uri, artifact.sha256)
+    user = snapshot.users.rows([user_id])[0] if user_id is not None else -1
+    (of_user,) = np.nonzero(snapshot.test.user == user)
+    row = int(of_user[0]) if len(of_user) else 0
+    user_id, item_id = snapshot.users.ids[snapshot.test.user[row]], snapshot.items.ids[snapshot.test.item[row]]
+    (predicted,) = np.clip(
+        model.predict(model.users.rows([user_id]), model.items.rows([item_id])), run["scale_low"], run["scale_high"]
+    )
+    title = connection.scalar(sa.text("SELECT title FROM mf.items WHERE item_id = :item_id"), {"item_id": item_id})
+    return KnownRating(str(user_id), str(item_id), title, float(snapshot.test.value[row]), float(predicted))

@@ -1,0 +1,101 @@
+"""The secrets of an embedded stack, generated once, and the environment that Airflow's components run in."""
+
+import base64
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from demo.layout import Layout
+
+ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What must stay the same from start to start, or old connections and sessions could not be read."""
+
+    admin_password: str
+    fernet_key: str
+    api_secret_key: str
+    jwt_secret: str
+
+
+def load_secrets(layout: Layout) -> Secrets:
+    """Return the stack's secrets; the first call generates them."""
+    if layout.secrets_file.exists():
+        return Secrets(**json.loads(layout.secrets_file.read_text()))
+    made = Secrets(
+        admin_password=secrets.token_urlsafe(12),
+        fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+        api_secret_key=secrets.token_urlsafe(32),
+        jwt_secret=secrets.token_urlsafe(32),
+    )
+    write_private(layout.secrets_file, json.dumps(asdict(made), indent=1))
+    return made
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace `path` by a file that only its owner may read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+    temporary.replace(path)
+
+
+def component_environment(
+    layout: Layout, port: int, metadata_url: str, warehouse_url: str, inherited: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the environment of Airflow's components and of the tasks they run.
+
+    Airflow settings of the caller's own (`AIRFLOW__...`) are left out: they belong to another Airflow.
+    """
+    foreign = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG")
+    kept = {name: value for name, value in inherited.items() if not name.startswith(foreign)}
+    local = ",".join(filter(None, [inherited.get("NO_PROXY") or inherited.get("no_proxy"), "127.0.0.1", "localhost"]))
+    return {
+        **kept,
+        **_airflow_settings(layout, port, metadata_url, load_secrets(layout)),
+        "AIRFLOW_HOME": str(layout.airflow_home),
+        "MF_DATABASE_URL": warehouse_url,
+        # No percent-encoding here: fsspec takes the path as it stands.
+        "MF_ARTIFACT_ROOT": f"file://{layout.artifacts}",
+        "MF_CACHE_DIR": str(layout.cache),
+        "NO_PROXY": local,
+        "no_proxy": local,
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _airflow_settings(layout: Layout, port: int, metadata_url: str, keys: Secrets) -> dict[str, str]:
+    address = f"http://127.0.0.1:{port}"
+    settings = {
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": "4",
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__DAGS_FOLDER": str(layout.repository / "dags"),
+        "CORE__PLUGINS_FOLDER": str(layout.repository / "plugins"),
+        "CORE__FERNET_KEY": keys.fernet_key,
+        "CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
+        "CORE__ALLOWED_DESERIALIZATION_CLASSES": "airflow.* mf_core.records.*",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(layout.passwords_file),
+        "DATABASE__SQL_ALCHEMY_CONN": metadata_url,
+        "API__BASE_URL": address,
+        "API__SECRET_KEY": keys.api_secret_key,
+        "API_AUTH__JWT_SECRET": keys.jwt_secret,
+        "LOGGING__BASE_LOG_FOLDER": str(layout.task_logs),
+        # What follows makes short tasks quick, new DAG files visible soon, and a killed task noticed soon.
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20",
+        "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
+        "SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+        "WORKERS__SOCKET_CLEANUP_TIMEOUT": "5",
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        "USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+    return {f"AIRFLOW__{name}": value for name, value in settings.items()}

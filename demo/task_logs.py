@@ -1,0 +1,67 @@
+"""Reading the logs that Airflow's tasks write: one JSON object a line, in a file per try."""
+
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from demo.airflow_api import TaskState
+from demo.processes import tail
+
+# 'sweep 7/20', 'epoch 3 of 60': how a training says how far it is.
+_PROGRESS = re.compile(r"\b(?:sweep|epoch|iteration|step)s? \d+ ?(?:/|of) ?\d+\b", re.IGNORECASE)
+_BOTTOM_OF_A_TRACEBACK = 25
+
+
+def log_file(task_logs: Path, dag_id: str, run_id: str, task: TaskState) -> Path:
+    """Return the file that the latest try of `task` logs to."""
+    folder = task_logs / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task.task_id}"
+    if task.map_index >= 0:
+        folder /= f"map_index={task.map_index}"
+    return folder / f"attempt={max(task.try_number, 1)}.log"
+
+
+def last_lines(log: Path, lines: int = 20) -> list[str]:
+    """Return the end of a task's log for people to read: times, messages and the error."""
+    readable: list[str] = []
+    for line in tail(log, lines):
+        readable += _readable(line)
+    return readable[-_BOTTOM_OF_A_TRACEBACK:]
+
+
+@dataclass
+class ProgressReader:
+    """Follows one log file and yields what the training in it says of its progress."""
+
+    log: Path
+    _offset: int = 0
+    _rest: bytes = field(default=b"", repr=False)
+
+    def read(self) -> list[str]:
+        """Return the progress messages that were written since the last call."""
+        if not self.log.exists():
+            return []
+        with self.log.open("rb") as file:
+            file.seek(self._offset)
+            data = file.read()
+        self._offset += len(data)
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        messages = (str(_decode(line.decode(errors="replace")).get("event", "")) for line in lines)
+        return [message for message in messages if _PROGRESS.search(message)]
+
+
+def _decode(line: str) -> dict[str, Any]:
+    try:
+        decoded = json.loads(line)
+    except ValueError:
+        return {"event": line}
+    return decoded if isinstance(decoded, dict) else {"event": line}
+
+
+def _readable(line: str) -> list[str]:
+    entry = _decode(line)
+    lines = [f"{str(entry.get('timestamp', ''))[11:19]} {entry.get('event', '')}".strip()]
+    for error in entry.get("error_detail") or []:
+        lines.append(f"{error.get('exc_type', 'error')}: {error.get('exc_value', '')}")
+    return lines
