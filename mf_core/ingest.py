@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import psycopg2
 import pyarrow as pa
@@ -190,12 +191,17 @@ def copy_table(connection: Connection, name: tuple[str, ...], table: pa.Table) -
         pg.Identifier(*name), pg.SQL(", ").join(map(pg.Identifier, table.column_names))
     )
     try:
-        with connection.connection.driver_connection.cursor() as cursor:
+        with _cursor(connection) as cursor:
             cursor.copy_expert(statement, pa.BufferReader(sink.getvalue()))
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
         raise DatabaseError(
             f"Postgres broke off while rows were copied: {str(error).strip()}. Check the server and its disk."
         ) from error
+
+
+def _cursor(connection: Connection) -> Any:
+    """Return psycopg2's own cursor, which can COPY."""
+    return connection.connection.cursor()
 
 
 def _find_same(connection: Connection, source: RatingsSource, config: Config) -> int | None:
@@ -210,11 +216,6 @@ def _load(connection: Connection, source: RatingsSource, config: Config, now: da
     batch.refusal = _refuse_rejects(batch, source, config)
     if not batch.refusal:
         _merge(connection, batch, source, config)
-    values = {
-        "state": "refused" if batch.refusal else "loaded",
-        "rows_read": batch.rows_read,
-        "rows_rejected": batch.rows_rejected,
-    }
     total = connection.scalar(sa.text("SELECT count(*) FROM mf.ratings"))
     connection.execute(
         sa.update(ingest_batches)
@@ -272,7 +273,8 @@ def _refuse_rejects(batch: _Batch, source: RatingsSource, config: Config) -> str
     return (
         f"{source.uri}: {batch.rows_rejected:,} of {batch.rows_read:,} rows ({share:.2%}) are bad, more than "
         f"data.max_rejected_share {config.data.max_rejected_share:.2%} allows: {'; '.join(batch.examples)}. "
-        f"The ratings are unchanged; all bad rows are in mf.rejected_ratings, batch {batch.batch_id}. Repair the source, or check data.scale_low and data.scale_high."
+        f"The ratings are unchanged; all bad rows are in mf.rejected_ratings, batch {batch.batch_id}. "
+        "Repair the source, or check data.scale_low and data.scale_high."
     )
 
 
@@ -333,7 +335,8 @@ def _summary(report: IngestReport) -> str:
         return f"{report.source_uri} is loaded already (batch {report.batch_id}); {report.total_ratings:,} ratings"
     return (
         f"{report.source_uri}: {report.rows_read:,} rows read, {report.rows_rejected:,} bad, "
-        f"{report.rows_duplicate:,} duplicate, {report.rows_inserted:,} new, {report.rows_updated:,} changed, {report.rows_removed:,} removed; "
+        f"{report.rows_duplicate:,} duplicate, {report.rows_inserted:,} new, "
+        f"{report.rows_updated:,} changed, {report.rows_removed:,} removed; "
         f"{report.total_ratings:,} ratings after {report.seconds:.1f} s (batch {report.batch_id})"
     )
 
@@ -344,7 +347,7 @@ def _upsert_metadata(connection: Connection, items: Metadata | None, users: Meta
         if metadata is None:
             continue
         name = f"staged_{kind}"
-        with connection.connection.driver_connection.cursor() as cursor:
+        with _cursor(connection) as cursor:
             cursor.execute(pg.SQL(_STAGE_METADATA).format(pg.Identifier(name)))
         copy_table(connection, (name,), _metadata_table(metadata.rows))
         rows = connection.execute(sa.text(upsert)).rowcount

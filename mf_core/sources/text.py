@@ -142,7 +142,8 @@ def _positions(layout: TextLayout) -> list[int]:
 def _split_fast(block: _Block, layout: TextLayout) -> dict[int, Any] | None:
     """Return the wanted columns by position, or None if the block is not one clean row a line."""
     data, delimiter = block.data, layout.delimiter
-    if b"\0" in data:
+    # Arrow takes an empty line for a row of empty fields.
+    if b"\0" in data or b"\n\n" in data or b"\n\r\n" in data or data.startswith((b"\n", b"\r\n")):
         return None
     if len(delimiter.encode()) > 1:
         if _UNIT_SEPARATOR in data:

@@ -1,0 +1,269 @@
+"""Loading ratings into a real Postgres: what is kept, what is rejected and what is refused."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from mf_core import ingest as ingest_module
+from mf_core.config import make_config
+from mf_core.errors import DatabaseError, InputError
+from mf_core.ingest import ingest
+from mf_core.records import IngestReport
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+GOOD = [("1", "10", "4", "881250949"), ("1", "11", "3", "881250950"), ("2", "10", "5", "881250951")]
+
+
+def table(engine: Engine, query: str) -> list[tuple[Any, ...]]:
+    with engine.connect() as connection:
+        return [tuple(row) for row in connection.execute(sa.text(query))]
+
+
+def ratings(engine: Engine) -> list[tuple[Any, ...]]:
+    return table(engine, "SELECT user_id, item_id, rating FROM mf.ratings ORDER BY 1, 2")
+
+
+@pytest.fixture
+def load(engine: Engine, tmp_path: Path) -> Callable[..., IngestReport]:
+    """Write rows (or text) to a file and ingest it."""
+
+    def run(content: Any, *, name: str = "u.data", **overrides: Any) -> IngestReport:
+        path = tmp_path / name
+        text = content if isinstance(content, str) else "".join("\t".join(row) + "\n" for row in content)
+        path.write_text(text, encoding="utf-8", newline="")
+        dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+        return ingest(engine, make_config({"source.uri": str(path), **dotted}), NOW, print, {})
+
+    return run
+
+
+def test_ml100k_gives_100000_ratings(engine: Engine, ml100k: Path) -> None:
+    report = ingest(engine, make_config({"source.uri": str(ml100k)}), NOW, print, {})
+    assert (report.rows_read, report.rows_inserted, report.rows_rejected, report.total_ratings) == (100_000, 100_000, 0, 100_000)
+    assert report.content_sha256.startswith("06416e597f82")
+    assert table(
+        engine, "SELECT rating, extract(epoch FROM rated_at)::bigint FROM mf.ratings WHERE user_id = '196' AND item_id = '242'"
+    ) == [(3.0, 881250949)]
+    assert table(engine, "SELECT count(*) FROM mf.items") == [(1682,)]
+    assert table(engine, "SELECT count(*) FROM mf.users") == [(943,)]
+    assert table(engine, "SELECT attributes->>'year', attributes->'genres'->>0 FROM mf.items WHERE item_id = '1'") == [
+        ("1995", "Animation")
+    ]
+
+
+BAD_ROWS = [
+    ("\t10\t4\t881250949", "the user id is missing"),
+    ("  \t10\t4\t881250949", "the user id is missing"),
+    ("1\t\t4\t881250949", "the item id is missing"),
+    ("1\t10\t\t881250949", "the rating is missing"),
+    ("1\t10\tgood\t881250949", "the rating 'good' is not a number"),
+    ("1\t10\t1_0\t881250949", "the rating '1_0' is not a number"),
+    ("1\t10\t٣\t881250949", "the rating '٣' is not a number"),
+    ("1\t10\tNaN\t881250949", "the rating 'NaN' is not finite"),
+    ("1\t10\t-inf\t881250949", "the rating '-inf' is not finite"),
+    ("1\t10\t1e999\t881250949", "the rating '1e999' is not finite"),
+    ("1\t10\t6\t881250949", "the rating '6' is outside the scale 1 to 5 (data.scale_low, data.scale_high)"),
+    ("1\t10\t0.5\t881250949", "the rating '0.5' is outside the scale 1 to 5 (data.scale_low, data.scale_high)"),
+    ("1\t10\t4\t500000000", "the date '500000000' lies before 1990"),
+    ("1\t10\t4\t-5", "the date '-5' lies before 1990"),
+    ("1\t10\t4\t4102444800", "the date '4102444800' lies in the future"),
+    ("1\t10\t4\t2026-01-02", "the date '2026-01-02' lies in the future"),
+    ("1\t10\t4\t99999999999999999999", "the date '99999999999999999999' lies in the future"),
+    ("1\t10\t4\tyesterday", "the date 'yesterday' is neither epoch seconds nor ISO 8601"),
+    ("1\t10\t4\tnan", "the date 'nan' is neither epoch seconds nor ISO 8601"),
+    ("1\t1\x000\t4\t881250949", "the line holds a NUL byte"),
+    ("u" * 257 + "\t10\t4\t881250949", "the user id has 257 characters, more than 256"),
+    ("1\t10\t4", "expected 4 fields, got 3"),
+    ("1\t10\t4\t881250949\t7", "expected 4 fields, got 5"),
+    ("", "the line is empty"),
+]
+
+
+@pytest.mark.parametrize(("line", "reason"), BAD_ROWS, ids=[reason[:40] for _, reason in BAD_ROWS])
+def test_a_bad_row_is_rejected_with_its_line_and_reason(
+    engine: Engine, load: Callable[..., IngestReport], line: str, reason: str
+) -> None:
+    rows = ["\t".join(row) for row in GOOD]
+    report = load("\n".join([*rows[:2], line, rows[2]]) + "\n", data__max_rejected_share=0.5)
+    assert (report.rows_read, report.rows_rejected, report.rows_inserted) == (4, 1, 3)
+    assert ratings(engine) == [("1", "10", 4.0), ("1", "11", 3.0), ("2", "10", 5.0)]
+    rejected = table(engine, "SELECT file, line, raw, reason FROM mf.rejected_ratings")
+    assert rejected == [("u.data", 3, line.replace("\0", "\\x00"), reason)]
+
+
+def test_broken_utf8_is_rejected_with_its_bytes_escaped(
+    engine: Engine, load: Callable[..., IngestReport], tmp_path: Path
+) -> None:
+    (tmp_path / "u.data").write_bytes(b"1\t10\t4\t881250949\nM\xfcller\t10\t4\t881250949\n")
+    config = make_config({"source.uri": str(tmp_path), "data.max_rejected_share": 0.5})
+    assert ingest(engine, config, NOW, print, {}).rows_inserted == 1
+    assert table(engine, "SELECT line, raw, reason FROM mf.rejected_ratings") == [
+        (2, "M\\xfcller\t10\t4\t881250949", "the line is not valid UTF-8 (byte 2)")
+    ]
+
+
+def test_every_bad_row_of_a_large_file_keeps_its_line_number(engine: Engine, load: Callable[..., IngestReport]) -> None:
+    rows = [f"{i}\t10\t4\t881250949" for i in range(1, 20_001)]
+    bad = {5: "5\t10\tx\t0", 3_000: "3000\t10", 12_345: "\0", 20_000: "20000\t10\t9\t0"}
+    for line, text in bad.items():
+        rows[line - 1] = text
+    report = load("\n".join(rows) + "\n\n\n", source__chunk_rows=1_000)
+    assert (report.rows_read, report.rows_inserted, report.rows_rejected) == (20_000, 19_996, 4)
+    assert [line for (line,) in table(engine, "SELECT line FROM mf.rejected_ratings ORDER BY 1")] == sorted(bad)
+
+
+def test_too_many_bad_rows_refuse_the_batch(engine: Engine, load: Callable[..., IngestReport]) -> None:
+    load(GOOD)
+    before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
+    with pytest.raises(InputError, match=r"2 of 4 rows \(50\.00%\) are bad.*u\.data:2: the rating 'x' is not a number") as raised:
+        load([("1", "10", "1", "0"), ("1", "11", "x", "0"), ("1", "12", "9", "0"), ("9", "9", "1", "0")])
+    assert raised.value.exit_code == 3
+    assert table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2") == before
+    assert table(engine, "SELECT state, rows_read, rows_rejected, total_ratings FROM mf.ingest_batches ORDER BY batch_id") == [
+        ("loaded", 3, 0, 3),
+        ("refused", 4, 2, 3),
+    ]
+    assert table(engine, "SELECT line FROM mf.rejected_ratings ORDER BY 1") == [(2,), (3,)]
+
+
+def test_the_same_file_again_changes_nothing(engine: Engine, load: Callable[..., IngestReport]) -> None:
+    first = load(GOOD)
+    before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
+    again = load(GOOD, name="copy.tsv")
+    assert not first.already_ingested and again.already_ingested
+    assert (again.batch_id, again.rows_inserted, again.total_ratings) == (first.batch_id, 0, 3)
+    assert table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2") == before
+    assert table(engine, "SELECT count(*) FROM mf.ingest_batches") == [(1,)]
+
+
+def test_the_same_ratings_in_another_file_leave_every_row_as_it_was(engine: Engine, load: Callable[..., IngestReport]) -> None:
+    load(GOOD)
+    before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
+    report = load(GOOD[::-1])
+    assert (report.rows_inserted, report.rows_updated, report.rows_unchanged) == (0, 0, 3)
+    assert table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2") == before
+
+
+def test_other_settings_read_the_same_file_again(load: Callable[..., IngestReport]) -> None:
+    load(GOOD)
+    assert not load(GOOD, data__scale_high=10).already_ingested
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        ([("4", "881250951"), ("2", "881250950")], 4.0),  # the later date, though it stands first
+        ([("4", "881250950"), ("2", "881250950")], 2.0),  # of equal dates the later line
+        ([("4", "881250950"), ("2", "0")], 4.0),  # an unknown date loses to a known one
+        ([("4", ""), ("2", "881250950")], 2.0),
+        ([("4", "0"), ("2", "")], 2.0),  # of two unknown dates the later line
+    ],
+)
+@pytest.mark.parametrize("batches", [1, 2])
+def test_the_latest_rating_wins(engine: Engine, load: Callable[..., IngestReport], rows: Any, kept: float, batches: int) -> None:
+    lines = [("1", "10", *row) for row in rows]
+    reports = [load(lines)] if batches == 1 else [load([line], name=f"{n}.tsv") for n, line in enumerate(lines)]
+    assert ratings(engine) == [("1", "10", kept)]
+    assert sum(report.rows_duplicate for report in reports) == (1 if batches == 1 else 0)
+
+
+def test_zero_and_empty_dates_are_unknown(engine: Engine, load: Callable[..., IngestReport]) -> None:
+    load([("1", "10", "4", "0"), ("1", "11", "4", ""), ("1", "12", "4", "881250949123")])
+    assert table(engine, "SELECT item_id, extract(epoch FROM rated_at)::text FROM mf.ratings ORDER BY 1") == [
+        ("10", None),
+        ("11", None),
+        ("12", "881250949.123000"),
+    ]
+
+
+def test_replace_removes_what_the_source_no_longer_has(engine: Engine, load: Callable[..., IngestReport]) -> None:
+    load(GOOD)
+    report = load([("1", "10", "2", "0"), GOOD[1]], data__ingest_mode="replace")
+    assert (report.rows_removed, report.rows_updated, report.rows_unchanged) == (1, 1, 1)
+    assert ratings(engine) == [("1", "10", 2.0), ("1", "11", 3.0)]
+
+
+def test_replace_refuses_to_remove_too_much(engine: Engine, load: Callable[..., IngestReport]) -> None:
+    load(GOOD)
+    with pytest.raises(InputError, match=r"would remove 2 of 3 ratings \(66\.7%\)"):
+        load(GOOD[:1], data__ingest_mode="replace")
+    assert len(ratings(engine)) == 3
+    assert load(GOOD[:1], data__ingest_mode="replace", data__max_removed_share=1).rows_removed == 2
+
+
+def test_the_same_file_is_merged_again_after_a_replace_by_another(engine: Engine, load: Callable[..., IngestReport]) -> None:
+    load(GOOD)
+    load(GOOD[:2], data__ingest_mode="replace")
+    assert load(GOOD[:2], data__ingest_mode="replace").already_ingested
+    assert load(GOOD).rows_inserted == 1
+    assert load(GOOD[:2], data__ingest_mode="replace").rows_removed == 1
+
+
+@pytest.mark.parametrize(
+    "user_id", ["007", "ü", "a'; DROP TABLE ratings;--", "<script>", "\\N", "\\.", '"', "%s", ":x", "7.0", "null", "NaN"]
+)
+def test_ids_are_text_and_stay_as_they_are(engine: Engine, load: Callable[..., IngestReport], user_id: str) -> None:
+    load([(user_id, user_id, "4", "0"), ("7", "7", "3", "0")])
+    assert (user_id, user_id, 4.0) in ratings(engine)
+    assert len(ratings(engine)) == 2
+
+
+@pytest.mark.parametrize(("low", "high", "values"), [(0.5, 5, ["0.5", "3.5", "5"]), (1, 100, ["1", "73", "100"])])
+def test_other_rating_scales(
+    engine: Engine, load: Callable[..., IngestReport], low: float, high: float, values: list[str]
+) -> None:
+    rows = [("1", str(i), value, "0") for i, value in enumerate(values)]
+    load(rows, data__scale_low=low, data__scale_high=high)
+    assert [row[2] for row in ratings(engine)] == [float(value) for value in values]
+
+
+def test_a_crash_while_loading_leaves_the_ratings_unchanged(
+    engine: Engine, load: Callable[..., IngestReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(GOOD)
+    monkeypatch.setattr(ingest_module, "_INSERT", ingest_module._INSERT + "; SELECT 1 / 0")
+    with pytest.raises(sa.exc.DataError):
+        load([("1", "10", "1", "900000000"), ("5", "5", "5", "0")])
+    assert ratings(engine) == [("1", "10", 4.0), ("1", "11", 3.0), ("2", "10", 5.0)]
+    assert table(engine, "SELECT count(*) FROM mf.ingest_batches") == [(1,)]
+
+
+def test_a_lost_connection_is_a_database_error(
+    engine: Engine, load: Callable[..., IngestReport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_module, "_SKIP_FORGOTTEN", "SELECT pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(DatabaseError):
+        load(GOOD)
+    assert ratings(engine) == []
+
+
+def test_forgotten_users_are_skipped(engine: Engine, load: Callable[..., IngestReport]) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO mf.forgotten_users (user_id) VALUES ('1')"))
+    report = load(GOOD)
+    assert (report.rows_inserted, report.rows_duplicate) == (1, 0)
+    assert ratings(engine) == [("2", "10", 5.0)]
+
+
+def test_a_given_split_keeps_its_sides(engine: Engine, load: Callable[..., IngestReport], tmp_path: Path) -> None:
+    (tmp_path / "u1.test").write_text("3\t30\t5\t0\n")
+    load(GOOD, name="u1.base", source__test_uri=str(tmp_path / "u1.test"))
+    assert table(engine, "SELECT side, count(*) FROM mf.ratings GROUP BY 1 ORDER BY 1") == [("test", 1), ("train", 3)]
+
+
+def test_a_side_column_says_the_side(engine: Engine, load: Callable[..., IngestReport]) -> None:
+    text = "user_id,item_id,rating,fold\na,b,4,train\na,c,3,test\na,d,3,other\n"
+    report = load(text, name="r.csv", source__side_column="fold", data__max_rejected_share=0.5)
+    assert report.rows_rejected == 1
+    assert table(engine, "SELECT item_id, side FROM mf.ratings ORDER BY 1") == [("b", "train"), ("c", "test")]
+
+
+def test_the_future_begins_now(engine: Engine, load: Callable[..., IngestReport]) -> None:
+    exact = str(int(NOW.timestamp()))
+    late = (NOW + timedelta(seconds=1)).isoformat()
+    assert load([("1", "10", "4", exact), ("1", "11", "4", late)], data__max_rejected_share=0.5).rows_rejected == 1
