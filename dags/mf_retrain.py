@@ -125,7 +125,7 @@ def recommend(refitted: ModelRef, shard: int) -> int:
     """Write one shard of the lists; returns the number of rows."""
     from mf_core import pipeline
 
-    return pipeline.recommend(run_config(), place(), refitted, shard)
+    return pipeline.recommend_shard(run_config(), place(), refitted, shard)
 
 
 @task(execution_timeout=SLOW)
@@ -156,7 +156,7 @@ def publish(snapshot: SplitRef, report: EvalReport, *, outlet_events=None) -> Pu
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=20),
-    default_args={**RETRY_ARGS, "on_failure_callback": alert_failure},
+    default_args={**RETRY_ARGS, "on_failure_callback": [alert_failure]},
     on_failure_callback=alert_timeout,
     params=trigger_params(load_config(os.environ.get("MF_CONFIG"))),
     doc_md=__doc__,

@@ -113,3 +113,11 @@ class PublishReport:
     retired_versions: str
     rmse: float
     ndcg: float
+
+
+@dataclass(frozen=True)
+class RollbackReport:
+    """A rollback: the version that is live now, and the one that was."""
+
+    model_version: int
+    previous_version: int | None

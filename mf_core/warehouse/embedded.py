@@ -47,6 +47,15 @@ class EmbeddedServer:
         """Stop the server; one that has stopped is fine."""
         self._server.stop()
 
+    def stop_if_unused(self) -> None:
+        """Stop the server unless another session is connected to it."""
+        engine = sa.create_engine(self.admin_url, poolclass=sa.NullPool)
+        with engine.connect() as connection:
+            others = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            in_use = connection.scalar(sa.text(others))
+        if not in_use:
+            self.stop()
+
 
 def start_embedded(data_dir: Path) -> EmbeddedServer:
     """Start the server whose files lie in `data_dir`, or attach to it if it runs, and return it.

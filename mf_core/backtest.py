@@ -1,0 +1,131 @@
+"""Train and evaluate on given files, without a database: published folds, benchmarks.
+
+Protocol: fit on the rows of the first file, measure on those of the second; predictions clipped to the rating scale; list
+metrics over the full catalogue (all items of either file, and of the items file), training items left out.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from mf_core.config import Config, make_config
+from mf_core.errors import InputError
+from mf_core.evaluate import Figure, evaluate, make_heads
+from mf_core.factors import FactorModel
+from mf_core.ratings import Ratings, id_map
+from mf_core.snapshot import Snapshot, sort_ratings
+from mf_core.sources.metadata import read_items, read_users
+from mf_core.sources.source import open_source
+
+Head = Literal["rating", "ranking"]
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class BacktestReport:
+    """Every figure of a backtest. `fit_seconds` is the time of training, imports excluded."""
+
+    figures: list[Figure]
+    iterations: dict[str, int]
+    fit_seconds: dict[str, float]
+    device: str
+    n_train: int
+    n_test: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for JSON: the candidate's figures by name, baselines prefixed, slices apart."""
+        overall = {f.metric: f for f in self.figures if f.subject == "candidate" and f.slice == "all"}
+        named: dict[str, Any] = {metric: figure.value for metric, figure in overall.items()}
+        named |= {f"{m}_interval": [f.low, f.high] for m, f in overall.items() if f.low is not None}
+        for f in self.figures:
+            if f.subject != "candidate" and f.slice == "all":
+                named[f"{f.subject}_{f.metric}"] = f.value
+        slices: dict[str, dict[str, float]] = {}
+        for f in self.figures:
+            if f.subject == "candidate" and f.slice != "all":
+                slices.setdefault(f.slice, {})[f.metric] = f.value
+        return {
+            **named,
+            "fit_seconds": sum(self.fit_seconds.values()),
+            "fit_seconds_by_head": self.fit_seconds,
+            "iterations": self.iterations,
+            "device": self.device,
+            "n_train": self.n_train,
+            "n_test": self.n_test,
+            "slices": slices,
+        }
+
+
+def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
+    """Fit the heads (or the one named) on `source.uri` and measure them on `source.test_uri`.
+
+    With one head named, the lists are ordered by that head, and only a rating head has rating figures.
+
+    Raises:
+        InputError: a file is refused, or has a row that would be rejected: a benchmark on part of its rows is none.
+        TrainingError: training failed.
+    """
+    from mf_core.solvers.heads import FitResult, fit_ranking_head, fit_rating_head
+
+    snapshot = read_folds(config)
+    log(f"{len(snapshot.train):,} training and {len(snapshot.test):,} test ratings")
+    rank_by: Head = head or config.recommend.rank_by
+    config = make_config({"recommend.rank_by": rank_by}, config)
+    fits = {"rating": fit_rating_head, "ranking": fit_ranking_head}
+    wanted = [head] if head else ["rating", "ranking"]
+    fitted: dict[str, FitResult] = {
+        name: fits[name](config, snapshot.train, snapshot.users, snapshot.items, report=lambda r: log(r.line()), log=log)
+        for name in wanted
+    }
+    models = {name: fitted[name].model if name in fitted else _no_model(snapshot) for name in fits}
+    figures = evaluate(config, snapshot, make_heads(config, snapshot, models["rating"], models["ranking"]), None, [])
+    if head == "ranking":
+        figures = [f for f in figures if not (f.subject == "candidate" and f.head == "rating")]
+    return BacktestReport(
+        figures=figures,
+        iterations={name: fit.iterations for name, fit in fitted.items()},
+        fit_seconds={name: fit.seconds for name, fit in fitted.items()},
+        device=next(iter(fitted.values())).device,
+        n_train=len(snapshot.train),
+        n_test=len(snapshot.test),
+    )
+
+
+def read_folds(config: Config) -> Snapshot:
+    """Return the rows of `source.uri` as training and those of `source.test_uri` as test side. Raises InputError."""
+    with open_source(config, os.environ) as source:
+        tables = [_all_good(name, chunk) for name, chunk in source.chunks(config, datetime.now(UTC))]
+        items = (
+            [row.id for row in read_items(source.items(), config.source).rows] if source.items and config.source.items_uri else []
+        )
+        users = (
+            [row.id for row in read_users(source.users(), config.source).rows] if source.users and config.source.users_uri else []
+        )
+    table = pa.concat_tables(tables)
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in ("user_id", "item_id", "rating", "side")}
+    user_ids, item_ids = id_map([*columns["user_id"], *users]), id_map([*columns["item_id"], *items])
+    ratings = Ratings(user_ids.rows(columns["user_id"]), item_ids.rows(columns["item_id"]), columns["rating"].astype(np.float32))
+    is_test = columns["side"] == "test"
+    if not 0 < is_test.sum() < len(ratings):
+        raise InputError("a backtest needs rows on both sides; name two files with --train and --test.")
+    return Snapshot(user_ids, item_ids, sort_ratings(ratings.take(~is_test)), sort_ratings(ratings.take(is_test)))
+
+
+def _all_good(name: str, chunk: Any) -> Any:
+    if chunk.rejected:
+        bad = chunk.rejected[0]
+        raise InputError(
+            f"{name}, line {bad.line}: {bad.reason} ({bad.raw[:80]!r}); a backtest uses every row, so repair the file."
+        )
+    return chunk.rows
+
+
+def _no_model(snapshot: Snapshot) -> FactorModel:
+    users, items = len(snapshot.users), len(snapshot.items)
+    shapes = ((users,), (items,), (users, 1), (items, 1))
+    return FactorModel(0.0, *(np.zeros(shape, np.float32) for shape in shapes), snapshot.users, snapshot.items)

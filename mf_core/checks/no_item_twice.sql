@@ -1,0 +1,6 @@
+-- No item twice in one list.
+SELECT user_id, item_id, count(*) AS times
+FROM mf.recommendation_rows_candidate
+GROUP BY user_id, item_id
+HAVING count(*) > 1
+LIMIT 5

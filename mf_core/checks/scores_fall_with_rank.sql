@@ -1,0 +1,6 @@
+-- A better place never has a lower score.
+SELECT user_id, rank, score, before
+FROM (SELECT user_id, rank, score, lag(score) OVER (PARTITION BY user_id ORDER BY rank) AS before
+      FROM mf.recommendation_rows_candidate) AS ordered
+WHERE score > before
+LIMIT 5

@@ -1,0 +1,44 @@
+"""The `mf` command: the steps of a run without Airflow, and everything around a published version.
+
+Results go to stdout, progress to stderr. Exit codes: 0 done, 2 usage, 3 refused input, 4 failed data check, 5 refused by the
+gate, 6 lost a promotion race, 10 database, 11 artifact store, 12 training failed, 130 interrupted.
+"""
+
+import sys
+
+import click
+
+from mf_core import __version__
+from mf_core.cli import admin, backtest, readers, steps
+from mf_core.errors import MFError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mf")
+def cli() -> None:
+    """Matrix-factorization retrain: ingest, split, train, evaluate, gate, recommend, publish.
+
+    Works on the warehouse named by MF_DATABASE_URL, or starts the embedded Postgres under MF_HOME (./var).
+    Exit codes: 0 done, 2 usage, 3 refused input, 4 failed data check, 5 refused by the gate, 6 lost a promotion race,
+    10 database, 11 artifact store, 12 training failed.
+    """
+
+
+for module in (steps, readers, admin, backtest):
+    for command in module.COMMANDS:
+        cli.add_command(command)
+
+
+def main() -> None:
+    """Run `mf`, and turn the project's errors into one line and an exit code."""
+    try:
+        sys.exit(cli(standalone_mode=False) or 0)
+    except MFError as error:
+        click.echo(f"mf: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("mf: interrupted", err=True)
+        sys.exit(130)
