@@ -1,0 +1,341 @@
+"""Every layout and container of ratings, and what is said of the broken ones."""
+
+import gzip
+import hashlib
+import os
+import zipfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+from upath import UPath
+
+from mf_core.config import make_config
+from mf_core.errors import DatabaseError, InputError
+from mf_core.sources.chunks import Chunk
+from mf_core.sources.demo import U_DATA_SHA256, fetch_ml100k
+from mf_core.sources.files import redacted
+from mf_core.sources.source import open_source
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+U_DATA = "1\t10\t4\t881250949\n1\t11\t3\t881250950\n2\t10\t5\t881250951\n"
+ROWS = [("1", "10", 4.0, 881250949), ("1", "11", 3.0, 881250950), ("2", "10", 5.0, 881250951)]
+CSV = "user_id,item_id,rating,timestamp\n1,10,4,881250949\n1,11,3,881250950\n2,10,5,881250951\n"
+
+
+def read_chunks(uri: Path | str, environ: dict[str, str] | None = None, **overrides: Any) -> list[Chunk]:
+    dotted = {f"source.{key}" if key not in ("scale_high",) else f"data.{key}": value for key, value in overrides.items()}
+    config = make_config({"source.uri": str(uri), **dotted})
+    with open_source(config, environ or {}) as source:
+        return [chunk for _, chunk in source.chunks(config, NOW)]
+
+
+def read(uri: Path | str, environ: dict[str, str] | None = None, **overrides: Any) -> list[tuple[Any, ...]]:
+    rows = [row for chunk in read_chunks(uri, environ, **overrides) for row in chunk.rows.to_pylist()]
+    return [(r["user_id"], r["item_id"], r["rating"], None if r["rated_us"] is None else r["rated_us"] // 10**6) for r in rows]
+
+
+def refusal(uri: Path | str, environ: dict[str, str] | None = None, **overrides: Any) -> str:
+    with pytest.raises(InputError) as raised:
+        read(uri, environ, **overrides)
+    return str(raised.value)
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
+    def run(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return run
+
+
+LAYOUTS = {
+    "u.data": U_DATA,
+    "u1.base": U_DATA,
+    "ratings.dat": U_DATA.replace("\t", "::"),
+    "ratings.csv": CSV.replace("user_id,item_id", "userId,movieId"),
+    "named.csv": CSV,
+    "semicolons.csv": CSV.replace(",", ";"),
+    "named.tsv": CSV.replace(",", "\t"),
+    "named.dat": CSV.replace(",", "::"),
+    "other-order.csv": 'extra,rating,timestamp,item_id,user_id\nx,4,881250949,10,1\n,3,881250950,11,1\n"a,b",5,881250951,10,2\n',
+    "quoted.csv": '"user_id","item_id","rating","timestamp"\n"1","10","4","881250949"\n"1","11",3,881250950\n2,"10",5,"881250951"\n',
+    "iso.csv": CSV.replace("881250949", "1997-12-04T15:55:49Z").replace("881250950", "1997-12-04 16:55:50+01:00"),
+    "milliseconds.csv": CSV.replace("8812509", "8812509").replace("881250949", "881250949000"),
+    "ml.inter": "user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + U_DATA,
+    "crlf.csv": CSV.replace("\n", "\r\n"),
+    "bom.csv": "\ufeff" + CSV,
+    "blank-end.csv": CSV + "\n\r\n\n",
+    "no-end.csv": CSV.rstrip("\n"),
+    "plus.csv": CSV.replace(",4,", ", +4.0 ,").replace(",5,", ",.5e1,"),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_each_layout_gives_the_same_rows(write: Callable[..., Path], name: str) -> None:
+    assert read(write(name, LAYOUTS[name])) == ROWS
+
+
+@pytest.mark.parametrize("chunk_rows", [1_000, 500_000])
+def test_blocks_of_any_size_give_the_same_rows_and_lines(write: Callable[..., Path], chunk_rows: int) -> None:
+    text = "user_id,item_id,rating\n" + "".join(f'{n},"a ""quoted"", {n}",3\n' for n in range(30_000))
+    chunks = read_chunks(write("r.csv", text), chunk_rows=chunk_rows)
+    assert [line for chunk in chunks for line in chunk.rows["line"].to_pylist()] == list(range(2, 30_002))
+    assert chunks[-1].rows["item_id"][-1].as_py() == 'a "quoted", 29999'
+    assert (len(chunks) > 5) == (chunk_rows == 1_000)
+
+
+def test_other_column_names_and_no_dates(write: Callable[..., Path]) -> None:
+    path = write("r.csv", "who,what,stars,when\na,b,4,881250949\n")
+    names = {"user_column": "who", "item_column": "what", "rating_column": "stars"}
+    assert read(path, **names) == [("a", "b", 4.0, None)]
+    assert read(path, **names, time_column="when") == [("a", "b", 4.0, 881250949)]
+
+
+def test_a_quoted_line_break_is_one_row(write: Callable[..., Path]) -> None:
+    path = write("r.csv", 'user_id,item_id,rating,review\na,b,4,"two\nlines"\nc,d,x,"\n"\ne,f,5,ok\n')
+    (chunk,) = read_chunks(path)
+    assert chunk.rows["user_id"].to_pylist() == ["a", "e"]
+    assert [(row.line, row.raw) for row in chunk.rejected] == [(4, 'c,d,x,"\\n"')]
+
+
+def test_a_stray_quote_costs_its_own_line_only(write: Callable[..., Path]) -> None:
+    path = write("r.csv", 'user_id,item_id,rating\na,b,4\n"c,d,4\ne,f,5\ng,h,3\n')
+    (chunk,) = read_chunks(path)
+    assert chunk.rows["user_id"].to_pylist() == ["a", "e", "g"]
+    assert [(row.line, row.reason) for row in chunk.rejected] == [(3, "a quote is not closed")]
+
+
+def test_quotes_mean_nothing_in_movielens_files(write: Callable[..., Path]) -> None:
+    assert read(write("u.data", '"1\t1"0\t4\t0\n'))[0][:2] == ('"1', '1"0')
+
+
+@pytest.mark.parametrize("container", ["folder", "gz", "zip", "zip with a folder", "folder with gz"])
+def test_containers(tmp_path: Path, container: str) -> None:
+    path = tmp_path / {"gz": "u.data.gz", "zip": "a.zip", "zip with a folder": "a.zip"}.get(container, "u.data")
+    if "zip" in container:
+        folder = "ml-100k/" if "folder" in container else ""
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(f"{folder}README", "read me")
+            archive.writestr(f"{folder}u1.base", "9\t9\t9\t9\n")
+            archive.writestr(f"{folder}u.data", U_DATA)
+            archive.writestr(f"{folder}u.item", "1|T")
+            archive.writestr("__MACOSX/ml-100k/._u.data", "x")
+    elif "gz" in container:
+        (tmp_path / "u.data.gz").write_bytes(gzip.compress(U_DATA.encode()))
+    else:
+        path.write_text(U_DATA)
+    assert read(tmp_path if "folder" in container and "zip" not in container else path) == ROWS
+
+
+def test_a_packed_file_has_the_checksum_of_its_content(write: Callable[..., Path]) -> None:
+    packed = write("r.csv.gz", gzip.compress(CSV.encode()))
+    config = make_config({"source.uri": str(packed)})
+    with open_source(config, {}) as source:
+        assert source.content_sha256 == hashlib.sha256(CSV.encode()).hexdigest()
+
+
+def test_metadata_beside_the_ratings_are_found(tmp_path: Path) -> None:
+    for name, text in (("u.data", U_DATA), ("u.item", "x"), ("u.user", "y")):
+        (tmp_path / name).write_text(text)
+    for uri in (tmp_path, tmp_path / "u.data"):
+        with open_source(make_config({"source.uri": str(uri)}), {}) as source:
+            assert source.items is not None and source.items().name == "u.item"
+            assert source.users is not None and source.users().name == "u.user"
+
+
+@pytest.mark.parametrize("kind", ["whole numbers", "text", "dates", "categories", "float32"])
+def test_parquet(tmp_path: Path, kind: str) -> None:
+    frame = pd.DataFrame(ROWS, columns=["user_id", "item_id", "rating", "timestamp"])
+    if kind == "whole numbers":
+        frame = frame.astype({"user_id": int, "item_id": int, "rating": int})
+    if kind == "dates":
+        frame["timestamp"] = pd.to_datetime(frame["timestamp"], unit="s")
+    if kind == "categories":
+        frame["user_id"] = frame["user_id"].astype("category")
+    if kind == "float32":
+        frame = frame.astype({"rating": "float32"})
+    frame.to_parquet(tmp_path / "ratings.parquet")
+    assert read(tmp_path / "ratings.parquet", chunk_rows=1_000) == ROWS
+    assert read(tmp_path) == ROWS
+
+
+def test_bad_rows_of_parquet_have_their_row_number(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"user_id": ["1", None, "\0", "4"], "item_id": ["10"] * 4, "rating": [4.0, 4.0, 4.0, float("inf")]})
+    frame.to_parquet(tmp_path / "r.parquet")
+    (chunk,) = read_chunks(tmp_path / "r.parquet")
+    assert [(r.line, r.reason) for r in chunk.rejected] == [
+        (2, "the user id is missing"),
+        (3, "the user id holds a NUL byte"),
+        (4, "the rating 'inf' is not finite"),
+    ]
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> dict[str, str]:
+    url = f"sqlite:///{tmp_path / 'other.db'}"
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE votes (u text, i integer, r real, t text)"))
+        insert = sa.text("INSERT INTO votes VALUES (:u, :i, :r, :t)")
+        connection.execute(
+            insert,
+            [dict(zip("uirt", row, strict=True)) for row in [("007", 1, 4, 881250949), ("ü", 2, None, ""), ("\n", 3, 3, "")]],
+        )
+    engine.dispose()
+    return {"OTHER_URL": url}
+
+
+QUERY = "SELECT u AS user_id, i AS item_id, r AS rating, t AS timestamp FROM votes WHERE u NOT LIKE '%:x' ORDER BY i"
+
+
+def test_a_query_on_another_database(sqlite: dict[str, str]) -> None:
+    (chunk,) = read_chunks("sql", sqlite, query=QUERY, database_url_env="OTHER_URL")
+    assert chunk.rows.drop_columns(["rated_us", "side"]).to_pylist() == [
+        {"user_id": "007", "item_id": "1", "rating": 4.0, "line": 1}
+    ]
+    assert [(r.line, r.reason) for r in chunk.rejected] == [(2, "the rating is missing"), (3, "the user id is missing")]
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("SELECT u FROM votes", "item_id, rating"),
+        ("SELECT * FROM missing", "no such table"),
+        ("SELEKT", "syntax error"),
+        ("", "source.query is empty"),
+    ],
+)
+def test_a_wrong_query_is_refused(sqlite: dict[str, str], query: str, said: str) -> None:
+    assert said in refusal("sql", sqlite, query=query, database_url_env="OTHER_URL")
+
+
+def test_source_database_settings_are_checked(tmp_path: Path) -> None:
+    assert "MF_SOURCE_DATABASE_URL is empty" in refusal("sql", {}, query="SELECT 1")
+    said = refusal("sql", {"MF_SOURCE_DATABASE_URL": "nonsense://me:secret@host/db"}, query="SELECT 1")
+    assert "can't be used" in said and "secret" not in said
+    with pytest.raises(DatabaseError, match="did not answer"):
+        read("sql", {"MF_SOURCE_DATABASE_URL": f"postgresql+psycopg2://me:secret@/db?host={tmp_path}"}, query="SELECT 1")
+
+
+def test_any_fsspec_uri(write: Callable[..., Path]) -> None:
+    UPath("memory://sources-test/r.csv").write_text(CSV)
+    assert read("memory://sources-test/r.csv") == ROWS
+    assert read("memory://sources-test/") == ROWS
+    assert read(write("r.csv", CSV).as_uri()) == ROWS
+
+
+BROKEN: dict[str, tuple[str, str | bytes, dict[str, Any], str]] = {
+    "empty": ("r.csv", "", {}, "empty file"),
+    "blank lines only": ("u.data", "\n\n\n", {}, "empty file"),
+    "header only": ("r.csv", "user_id,item_id,rating\n", {}, "header only"),
+    "wrong delimiter": ("r.csv", CSV, {"delimiter": ";"}, "expected fields separated by semicolons.*looks separated by commas"),
+    "no delimiter": ("r.csv", "hello\nworld\n", {}, "expected fields separated by tabs, commas"),
+    "missing column": ("r.csv", "user_id,item_id,stars\n1,2,3\n", {}, "column.s. rating in the first line"),
+    "missing side column": ("r.csv", CSV, {"side_column": "fold"}, "no column fold"),
+    "repeated column": ("r.csv", "user_id,item_id,rating,rating\n1,2,3,4\n", {}, "rating more than once"),
+    "no header": ("r.csv", "1,10,4,881250949\n", {}, "column.s. user_id, item_id, rating in the first line"),
+    "unknown header": ("r.tsv", "who\twhat\tstars\twhen\na\tb\t3\t0\n", {}, "column.s. user_id, item_id, rating"),
+    "utf-16": ("r.csv", CSV.encode("utf-16"), {}, "UTF-16"),
+    "truncated gz": ("r.csv.gz", gzip.compress(CSV.encode() * 1000, mtime=0)[:-20], {}, "truncated or damaged"),
+    "damaged gz": ("r.csv.gz", gzip.compress(CSV.encode())[:-8] + b"damaged!", {}, "truncated or damaged"),
+    "truncated zip": ("r.zip", b"PK\x03\x04" + b"x" * 100, {}, "whole zip, but it is truncated or damaged"),
+    "truncated parquet": ("r.parquet", b"PAR1" + b"x" * 100, {}, "whole Parquet file"),
+    "wrong checksum": ("r.csv", CSV, {"sha256": "0" * 64}, "expected sha256 0{64}"),
+    "no line end": ("u.data", b"x" * (3 << 20), {}, "expected"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_is_refused_in_words(write: Callable[..., Path], case: str) -> None:
+    name, content, overrides, said = BROKEN[case]
+    with pytest.raises(InputError, match=said) as raised:
+        read(write(name, content), **overrides)
+    assert raised.value.exit_code == 3
+
+
+def test_missing_and_unreadable_places_are_refused_in_words(tmp_path: Path) -> None:
+    assert "nothing is there" in refusal(tmp_path / "no.csv")
+    assert "got no file" in refusal(tmp_path)
+    assert "Install its package" in refusal("nosuch://bucket/file")
+    (tmp_path / "a.csv").write_text(CSV)
+    (tmp_path / "b.csv").write_text(CSV)
+    assert "got a.csv, b.csv" in refusal(tmp_path)
+    with zipfile.ZipFile(tmp_path / "no.zip", "w") as archive:
+        archive.writestr("readme.txt", "x")
+    assert "got readme.txt" in refusal(tmp_path / "no.zip")
+
+
+def test_a_damaged_zip_member_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("u.data", U_DATA)
+    path.write_bytes(path.read_bytes().replace(b"881250950", b"881250955"))
+    assert "Bad CRC-32" in refusal(path)
+
+
+def test_a_right_checksum_passes(write: Callable[..., Path]) -> None:
+    path = write("r.csv.gz", gzip.compress(CSV.encode()))
+    for data in (path.read_bytes(), CSV.encode()):
+        assert read(path, sha256=hashlib.sha256(data).hexdigest()) == ROWS
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(write: Callable[..., Path]) -> None:
+    path = write("r.csv", CSV)
+    config = make_config({"source.uri": str(path)})
+    with open_source(config, {}) as source, pytest.raises(InputError, match="changed while it was read"):
+        for _ in source.chunks(config, NOW):
+            os.utime(path, ns=(1, 1))
+
+
+def test_fingerprint_depends_on_content_and_reading_settings(write: Callable[..., Path]) -> None:
+    path = write("r.csv", CSV)
+
+    def fingerprint(**overrides: Any) -> str:
+        with open_source(make_config({"source.uri": str(path), **overrides}), {}) as source:
+            return source.fingerprint
+
+    first = fingerprint()
+    assert fingerprint() == first == fingerprint(**{"source.chunk_rows": 1_000})
+    assert fingerprint(**{"data.scale_high": 10}) != first
+    assert fingerprint(**{"source.time_column": ""}) != first
+    write("r.csv", CSV + "3,3,3,0\n")
+    assert fingerprint() != first
+
+
+def test_passwords_do_not_show() -> None:
+    assert redacted("sftp://me:secret@host/path@2") == "sftp://***@host/path@2"
+
+
+def test_ml100k_is_the_published_data(ml100k: Path) -> None:
+    assert hashlib.sha256((ml100k / "u.data").read_bytes()).hexdigest() == U_DATA_SHA256
+
+
+def test_the_demo_cache_is_used_and_a_damaged_download_refused(
+    tmp_path: Path, ml100k: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = (ml100k / "u.data").read_bytes()
+    monkeypatch.setattr("mf_core.sources.demo._from_grouplens", lambda: {"u.data": data[:-5]})
+    with pytest.raises(InputError, match="expected u.data with sha256 06416e597f82"):
+        fetch_ml100k(tmp_path)
+    monkeypatch.setattr("mf_core.sources.demo._from_grouplens", lambda: {"u.data": data, "u.item": b""})
+    folder = fetch_ml100k(tmp_path)
+    monkeypatch.setattr("mf_core.sources.demo._from_grouplens", lambda: pytest.fail("downloaded again"))
+    assert fetch_ml100k(tmp_path) == folder
+    assert sum(len(chunk.rows) for chunk in read_chunks("ml-100k", {"MF_CACHE_DIR": str(tmp_path)})) == 100_000
+
+
+def test_no_way_to_download_is_said_in_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> dict[str, bytes]:
+        raise OSError("no route")
+
+    monkeypatch.setattr("mf_core.sources.demo._from_grouplens", fail)
+    monkeypatch.setattr("mf_core.sources.demo._from_package", fail)
+    with pytest.raises(InputError, match="can't be downloaded"):
+        fetch_ml100k(tmp_path)
