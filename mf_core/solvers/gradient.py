@@ -40,7 +40,8 @@ class SeedGradient:
         self._user, self._item, self._value = _on_device(train)
         self._seen = tuple(np.bincount(rows, minlength=n) > 0 for rows, n in zip((train.user, train.item), shape, strict=True))
         self._tables = tuple(
-            tf.Variable(tf.random.stateless_truncated_normal((n, SEED_FACTORS), seed=(seed, side))) for side, n in enumerate(shape)
+            tf.Variable(tf.random.stateless_truncated_normal((n, SEED_FACTORS), seed=(seed, side)))
+            for side, n in enumerate(shape)
         )
         self._step = tf.function(self._descend, input_signature=(tf.TensorSpec((), tf.float32),))
 

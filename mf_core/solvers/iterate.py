@@ -183,9 +183,7 @@ def run_iterations(
         train_rmse, validation_rmse = loop.advance()
         pace = loop.seconds_per_iteration()
         eta = pace * (iterations - standing.done)
-        report(
-            IterationReport(head, standing.done, iterations, train_rmse, validation_rmse, solver.n_ratings / pace, eta)
-        )
+        report(IterationReport(head, standing.done, iterations, train_rmse, validation_rmse, solver.n_ratings / pace, eta))
         if checkpoint and checkpoint.is_due():
             loop.save()
     loop.save()
