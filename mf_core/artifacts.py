@@ -50,6 +50,8 @@ def write_artifact(uri: str, files: Mapping[str, bytes], metadata: Mapping[str, 
     try:
         if (target / MANIFEST).exists() and (target / MANIFEST).read_bytes() == manifest:
             return sha256
+        for left_over in target.parent.glob(f".{target.name}.*"):  # by a process that was killed while it wrote
+            left_over.rmdir(recursive=True)
         temporary.mkdir(parents=True, exist_ok=True)
         for name, data in {**files, MANIFEST: manifest}.items():
             (temporary / name).write_bytes(data)

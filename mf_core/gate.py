@@ -93,7 +93,9 @@ def _absolute(config: Config, figures: Figures) -> Iterator[Rule]:
         yield Rule("better_than_biases", True, f"switched off; test RMSE {rmse:.4f}, biases only {biases:.4f}", rmse, biases)
     metric = f"ndcg_at_{config.gate.cutoff}"
     ndcg, popular = figures.value("candidate", metric), figures.value("popularity", metric)
-    text = f"NDCG@{config.gate.cutoff} of the lists (ordered by the {config.recommend.rank_by} head) {ndcg:.4f}, popularity list {popular:.4f}"
+    relation = "is not below" if ndcg >= popular else "is below"
+    lists = f"NDCG@{config.gate.cutoff} of the lists (ordered by the {config.recommend.rank_by} head)"
+    text = f"{lists} {ndcg:.4f} {relation} the popularity list's {popular:.4f}"
     if config.gate.require_popularity:
         passed = ndcg >= popular
         advice = ""
@@ -115,7 +117,9 @@ def _non_inferior(config: Config, figures: Figures, subject: str, name: str) -> 
             loss, bound, n = (look(subject, metric, rows) for look in (figures.value, figures.high, figures.n))
             passed = bound <= limit
             text = f"loss in {words} against {name} on {in_words} {loss:+.4f} (n={n:,}); its upper 95% bound {bound:+.4f} "
-            text += f"is within the margin {limit:.4f}" if passed else f"is not within the margin {limit:.4f}"
+            text += f"{'is' if passed else 'is not'} within the margin {limit:.4f}"
+            if not math.isfinite(bound):
+                text = f"loss in {words} against {name} on {in_words} is unknown: its artifacts are missing or damaged, or no row is left"
             yield Rule(f"{short}_against_{subject}_{rows}", passed, text, bound, limit)
 
 

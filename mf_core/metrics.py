@@ -5,6 +5,7 @@ same ratio with each user counted as often as drawn (Efron & Tibshirani 1993). U
 are not independent of each other.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -149,15 +150,22 @@ def diversity(lists: Int32s, train: Ratings, n_items: int) -> dict[str, float]:
 def estimates(columns: Sequence[Column], samples: int, seed: int) -> list[Estimate]:
     """Return each column's figure with its 95% interval from `samples` resamples of the users."""
     points, resampled = resample(columns, samples, seed)
-    low, high = np.nanpercentile(resampled, [2.5, 97.5], axis=0)
+    low, high = _percentiles(resampled, [2.5, 97.5])
     return [Estimate(*map(float, row)) for row in zip(points, low, high, strict=True)]
 
 
 def paired_loss(worse: Column, better: Column, samples: int, seed: int) -> Estimate:
     """Return figure(worse) - figure(better) with its one-sided 95% bounds, by resampling the users of both alike."""
     points, resampled = resample([worse, better], samples, seed)
-    low, high = np.nanpercentile(resampled[:, 0] - resampled[:, 1], [5.0, 95.0])
+    low, high = _percentiles(resampled[:, 0] - resampled[:, 1], [5.0, 95.0])
     return Estimate(float(points[0] - points[1]), float(low), float(high))
+
+
+def _percentiles(resampled: Float64s, percents: list[float]) -> Float64s:
+    """Percentiles along the first axis, without the resamples that drew nobody; NaN where all did, which is no mishap here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.asarray(np.nanpercentile(resampled, percents, axis=0))
 
 
 def resample(columns: Sequence[Column], samples: int, seed: int) -> tuple[Float64s, Float64s]:

@@ -5,13 +5,15 @@ look-up function and nothing else. Roles belong to the server, not to a database
 migration.
 """
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from psycopg2 import sql as pg
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import Connection
 
 from mf_core.errors import ConfigError
 from mf_core.warehouse.engine import database_engine, transaction, translated_errors
@@ -59,7 +61,7 @@ def migrate(url: str, revision: str = "head") -> None:
         ConfigError: the roles are missing.
         DatabaseError: the server can't be reached.
     """
-    with transaction(database_engine(url)) as connection:
+    with _connected(url) as connection:
         _require_roles(connection)
         connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
         config = alembic_config(connection)
@@ -77,12 +79,6 @@ def alembic_config(connection: Connection) -> AlembicConfig:
     return config
 
 
-def is_migrated(engine: Engine) -> bool:
-    """Say whether the warehouse's schema is there."""
-    with transaction(engine) as connection:
-        return connection.scalar(sa.text("SELECT to_regclass('mf.live')")) is not None
-
-
 def _require_roles(connection: Connection) -> None:
     found = set(connection.scalars(sa.text("SELECT rolname FROM pg_roles WHERE rolname IN ('mf_writer', 'mf_reader')")))
     missing = {WRITER, READER} - found
@@ -93,10 +89,20 @@ def _require_roles(connection: Connection) -> None:
         )
 
 
-def _administer(admin_url: str):  # type: ignore[no-untyped-def]
+@contextmanager
+def _connected(url: str, isolation_level: str | None = None) -> Iterator[Connection]:
+    """Open one transaction on a connection of its own and leave none behind."""
+    engine = database_engine(url)
+    try:
+        with transaction(engine, isolation_level=isolation_level) as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _administer(admin_url: str) -> AbstractContextManager[Connection]:
     """Return a context with an autocommit connection: CREATE DATABASE runs in no transaction."""
-    engine = database_engine(str(make_url(admin_url).render_as_string(hide_password=False)))
-    return transaction(engine, isolation_level="AUTOCOMMIT")
+    return _connected(admin_url, "AUTOCOMMIT")
 
 
 def _ensure_role(connection: Connection, role: str, password: str | None) -> None:
