@@ -99,8 +99,10 @@ class AlsConfig(_Section):
 
     n_factors: int = Field(32, description="Number of factors.", ge=1, le=512)
     iterations: int = Field(20, description="Sweeps at most.", ge=1, le=1_000)
-    regularization: float = Field(0.1, description="Ridge on the factors, times the number of ratings of the row.", gt=0, le=1e6)
-    bias_regularization: float = Field(5.0, description="Ridge on the biases, in ratings.", gt=0, le=1e6)
+    regularization: float = Field(
+        0.09, description="Ridge on the factors, times 40 plus the number of ratings of the row.", gt=0, le=1e6
+    )
+    bias_regularization: float = Field(2.0, description="Ridge on the biases, in ratings.", gt=0, le=1e6)
 
 
 class GradientConfig(_Section):
@@ -131,7 +133,7 @@ class RatingHeadConfig(_Section):
 class RankingHeadConfig(_Section):
     """Implicit ALS on the relevant ratings; orders the list."""
 
-    n_factors: int = Field(48, description="Number of factors.", ge=1, le=512)
+    n_factors: int = Field(64, description="Number of factors.", ge=1, le=512)
     iterations: int = Field(12, description="Sweeps.", ge=1, le=1_000)
     unobserved_weight: float = Field(0.1, description="Weight alpha0 of the pairs nobody rated.", gt=0, le=1e3)
     regularization: float = Field(0.03, description="Ridge lambda, scaled by each row's frequency.", gt=0, le=1e6)
@@ -168,7 +170,7 @@ class GateConfig(_Section):
     bootstrap_samples: int = Field(1_000, description="Bootstrap resamples of the users.", ge=100, le=100_000)
     cutoff: int = Field(10, description="N of NDCG@N, Recall@N, MAP@N and hit rate.", ge=1, le=1_000)
     max_refit_error_ratio: float = Field(
-        1.1, description="The refit's training RMSE may be at most this multiple of the evaluated model's.", ge=1
+        1.05, description="The refit's RMSE on all ratings may be at most this multiple of the evaluated model's.", ge=1
     )
     min_refit_overlap: float = Field(
         0.2, description="The refit's lists must share at least this part with the evaluated model's.", ge=0, le=1
@@ -252,7 +254,7 @@ def _leaves(section: BaseModel, prefix: str) -> Iterator[Setting]:
 def make_config(overrides: Mapping[str, Any] | None = None, base: Config | None = None) -> Config:
     """Return `base` (the shipped defaults if None) with dotted `overrides` applied.
 
-    Strings are taken as text for text settings and as numbers or booleans elsewhere, so that `--set` and the trigger form
+    Strings are taken as text for text settings and as numbers or booleans elsewhere, and an empty one as none, so that `--set` and the trigger form
     share this one path.
 
     Raises:
@@ -293,7 +295,7 @@ def _put(nested: dict[str, Any], name: str, value: Any) -> None:
         section = section.get(part) if isinstance(section, dict) else None
     if not isinstance(section, dict) or leaf not in section or isinstance(section[leaf], dict):
         raise ConfigError(f"there is no setting {name!r}; `mf config` lists all of them.")
-    section[leaf] = value
+    section[leaf] = None if value == "" and not isinstance(section[leaf], str) else value
 
 
 def _explain(error: ValidationError) -> str:

@@ -29,6 +29,11 @@ _INITIAL_SPREAD = 0.1
 _SHUFFLE = 2
 
 
+def seed_learning_rate(step: int) -> float:
+    """Return the post's learning rate at `step` (from 0)."""
+    return _SEED_LEARNING_RATE * _SEED_DECAY ** (step // _SEED_DECAY_STEPS)
+
+
 class SeedGradient:
     """The post's model; one iteration is one full-batch step."""
 
@@ -58,8 +63,7 @@ class SeedGradient:
 
     def iterate(self, iteration: int) -> float:
         """Run one step and return the training RMSE before it (not clipped)."""
-        rate = _SEED_LEARNING_RATE * _SEED_DECAY ** (iteration // _SEED_DECAY_STEPS)
-        return float(np.sqrt(self._step(tf.constant(rate, tf.float32))))
+        return float(np.sqrt(self._step(tf.constant(seed_learning_rate(iteration), tf.float32))))
 
     def validation_rmse(self) -> None:
         """There is none: the post runs all its steps."""

@@ -1,0 +1,180 @@
+"""Alternating least squares: buckets, tiny cases against dense solves, exact recovery, determinism, refusals."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mf_core.config import AlsConfig, Config, DataConfig, RankingHeadConfig, make_config
+from mf_core.errors import TrainingError
+from mf_core.ratings import IdMap, Ratings, id_map
+from mf_core.solvers import runtime
+from mf_core.solvers.als import ExplicitAls, ImplicitAls
+from mf_core.solvers.buckets import Side, plan_batches
+from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
+from mf_core.solvers.iterate import HeldOut
+
+
+def sparse_ratings(n_users: int, n_items: int, share: float, seed: int = 0) -> Ratings:
+    """Ratings 1..5 of a random `share` of all pairs."""
+    rng = np.random.default_rng(seed)
+    user, item = np.nonzero(rng.random((n_users, n_items)) < share)
+    return Ratings(user.astype(np.int32), item.astype(np.int32), rng.integers(1, 6, len(user)).astype(np.float32))
+
+
+def ids(n: int) -> IdMap:
+    return id_map(f"{number:05d}" for number in range(n))
+
+
+def cpu(**settings: object) -> Config:
+    return make_config({"train.device": "cpu", **{name.replace("__", "."): value for name, value in settings.items()}})
+
+
+def ridge_solve(design: NDArray[np.float64], target: NDArray[np.float64], ridge: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.linalg.solve(design.T @ design + np.diag(ridge), design.T @ target)
+
+
+@pytest.mark.parametrize("cells", [1, 100, 10_000, 10_000_000])
+def test_buckets_hold_every_row_with_ratings_once_and_bound_padding_and_memory(cells: int) -> None:
+    counts = np.random.default_rng(1).zipf(1.4, 5_000).clip(0, 3_000) - 1
+    plan = plan_batches(counts, width=8, cells=cells)
+    assert sorted(plan.rows) == list(np.flatnonzero(counts))
+    assert [start for start, _, _ in plan.slices] == [0, *(stop for _, stop, _ in plan.slices[:-1])]
+    assert plan.slices[-1][1] == len(plan.rows)
+    for start, stop, length in plan.slices:
+        inside = counts[plan.rows[start:stop]]
+        assert inside.max() == length
+        assert inside.min() * 2 > length
+        assert stop - start == 1 or (stop - start) * max(length, 8) * 8 <= cells
+    assert 0 <= plan.padding_share < 0.5
+
+
+def test_no_rating_at_all_plans_no_batch() -> None:
+    plan = plan_batches(np.zeros(3, np.int64), width=2, cells=100)
+    assert plan.slices == ()
+    assert plan.padding_share == 0
+
+
+def test_a_side_gathers_each_row_s_own_ratings_and_marks_padding() -> None:
+    ratings = sparse_ratings(40, 70_000, 0.0005)
+    side = Side(ratings.item, ratings.user, ratings.value, (70_000, 40), width=4, cells=5_000)
+    found = set()
+    for batch in side.batches:
+        other, value, present = (tensor.numpy() for tensor in side.gather(batch.rows, batch.length))
+        assert (other[~present] == 40).all()
+        assert (value[~present] == 0).all()
+        row = np.broadcast_to(batch.rows.numpy()[:, None], other.shape)
+        found |= set(zip(row[present], other[present], value[present], strict=True))
+    assert found == set(zip(ratings.item, ratings.user, ratings.value, strict=True))
+
+
+def test_one_explicit_sweep_equals_ridge_regressions_solved_one_by_one() -> None:
+    train, shape, k = sparse_ratings(7, 9, 0.5), (7, 9), 2
+    config = AlsConfig(n_factors=k, regularization=0.3, bias_regularization=2.0)
+    solver = ExplicitAls(train, shape, config, DataConfig(), seed=3, held_out=None)
+    item, mean = solver.state()["item"].astype(np.float64), train.value.mean(dtype=np.float64)
+    rmse = solver.iterate(0)
+    user = np.zeros((7, k + 1))
+    for mine, other, rows, others in ((user, item, train.user, train.item), (item, user, train.item, train.user)):
+        for row in np.unique(rows):
+            at = rows == row
+            y = other[others[at]]
+            ridge = np.array([0.3 * (40 + at.sum())] * k + [2.0])
+            mine[row] = ridge_solve(np.c_[y[:, :k], np.ones(at.sum())], train.value[at] - mean - y[:, k], ridge)
+    factors = solver.factors()
+    np.testing.assert_allclose(np.c_[factors.user_factors, factors.user_bias], user, atol=2e-5)
+    np.testing.assert_allclose(np.c_[factors.item_factors, factors.item_bias], item, atol=2e-5)
+    dots = (user[train.user, :k] * item[train.item, :k]).sum(1)
+    predicted = np.clip(mean + user[train.user, k] + item[train.item, k] + dots, 1, 5)
+    assert rmse == pytest.approx(np.sqrt(np.mean((train.value - predicted) ** 2)), abs=1e-5)
+
+
+def test_one_implicit_sweep_equals_dense_weighted_regressions_over_all_pairs() -> None:
+    train, shape, k, alpha0 = sparse_ratings(8, 6, 0.4), (8, 6), 3, 0.2
+    config = RankingHeadConfig(n_factors=k, unobserved_weight=alpha0, regularization=0.1, regularization_exponent=0.7)
+    solver = ImplicitAls(train, shape, config, seed=5)
+    item = solver.state()["item"].astype(np.float64)
+    solver.iterate(0)
+    observed = np.zeros(shape)
+    observed[train.user, train.item] = 1
+    user = np.zeros((8, k))
+    for mine, other, seen in ((user, item, observed), (item, user, observed.T)):
+        n_other = (seen.sum(0) > 0).sum()
+        for row in np.flatnonzero(seen.sum(1)):
+            ridge = np.full(k, 0.1 * (seen[row].sum() + alpha0 * n_other) ** 0.7)
+            weight = np.sqrt(alpha0 + seen[row])
+            mine[row] = ridge_solve(other * weight[:, None], seen[row] / weight, ridge)
+    np.testing.assert_allclose(solver.factors().user_factors, user, atol=2e-5)
+    np.testing.assert_allclose(solver.factors().item_factors, item, atol=2e-5)
+
+
+def test_explicit_als_recovers_a_rank_one_matrix_from_part_of_it() -> None:
+    rng = np.random.default_rng(2)
+    full = np.outer(rng.uniform(1, 2, 60), rng.uniform(1, 2, 50))
+    known = rng.random(full.shape) < 0.4
+    user, item = (rows.astype(np.int32) for rows in np.nonzero(known))
+    train = Ratings(user, item, full[known].astype(np.float32))
+    config = AlsConfig(n_factors=1, regularization=1e-5, bias_regularization=1e-3)
+    solver = ExplicitAls(train, full.shape, config, DataConfig(), seed=0, held_out=None)
+    for sweep in range(60):
+        solver.iterate(sweep)
+    user, item = (rows.astype(np.int32) for rows in np.nonzero(~known))
+    assert HeldOut(Ratings(user, item, full[~known].astype(np.float32)), 1, 5).rmse(solver.factors()) < 0.02
+
+
+def test_rows_without_a_relevant_rating_get_zero_factors() -> None:
+    train = Ratings(*(np.array(x, dtype) for x, dtype in (([0, 0, 1, 2], "i4"), ([0, 1, 1, 2], "i4"), ([5, 4, 5, 1], "f4"))))
+    model = fit_ranking_head(cpu(ranking_head__n_factors=2), train, ids(4), ids(4)).model
+    assert np.abs(model.user_factors).sum(1).astype(bool).tolist() == [True, True, False, False]
+    assert np.abs(model.item_factors).sum(1).astype(bool).tolist() == [True, True, False, False]
+    assert model.mean == 0
+
+
+def test_the_ranking_head_refuses_ratings_of_which_none_is_relevant() -> None:
+    train = Ratings(np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.float32))
+    with pytest.raises(TrainingError, match=r"none of the 1 training ratings reaches data\.relevant_from = 4"):
+        fit_ranking_head(cpu(), train, ids(1), ids(1))
+
+
+def test_two_fits_give_the_same_bits_and_another_seed_gives_others() -> None:
+    train, users, items = sparse_ratings(300, 200, 0.1), ids(300), ids(200)
+    for fit in (fit_rating_head, fit_ranking_head):
+        first, second = (fit(cpu(), train, users, items, iterations=3).model for _ in range(2))
+        other = fit(cpu(train__seed=1), train, users, items, iterations=3).model
+        assert first.user_factors.tobytes() == second.user_factors.tobytes()
+        assert first.item_factors.tobytes() == second.item_factors.tobytes()
+        assert first.item_factors.tobytes() != other.item_factors.tobytes()
+
+
+def test_the_order_of_the_ratings_does_not_matter() -> None:
+    train, users, items = sparse_ratings(50, 40, 0.3), ids(50), ids(40)
+    shuffled = train.take(np.random.default_rng(0).permutation(len(train)))
+    models = [fit_ranking_head(cpu(), ratings, users, items, iterations=2).model for ratings in (train, shuffled)]
+    assert models[0].item_factors.tobytes() == models[1].item_factors.tobytes()
+
+
+def test_early_stopping_keeps_the_best_sweep_and_a_refit_runs_as_many() -> None:
+    train, users, items = sparse_ratings(60, 50, 0.3), ids(60), ids(50)
+    config = cpu(rating_head__validation_fraction=0.2, rating_head__patience=2, rating_head__als__regularization=0.01)
+    reports = []
+    fitted = fit_rating_head(config, train, users, items, report=reports.append)
+    errors = [report.validation_rmse for report in reports]
+    assert fitted.validation_rmse == min(errors)
+    assert fitted.iterations == int(np.argmin(errors)) + 1
+    assert len(errors) == fitted.iterations + 2 < reports[0].iterations
+    refit = fit_rating_head(config, train, users, items, iterations=fitted.iterations)
+    assert refit.iterations == fitted.iterations
+    assert refit.validation_rmse is None
+
+
+def test_values_beyond_float32_are_refused_with_advice() -> None:
+    train = sparse_ratings(20, 20, 0.3)
+    huge = Ratings(train.user, train.item, train.value * np.float32(1e25))
+    with pytest.raises(TrainingError, match=r"no longer finite|could not be solved"):
+        fit_rating_head(cpu(), huge, ids(20), ids(20))
+
+
+def test_a_wanted_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_prepare", lambda: ())
+    with pytest.raises(TrainingError, match=r"sees no GPU.*set train\.device to auto or cpu"):
+        runtime.select_device("gpu")
+    assert runtime.select_device("auto").label == "CPU"
