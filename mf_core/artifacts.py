@@ -57,7 +57,7 @@ def write_artifact(uri: str, files: Mapping[str, bytes], metadata: Mapping[str, 
             (temporary / name).write_bytes(data)
         if target.exists():
             target.rmdir(recursive=True)
-        temporary.rename(target)
+        target.fs.mv(temporary.path, target.path, recursive=True)
     except OSError as error:
         raise ArtifactStoreError(
             f"the artifact {uri} could not be written: {error}. Check the store and MF_ARTIFACT_ROOT."

@@ -240,10 +240,12 @@ def model_history(connection: Connection, limit: int = 20) -> list[dict[str, Any
     return [dict(row) for row in rows.mappings()]
 
 
-def gate_decisions(connection: Connection, limit: int = 20) -> list[dict[str, Any]]:
+def gate_decisions(
+    connection: Connection, limit: int = 20, stages: Sequence[str] = ("evaluated", "refit", "override")
+) -> list[dict[str, Any]]:
     """Return the newest decisions; `reasons` is the list of rules with rule, passed, text, value and limit."""
     d = t.gate_decisions
-    rows = connection.execute(sa.select(d).order_by(d.c.decision_id.desc()).limit(limit))
+    rows = connection.execute(sa.select(d).where(d.c.stage.in_(stages)).order_by(d.c.decision_id.desc()).limit(limit))
     return [dict(row) for row in rows.mappings()]
 
 
@@ -261,7 +263,7 @@ def recommendations_for(connection: Connection, user_id: str, n: int | None = No
 
 def status(connection: Connection) -> dict[str, Any]:
     """Return the live version, the latest verdict and the size of the warehouse."""
-    decisions = gate_decisions(connection, 1)
+    decisions = gate_decisions(connection, 1, stages=("evaluated",))
     latest = decisions[0] if decisions else {"model_version": None, "approved": None, "decided_at": None, "reasons": []}
     live = live_version(connection)
     figures = connection.execute(sa.text("SELECT rmse, ndcg_at_10, published_at FROM mf.model_history WHERE is_live"))

@@ -13,6 +13,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from mf_core.errors import ConfigError, DatabaseError
 
 _CONNECT_SECONDS = 10
+# SQLSTATE classes: connection exception, transaction rollback, insufficient resources, operator intervention.
+_MAY_PASS = ("08", "40", "53", "57")
 
 
 def database_engine(url: str) -> Engine:
@@ -55,8 +57,8 @@ def translated_errors() -> Iterator[None]:
         yield
     except DBAPIError as error:
         code = getattr(error.orig, "pgcode", None) or ""
-        lost = isinstance(error, sa.exc.OperationalError) or error.connection_invalidated
-        if lost or code.startswith(("40", "53", "57", "08")):
+        never_answered = isinstance(error, sa.exc.OperationalError) and not code
+        if never_answered or error.connection_invalidated or code.startswith(_MAY_PASS):
             reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
             raise DatabaseError(
                 f"Postgres did not answer as expected: {reason}. Check MF_DATABASE_URL and the server."

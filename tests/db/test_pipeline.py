@@ -44,7 +44,9 @@ def test_a_refusal_leaves_what_readers_see_as_it_was(world: World, engine: Engin
     assert rows(engine, "SELECT * FROM mf.recommendations ORDER BY user_id, rank") == before
     [(state,)] = rows(engine, "SELECT state FROM mf.models WHERE model_version = :v", v=split.model_version)
     assert state == "refused"
-    [(approved, reasons)] = rows(engine, "SELECT approved, reasons FROM mf.gate_decisions WHERE model_version = :v", v=split.model_version)
+    [(approved, reasons)] = rows(
+        engine, "SELECT approved, reasons FROM mf.gate_decisions WHERE model_version = :v", v=split.model_version
+    )
     assert not approved
     assert any(not rule["passed"] and rule["text"] for rule in reasons)
 
@@ -86,7 +88,11 @@ def test_the_champion_is_judged_on_the_same_rows(world: World, engine: Engine) -
     split, _, report = judged(world, "two")
     assert report.champion_version == champion
     assert report.champion_rmse == pytest.approx(report.rmse)
-    losses = rows(engine, "SELECT value, n FROM mf.evaluations WHERE metric = 'rmse_loss' AND slice = 'all' AND model_version = :v", v=split.model_version)
+    losses = rows(
+        engine,
+        "SELECT value, n FROM mf.evaluations WHERE metric = 'rmse_loss' AND slice = 'all' AND model_version = :v",
+        v=split.model_version,
+    )
     assert {tuple(row) for row in losses} == {(0.0, split.n_test)}
 
 
@@ -98,13 +104,24 @@ def test_another_split_compares_only_rows_that_the_champion_has_not_seen(world: 
         split_bucket(row.user_id, row.item_id, 0) < 3000 and split_bucket(row.user_id, row.item_id, 1) < 3000
         for row in rows(engine, "SELECT user_id, item_id FROM mf.ratings")
     )
-    [(n,)] = rows(engine, "SELECT n FROM mf.evaluations WHERE subject = 'champion' AND metric = 'rmse' AND model_version = :v", v=split.model_version)
+    [(n,)] = rows(
+        engine,
+        "SELECT n FROM mf.evaluations WHERE subject = 'champion' AND metric = 'rmse' AND model_version = :v",
+        v=split.model_version,
+    )
     assert n == fresh < split.n_test
 
 
 def test_a_champion_whose_artifact_is_damaged_makes_the_gate_refuse(world: World) -> None:
     champion = publish_one(world, "one")
-    path = Path(world.place.artifact_root.removeprefix("file://")) / "models" / str(champion) / "evaluated" / "rating" / "user_bias.npy"
+    path = (
+        Path(world.place.artifact_root.removeprefix("file://"))
+        / "models"
+        / str(champion)
+        / "evaluated"
+        / "rating"
+        / "user_bias.npy"
+    )
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     _, _, report = judged(world, "two")
     with pytest.raises(GateError, match="against the champion .* is unknown"):
@@ -125,7 +142,11 @@ def test_the_champion_is_compared_with_the_best_of_the_last_days(world: World, e
     split, _, report = judged(world, "next", noise=0.4)
     with pytest.raises(GateError, match="against the best of the last 30 days"):
         pipeline.gate(world.config, world.place, report)
-    [(loss,)] = rows(engine, "SELECT value FROM mf.evaluations WHERE subject = 'champion' AND metric = 'rmse_loss' AND slice = 'all' AND model_version = :v", v=split.model_version)
+    [(loss,)] = rows(
+        engine,
+        "SELECT value FROM mf.evaluations WHERE subject = 'champion' AND metric = 'rmse_loss' AND slice = 'all' AND model_version = :v",
+        v=split.model_version,
+    )
     assert loss == 0.0
 
 
@@ -139,7 +160,7 @@ def _publish_spoiled(world: World, key: str, noise: float) -> None:
     pipeline.publish(world.config, world.place, split, report)
 
 
-@pytest.mark.parametrize(("noise", "rule"), [(1.5, "training RMSE of the refit"), (50.0, "share")])
+@pytest.mark.parametrize(("noise", "rule"), [(1.5, "RMSE of the refit on all ratings"), (50.0, "share")])
 def test_a_refit_that_strays_is_refused(world: World, engine: Engine, noise: float, rule: str) -> None:
     loose = world.with_settings(gate__max_refit_error_ratio=1e6, gate__min_refit_overlap=0.9) if rule == "share" else world
     split, model, report = judged(loose, "one")
@@ -178,16 +199,36 @@ def test_new_ratings_keep_old_rows_on_their_side(world: World, engine: Engine) -
     load(engine, more)
     split, _, report = judged(world, "two")
     assert split.n_users == 120
-    [(n,)] = rows(engine, "SELECT n FROM mf.evaluations WHERE subject = 'champion' AND slice = 'warm_both' AND metric = 'rmse_loss' AND model_version = :v", v=split.model_version)
+    [(n,)] = rows(
+        engine,
+        "SELECT n FROM mf.evaluations WHERE subject = 'champion' AND slice = 'warm_both' AND metric = 'rmse_loss' AND model_version = :v",
+        v=split.model_version,
+    )
     assert 0 < n < report.n_test
 
 
 def test_every_figure_of_a_gate_run_is_stored(world: World, engine: Engine) -> None:
     split, _, report = judged(world, "one")
     stored = dict(rows(engine, "SELECT metric, value FROM mf.evaluations WHERE subject = 'candidate' AND slice = 'all'"))  # type: ignore[arg-type]
-    assert set(stored) >= {"rmse", "mae", "average_error", "ndcg_at_5", "recall_at_5", "map_at_5", "hit_rate_at_5", "coverage_at_5", "novelty_at_5", "gini_at_5"}
+    assert set(stored) >= {
+        "rmse",
+        "mae",
+        "average_error",
+        "ndcg_at_5",
+        "recall_at_5",
+        "map_at_5",
+        "hit_rate_at_5",
+        "coverage_at_5",
+        "novelty_at_5",
+        "gini_at_5",
+    }
     assert stored["average_error"] == pytest.approx(report.rmse**2 / 2)
-    assert {r[0] for r in rows(engine, "SELECT DISTINCT subject FROM mf.evaluations")} == {"candidate", "global_mean", "biases", "popularity"}
+    assert {r[0] for r in rows(engine, "SELECT DISTINCT subject FROM mf.evaluations")} == {
+        "candidate",
+        "global_mean",
+        "biases",
+        "popularity",
+    }
     assert split.cold_test_ratings >= 0
 
 
@@ -246,15 +287,21 @@ _RUN = """
 
 
 @pytest.mark.parametrize("step", _STEPS)
-def test_a_run_killed_in_any_step_ends_right_when_it_runs_again(world: World, engine: Engine, warehouse_url: str, step: str) -> None:
+def test_a_run_killed_in_any_step_ends_right_when_it_runs_again(
+    world: World, engine: Engine, warehouse_url: str, step: str
+) -> None:
     killed = [_run_process(world, warehouse_url, step, statement).returncode for statement in (0, 2)]
     assert killed[0] == -9
     finished = _run_process(world, warehouse_url, "none", 0)
     assert finished.returncode == 0, finished.stderr
     assert len(rows(engine, "SELECT DISTINCT user_id FROM mf.recommendations")) == 60
     assert len({row[0] for row in rows(engine, "SELECT model_version FROM mf.recommendation_rows")}) <= 2
-    assert rows(engine, "SELECT state, count(*) FROM mf.models GROUP BY 1") == [("published", len(rows(engine, "SELECT 1 FROM mf.models")))]
-    leftovers = rows(engine, "SELECT relname FROM pg_class WHERE relname ~ '^recommendation_rows_v[0-9]+$' AND NOT relispartition")
+    assert rows(engine, "SELECT state, count(*) FROM mf.models GROUP BY 1") == [
+        ("published", len(rows(engine, "SELECT 1 FROM mf.models")))
+    ]
+    leftovers = rows(
+        engine, "SELECT relname FROM pg_class WHERE relname ~ '^recommendation_rows_v[0-9]+$' AND NOT relispartition"
+    )
     assert leftovers == []
     root = Path(world.place.artifact_root.removeprefix("file://"))
     assert [path.name for path in root.rglob(".*")] == []
@@ -262,5 +309,6 @@ def test_a_run_killed_in_any_step_ends_right_when_it_runs_again(world: World, en
 
 def _run_process(world: World, url: str, victim: str, statement: int) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", textwrap.dedent(_RUN), url, world.place.artifact_root, victim, str(statement)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2], env=dict(os.environ))
-
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2], env=dict(os.environ)
+    )

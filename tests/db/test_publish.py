@@ -77,7 +77,9 @@ def test_an_unknown_user_gets_the_popular_list(world: World, engine: Engine) -> 
 
 def test_recommendations_for_is_the_view(world: World, engine: Engine) -> None:
     publish_one(world, "one")
-    viewed = rows(engine, "SELECT rank, item_id, score, predicted_rating FROM mf.recommendations WHERE user_id = 'u007' ORDER BY rank")
+    viewed = rows(
+        engine, "SELECT rank, item_id, score, predicted_rating FROM mf.recommendations WHERE user_id = 'u007' ORDER BY rank"
+    )
     assert rows(engine, "SELECT rank, item_id, score, predicted_rating FROM mf.recommendations_for('u007')") == viewed
     assert len(rows(engine, "SELECT * FROM mf.recommendations_for('u007', 8)")) == 8
     assert rows(engine, "SELECT * FROM mf.recommendations_for('u007', -1)") == []
@@ -96,7 +98,9 @@ def test_hiding_an_item_acts_at_once_and_lists_stay_full(world: World, engine: E
 
 def test_rollback_goes_back_and_never_shows_an_item_hidden_since(world: World, engine: Engine) -> None:
     one, two = publish_one(world, "one"), publish_one(world, "two")
-    [(first,)] = rows(engine, "SELECT item_id FROM mf.recommendation_rows WHERE model_version = :v AND user_id = 'u001' AND rank = 1", v=one)
+    [(first,)] = rows(
+        engine, "SELECT item_id FROM mf.recommendation_rows WHERE model_version = :v AND user_id = 'u001' AND rank = 1", v=one
+    )
     with transaction(engine) as connection:
         registry.set_hidden(connection, first, "", hidden=True)
     report = pipeline.rollback(world.place)
@@ -122,8 +126,15 @@ def test_two_runs_that_race_promote_one_and_the_other_is_judged_again(world: Wor
     second, publish_second = prepared(world, "second")
     publish_second()
     publish_first()
-    assert rows(engine, "SELECT model_version, previous_version FROM mf.promotions ORDER BY promotion_id") == [(second, None), (first, second)]
-    judged = rows(engine, "SELECT champion_version FROM mf.gate_decisions WHERE model_version = :v AND stage = 'evaluated' ORDER BY decision_id", v=first)
+    assert rows(engine, "SELECT model_version, previous_version FROM mf.promotions ORDER BY promotion_id") == [
+        (second, None),
+        (first, second),
+    ]
+    judged = rows(
+        engine,
+        "SELECT champion_version FROM mf.gate_decisions WHERE model_version = :v AND stage = 'evaluated' ORDER BY decision_id",
+        v=first,
+    )
     assert [row[0] for row in judged] == [None, second]
 
 
@@ -216,7 +227,7 @@ class _Reader(threading.Thread):
                     return
                 self.seconds.append(time.perf_counter() - started)
                 if len(found) != 5 * N_USERS or len({row[1] for row in found}) != 1:
-                    self.problems.append(f"{len(found)} rows of versions {({row[1] for row in found})}")
+                    self.problems.append(f"{len(found)} rows of versions { ({row[1] for row in found}) }")
         self.engine.dispose()
 
 
@@ -309,7 +320,9 @@ def test_a_detach_that_was_cut_off_is_finished(world: World, engine: Engine, war
     blocker.execute(sa.text("SELECT count(*) FROM mf.recommendation_rows"))
     with pytest.raises(sa.exc.DBAPIError), engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(sa.text("SET lock_timeout = '200ms'"))
-        connection.execute(sa.text(f"ALTER TABLE mf.recommendation_rows DETACH PARTITION mf.{publish.table_name(first)} CONCURRENTLY"))
+        connection.execute(
+            sa.text(f"ALTER TABLE mf.recommendation_rows DETACH PARTITION mf.{publish.table_name(first)} CONCURRENTLY")
+        )
     blocker.close()
     engine.dispose()
     assert rows(engine, "SELECT count(*) FROM pg_inherits WHERE inhdetachpending") == [(1,)]
@@ -322,7 +335,9 @@ def test_a_dead_runs_table_is_removed_in_the_end(world: World, engine: Engine) -
     publish_one(world, "one")
     assert rows(engine, "SELECT to_regclass(:name)", name=f"mf.{publish.table_name(dead)}") != [(None,)]
     with transaction(engine) as connection:
-        connection.execute(sa.text("UPDATE mf.models SET created_at = now() - interval '3 days' WHERE model_version = :v"), {"v": dead})
+        connection.execute(
+            sa.text("UPDATE mf.models SET created_at = now() - interval '3 days' WHERE model_version = :v"), {"v": dead}
+        )
     publish_one(world, "two")
     assert rows(engine, "SELECT to_regclass(:name)", name=f"mf.{publish.table_name(dead)}") == [(None,)]
 

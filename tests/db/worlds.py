@@ -60,7 +60,9 @@ def make_ratings(seed: int = 0) -> pd.DataFrame:
             "user_id": [f"u{u:03d}" for u in user],
             "item_id": [f"i{i:03d}" for i in item],
             "rating": value[user, item],
-            "rated_at": (pd.Timestamp("2020-01-01", tz="UTC") + pd.to_timedelta(np.arange(len(user)), "h")).map(lambda t: t.isoformat()),
+            "rated_at": (pd.Timestamp("2020-01-01", tz="UTC") + pd.to_timedelta(np.arange(len(user)), "h")).map(
+                lambda t: t.isoformat()
+            ),
         }
     )
 
@@ -77,7 +79,15 @@ def load(engine: Engine, ratings: pd.DataFrame) -> int:
     with transaction(engine) as connection:
         batch = connection.scalar(
             sa.insert(tables.ingest_batches)
-            .values(source_uri="test", content_sha256="", fingerprint="", mode="merge", state="loaded", started_at=sa.func.now(), finished_at=sa.func.now())
+            .values(
+                source_uri="test",
+                content_sha256="",
+                fingerprint="",
+                mode="merge",
+                state="loaded",
+                started_at=sa.func.now(),
+                finished_at=sa.func.now(),
+            )
             .returning(tables.ingest_batches.c.batch_id)
         )
         copy_frame(connection, ("mf", "ratings"), ratings.assign(batch_id=batch))

@@ -1,0 +1,88 @@
+"""Settings are defined once and checked at the door."""
+
+import math
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from mf_core.cli.admin import settings_table, settings_toml
+from mf_core.config import Config, load_config, make_config, settings
+from mf_core.errors import ConfigError
+
+
+def test_every_setting_has_a_description_and_a_type() -> None:
+    found = list(settings())
+    assert len(found) > 50
+    assert all(s.description.endswith((".", ")")) and ("type" in s.schema or "anyOf" in s.schema) for s in found)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"rating_head.als.n_factors": 0}, "rating_head.als.n_factors"),
+        ({"rating_head.als.n_factor": 8}, "there is no setting 'rating_head.als.n_factor'"),
+        ({"rating_head.als": 8}, "there is no setting"),
+        ({"nonsense": 1}, "there is no setting"),
+        ({"split.test_fraction": 1.0}, "split.test_fraction"),
+        ({"gate.max_rmse": math.nan}, "gate.max_rmse"),
+        ({"data.scale_low": 5}, "must be below scale_high"),
+        ({"data.relevant_from": 6}, "must lie in 1.0..5.0"),
+        ({"recommend.rank_by": "price"}, "recommend.rank_by"),
+        ({"source.sha256": "abc"}, "source.sha256"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_name(overrides: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        make_config(overrides)
+
+
+def test_text_from_the_command_line_is_understood() -> None:
+    config = make_config(
+        {"rating_head.als.n_factors": "8", "publish.refit": "false", "gate.max_rmse": "0.9", "source.query": "1"}
+    )
+    assert (config.rating_head.als.n_factors, config.publish.refit, config.gate.max_rmse, config.source.query) == (
+        8,
+        False,
+        0.9,
+        "1",
+    )
+
+
+def test_an_empty_value_takes_an_optional_setting_back() -> None:
+    assert make_config({"gate.max_rmse": ""}, make_config({"gate.max_rmse": 0.9})).gate.max_rmse is None
+
+
+def test_the_printed_settings_are_a_settings_file(tmp_path: Path) -> None:
+    config = make_config({"split.seed": 3, "source.delimiter": "\t", "recommend.rank_by": "rating"})
+    path = tmp_path / "mf.toml"
+    path.write_text(settings_toml(config))
+    assert load_config(path) == config
+    assert tomllib.loads(path.read_text())["split"]["seed"] == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"), [("[split", "not valid TOML"), ("[split]\nsed = 1", "split.sed"), ("[split]\nseed = -1", "split.seed")]
+)
+def test_a_bad_settings_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "mf.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        load_config(path)
+
+
+def test_a_missing_settings_file_is_refused_and_none_means_the_defaults(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="can't be read"):
+        load_config(tmp_path / "no.toml")
+    assert load_config(None) == load_config("") == Config()
+
+
+def test_the_fingerprint_follows_what_shapes_the_result() -> None:
+    base = Config().training_fingerprint()
+    assert make_config({"source.uri": "x", "run.force": True, "train.checkpoint_seconds": 1}).training_fingerprint() == base
+    assert make_config({"rating_head.als.n_factors": 9}).training_fingerprint() != base
+
+
+def test_the_settings_page_is_in_step() -> None:
+    page = Path(__file__).parents[2] / "docs" / "config.md"
+    assert settings_table(Config()) in page.read_text(), "run `make docs`"
