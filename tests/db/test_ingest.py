@@ -1,6 +1,7 @@
 """Loading ratings into a real Postgres: what is kept, what is rejected and what is refused."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sqlalchemy.engine import Engine
 from mf_core import ingest as ingest_module
 from mf_core.config import make_config
 from mf_core.errors import DatabaseError, InputError
-from mf_core.ingest import ingest
+from mf_core.ingest import ingest, load_items, load_users
 from mf_core.records import IngestReport
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -135,7 +136,8 @@ def test_the_same_file_again_changes_nothing(engine: Engine, load: Callable[...,
     first = load(GOOD)
     before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
     again = load(GOOD, name="copy.tsv")
-    assert not first.already_ingested and again.already_ingested
+    assert not first.already_ingested
+    assert again.already_ingested
     assert (again.batch_id, again.rows_inserted, again.total_ratings) == (first.batch_id, 0, 3)
     assert table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2") == before
     assert table(engine, "SELECT count(*) FROM mf.ingest_batches") == [(1,)]
@@ -248,6 +250,41 @@ def test_forgotten_users_are_skipped(engine: Engine, load: Callable[..., IngestR
     report = load(GOOD)
     assert (report.rows_inserted, report.rows_duplicate) == (1, 0)
     assert ratings(engine) == [("2", "10", 5.0)]
+
+
+def test_items_and_users_are_upserted(engine: Engine, load: Callable[..., IngestReport], tmp_path: Path) -> None:
+    title = "<b>'; DROP TABLE mf.items;--\\N"
+    (tmp_path / "items.csv").write_text(f'item_id,title,genres\n10,"{title}",A|B\n11,,\n', encoding="utf-8")
+    (tmp_path / "users.csv").write_text("user_id,age\n007,30\n9,40\n", encoding="utf-8")
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO mf.forgotten_users (user_id) VALUES ('9')"))
+    named = {"source.items_uri": str(tmp_path / "items.csv"), "source.users_uri": str(tmp_path / "users.csv")}
+    load(GOOD, **named)
+    assert table(engine, "SELECT * FROM mf.items ORDER BY 1") == [
+        ("10", title, {"genres": ["A", "B"]}),
+        ("11", None, {"genres": []}),
+    ]
+    assert table(engine, "SELECT * FROM mf.users") == [("007", {"age": 30})]
+    config = make_config({"source.uri": str(tmp_path / "u.data"), **named})
+    (tmp_path / "items.csv").write_text("item_id,title\n11,New\n", encoding="utf-8")
+    assert [load_items(engine, config, print, {}), load_items(engine, config, print, {})] == [1, 0]
+    assert load_users(engine, config, print, {}) == 0
+    assert table(engine, "SELECT item_id, title FROM mf.items ORDER BY 1") == [("10", title), ("11", "New")]
+
+
+def test_a_missing_items_file_refuses_before_anything_is_loaded(engine: Engine, load: Callable[..., IngestReport]) -> None:
+    with pytest.raises(InputError, match="nothing is there"):
+        load(GOOD, source__items_uri="/nowhere/items.csv")
+    assert ratings(engine) == []
+
+
+def test_two_ingests_at_once_load_one_batch(engine: Engine, tmp_path: Path) -> None:
+    (tmp_path / "u.data").write_text("".join("\t".join(row) + "\n" for row in GOOD), encoding="utf-8")
+    config = make_config({"source.uri": str(tmp_path)})
+    with ThreadPoolExecutor(4) as pool:
+        reports = list(pool.map(lambda _: ingest(engine, config, NOW, print, {}), range(4)))
+    assert sorted(report.already_ingested for report in reports) == [False, True, True, True]
+    assert len(ratings(engine)) == 3
 
 
 def test_a_given_split_keeps_its_sides(engine: Engine, load: Callable[..., IngestReport], tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ def filled(engine: Engine) -> Engine:
             "INSERT INTO mf.ingest_batches VALUES (DEFAULT, 'x', 'x', 'x', 'merge', 'loaded', now(), now()) RETURNING batch_id"
         )
         number = connection.scalar(sa.text(batch))
-        rows = "INSERT INTO mf.ratings SELECT u::text, i::text, 1 + (u + i) % 5, NULL, NULL, :batch FROM generate_series(1, 4) u, generate_series(1, 5) i"
+        rows = """INSERT INTO mf.ratings SELECT u::text, i::text, 1 + (u + i) % 5, NULL, NULL, :batch
+            FROM generate_series(1, 4) AS u, generate_series(1, 5) AS i"""
         connection.execute(sa.text(rows), {"batch": number})
     return engine
 
