@@ -112,9 +112,9 @@ class GradientConfig(_Section):
         "biased", description="biased: biases, L2, mini-batch Adam, early stopping; seed: the 2016 post's model and loss exactly."
     )
     n_factors: int = Field(32, description="Number of factors (seed: 10 as in the post).", ge=1, le=512)
-    epochs: int = Field(60, description="Epochs at most (seed: full-batch steps, 500 in the post).", ge=1, le=100_000)
+    epochs: int = Field(100, description="Epochs at most (seed: full-batch steps, 500 in the post).", ge=1, le=100_000)
     learning_rate: float = Field(0.003, description="Adam's step size (seed: .001 as in the post).", gt=0, le=10)
-    regularization: float = Field(0.02, description="L2 on factors and biases (seed: L1 .001 as in the post).", ge=0, le=1e6)
+    regularization: float = Field(0.15, description="L2 on factors and biases (seed: L1 .001 as in the post).", ge=0, le=1e6)
     batch_size: int = Field(2_048, description="Ratings per mini-batch.", ge=1, le=10_000_000)
 
 
@@ -125,7 +125,7 @@ class RatingHeadConfig(_Section):
     validation_fraction: float = Field(
         0.05, description="Share of the training rows kept for early stopping; 0: run all iterations.", ge=0, lt=0.5
     )
-    patience: int = Field(3, description="Iterations without a better validation error before stopping.", ge=1, le=1_000)
+    patience: int = Field(5, description="Iterations without a better validation error before stopping.", ge=1, le=1_000)
     als: AlsConfig = AlsConfig()
     gradient: GradientConfig = GradientConfig()
 

@@ -54,12 +54,13 @@ def test_no_rating_at_all_plans_no_batch() -> None:
     assert plan.padding_share == 0
 
 
-def test_a_side_gathers_each_row_s_own_ratings_and_marks_padding() -> None:
+def test_a_side_s_batches_hold_each_row_s_own_ratings_and_mark_padding() -> None:
     ratings = sparse_ratings(40, 70_000, 0.0005)
     side = Side(ratings.item, ratings.user, ratings.value, (70_000, 40), width=4, cells=5_000)
     found = set()
     for batch in side.batches:
-        other, value, present = (tensor.numpy() for tensor in side.gather(batch.rows, batch.length))
+        other, value = batch.other.numpy(), batch.value.numpy()
+        present = other < 40
         assert (other[~present] == 40).all()
         assert (value[~present] == 0).all()
         row = np.broadcast_to(batch.rows.numpy()[:, None], other.shape)
