@@ -143,7 +143,8 @@ class BiasedGradient:
     def restore(self, state: Arrays) -> None:
         """Go on from what `state` returned."""
         for number, variable in enumerate(self._all_variables()):
-            variable.assign(state[f"{number:02d}"])
+            # An artifact keeps a scalar, Adam's step count, as an array of one element.
+            variable.assign(state[f"{number:02d}"].reshape(variable.shape))
 
     def factors(self) -> Factors:
         """Return the model's arrays, on the host."""

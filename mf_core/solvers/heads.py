@@ -73,8 +73,10 @@ def fit_rating_head(
         checkpoint: where to resume from and to save to.
 
     Raises:
-        TrainingError: no GPU where one is wanted, or numbers that are not finite.
+        TrainingError: no rating, no GPU where one is wanted, or numbers that are not finite.
     """
+    if not len(train):
+        raise TrainingError("there is no training rating. Check split.test_fraction and the ratings' times (split.protocol).")
     head, shape, seed = config.rating_head, (len(users), len(items)), config.train.seed
     fitted, held_out = train, None
     if iterations is None and not _is_seed_preset(config):
