@@ -39,7 +39,7 @@ def read_recommendations(*, triggering_asset_events=None) -> int:  # type: ignor
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=1),
-    default_args={**RETRY_ARGS, "on_failure_callback": alert_failure},
+    default_args={**RETRY_ARGS, "on_failure_callback": [alert_failure]},
     doc_md=__doc__,
     tags=["matrix-factorization", "example"],
 )

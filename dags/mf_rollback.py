@@ -40,7 +40,7 @@ def rollback(*, params=None, outlet_events=None) -> RollbackReport:  # type: ign
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=1),
-    default_args={**RETRY_ARGS, "on_failure_callback": alert_failure},
+    default_args={**RETRY_ARGS, "on_failure_callback": [alert_failure]},
     params={
         "model_version": Param(
             None, type=["integer", "null"], minimum=1, description="Version to make live; empty: the one before the live one."

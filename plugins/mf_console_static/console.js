@@ -45,34 +45,39 @@ function table(caption, columns, rows) {
   );
 }
 
-function showLive(live) {
-  if (!live) {
+function showLive(version, models) {
+  if (version === null) {
     byId("live").replaceChildren(quiet("No version is live yet. Unpause or trigger mf_retrain; its first approved run goes live."));
     return;
   }
+  const model = models.find((candidate) => candidate.is_live) ?? {};
   byId("live").replaceChildren(
-    card("Version", String(live.model_version)),
-    card("Live since", moment(live.promoted_at ?? live.published_at)),
-    card("Test RMSE", shown(live.rmse)),
-    card("NDCG", shown(live.ndcg)),
-    card("Users", shown(live.users)),
+    card("Version", String(version)),
+    card("First published", moment(model.published_at)),
+    card("Test RMSE", shown(model.rmse)),
+    card("NDCG@10", shown(model.ndcg_at_10)),
+    card("Training ratings", shown(model.n_train)),
   );
 }
 
-function reasonsOf(decision) {
-  const { reasons } = decision;
-  if (Array.isArray(reasons)) return reasons.map((reason) => (typeof reason === "object" ? reason.text : reason));
-  return String(reasons ?? "").split("\n").filter(Boolean);
+function rule({ passed, text }) {
+  const badge = element("span", { className: passed ? "badge good" : "badge bad" }, passed ? "passed" : "failed");
+  return element("li", {}, badge, ` ${text}`);
 }
 
 function verdict(decision, open) {
-  const approved = decision.approved === true;
+  const { approved, stage } = decision;
   const badge = element("span", { className: approved ? "badge good" : "badge bad" }, approved ? "approved" : "refused");
-  const by = decision.decided_by && decision.decided_by !== "gate" ? ` by ${decision.decided_by}` : "";
-  const stage = decision.stage && decision.stage !== "evaluated" ? `, ${decision.stage}` : "";
-  const text = ` version ${decision.model_version}${stage}${by}, ${moment(decision.decided_at)}`;
-  const reasons = reasonsOf(decision).map((reason) => element("li", {}, reason));
-  return element("details", { open }, element("summary", {}, badge, text), element("ul", {}, ...reasons));
+  const what = { evaluated: "", refit: ", check of the refit", override: ", overruled" }[stage] ?? `, ${stage}`;
+  const by = decision.decided_by === "gate" ? "" : ` by ${decision.decided_by}`;
+  const text = ` version ${decision.model_version}${what}${by}, ${moment(decision.decided_at)}`;
+  const against = decision.champion_version === null ? "no champion" : `champion ${decision.champion_version}`;
+  return element(
+    "details",
+    { open },
+    element("summary", {}, badge, text, element("span", { className: "quiet" }, ` against ${against}`)),
+    element("ul", {}, ...decision.reasons.map(rule)),
+  );
 }
 
 function showDecisions(decisions) {
@@ -83,12 +88,12 @@ function showDecisions(decisions) {
 function showModels(models) {
   const columns = [
     { name: "Version", number: true, of: (model) => String(model.model_version) },
-    { name: "State", of: (model) => shown(model.state) },
+    { name: "State", of: (model) => (model.is_live ? "live" : shown(model.state)) },
     { name: "Test RMSE", number: true, of: (model) => shown(model.rmse) },
-    { name: "NDCG", number: true, of: (model) => shown(model.ndcg) },
+    { name: "NDCG@10", number: true, of: (model) => shown(model.ndcg_at_10) },
+    { name: "Training ratings", number: true, of: (model) => shown(model.n_train) },
     { name: "Made", of: (model) => moment(model.created_at) },
     { name: "Published", of: (model) => moment(model.published_at) },
-    { name: "Run", of: (model) => shown(model.run_key) },
   ];
   byId("models").replaceChildren(models.length ? table("Newest first", columns, models) : quiet("There are no versions yet."));
 }
@@ -124,7 +129,7 @@ async function loadOverview() {
   try {
     const { live, models, decisions } = await fetchJson("api/overview");
     say("");
-    showLive(live);
+    showLive(live, models);
     showDecisions(decisions);
     showModels(models);
   } catch (error) {
