@@ -16,7 +16,7 @@ ratings; the top-N lists of an approved model go live as a new version of `mf.re
 | `train`, `refit` | the trainer failed, or ran out of memory | read the log; clear the task: it resumes from its checkpoint |
 | `gate` | the candidate is worse than it may be | read the reasons in the console or `mf.gate_decisions`; yesterday's lists stay live |
 | `verify` | a list broke a rule (seen or hidden item, a gap) | nobody has seen it; keep the table for a look |
-| `publish` | another version went live meanwhile | clear `evaluate` with everything downstream |
+| `publish` | another version went live meanwhile | nothing, if that one is wanted; else trigger again |
 | stuck in `scheduled` | the pool `gpu` is missing, or no worker on queue `gpu` | `airflow pools set gpu 1 "..."`; start the worker |
 
 - Database and I/O errors, and a killed process, are tried again with growing pauses. A refusal is not: it would end the same way.

@@ -20,18 +20,18 @@ MAX_MESSAGE_LENGTH = 2000
 
 # What to do, and where the runbook says more; looked up by the error's class or its nearest parent.
 ADVICE: dict[type[BaseException], tuple[str, str]] = {
-    errors.ConfigError: ("correct the settings and trigger again", "settings"),
-    errors.InputError: ("look at the source and at mf.rejected_ratings; the ratings are unchanged", "refused-input"),
-    errors.QualityError: ("look at the source; the ratings are not fit to train on", "data-check"),
+    errors.ConfigError: ("correct the settings and trigger again", "runbook"),
+    errors.InputError: ("look at the source and at mf.rejected_ratings; the ratings are unchanged", "ingest"),
+    errors.QualityError: ("look at the source; the ratings are not fit to train on", "check"),
     errors.GateError: ("read the verdict in mf.gate_decisions; what readers see is unchanged", "gate"),
-    errors.PromotionRaceError: ("clear the task evaluate with everything downstream: judge against the new version", "promotion-race"),
-    errors.TrainingError: ("read the log of the trainer above", "training"),
-    errors.VerificationError: ("nobody has seen the new table; look at the named users", "verification"),
+    errors.PromotionRaceError: ("nothing, if the version that went live is the wanted one; else trigger again", "race"),
+    errors.TrainingError: ("read the log of the trainer above", "train"),
+    errors.VerificationError: ("nobody has seen the new table; look at the named users", "verify"),
     errors.DatabaseError: ("check that the warehouse is up, then clear this task", "database"),
     errors.ArtifactError: ("an artifact is damaged or missing; clear the task that wrote it", "artifacts"),
     errors.ArtifactStoreError: ("check that the artifact store answers, then clear this task", "artifacts"),
 }
-UNEXPECTED = ("read the task's log; if the process was killed, look for memory", "unexpected")
+UNEXPECTED = ("read the task's log; if the process was killed, look for memory", "runbook")
 
 
 def alert_failure(context: Mapping[str, Any]) -> None:
@@ -67,7 +67,7 @@ def alert_timeout(context: Mapping[str, Any]) -> None:
             "exit_code": 1,
             "message": "the run took longer than its dagrun_timeout",
             "action": "see which task it waited for (a missing worker on queue gpu, a missing pool gpu, a slow source)",
-            "runbook": "docs/runbook.md#timeout",
+            "runbook": "docs/runbook.md#train",
         }
     )
 

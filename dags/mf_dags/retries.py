@@ -1,8 +1,8 @@
 """When a task is tried again.
 
-A `RetryableError` and an I/O error are; so is a task whose process was killed, which raises nothing and therefore follows
-the `retries` count alone. Every other error of the project is a decision (refused input, refused by the gate, a lost race) that a
-second try would only repeat.
+What may go away by itself is: a `RetryableError`, an I/O error, an API server that does not answer, a process that was told to
+end (SIGTERM raises SystemExit). So is a task whose process was killed: that raises nothing, and the count alone decides.
+Everything else (refused input, a refusal by the gate, a lost race, a defect in the code) would end the same way again.
 """
 
 from datetime import timedelta
@@ -10,12 +10,21 @@ from typing import Any
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
 
+_PASSING = (
+    "mf_core.errors.RetryableError",
+    "builtins.OSError",
+    "builtins.SystemExit",
+    "sqlalchemy.exc.OperationalError",
+    "httpx.TransportError",
+    "airflow.sdk.exceptions.AirflowRuntimeError",
+)
+
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
-        RetryRule("mf_core.errors.RetryableError", RetryAction.RETRY, reason="may go away by itself"),
-        RetryRule("mf_core.errors.MFError", RetryAction.FAIL, reason="a second try would end the same way"),
-        RetryRule("builtins.OSError", RetryAction.RETRY, reason="input or output failed"),
+        RetryRule(list(_PASSING), RetryAction.RETRY, reason="may go away by itself"),
+        RetryRule("builtins.Exception", RetryAction.FAIL, reason="a second try would end the same way"),
     ],
+    default=RetryAction.FAIL,
 )
 
 # Tries at 15, 30, 60 and 120 seconds ride out a restart of Postgres.

@@ -10,6 +10,7 @@ import pytest
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+os.environ.setdefault("AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES", "airflow.* mf_core.records.*")
 os.environ.setdefault("AIRFLOW__CORE__DAGS_FOLDER", str(DAGS))
 # The DAG processor and the workers put the bundle's folder on the path, too.
 sys.path.insert(0, str(DAGS))

@@ -34,7 +34,7 @@ class FakePipeline(ModuleType):
             "gate": Verdict(7, None, True, "fine", None),
             "refit": MODEL,
             "prepare": [0, 1, 2],
-            "recommend": 170,
+            "recommend_shard": 170,
             "verify": 510,
             "publish": PUBLISHED,
         }
@@ -128,7 +128,7 @@ def test_an_approved_candidate_goes_live(run: Run, pipeline: FakePipeline) -> No
     assert set(map(tuple, states.values())) == {("success",)}
     published = next(arguments for name, arguments in pipeline.calls if name == "publish")
     assert published[1:] == ("place", SPLIT, EVALUATION)
-    assert sorted(arguments[3] for name, arguments in pipeline.calls if name == "recommend") == [0, 1, 2]
+    assert sorted(arguments[3] for name, arguments in pipeline.calls if name == "recommend_shard") == [0, 1, 2]
 
 
 def test_training_gets_no_database(run: Run, pipeline: FakePipeline) -> None:

@@ -1,0 +1,83 @@
+"""The trigger form: generated from the settings, with their bounds, and readable by the UI."""
+
+from typing import Any
+
+import pytest
+
+from mf_core.config import Config, make_config, settings
+from mf_core.errors import ConfigError
+
+
+def _params(config: Config | None = None) -> dict[str, Any]:
+    from mf_dags.params import trigger_params
+
+    return trigger_params(config or Config())
+
+
+def test_the_form_has_every_setting_with_its_default(retrain: Any) -> None:
+    assert {name: retrain.params[name] for name in retrain.params} == {setting.name: setting.default for setting in settings()}
+
+
+def test_the_forms_own_defaults_make_the_shipped_config() -> None:
+    from mf_dags.params import config_from_params
+
+    assert config_from_params({name: param.resolve() for name, param in _params().items()}) == Config()
+
+
+def test_defaults_come_from_the_settings_file() -> None:
+    assert _params(make_config({"recommend.top_n": 25}))["recommend.top_n"].value == 25
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [
+        ("split.test_fraction", 1.0),
+        ("recommend.top_n", 0),
+        ("rating_head.als.n_factors", 513),
+        ("rating_head.solver", "svd"),
+        ("gate.max_rmse", 0),
+        ("gate.max_rmse", "0.9"),
+        ("source.uri", ""),
+        ("run.dry_run", "yes"),
+    ],
+)
+def test_the_form_refuses_what_the_config_refuses(name: str, bad: Any) -> None:
+    from airflow.sdk.exceptions import ParamValidationError
+
+    with pytest.raises(ParamValidationError):
+        _params()[name].resolve(bad)
+    if bad not in ("0.9", "yes"):  # the command line has only text
+        with pytest.raises(ConfigError):
+            make_config({name: bad})
+
+
+def test_a_setting_that_may_be_empty_renders_as_its_type() -> None:
+    # The form picks the widget by `type`, which pydantic's `anyOf` lacks.
+    assert _params()["gate.max_rmse"].schema["type"] == ["number", "null"]
+    assert not [name for name, param in _params().items() if "anyOf" in param.schema]
+
+
+def test_an_empty_text_does_not_make_the_form_incomplete() -> None:
+    for name, param in _params().items():
+        if param.value == "":
+            assert "null" in param.schema["type"], name
+            assert param.resolve(None) is None
+
+
+def test_sections_group_the_form() -> None:
+    sections = {param.schema.get("section") for param in _params().values()}
+    assert {"Source", "Split", "Rating head", "Rating head: als", "Gate", "Recommend", None} <= sections
+    assert [name for name, param in _params().items() if "section" not in param.schema] == ["run.dry_run", "run.force"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "url"),
+    [
+        ("postgres://me:p%40ss@db:5432/warehouse", "postgresql+psycopg2://me:p%40ss@db:5432/warehouse"),
+        ("postgres://me@db/w?sslmode=require&__extra__=%7B%7D", "postgresql+psycopg2://me@db/w?sslmode=require"),
+    ],
+)
+def test_an_airflow_connection_becomes_a_sqlalchemy_url(uri: str, url: str) -> None:
+    from mf_dags.runtime import sqlalchemy_url
+
+    assert sqlalchemy_url(uri) == url

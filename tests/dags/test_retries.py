@@ -1,0 +1,133 @@
+"""Which error is tried again, and what people are told when none helps."""
+
+import io
+import json
+import logging
+import urllib.error
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy.exc
+
+from mf_core import errors
+
+RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "runbook.md"
+REFUSALS = [
+    errors.ConfigError,
+    errors.InputError,
+    errors.QualityError,
+    errors.GateError,
+    errors.PromotionRaceError,
+    errors.VerificationError,
+    errors.ArtifactError,
+]
+
+
+def _decision(error: BaseException) -> str:
+    from mf_dags.retries import RETRY_POLICY
+
+    return RETRY_POLICY.evaluate(error, try_number=1, max_tries=4).action.value
+
+
+@pytest.mark.parametrize("kind", REFUSALS, ids=lambda kind: kind.__name__)
+def test_a_refusal_is_not_tried_again(kind: type[Exception]) -> None:
+    assert _decision(kind("no")) == "fail"
+
+
+@pytest.mark.parametrize("kind", [errors.DatabaseError, errors.ArtifactStoreError, errors.RetryableError, OSError, ConnectionError])
+def test_what_may_go_away_by_itself_is_tried_again(kind: type[Exception]) -> None:
+    assert _decision(kind("later")) == "retry"
+
+
+def test_a_task_that_was_told_to_end_is_tried_again() -> None:
+    assert _decision(SystemExit(143)) == "retry"
+
+
+def test_network_errors_outside_the_project_are_tried_again() -> None:
+    assert _decision(httpx.ConnectError("api-server")) == "retry"
+    assert _decision(sqlalchemy.exc.OperationalError("SELECT 1", {}, Exception("gone"))) == "retry"
+
+
+def test_a_defect_in_the_code_is_not_tried_again() -> None:
+    assert _decision(TypeError("a defect")) == "fail"
+
+
+@pytest.fixture
+def context() -> Callable[[BaseException | None], dict[str, Any]]:
+    """A failure callback's context."""
+    instance = SimpleNamespace(dag_id="mf_retrain", run_id="r1", task_id="gate", map_index=-1, try_number=1)
+    return lambda error: {"task_instance": instance, "exception": error}
+
+
+def test_alert_says_exit_code_what_to_do_and_where_to_read(context: Any, caplog: pytest.LogCaptureFixture) -> None:
+    from mf_dags.alerts import alert_failure
+
+    alert_failure(context(errors.GateError("test RMSE 0.941 exceeds the limit 0.900")))
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    for part in ("mf_retrain.gate", "exit code 5", "0.941", "What to do: read the verdict", "docs/runbook.md#gate"):
+        assert part in record.getMessage()
+
+
+def test_alert_of_a_killed_process_needs_no_exception(context: Any, caplog: pytest.LogCaptureFixture) -> None:
+    from mf_dags.alerts import alert_failure
+
+    alert_failure(context(None))
+    assert "(killed)" in caplog.text
+
+
+def test_every_alert_points_to_a_section_that_exists() -> None:
+    from mf_dags.alerts import ADVICE, UNEXPECTED
+
+    sections = {line.lstrip("# ").lower() for line in RUNBOOK.read_text().splitlines() if line.startswith("#")}
+    assert {anchor for _, anchor in [*ADVICE.values(), UNEXPECTED]} <= sections
+
+
+def test_webhook_gets_json_and_neither_log_nor_json_hold_secrets(
+    context: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from mf_dags import alerts
+
+    sent: list[dict[str, Any]] = []
+    caplog.set_level(logging.INFO)
+
+    def receive(request: Any, timeout: float) -> io.BytesIO:
+        sent.append(json.loads(request.data))
+        return io.BytesIO()
+
+    monkeypatch.setenv("MF_ALERT_WEBHOOK", "https://hooks.example.com/token-123")
+    monkeypatch.setattr(alerts.urllib.request, "urlopen", receive)
+    alerts.alert_failure(context(errors.DatabaseError("postgresql://mf:hunter2@db/x does not answer")))
+    assert sent[0]["exit_code"] == 10
+    assert sent[0]["runbook"] == "docs/runbook.md#database"
+    for secret in ("token-123", "hunter2"):
+        assert secret not in caplog.text + json.dumps(sent)
+
+
+def test_a_webhook_that_does_not_answer_is_only_a_warning(
+    context: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from mf_dags import alerts
+
+    def refuse(request: Any, timeout: float) -> None:
+        raise urllib.error.URLError("https://hooks.example.com/token-123")
+
+    monkeypatch.setenv("MF_ALERT_WEBHOOK", "https://hooks.example.com/token-123")
+    monkeypatch.setattr(alerts.urllib.request, "urlopen", refuse)
+    alerts.alert_failure(context(errors.InputError("empty")))
+    assert caplog.records[-1].levelno == logging.WARNING
+    assert "token-123" not in caplog.text
+
+
+def test_a_run_that_takes_too_long_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    from mf_dags.alerts import alert_timeout
+
+    run = SimpleNamespace(dag_id="mf_retrain", run_id="r1")
+    alert_timeout({"dag_run": run, "reason": "task_failure"})
+    assert not caplog.records
+    alert_timeout({"dag_run": run, "reason": "timed_out"})
+    assert "dagrun_timeout" in caplog.text
