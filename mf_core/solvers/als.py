@@ -73,8 +73,11 @@ class _Ridge:
     high: float
 
 
-def _explicit_step(side: Side, ridge: _Ridge, n_factors: int) -> _Step:
-    """Return the function that solves one batch: (*batch, table, bias) -> (solutions (B, K + 1), squared error)."""
+def _explicit_step(side: Side, ridge: _Ridge, n_factors: int, *, measure: bool) -> _Step:
+    """Return the function that solves one batch: (*batch, table, bias) -> (solutions (B, K + 1), squared error).
+
+    Only the side solved last is worth measuring; the other's error is given as 0.
+    """
 
     def step(
         rows: tf.Tensor, other: tf.Tensor, value: tf.Tensor, table: tf.Tensor, bias: tf.Tensor
@@ -83,6 +86,8 @@ def _explicit_step(side: Side, ridge: _Ridge, n_factors: int) -> _Step:
         weight = ridge.factors * (_PRIOR_RATINGS + tf.gather(side.count, rows)[:, None])
         diagonal = tf.concat([tf.tile(weight, (1, n_factors)), tf.fill((tf.shape(rows)[0], 1), ridge.bias)], axis=1)
         solution = solve(factorize(design, diagonal), design, value - offset)
+        if not measure:
+            return solution, tf.zeros(())
         predicted = offset + tf.matmul(design, solution[:, :, None])[:, :, 0]
         error = tf.where(other < side.n_other, value - tf.clip_by_value(predicted, ridge.low, ridge.high), 0.0)
         return solution, tf.reduce_sum(tf.square(error))
@@ -106,8 +111,8 @@ class ExplicitAls:
         ridge = _Ridge(
             config.regularization, config.bias_regularization, data.scale_low - self._mean, data.scale_high - self._mean
         )
-        self._solve_users = _explicit_step(self._users, ridge, config.n_factors)
-        self._solve_items = _explicit_step(self._items, ridge, config.n_factors)
+        self._solve_users = _explicit_step(self._users, ridge, config.n_factors, measure=False)
+        self._solve_items = _explicit_step(self._items, ridge, config.n_factors, measure=True)
         # Each row of a side is (factors, bias). Only the items' start matters: the users are solved first.
         self._item = tf.pad(_initial(self._items, config.n_factors, seed), ((0, 0), (0, 1)))
         self._user = tf.zeros((shape[0], config.n_factors + 1))
@@ -116,15 +121,15 @@ class ExplicitAls:
         """Run one sweep and return the training RMSE after it, predictions clipped to the scale."""
         self._user, _ = self._half(self._users, self._solve_users, self._item)
         self._item, squared_error = self._half(self._items, self._solve_items, self._user)
-        return float(np.sqrt(squared_error / self.n_ratings))
+        return float(np.sqrt(float(squared_error) / self.n_ratings))
 
     @staticmethod
-    def _half(side: Side, step: _Step, other: tf.Tensor) -> tuple[tf.Tensor, float]:
+    def _half(side: Side, step: _Step, other: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         table = with_zero_row(tf.concat([other[:, :-1], tf.ones_like(other[:, :1])], axis=1))
         bias = with_zero_row(other[:, -1])
         solutions, errors = zip(*(step(batch.rows, batch.other, batch.value, table, bias) for batch in side.batches), strict=True)
         total = tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
-        return side.in_row_order(list(solutions)), float(total)
+        return side.in_row_order(list(solutions)), total
 
     def validation_rmse(self) -> float | None:
         """Return the RMSE on the held-out part, predictions clipped to the scale; None without such a part."""
@@ -144,7 +149,7 @@ class ExplicitAls:
         return Factors(self._mean, user[:, -1].copy(), item[:, -1].copy(), user[:, :-1].copy(), item[:, :-1].copy())
 
 
-def _implicit_step(side: Side, n_factors: int) -> _Step:
+def _implicit_step(side: Side, n_factors: int, *, measure: bool) -> _Step:
     """Return the function that solves one batch: (*batch, table, gram, ridge) -> (solutions (B, K), squared error)."""
 
     def step(
@@ -153,6 +158,8 @@ def _implicit_step(side: Side, n_factors: int) -> _Step:
         design, target = tf.gather(table, other), tf.cast(other < side.n_other, tf.float32)
         diagonal = tf.tile(tf.gather(ridge, rows)[:, None], (1, n_factors))
         solution = solve(factorize(design, diagonal, gram), design, target)
+        if not measure:
+            return solution, tf.zeros(())
         # A padded place has target and prediction 0.
         error = target - tf.matmul(design, solution[:, :, None])[:, :, 0]
         return solution, tf.reduce_sum(tf.square(error))
@@ -169,8 +176,8 @@ class ImplicitAls:
         self._alpha0 = config.unobserved_weight
         self._users, self._items = _sides(train, shape, config.n_factors)
         self.n_ratings, self.note = len(train), _padding_note(self._users, self._items)
-        self._solve_users = _implicit_step(self._users, config.n_factors)
-        self._solve_items = _implicit_step(self._items, config.n_factors)
+        self._solve_users = _implicit_step(self._users, config.n_factors, measure=False)
+        self._solve_items = _implicit_step(self._items, config.n_factors, measure=True)
         self._user_ridge = self._ridge(self._users, self._items.n_active, config)
         self._item_ridge = self._ridge(self._items, self._users.n_active, config)
         self._item = _initial(self._items, config.n_factors, seed)
@@ -183,14 +190,14 @@ class ImplicitAls:
         """Run one sweep and return the root mean square of 1 - score over the observed pairs."""
         self._user, _ = self._half(self._users, self._solve_users, self._item, self._user_ridge)
         self._item, squared_error = self._half(self._items, self._solve_items, self._user, self._item_ridge)
-        return float(np.sqrt(squared_error / self.n_ratings))
+        return float(np.sqrt(float(squared_error) / self.n_ratings))
 
-    def _half(self, side: Side, step: _Step, other: tf.Tensor, ridge: tf.Tensor) -> tuple[tf.Tensor, float]:
+    def _half(self, side: Side, step: _Step, other: tf.Tensor, ridge: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         table, gram = with_zero_row(other), self._alpha0 * tf.matmul(other, other, transpose_a=True)
         results = (step(batch.rows, batch.other, batch.value, table, gram, ridge) for batch in side.batches)
         solutions, errors = zip(*results, strict=True)
         total = tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
-        return side.in_row_order(list(solutions)), float(total)
+        return side.in_row_order(list(solutions)), total
 
     def validation_rmse(self) -> None:
         """There is none: squared error on held-out pairs says little about lists."""

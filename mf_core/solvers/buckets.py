@@ -95,8 +95,7 @@ class Side:
     def __init__(self, row: Int32s, other: Int32s, value: Float32s, shape: tuple[int, int], width: int, cells: int) -> None:
         """Group the ratings `value[k]` of `row[k]` for `other[k]`; `shape` is (n_rows, n_other), `width` the unknowns per row."""
         self.n_rows, self.n_other = shape
-        order = _stable_order(other)
-        order = order[_stable_order(row[order])]
+        order = _row_order(row, other)
         counts = np.bincount(row, minlength=self.n_rows).astype(np.int64)
         self.plan = plan_batches(counts, width, cells)
         self.n_active = len(self.plan.rows)
@@ -143,6 +142,17 @@ class _RowOrder:
         return tf.where(present, tf.gather(self.other, position), n_other), tf.where(
             present, tf.gather(self.value, position), 0.0
         )
+
+
+def _row_order(row: Int32s, other: Int32s) -> Int64s:
+    """Return the order of the ratings by (row, other). A snapshot's are sorted by (user, item), which saves most of it."""
+    key = row.astype(np.int64) << 32 | other
+    if (key[1:] >= key[:-1]).all():
+        return np.arange(len(row))
+    if (other[1:] >= other[:-1]).all():
+        return _stable_order(row)
+    order = _stable_order(other)
+    return order[_stable_order(row[order])]
 
 
 def _stable_order(key: Int32s) -> Int64s:
