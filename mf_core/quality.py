@@ -69,10 +69,9 @@ def _too_few(report: QualityReport, data: DataConfig) -> list[str]:
 def _off_scale(report: QualityReport, out_of_scale: int, data: DataConfig) -> list[str]:
     if not out_of_scale:
         return []
-    return [
-        f"{out_of_scale:,} ratings outside the scale {data.scale_low:g} to {data.scale_high:g} "
-        f"(data.scale_low, data.scale_high), found {report.lowest_rating:g} to {report.highest_rating:g}"
-    ]
+    found = f"found {report.lowest_rating:g} to {report.highest_rating:g}"
+    scale = f"{data.scale_low:g} to {data.scale_high:g} (data.scale_low, data.scale_high)"
+    return [f"{out_of_scale:,} ratings outside the scale {scale}, {found}"]
 
 
 def _volume_jumps(report: QualityReport, data: DataConfig) -> list[str]:

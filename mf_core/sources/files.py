@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import re
+import urllib.error
+import urllib.request
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +13,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+from urllib.parse import unquote, urlsplit
 
 from upath import UPath
 
 from mf_core.errors import InputError, RetryableError
 
 _COPY_BYTES = 1 << 20
+_WEB_SECONDS = 60
 _LOCAL_PROTOCOLS = ("", "file", "local")
 _PREFERRED = ("u.data", "ratings.dat", "ratings.csv")
 _TABLE_SUFFIXES = (".csv", ".tsv", ".dat", ".txt", ".data")
@@ -69,8 +73,6 @@ def find_files(uri: str, spool: Path) -> FoundFiles:
         if place.is_dir():
             listing = {path.name: path for path in place.iterdir() if path.is_file()}
             return _choose(list(listing), lambda name: _local(listing[name], name, spool), uri)
-        if not place.exists():
-            raise FileNotFoundError(uri)
         file = _local(place, place.name or "ratings", spool)
         if zipfile.is_zipfile(file.path) or _starts_with(file.path, b"PK\x03\x04"):
             return _in_zip(file, spool, uri)
@@ -93,7 +95,36 @@ def companions(ratings_name: str) -> tuple[list[str], list[str]]:
     return [], []
 
 
+@dataclass(frozen=True)
+class _WebFile:
+    """A file behind http or https, read with what Python ships (fsspec would need aiohttp)."""
+
+    uri: str
+
+    @property
+    def name(self) -> str:
+        return PurePosixPath(unquote(urlsplit(self.uri).path)).name
+
+    def is_dir(self) -> bool:
+        return False
+
+    @contextmanager
+    def open(self, _: str) -> Iterator[Any]:
+        try:
+            with urllib.request.urlopen(self.uri, timeout=_WEB_SECONDS) as response:
+                yield response
+                if response.length:
+                    raise ConnectionError(f"the connection ended {response.length:,} bytes early")
+        except urllib.error.HTTPError as error:
+            error.close()
+            if error.code in (404, 410):
+                raise FileNotFoundError(self.uri) from None
+            raise
+
+
 def _locate(uri: str) -> Any:
+    if re.match(r"https?://", uri):
+        return _WebFile(uri)
     try:
         place = UPath(uri)
         return Path(place.path).expanduser() if place.protocol in _LOCAL_PROTOCOLS else place
@@ -108,6 +139,8 @@ def _explained(uri: str, place: Any) -> Iterator[None]:
     shown = redacted(uri)
     try:
         yield
+    except ImportError as error:
+        raise InputError(f"{shown}: expected a URI that this installation can open, but: {error}.") from None
     except FileNotFoundError:
         raise InputError(f"{shown}: expected a file or folder, but nothing is there. Check source.uri.") from None
     except (PermissionError, IsADirectoryError) as error:

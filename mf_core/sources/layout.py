@@ -9,6 +9,7 @@ from mf_core.config import SourceConfig
 from mf_core.errors import InputError
 
 _DELIMITERS = ("::", "\t", ",", ";", "|")
+_FEWEST_FIELDS = 3
 _DELIMITER_NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", "::": "'::'"}
 # The files that come without a header: user, item, rating, epoch seconds.
 _HEADERLESS_NAME = re.compile(r"^(u\.data|u[0-9a-z]\.(base|test)|r[0-9a-z]\.(train|test)|ratings\.dat)(\.gz)?$", re.IGNORECASE)
@@ -71,7 +72,10 @@ def shorten(text: str) -> str:
 
 
 def _find_delimiter(name: str, first_line: str, source: SourceConfig) -> str:
-    present = next((delimiter for delimiter in _DELIMITERS if delimiter in first_line), None)
+    candidates = [delimiter for delimiter in _DELIMITERS if delimiter in first_line]
+    # An id may hold another separator; the one that makes three fields or more is meant.
+    enough = [delimiter for delimiter in candidates if len(split_line(first_line, delimiter)) >= _FEWEST_FIELDS]
+    present = next(iter(enough + candidates), None)
     expected = source.delimiter.replace("\\t", "\t")
     if expected and expected in first_line:
         return expected

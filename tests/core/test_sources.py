@@ -1,10 +1,13 @@
 """Every layout and container of ratings, and what is said of the broken ones."""
 
+import functools
 import gzip
 import hashlib
+import http.server
 import os
+import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from mf_core.config import make_config
 from mf_core.errors import DatabaseError, InputError
 from mf_core.sources.chunks import Chunk
 from mf_core.sources.demo import U_DATA_SHA256, fetch_ml100k
-from mf_core.sources.files import redacted
+from mf_core.sources.files import SourceUnavailableError, redacted
 from mf_core.sources.source import open_source
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,7 +68,8 @@ LAYOUTS = {
     "named.tsv": CSV.replace(",", "\t"),
     "named.dat": CSV.replace(",", "::"),
     "other-order.csv": 'extra,rating,timestamp,item_id,user_id\nx,4,881250949,10,1\n,3,881250950,11,1\n"a,b",5,881250951,10,2\n',
-    "quoted.csv": '"user_id","item_id","rating","timestamp"\n"1","10","4","881250949"\n"1","11",3,881250950\n2,"10",5,"881250951"\n',
+    "quoted.csv": '"user_id","item_id","rating","timestamp"\n"1","10","4","881250949"\n"1","11",3,881250950\n'
+    '2,"10",5,"881250951"\n',
     "iso.csv": CSV.replace("881250949", "1997-12-04T15:55:49Z").replace("881250950", "1997-12-04 16:55:50+01:00"),
     "milliseconds.csv": CSV.replace("8812509", "8812509").replace("881250949", "881250949000"),
     "ml.inter": "user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + U_DATA,
@@ -93,7 +97,7 @@ def test_blocks_of_any_size_give_the_same_rows_and_lines(write: Callable[..., Pa
 
 def test_other_column_names_and_no_dates(write: Callable[..., Path]) -> None:
     path = write("r.csv", "who,what,stars,when\na,b,4,881250949\n")
-    names = {"user_column": "who", "item_column": "what", "rating_column": "stars"}
+    names: dict[str, Any] = {"user_column": "who", "item_column": "what", "rating_column": "stars"}
     assert read(path, **names) == [("a", "b", 4.0, None)]
     assert read(path, **names, time_column="when") == [("a", "b", 4.0, 881250949)]
 
@@ -146,8 +150,7 @@ def test_metadata_beside_the_ratings_are_found(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     for uri in (tmp_path, tmp_path / "u.data"):
         with open_source(make_config({"source.uri": str(uri)}), {}) as source:
-            assert source.items is not None and source.items().name == "u.item"
-            assert source.users is not None and source.users().name == "u.user"
+            assert [found().name for found in (source.items, source.users) if found] == ["u.item", "u.user"]
 
 
 @pytest.mark.parametrize("kind", ["whole numbers", "text", "dates", "categories", "float32"])
@@ -219,9 +222,33 @@ def test_a_wrong_query_is_refused(sqlite: dict[str, str], query: str, said: str)
 def test_source_database_settings_are_checked(tmp_path: Path) -> None:
     assert "MF_SOURCE_DATABASE_URL is empty" in refusal("sql", {}, query="SELECT 1")
     said = refusal("sql", {"MF_SOURCE_DATABASE_URL": "nonsense://me:secret@host/db"}, query="SELECT 1")
-    assert "can't be used" in said and "secret" not in said
+    assert "can't be used" in said
+    assert "secret" not in said
     with pytest.raises(DatabaseError, match="did not answer"):
         read("sql", {"MF_SOURCE_DATABASE_URL": f"postgresql+psycopg2://me:secret@/db?host={tmp_path}"}, query="SELECT 1")
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """URL of a web server that serves `tmp_path`."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_web(web: str, write: Callable[..., Path]) -> None:
+    write("r.csv.gz", gzip.compress(CSV.encode()))
+    assert read(f"{web}/r.csv.gz") == ROWS
+    assert "nothing is there" in refusal(f"{web}/no.csv")
+
+
+def test_a_web_server_that_does_not_answer_may_do_so_later() -> None:
+    with pytest.raises(SourceUnavailableError, match="could not be read"):
+        read("http://127.0.0.1:9/r.csv")
 
 
 def test_any_fsspec_uri(write: Callable[..., Path]) -> None:
@@ -289,9 +316,12 @@ def test_a_right_checksum_passes(write: Callable[..., Path]) -> None:
 def test_a_file_that_changes_while_it_is_read_is_refused(write: Callable[..., Path]) -> None:
     path = write("r.csv", CSV)
     config = make_config({"source.uri": str(path)})
-    with open_source(config, {}) as source, pytest.raises(InputError, match="changed while it was read"):
-        for _ in source.chunks(config, NOW):
-            os.utime(path, ns=(1, 1))
+    with open_source(config, {}) as source:
+        chunks = source.chunks(config, NOW)
+        next(chunks)
+        os.utime(path, ns=(1, 1))
+        with pytest.raises(InputError, match="changed while it was read"):
+            next(chunks)
 
 
 def test_fingerprint_depends_on_content_and_reading_settings(write: Callable[..., Path]) -> None:
@@ -322,7 +352,7 @@ def test_the_demo_cache_is_used_and_a_damaged_download_refused(
 ) -> None:
     data = (ml100k / "u.data").read_bytes()
     monkeypatch.setattr("mf_core.sources.demo._from_grouplens", lambda: {"u.data": data[:-5]})
-    with pytest.raises(InputError, match="expected u.data with sha256 06416e597f82"):
+    with pytest.raises(InputError, match=r"expected u\.data with sha256 06416e597f82"):
         fetch_ml100k(tmp_path)
     monkeypatch.setattr("mf_core.sources.demo._from_grouplens", lambda: {"u.data": data, "u.item": b""})
     folder = fetch_ml100k(tmp_path)

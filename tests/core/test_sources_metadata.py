@@ -12,6 +12,10 @@ from mf_core.sources.metadata import Metadata, read_items, read_users
 SOURCE = make_config().source
 FLAGS = "|".join("1" if i in (3, 4, 5) else "0" for i in range(19))
 TOY_STORY = {"genres": ["Animation", "Children's", "Comedy"], "year": 1995}
+ATOMIC_ITEMS = (
+    "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
+    "1\tToy Story (1995)\t1995\tAnimation Children's Comedy\n"
+)
 USER = {"age": 24, "gender": "M", "occupation": "technician", "zip": "05201"}
 
 
@@ -29,7 +33,7 @@ def load(tmp_path: Path, kind: str, name: str, content: str | bytes) -> Metadata
         ("movies.csv", "movieId,title,genres\n1,Toy Story (1995),Animation|Children's|Comedy\n", TOY_STORY),
         (
             "x.item",
-            "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n1\tToy Story (1995)\t1995\tAnimation Children's Comedy\n",
+            ATOMIC_ITEMS,
             TOY_STORY,
         ),
         ("any.csv", 'item_id,title,colour\n1,"Toy Story (1995)",red\n', {"colour": "red", "year": 1995}),
