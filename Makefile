@@ -1,7 +1,7 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo up down psql test lint bench lock clean venv
+.PHONY: help demo up down psql test lint bench docs lock clean venv
 
 PYTHON_IN_VENV := .venv/bin/python
 
@@ -29,6 +29,9 @@ lint: venv  ## ruff and mypy
 
 bench: venv  ## measure against the anchors (see benchmarks/)
 	@exec $(PYTHON_IN_VENV) -m benchmarks
+
+docs: venv  ## write docs/config.md from the settings
+	@{ sed '/^| setting/,$$d' docs/config.md; .venv/bin/mf config --markdown; } > docs/config.md.new && mv docs/config.md.new docs/config.md
 
 lock: venv  ## compile pyproject.toml into requirements.txt
 	@$(PYTHON_IN_VENV) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

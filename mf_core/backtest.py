@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +21,10 @@ from mf_core.ratings import Ratings, id_map
 from mf_core.snapshot import Snapshot, sort_ratings
 from mf_core.sources.metadata import read_items, read_users
 from mf_core.sources.source import open_source
+from mf_core.trainer import progress_line
+
+if TYPE_CHECKING:
+    from mf_core.solvers.iterate import IterationReport
 
 Head = Literal["rating", "ranking"]
 Log = Callable[[str], None]
@@ -77,10 +81,14 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
     rank_by: Head = head or config.recommend.rank_by
     config = make_config({"recommend.rank_by": rank_by}, config)
     fits = {"rating": fit_rating_head, "ranking": fit_ranking_head}
+
+    def report(iteration: "IterationReport") -> None:
+        if line := progress_line(iteration):
+            log(line)
+
     wanted = [head] if head else ["rating", "ranking"]
     fitted: dict[str, FitResult] = {
-        name: fits[name](config, snapshot.train, snapshot.users, snapshot.items, report=lambda r: log(r.line()), log=log)
-        for name in wanted
+        name: fits[name](config, snapshot.train, snapshot.users, snapshot.items, report=report, log=log) for name in wanted
     }
     models = {name: fitted[name].model if name in fitted else _no_model(snapshot) for name in fits}
     figures = evaluate(config, snapshot, make_heads(config, snapshot, models["rating"], models["ranking"]), None, [])
@@ -127,5 +135,5 @@ def _all_good(name: str, chunk: Any) -> Any:
 
 def _no_model(snapshot: Snapshot) -> FactorModel:
     users, items = len(snapshot.users), len(snapshot.items)
-    shapes = ((users,), (items,), (users, 1), (items, 1))
-    return FactorModel(0.0, *(np.zeros(shape, np.float32) for shape in shapes), snapshot.users, snapshot.items)
+    user_bias, item_bias = np.zeros(users, np.float32), np.zeros(items, np.float32)
+    return FactorModel(0.0, user_bias, item_bias, user_bias[:, None], item_bias[:, None], snapshot.users, snapshot.items)

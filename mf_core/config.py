@@ -254,8 +254,8 @@ def _leaves(section: BaseModel, prefix: str) -> Iterator[Setting]:
 def make_config(overrides: Mapping[str, Any] | None = None, base: Config | None = None) -> Config:
     """Return `base` (the shipped defaults if None) with dotted `overrides` applied.
 
-    Strings are taken as text for text settings and as numbers or booleans elsewhere, and an empty one as none, so that `--set` and the trigger form
-    share this one path.
+    Strings are taken as text for text settings and as numbers or booleans elsewhere, and an empty one as none, so that `--set`
+    and the trigger form share this one path.
 
     Raises:
         ConfigError: an unknown name, or a value out of its bounds.

@@ -100,7 +100,7 @@ def _absolute(config: Config, figures: Figures) -> Iterator[Rule]:
         passed = ndcg >= popular
         advice = ""
         if not passed and config.recommend.rank_by == "rating":
-            advice = "; rank_by rating does not pass this rule: switch it off by name (gate.require_popularity) or order by the ranking head"
+            advice = "; with rank_by rating, switch this rule off by name (gate.require_popularity) or order by the ranking head"
         yield Rule("not_below_popularity", passed, text + advice, ndcg, popular)
     else:
         yield Rule("not_below_popularity", True, f"switched off; {text}", ndcg, popular)
@@ -119,7 +119,8 @@ def _non_inferior(config: Config, figures: Figures, subject: str, name: str) -> 
             text = f"loss in {words} against {name} on {in_words} {loss:+.4f} (n={n:,}); its upper 95% bound {bound:+.4f} "
             text += f"{'is' if passed else 'is not'} within the margin {limit:.4f}"
             if not math.isfinite(bound):
-                text = f"loss in {words} against {name} on {in_words} is unknown: its artifacts are missing or damaged, or no row is left"
+                cause = "artifacts are missing or damaged, or no row is left"
+                text = f"loss in {words} against {name} on {in_words} is unknown: {cause}"
             yield Rule(f"{short}_against_{subject}_{rows}", passed, text, bound, limit)
 
 

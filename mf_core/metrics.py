@@ -8,6 +8,7 @@ are not independent of each other.
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,10 +80,11 @@ def rating_column(metric: str, test: Ratings, errors: Float64s, rows: NDArray[np
     """
     size = {"rmse": errors**2, "mae": np.abs(errors), "average_error": errors**2 / 2}[metric]
     user = test.user[rows]
+    sums: Float64s = np.bincount(user, size[rows], minlength=n_users).astype(np.float64)
     return Column(
         metric,
         name,
-        np.bincount(user, size[rows], minlength=n_users),
+        sums,
         np.bincount(user, minlength=n_users).astype(np.float64),
         len(user),
         square_root=metric == "rmse",
@@ -119,7 +121,7 @@ def _quality(
     ideal = np.cumsum(discount)[possible - 1] if len(judged) else np.empty(0)
     precision = np.cumsum(hits, axis=1) / np.arange(1, cutoff + 1)
 
-    def spread(values: Float64s) -> Float64s:
+    def spread(values: Any) -> Float64s:
         out = np.zeros(n_users)
         out[judged] = values
         return out

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -75,42 +75,38 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
     with transaction(place.engine, isolation_level="REPEATABLE READ") as connection:
         snapshot = take_snapshot(connection, config.split)
         place.log(f"snapshot: {len(snapshot.train):,} training and {len(snapshot.test):,} test ratings ({config.split.protocol})")
-        row = _store(place, config, snapshot)
-        registry.save_snapshot(connection, row)
-        news = config.run.force or registry.has_news(connection, config, row["snapshot_id"])
-        if news:
-            version = registry.begin_version(connection, config, run_key, row["snapshot_id"], row["split_id"])
+        stored = _store(place, config, snapshot)
+        registry.save_snapshot(connection, stored)
+        live = registry.live_version(connection)
+        news = live is None or config.run.force or registry.has_news(connection, config, stored["snapshot_id"])
+        if live is None or news:
+            version = registry.begin_version(connection, config, run_key, stored["snapshot_id"], stored["split_id"])
         else:
-            version = registry.live_version(connection)
+            version = live
             place.log(f"neither the ratings nor the settings have changed since version {version}")
-    return SplitRef(model_version=version, news=news, **{k: v for k, v in row.items() if k != "protocol"})
+    return SplitRef(model_version=version, news=news, **{name: value for name, value in stored.items() if name != "protocol"})
 
 
-def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, object]:
+def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, Any]:
+    """Write the snapshot and return its row of `mf.snapshots`."""
     split = split_id(config.split)
     snapshot_id = f"{split}-{content_hash(snapshot)[:16]}"
     uri = f"{place.artifact_root}/snapshots/{snapshot_id}"
-    train_users, train_items = set(snapshot.train.user.tolist()), set(snapshot.train.item.tolist())
-    cold = [
-        u not in train_users or i not in train_items
-        for u, i in zip(snapshot.test.user.tolist(), snapshot.test.item.tolist(), strict=True)
-    ]
-    sha256 = write_snapshot(
-        snapshot, uri, {"snapshot_id": snapshot_id, "split_id": split, "split": config.split.model_dump(mode="json")}
-    )
+    metadata = {"snapshot_id": snapshot_id, "split_id": split, "split": config.split.model_dump(mode="json")}
+    warm_users, warm_items = snapshot.warm()
     return {
         "snapshot_id": snapshot_id,
         "split_id": split,
         "uri": uri,
-        "sha256": sha256,
+        "sha256": write_snapshot(snapshot, uri, metadata),
         "protocol": config.split.protocol,
         "n_train": len(snapshot.train),
         "n_test": len(snapshot.test),
         "n_users": len(snapshot.users),
         "n_items": len(snapshot.items),
-        "cold_users": len(snapshot.users) - len(train_users),
-        "cold_items": len(snapshot.items) - len(train_items),
-        "cold_test_ratings": sum(cold),
+        "cold_users": int((~warm_users).sum()),
+        "cold_items": int((~warm_items).sum()),
+        "cold_test_ratings": int((~(warm_users[snapshot.test.user] & warm_items[snapshot.test.item])).sum()),
     }
 
 
@@ -144,7 +140,8 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
         registry.set_state(connection, split.model_version, "trained", device=model.device, fit_seconds=model.fit_seconds)
         champion_version = registry.live_version(connection)
         recent = registry.recent_versions(connection, config.gate.recent_days, excluding=split.model_version)
-        refs = {v: _rival_refs(connection, v, place) for v in {*recent, champion_version} - {None, split.model_version}}
+        versions = {*recent, champion_version} - {split.model_version}
+        refs = {v: _rival_refs(connection, v, place) for v in versions if v is not None}
     rivals = {v: rival for v, ref in refs.items() if ref and (rival := _rival(config, place, snapshot, split, *ref))}
     champion = rivals.get(champion_version) if champion_version is not None else None
     figures = evaluation.evaluate(config, snapshot, candidate, champion, [rivals[v] for v in recent if v in rivals])
@@ -396,4 +393,4 @@ def _prune(config: Config, place: Workplace) -> None:
 
 def as_dict(record: object) -> dict[str, object]:
     """Return a record as a dictionary, for JSON."""
-    return dataclasses.asdict(record)  # type: ignore[call-overload,no-any-return]
+    return dataclasses.asdict(record)  # type: ignore[call-overload]

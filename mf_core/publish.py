@@ -7,7 +7,7 @@ read.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 from mf_core.errors import ConfigError, DatabaseError, PromotionRaceError, VerificationError
 from mf_core.records import RollbackReport
 from mf_core.warehouse import tables as t
-from mf_core.warehouse.engine import copy_frame, transaction
+from mf_core.warehouse.engine import copy_frame, psycopg2_cursor, transaction
 
 Log = Callable[[str], None]
 _PARTITION = re.compile(r"recommendation_rows_v(\d+)")
@@ -53,7 +53,7 @@ def create_table(connection: Connection, model_version: int) -> None:
     )
 
 
-def replace_rows(connection: Connection, table: str, model_version: int, frames: Sequence[pd.DataFrame]) -> None:
+def replace_rows(connection: Connection, table: str, model_version: int, frames: Iterable[pd.DataFrame]) -> None:
     """Replace a version's rows of `mf.popular_items` or `mf.similar_items`."""
     target = t.metadata.tables[f"mf.{table}"]
     connection.execute(sa.delete(target).where(target.c.model_version == model_version))
@@ -62,7 +62,7 @@ def replace_rows(connection: Connection, table: str, model_version: int, frames:
 
 
 def write_shard(
-    connection: Connection, model_version: int, first_user: str, last_user: str, frames: Sequence[pd.DataFrame]
+    connection: Connection, model_version: int, first_user: str, last_user: str, frames: Iterable[pd.DataFrame]
 ) -> int:
     """Replace the rows of the users first_user..last_user in a version's standalone table; return how many were written.
 
@@ -98,7 +98,7 @@ def verify_table(connection: Connection, model_version: int, min_coverage: float
     """
     name = table_name(model_version)
     if model_version in attached_versions(connection):
-        return int(connection.scalar(sa.text(f"SELECT count(*) FROM mf.{name}")))  # noqa: S608 - name is made of an int
+        return int(connection.scalar(sa.text(f"SELECT count(*) FROM mf.{name}")))
     problems = []
     for path in sorted(_CHECKS.glob("*.sql")):
         query = path.read_text().replace("recommendation_rows_candidate", name)
@@ -111,7 +111,7 @@ def verify_table(connection: Connection, model_version: int, min_coverage: float
             f"{' | '.join(problems)}. Readers still see the previous version; see docs/runbook.md#verify."
         )
     _add_primary_key(connection, name)
-    return int(connection.scalar(sa.text(f"SELECT count(*) FROM mf.{name}")))  # noqa: S608 - name is made of an int
+    return int(connection.scalar(sa.text(f"SELECT count(*) FROM mf.{name}")))
 
 
 def _add_primary_key(connection: Connection, name: str) -> None:
@@ -236,7 +236,8 @@ def _retirable(connection: Connection, kept: set[int]) -> list[int]:
     """Versions that have a table, are not kept, and were published before or belong to a run that is long dead."""
     tables = connection.scalars(
         sa.text(
-            "SELECT relname FROM pg_class WHERE relnamespace = 'mf'::regnamespace AND relkind = 'r' AND relname ~ '^recommendation_rows_v[0-9]+$'"
+            "SELECT relname FROM pg_class WHERE relnamespace = 'mf'::regnamespace AND relkind = 'r' "
+            "AND relname ~ '^recommendation_rows_v[0-9]+$'"
         )
     )
     versions = {_version_of(name) for name in tables} - kept
@@ -284,7 +285,8 @@ def _may_be_read(connection: Connection, version: int) -> bool:
             sa.text("""
                 SELECT EXISTS (
                   SELECT FROM pg_stat_activity
-                  WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type IS DISTINCT FROM 'autovacuum worker'
+                  WHERE datname = current_database() AND pid <> pg_backend_pid()
+                    AND backend_type IS DISTINCT FROM 'autovacuum worker'
                     AND (xact_start <= (SELECT max(promoted_at) FROM mf.promotions WHERE previous_version = :version)
                          OR (state IS NULL AND usename <> current_user)))
             """),
@@ -314,5 +316,6 @@ def _version_of(name: str) -> int:
 
 def _run(connection: Connection, template: str, *parts: pg.Composable) -> None:
     """Run a statement with quoted identifiers and literals: utility statements take no bound parameters."""
-    statement = pg.SQL(template).format(*parts)  # type: ignore[arg-type]
-    connection.exec_driver_sql(statement.as_string(connection.connection.cursor()))
+    statement = pg.SQL(template).format(*parts)
+    with psycopg2_cursor(connection) as cursor:
+        connection.exec_driver_sql(statement.as_string(cursor))

@@ -54,10 +54,11 @@ def make_recommender(
     rating, ranking = (align(model, snapshot.users, snapshot.items) for model in (rating, ranking))
     by_ranking = config.recommend.rank_by == "ranking"
     hidden = snapshot.items.rows(hidden_ids)
+    has_factors = np.asarray(ranking.user_factors.any(axis=1))
     return Recommender(
         rating=rating,
         ordering=with_popular_fallback(ranking, counts) if by_ranking else rating,
-        from_model=ranking.user_factors.any(axis=1) if by_ranking else np.ones(len(snapshot.users), bool),
+        from_model=has_factors if by_ranking else np.ones_like(has_factors),
         popularity=counts,
         seen=seen_items(ratings, len(snapshot.users)),
         hidden=hidden[hidden >= 0],

@@ -10,9 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mf_core.artifacts import read_file, read_manifest, write_artifact
 from mf_core.ratings import IdMap, Ratings
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Snapshot:
     items: IdMap
     train: Ratings
     test: Ratings
+
+    def warm(self) -> tuple[Mask, Mask]:
+        """Return which users and which items have a training rating; boolean arrays of shape (n_users,) and (n_items,)."""
+        users = np.bincount(self.train.user, minlength=len(self.users)) > 0
+        return users, np.bincount(self.train.item, minlength=len(self.items)) > 0
 
 
 def sort_ratings(ratings: Ratings) -> Ratings:

@@ -12,7 +12,7 @@ A rating without a date is a training row under temporal and leave_last.
 import hashlib
 import json
 import tempfile
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pandas as pd
@@ -24,13 +24,15 @@ from mf_core.config import SplitConfig
 from mf_core.errors import QualityError
 from mf_core.ratings import IdMap, Ratings, concatenate
 from mf_core.snapshot import Snapshot
+from mf_core.warehouse.engine import psycopg2_cursor
 
 BUCKETS = 10_000
 _ROWS_AT_A_TIME = 1_000_000
 
 _IS_TEST = {
     "hash": "mf.split_bucket(user_id, item_id, {seed}) < {threshold}",
-    "temporal": "coalesce(rated_at > (SELECT percentile_disc(1 - {fraction}) WITHIN GROUP (ORDER BY rated_at) FROM mf.ratings), false)",
+    "temporal": """coalesce(rated_at > (
+        SELECT percentile_disc(1 - {fraction}) WITHIN GROUP (ORDER BY rated_at) FROM mf.ratings), false)""",
     "leave_last": """rated_at IS NOT NULL AND count(*) OVER (PARTITION BY user_id) > 1
         AND row_number() OVER (PARTITION BY user_id ORDER BY rated_at DESC NULLS LAST, item_id DESC) = 1""",
     "given": "coalesce(side = 'test', false)",
@@ -84,7 +86,7 @@ def take_snapshot(connection: Connection, config: SplitConfig) -> Snapshot:
 
 
 def _ids(connection: Connection, column: str) -> IdMap:
-    names = connection.scalars(
+    names: sa.ScalarResult[str] = connection.scalars(
         sa.select(sa.column(column)).select_from(sa.text("mf.ratings")).distinct().order_by(sa.column(column))
     )
     return IdMap(np.array(list(names), dtype=object))
@@ -99,12 +101,12 @@ def _copy_split(connection: Connection, config: SplitConfig, spool: IO[bytes]) -
     statement = pg.SQL(
         "COPY (SELECT user_id, item_id, rating, ({})::integer FROM mf.ratings ORDER BY user_id, item_id) TO STDOUT (FORMAT csv)"
     ).format(is_test)
-    with connection.connection.cursor() as cursor:
-        cursor.copy_expert(statement.as_string(cursor), spool)  # type: ignore[attr-defined]
+    with psycopg2_cursor(connection) as cursor:
+        cursor.copy_expert(statement.as_string(cursor), spool)
 
 
 def _read_split(spool: IO[bytes], users: IdMap, items: IdMap) -> tuple[Ratings, np.ndarray]:
-    names = {"user_id": str, "item_id": str, "value": np.float32, "is_test": np.int8}
+    names: dict[str, Any] = {"user_id": str, "item_id": str, "value": np.float32, "is_test": np.int8}
     chunks = pd.read_csv(spool, names=list(names), dtype=names, keep_default_na=False, chunksize=_ROWS_AT_A_TIME)
     parts, sides = [], []
     for chunk in chunks:

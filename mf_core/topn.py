@@ -107,7 +107,7 @@ def _tile(model: FactorModel, user: Int32s, seen: Seen, n: int, hidden: Int32s |
 
 
 def _exact(model: FactorModel, user: Int32s, item: NDArray[np.int64]) -> Float64s:
-    """Float64 scores of shape (n_users, n_candidates). The sum runs over the last axis, so its order is that of any other shape."""
+    """Float64 scores of shape (n_users, n_candidates). The sum runs over the last axis: its order is the same for any shape."""
     products = model.user_factors[user].astype(np.float64) * model.item_factors[item]
     return model.mean + model.user_bias[user].astype(np.float64) + model.item_bias[item] + products.sum(axis=-1)
 
@@ -134,7 +134,7 @@ def _error_bound(model: FactorModel, user: Int32s) -> Float64s:
     """Bound on |float32 score - exact score|: (k + 2) roundoffs of |u||v| + |b| (Higham 2002, section 3.1)."""
     longest = float(np.sqrt((model.item_factors.astype(np.float64) ** 2).sum(axis=1).max()))
     largest_bias = float(np.abs(model.item_bias).max())
-    norms = np.linalg.norm(model.user_factors[user].astype(np.float64), axis=1)
+    norms = np.sqrt((model.user_factors[user].astype(np.float64) ** 2).sum(axis=1))
     return (model.user_factors.shape[1] + 2) * _FLOAT32_ROUNDOFF * (norms * longest + largest_bias)
 
 
@@ -145,13 +145,13 @@ def with_popular_fallback(model: FactorModel, popularity: Float64s) -> FactorMod
         model: the ranking head.
         popularity: float64 array of shape (n_items,).
     """
-    unknown = ~model.user_factors.any(axis=1)
+    user_column: Float32s = np.asarray(~model.user_factors.any(axis=1), dtype=np.float32)[:, None]
     item_column: Float32s = popularity.astype(np.float32)[:, None]
     return FactorModel(
         mean=model.mean,
         user_bias=model.user_bias,
         item_bias=model.item_bias,
-        user_factors=np.hstack([model.user_factors, unknown.astype(np.float32)[:, None]]),
+        user_factors=np.hstack([model.user_factors, user_column]),
         item_factors=np.hstack([model.item_factors, item_column]),
         users=model.users,
         items=model.items,

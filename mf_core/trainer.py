@@ -202,16 +202,21 @@ def _fit(head: str, manifest: Manifest, config: Config, ratings: Ratings, users:
     return result
 
 
-def _say_progress(report: "IterationReport") -> None:
-    """Print one line per iteration; a fit of hundreds of them prints every n-th and the last."""
+def progress_line(report: "IterationReport") -> str | None:
+    """Return the line for one iteration; None for most of a fit that runs hundreds of them."""
     step = -(-report.iterations // _LINES_PER_FIT)
     if report.iteration % step and report.iteration != report.iterations:
-        return
+        return None
     validation = "" if report.validation_rmse is None else f", validation RMSE {report.validation_rmse:.4f}"
-    say(
+    return (
         f"{report.head}: epoch {report.iteration}/{report.iterations}, train RMSE {report.train_rmse:.4f}{validation}, "
         f"{report.ratings_per_second:,.0f} ratings/s, ETA {report.eta_seconds:.0f} s"
     )
+
+
+def _say_progress(report: "IterationReport") -> None:
+    if line := progress_line(report):
+        say(line)
 
 
 def _save(head: str, manifest: Manifest, result: "FitResult") -> str:

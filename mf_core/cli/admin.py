@@ -46,8 +46,9 @@ def bounds(schema: dict[str, object]) -> str:
     alternatives = schema.get("anyOf")
     if isinstance(alternatives, list):
         return ", or ".join("empty" if a.get("type") == "null" else bounds(a) for a in alternatives)
-    if isinstance(schema.get("enum"), list):
-        return ", ".join(map(str, schema["enum"]))  # type: ignore[arg-type]
+    values = schema.get("enum")
+    if isinstance(values, list):
+        return ", ".join(map(str, values))
     words = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false"}
     limits = (("minimum", "from"), ("exclusiveMinimum", "above"), ("maximum", "to"), ("exclusiveMaximum", "below"))
     return " ".join([words[str(schema["type"])], *(f"{word} {schema[key]:g}" for key, word in limits if key in schema)])

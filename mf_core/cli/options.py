@@ -4,9 +4,8 @@ import dataclasses
 import json
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from mf_core.config import Config, load_config, make_config
+from mf_core.config import load_config, make_config
 
 _EPOCH = re.compile(r"^(?P<head>rating|ranking)\D*?(?P<done>\d+)/(?P<total>\d+)(?P<rest>.*)$")
 
@@ -73,7 +72,8 @@ class Reporter:
 
     def _bars_shown(self) -> Progress:
         if self._progress is None:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[figures]}"), TimeElapsedColumn())  # fmt: skip
+            figures = TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[figures]}")
+            columns = (TextColumn("{task.description}"), BarColumn(), figures, TimeElapsedColumn())
             self._progress = Progress(*columns, console=self._console)
             self._progress.start()
         return self._progress
@@ -85,15 +85,15 @@ def open_workplace() -> Iterator[Any]:
     from mf_core import pipeline
 
     reporter = Reporter()
-    url = os.environ.get("MF_DATABASE_URL")
-    try:
-        if url:
-            yield pipeline.workplace(url, log=reporter.log)
-        else:
-            with _embedded() as (embedded_url, root):
-                yield pipeline.workplace(embedded_url, os.environ.get("MF_ARTIFACT_ROOT") or root, log=reporter.log)
-    finally:
-        reporter.close()
+    with ExitStack() as stack:
+        stack.callback(reporter.close)
+        url, root = os.environ.get("MF_DATABASE_URL"), os.environ.get("MF_ARTIFACT_ROOT")
+        if not url:
+            url, embedded_root = stack.enter_context(_embedded())
+            root = root or embedded_root
+        place = pipeline.workplace(url, root, log=reporter.log)
+        stack.callback(place.engine.dispose)
+        yield place
 
 
 @contextmanager
@@ -149,10 +149,3 @@ def _shown(value: object) -> str:
 def _plain(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
-
-def is_terminal() -> bool:
-    """Say whether stdout is a terminal."""
-    return sys.stdout.isatty()
-
-
-__all__ = ["Config", "Reporter", "json_option", "open_workplace", "print_table", "settings_options", "show"]

@@ -16,7 +16,7 @@ from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection
 
 from mf_core.errors import ConfigError
-from mf_core.warehouse.engine import database_engine, transaction, translated_errors
+from mf_core.warehouse.engine import database_engine, psycopg2_cursor, transaction, translated_errors
 from mf_core.warehouse.tables import SCHEMA
 
 WRITER, READER = "mf_writer", "mf_reader"
@@ -118,5 +118,5 @@ def _execute(connection: Connection, template: str, *identifiers: str) -> None:
 
 
 def _run(connection: Connection, statement: pg.Composable) -> None:
-    with translated_errors(), connection.connection.cursor() as cursor:
-        cursor.execute(statement)  # type: ignore[arg-type]
+    with translated_errors(), psycopg2_cursor(connection) as cursor:
+        cursor.execute(statement)

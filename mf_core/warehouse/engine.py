@@ -1,8 +1,9 @@
 """Connections to the warehouse: SQLAlchemy 2 over psycopg2, and COPY."""
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
@@ -74,12 +75,10 @@ def copy_frame(connection: Connection, table: Sequence[str], frame: pd.DataFrame
     statement = pg.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, NULL '\\N')").format(
         pg.Identifier(*table), pg.SQL(", ").join(map(pg.Identifier, frame.columns))
     )
-    with connection.connection.cursor() as cursor:
-        cursor.copy_expert(statement.as_string(cursor), buffer)  # type: ignore[attr-defined]
+    with psycopg2_cursor(connection) as cursor:
+        cursor.copy_expert(statement.as_string(cursor), buffer)
 
 
-def copy_query(connection: Connection, query: str, names: Sequence[str], rows_at_a_time: int) -> Iterable[pd.DataFrame]:
-    """Yield the result of `query` in frames of text columns `names`, read through a server-side cursor."""
-    result = connection.execution_options(stream_results=True, yield_per=rows_at_a_time).execute(sa.text(query))
-    for part in result.partitions():
-        yield pd.DataFrame.from_records(part, columns=list(names))
+def psycopg2_cursor(connection: Connection) -> Any:
+    """Return a cursor of the driver itself, for COPY and for statements that take no bound parameters."""
+    return connection.connection.cursor()

@@ -111,7 +111,7 @@ def test_users_without_factors_get_the_popular_order_and_the_others_theirs() -> 
         0.0, np.zeros(6, np.float32), np.zeros(30, np.float32), model.user_factors, model.item_factors, model.users, model.items
     )
     popularity = np.random.default_rng(3).integers(0, 5, 30).astype(np.float64)
-    seen, mask = random_seen(6, 30, 0.0)
+    seen, _ = random_seen(6, 30, 0.0)
     found, scores = lists(with_popular_fallback(model, popularity), seen, 5)
     plain, _ = lists(model, seen, 5)
     others = [0, 1, 3, 4, 5]

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from mf_core import pipeline
@@ -124,7 +123,7 @@ def test_a_champion_whose_artifact_is_damaged_makes_the_gate_refuse(world: World
     )
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     _, _, report = judged(world, "two")
-    with pytest.raises(GateError, match="against the champion .* is unknown"):
+    with pytest.raises(GateError, match=r"against the champion .* is unknown"):
         pipeline.gate(world.config, world.place, report)
 
 

@@ -318,11 +318,11 @@ def test_a_detach_that_was_cut_off_is_finished(world: World, engine: Engine, war
     publish_one(small, "two")
     blocker = database_engine(warehouse_url).connect()
     blocker.execute(sa.text("SELECT count(*) FROM mf.recommendation_rows"))
-    with pytest.raises(sa.exc.DBAPIError), engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+    detach = f"ALTER TABLE mf.recommendation_rows DETACH PARTITION mf.{publish.table_name(first)} CONCURRENTLY"
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         connection.execute(sa.text("SET lock_timeout = '200ms'"))
-        connection.execute(
-            sa.text(f"ALTER TABLE mf.recommendation_rows DETACH PARTITION mf.{publish.table_name(first)} CONCURRENTLY")
-        )
+        with pytest.raises(sa.exc.DBAPIError):
+            connection.execute(sa.text(detach))
     blocker.close()
     engine.dispose()
     assert rows(engine, "SELECT count(*) FROM pg_inherits WHERE inhdetachpending") == [(1,)]

@@ -90,7 +90,7 @@ LEFT JOIN LATERAL (
 
 _COMMENTS = {
     "SCHEMA mf": "Ratings, models and recommendations of the nightly retrain. Readers: see docs/tables.md.",
-    "FUNCTION mf.split_bucket(text, text, integer)": "Bucket 0..9999 of a (user, item, seed): which side of the hash split it is on.",
+    "FUNCTION mf.split_bucket(text, text, integer)": "Bucket 0..9999 of (user, item, seed): the pair's side of the hash split.",
     "FUNCTION mf.recommendations_for(text, integer)": "The n best items for a user; the popular list for a user nobody has seen.",
     "VIEW mf.recommendations": "The live recommendations: one row per user and rank. Columns are only ever appended.",
     "COLUMN mf.recommendations.user_id": "User.",

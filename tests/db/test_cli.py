@@ -1,0 +1,165 @@
+"""The `mf` command as people and scripts use it: real processes, a real Postgres, real training."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .worlds import make_ratings
+
+SMALL = [
+    "--set=gate.min_test_ratings=20",
+    "--set=gate.bootstrap_samples=100",
+    "--set=data.min_ratings=100",
+    "--set=recommend.top_n=5",
+    "--set=recommend.reserve=3",
+    "--set=ranking_head.n_factors=4",
+    "--set=rating_head.als.n_factors=4",
+    "--set=gate.require_better_than_biases=false",
+    "--set=gate.require_popularity=false",
+    "--set=gate.min_refit_overlap=0",
+    "--set=gate.max_rmse=3",
+]
+
+
+class Mf:
+    """Runs `mf` on one warehouse."""
+
+    def __init__(self, **environ: str) -> None:
+        self.environ = {**os.environ, **environ}
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        command = [sys.executable, "-c", "from mf_core.cli import main; main()", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self.environ)
+        assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        self.errors = done.stderr
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        """Run with --json and return what it prints."""
+        return json.loads(self(*arguments, "--json"))
+
+
+@pytest.fixture
+def ratings_file(tmp_path: Path) -> Path:
+    """Planted ratings as a CSV file."""
+    path = tmp_path / "ratings.csv"
+    make_ratings().rename(columns={"rated_at": "timestamp"}).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture
+def mf(warehouse_url: str, tmp_path: Path) -> Mf:
+    """`mf` on an empty warehouse."""
+    return Mf(
+        MF_DATABASE_URL=warehouse_url, MF_ARTIFACT_ROOT=(tmp_path / "artifacts").as_uri(), MF_GPU_LOCK=str(tmp_path / "lock")
+    )
+
+
+def test_the_steps_one_by_one_end_in_published_lists(mf: Mf, ratings_file: Path) -> None:
+    settings = [f"--set=source.uri={ratings_file}", *SMALL]
+    ingested = mf.json("ingest", *settings)
+    assert ingested["rows_inserted"] == ingested["total_ratings"] == len(make_ratings())
+    assert mf.json("ingest", *settings)["already_ingested"]
+    assert mf.json("check", *settings)["n_users"] == 60
+    assert mf.json("split", "--key", "a", *settings)["model_version"] == 1
+    assert mf.json("train", *settings)["device"]
+    assert "epoch 1/" in mf.errors
+    assert 0 < mf.json("evaluate", *settings)["rmse"] < 3
+    assert mf.json("gate", *settings)["approved"]
+    assert mf.json("recommend", *settings) == {"model_version": 1, "rows": 60 * 8}
+    assert mf.json("recommend", "u001") == []
+    published = mf.json("publish", *settings)
+    assert (published["model_version"], published["users"], published["previous_version"]) == (1, 60, None)
+    assert [row["rank"] for row in mf.json("recommend", "u001")] == [1, 2, 3, 4, 5]
+    assert mf.json("recommend", "nobody", "-n", "2")[1]["source"] == "popular"
+    status = mf.json("status")
+    assert (status["live_version"], status["ratings"], status["latest_verdict_approved"]) == (1, ingested["total_ratings"], True)
+    assert mf.json("history")[0]["state"] == "published"
+    assert "published" in mf("history")
+
+
+def test_a_whole_run_a_second_one_and_a_refused_third(mf: Mf, ratings_file: Path) -> None:
+    settings = [f"--set=source.uri={ratings_file}", *SMALL]
+    assert mf.json("run", *settings)["model_version"] == 1
+    unchanged = mf.json("run", *settings)
+    assert (unchanged["news"], unchanged["model_version"]) == (False, 1)
+    mf("run", *settings, "--set=gate.max_rmse=0.001", code=5)
+    assert "exceeds the limit 0.0010" in mf.errors
+    assert mf.json("status")["live_version"] == 1
+    mf("override", "2", "--by", "Ada", "--reason", "a test of the override")
+    assert mf.json("gate", *settings, "--version", "2", "--set=gate.max_rmse=0.001")["overridden_by"] == "Ada"
+    mf("recommend", *settings, "--version", "2")
+    assert mf.json("publish", *settings)["model_version"] == 2
+    assert mf.json("rollback")["model_version"] == 1
+    top = mf.json("recommend", "u001")[0]["item_id"]
+    assert mf.json("hide", top)["known"]
+    assert top not in [row["item_id"] for row in mf.json("recommend", "u001")]
+    mf("unhide", top)
+    assert mf.json("recommend", "u001")[0]["item_id"] == top
+    mf("hide", "no such item")
+    assert "no item 'no such item'" in mf.errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["ingest", "--set=source.uri=/no/such/file.csv"], 3, "/no/such/file.csv"),
+        (["check"], 4, "0 ratings"),
+        (["split"], 4, "mf.ratings is empty"),
+        (["gate"], 2, "run the step before this one first"),
+        (["train", "--version", "9"], 2, "there is no model version 9"),
+        (["rollback"], 2, "can't roll back"),
+        (["rollback", "7"], 2, "can't roll back to version 7"),
+        (["split", "--set=split.seed=-1"], 2, "split.seed"),
+        (["split", "--set=nonsense"], 2, "NAME=VALUE"),
+        (["override", "1", "--by", "x", "--reason", "y"], 2, "only a refused version"),
+        (["nonsense"], 2, "No such command"),
+        (["backtest", "--train", "a", "--test", "b", "--scale", "5"], 2, "LOW,HIGH"),
+    ],
+)
+def test_errors_have_a_message_and_an_exit_code(mf: Mf, arguments: list[str], code: int, words: str) -> None:
+    mf(*arguments, code=code)
+    assert words in mf.errors
+    assert "Traceback" not in mf.errors
+
+
+def test_a_database_that_is_not_there_is_exit_code_10() -> None:
+    mf = Mf(MF_DATABASE_URL="postgresql://x@127.0.0.1:1/none")
+    mf("status", code=10)
+    assert "Check MF_DATABASE_URL" in mf.errors
+
+
+def test_without_a_database_url_the_embedded_server_starts_and_stops(tmp_path: Path) -> None:
+    environ = {name: value for name, value in os.environ.items() if name != "MF_DATABASE_URL"}
+    mf = Mf(MF_HOME=str(tmp_path / "home"))
+    mf.environ = {**environ, "MF_HOME": str(tmp_path / "home")}
+    assert mf.json("status")["live_version"] is None
+    assert mf.json("history") == []
+    assert not (tmp_path / "home" / "pgdata" / "postmaster.pid").exists()
+
+
+def test_backtest_needs_no_database_and_prints_every_metric(tmp_path: Path) -> None:
+    ratings = make_ratings().drop(columns="rated_at")
+    ratings[::4].to_csv(tmp_path / "test.csv", index=False)
+    ratings.drop(ratings.index[::4]).to_csv(tmp_path / "train.csv", index=False)
+    mf = Mf(MF_DATABASE_URL="postgresql://x@127.0.0.1:1/none", MF_GPU_LOCK=str(tmp_path / "lock"))
+    found = mf.json("backtest", "--train", str(tmp_path / "train.csv"), "--test", str(tmp_path / "test.csv"), *SMALL)
+    assert {"rmse", "mae", "average_error", "ndcg_at_10", "recall_at_10", "map_at_10", "hit_rate_at_10", "fit_seconds"} <= set(
+        found
+    )
+    assert found["rmse"] < found["global_mean_rmse"]
+    assert found["average_error"] == pytest.approx(found["rmse"] ** 2 / 2)
+    assert found["n_train"] + found["n_test"] == len(ratings)
+    only = mf.json(
+        "backtest", "--train", str(tmp_path / "train.csv"), "--test", str(tmp_path / "test.csv"), "--head", "ranking", *SMALL
+    )
+    assert "rmse" not in only
+    assert only["ndcg_at_10"] == found["ndcg_at_10"]
+    (tmp_path / "test.csv").write_text("user_id,item_id,rating\nu1,i1,99\n")
+    mf("backtest", "--train", str(tmp_path / "train.csv"), "--test", str(tmp_path / "test.csv"), code=3)
+    assert "line 2" in mf.errors
