@@ -11,7 +11,7 @@ import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from airflow.configuration import conf
@@ -37,8 +37,8 @@ HEADERS = {
 
 
 @cache
-def build_app(database_url: str | None = None) -> "FastAPI":
-    """Return the console; `database_url` None: `MF_DATABASE_URL`, or the Airflow connection `mf_warehouse`."""
+def build_app() -> "FastAPI":
+    """Return the console."""
     from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
     from airflow.api_fastapi.core_api.security import requires_access_dag
     from fastapi import Depends, FastAPI, Response
@@ -49,7 +49,11 @@ def build_app(database_url: str | None = None) -> "FastAPI":
 
     may_read = requires_access_dag("GET", DagAccessEntity.RUN, param_dag_id=DAG_ID)
     app = FastAPI(
-        title="Recommendations", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(may_read), Depends(harden)]
+        title="Recommendations",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(may_read), Depends(harden)],
     )
 
     def send(name: str) -> FileResponse:
@@ -58,21 +62,22 @@ def build_app(database_url: str | None = None) -> "FastAPI":
     app.add_api_route("/", lambda: send("console.html"), response_model=None)
     app.add_api_route("/console.js", lambda: send("console.js"), response_model=None)
     app.add_api_route("/console.css", lambda: send("console.css"), response_model=None)
-    _add_data_routes(app, database_url)
+    _add_data_routes(app)
     _say_what_is_wrong(app)
     return app
 
 
-def _add_data_routes(app: "FastAPI", database_url: str | None) -> None:
+def _add_data_routes(app: "FastAPI") -> None:
     from typing import Annotated
 
     from fastapi import Query
+
     from mf_core import registry
     from mf_core.warehouse.engine import transaction
 
     @app.get("/api/overview")
     def overview() -> dict[str, Any]:
-        with transaction(_engine(database_url)) as connection:
+        with transaction(warehouse_engine()) as connection:
             return {
                 "live": registry.live_version(connection),
                 "models": registry.model_history(connection, MODELS),
@@ -83,7 +88,7 @@ def _add_data_routes(app: "FastAPI", database_url: str | None) -> None:
     def recommendations(
         user_id: Annotated[str, Query(min_length=1, max_length=500)], n: Annotated[int, Query(ge=1, le=LISTED)] = 10
     ) -> dict[str, Any]:
-        with transaction(_engine(database_url)) as connection:
+        with transaction(warehouse_engine()) as connection:
             return {"user_id": user_id, "items": registry.recommendations_for(connection, user_id, n)}
 
 
@@ -93,8 +98,9 @@ def _say_what_is_wrong(app: "FastAPI") -> None:
 
     from fastapi import Request
     from fastapi.responses import JSONResponse
-    from mf_core.errors import MFError
     from sqlalchemy.exc import SQLAlchemyError
+
+    from mf_core.errors import MFError
 
     def refuse(_request: Request, error: Exception) -> JSONResponse:
         # The caller gets a sentence of ours; the server's log gets the error, which may name hosts and roles.
@@ -103,7 +109,7 @@ def _say_what_is_wrong(app: "FastAPI") -> None:
         detail = (
             "The warehouse is not set up yet: run `mf db migrate`."
             if not_set_up
-            else "The warehouse can't be read. Check MF_DATABASE_URL or the connection mf_warehouse; the api-server's log says more."
+            else "The warehouse can't be read. Check MF_DATABASE_URL or the connection mf_warehouse; the server's log says more."
         )
         return JSONResponse({"detail": detail}, status_code=503, headers=HEADERS)
 
@@ -112,10 +118,11 @@ def _say_what_is_wrong(app: "FastAPI") -> None:
 
 
 @cache
-def _engine(database_url: str | None) -> "Engine":
+def warehouse_engine() -> "Engine":
+    """Return the engine on `MF_DATABASE_URL` or, without it, the Airflow connection `mf_warehouse`."""
     from mf_core.warehouse.engine import database_engine
 
-    return database_engine(database_url or _warehouse_url())
+    return database_engine(_warehouse_url())
 
 
 def _warehouse_url() -> str:
@@ -124,6 +131,7 @@ def _warehouse_url() -> str:
         return url
     from airflow.exceptions import AirflowNotFoundException
     from airflow.models.connection import Connection
+
     from mf_core.errors import ConfigError
 
     try:
@@ -153,8 +161,8 @@ class MatrixFactorizationConsole(AirflowPlugin):
     """Registers the console and its place in the navigation."""
 
     name = "mf_console"
-    fastapi_apps = [{"app": LazyApp(), "url_prefix": PREFIX, "name": "Recommendations"}]
-    external_views = [
+    fastapi_apps: ClassVar = [{"app": LazyApp(), "url_prefix": PREFIX, "name": "Recommendations"}]
+    external_views: ClassVar = [
         {
             "name": "Recommendations",
             "href": f"{_base_path()}{PREFIX}/",

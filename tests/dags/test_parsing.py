@@ -2,7 +2,6 @@
 
 import ast
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,9 +44,8 @@ def test_dags_survive_serialization(dagbag) -> None:
 
 def test_parsing_is_quick_and_loads_nothing_heavy() -> None:
     names = [path.stem for path in DAGS.glob("*.py")]
-    probe = subprocess.run(
-        [sys.executable, "-c", _PROBE, str(DAGS), *names], capture_output=True, text=True, check=True, env={**os.environ}, timeout=60
-    )
+    command = [sys.executable, "-c", _PROBE, str(DAGS), *names]
+    probe = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     seen = json.loads(probe.stdout.splitlines()[-1])
     assert "mf_retrain" in seen["modules"]
     assert not [module for module in seen["modules"] if module in HEAVY]

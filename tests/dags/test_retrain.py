@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_steps_stand_in_the_documented_order(retrain: Any) -> None:
     order = ["ingest", "check", "split", "has_news", "train", "evaluate", "gate", "is_for_real", "refit", "prepare", "recommend"]
     order += ["verify", "publish"]
     assert [task.task_id for task in retrain.topological_sort()] == order
-    for earlier, later in zip(order, order[1:], strict=False):
+    for earlier, later in pairwise(order):
         assert earlier in retrain.get_task(later).upstream_task_ids
 
 
@@ -107,7 +108,7 @@ def test_every_task_has_a_timeout_retries_and_an_alert(retrain: Any) -> None:
     from mf_dags.alerts import alert_failure
 
     for task in retrain.tasks:
-        assert task.execution_timeout and task.execution_timeout < retrain.dagrun_timeout
+        assert timedelta() < task.execution_timeout < retrain.dagrun_timeout
         assert task.retries > 0, "a killed process raises nothing: the count alone decides"
         assert task.retry_exponential_backoff == 2.0
         assert task.on_failure_callback == [alert_failure]

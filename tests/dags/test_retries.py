@@ -38,7 +38,7 @@ def test_a_refusal_is_not_tried_again(kind: type[Exception]) -> None:
     assert _decision(kind("no")) == "fail"
 
 
-@pytest.mark.parametrize("kind", [errors.DatabaseError, errors.ArtifactStoreError, errors.RetryableError, OSError, ConnectionError])
+@pytest.mark.parametrize("kind", [errors.DatabaseError, errors.ArtifactStoreError, errors.RetryableError, ConnectionError])
 def test_what_may_go_away_by_itself_is_tried_again(kind: type[Exception]) -> None:
     assert _decision(kind("later")) == "retry"
 
