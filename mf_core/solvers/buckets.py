@@ -21,8 +21,8 @@ from mf_core.ratings import Float32s, Int32s
 
 Int64s = NDArray[np.int64]
 
-# Elements of one batch's largest array. 2^21 float32 are 8 MiB: more falls out of a CPU's caches, less is overhead.
-CPU_CELLS = 1 << 21
+# Elements of one batch's largest array. 2^22 float32 are 16 MiB: with fewer, the cost of starting each operation shows.
+CPU_CELLS = 1 << 22
 # A GPU wants large batches; 2^26 float32 are 256 MiB.
 GPU_CELLS = 1 << 26
 

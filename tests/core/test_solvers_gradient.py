@@ -94,5 +94,5 @@ def test_the_biased_preset_stops_early_and_keeps_the_best_epoch() -> None:
 def test_values_beyond_float32_are_refused_with_advice(preset: str) -> None:
     train = low_rank_ratings()
     huge = Ratings(train.user, train.item, train.value * np.float32(1e25))
-    with pytest.raises(TrainingError, match="no longer finite after iteration 1.*Lower the learning rate"):
+    with pytest.raises(TrainingError, match=r"no longer finite after iteration 1.*Lower the learning rate"):
         fit(huge, preset)

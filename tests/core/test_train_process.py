@@ -167,7 +167,8 @@ def launcher(data: Data, root: Path) -> "subprocess.Popen[str]":
     code = f"""
         from mf_core.config import Config
         from mf_core.train import run_trainer
-        run_trainer(Config(), {data.uri!r}, {data.sha256!r}, 1, "evaluated", {str(root)!r}, log=lambda line: print(line, flush=True))
+        root = {str(root)!r}
+        run_trainer(Config(), {data.uri!r}, {data.sha256!r}, 1, "evaluated", root, log=lambda line: print(line, flush=True))
     """
     return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
 

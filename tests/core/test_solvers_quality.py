@@ -1,0 +1,79 @@
+"""Quality bands on MovieLens 100K, a seeded 70/30 split: the 2016 post's test cost, and what the shipped defaults reach."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mf_core.config import Config, make_config
+from mf_core.factors import FactorModel
+from mf_core.ratings import Ratings, id_map
+from mf_core.snapshot import Snapshot, sort_ratings
+from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
+from mf_core.split import split_bucket
+
+
+def cpu(**settings: object) -> Config:
+    return make_config({"train.device": "cpu", **{name.replace("__", "."): value for name, value in settings.items()}})
+
+
+@pytest.fixture(scope="module")
+def split(ml100k: Path) -> Snapshot:
+    """The project's own hash split, seed 0."""
+    user_ids, item_ids, values, _ = np.loadtxt(ml100k / "u.data", dtype=str, unpack=True)
+    users, items = id_map(user_ids), id_map(item_ids)
+    ratings = Ratings(users.rows(user_ids), items.rows(item_ids), values.astype(np.float32))
+    test = np.array([split_bucket(*pair, 0) < 3_000 for pair in zip(user_ids, item_ids, strict=True)])
+    return Snapshot(users, items, sort_ratings(ratings.take(~test)), sort_ratings(ratings.take(test)))
+
+
+def differences(model: FactorModel, test: Ratings, clipped: bool) -> NDArray[np.float64]:
+    predicted = model.predict(test.user, test.item)
+    return test.value - (predicted.clip(1, 5) if clipped else predicted)
+
+
+def rmse(model: FactorModel, test: Ratings) -> float:
+    return float(np.sqrt(np.mean(differences(model, test, clipped=True) ** 2)))
+
+
+def mean_ndcg(scores: NDArray[np.float64], split: Snapshot) -> float:
+    """NDCG@10: relevant from 4, gain 1, full catalogue, training items excluded, users with a relevant test item."""
+    scores = scores.copy()
+    scores[split.train.user, split.train.item] = -np.inf
+    relevant = np.zeros(scores.shape, dtype=bool)
+    good = split.test.value >= 4
+    relevant[split.test.user[good], split.test.item[good]] = True
+    users = np.flatnonzero(relevant.any(axis=1))
+    discount = 1 / np.log2(np.arange(10) + 2)
+    top = np.argsort(-scores[users], axis=1, kind="stable")[:, :10]
+    gain = (np.take_along_axis(relevant[users], top, axis=1) * discount).sum(axis=1)
+    ideal = discount.cumsum()[np.minimum(relevant[users].sum(axis=1), 10) - 1]
+    return float(np.mean(gain / ideal))
+
+
+def test_the_post_s_model_reaches_the_post_s_test_cost(split: Snapshot) -> None:
+    config = cpu(rating_head__solver="gradient", rating_head__gradient__preset="seed")
+    model = fit_rating_head(config, split.train, split.users, split.items).model
+    costs = [np.sum(differences(model, split.test, clipped) ** 2) / (2 * len(split.test)) for clipped in (False, True)]
+    assert costs[0] == pytest.approx(0.66, abs=0.02)
+    assert costs[1] == pytest.approx(0.59, abs=0.02)
+
+
+def test_the_default_rating_head_reaches_its_band(split: Snapshot) -> None:
+    fitted = fit_rating_head(cpu(), split.train, split.users, split.items)
+    assert rmse(fitted.model, split.test) < 0.93
+    assert fitted.validation_rmse == pytest.approx(rmse(fitted.model, split.test), abs=0.03)
+
+
+def test_the_biased_gradient_head_reaches_its_band(split: Snapshot) -> None:
+    fitted = fit_rating_head(cpu(rating_head__solver="gradient"), split.train, split.users, split.items)
+    assert rmse(fitted.model, split.test) < 0.945
+
+
+def test_the_default_ranking_head_is_far_above_popularity(split: Snapshot) -> None:
+    model = fit_ranking_head(cpu(), split.train, split.users, split.items).model
+    good = split.train.take(split.train.value >= 4)
+    popularity = np.bincount(good.item, minlength=len(split.items)).astype(np.float64)
+    popular = mean_ndcg(np.tile(popularity, (len(split.users), 1)), split)
+    assert mean_ndcg(model.user_factors.astype(np.float64) @ model.item_factors.T, split) > popular + 0.1
