@@ -12,14 +12,14 @@ ratings; the top-N lists of an approved model go live as a new version of `mf.re
 | red task | what it means | what to do |
 | --- | --- | --- |
 | `ingest` | the source was refused, nothing was loaded | look at `mf.rejected_ratings`, repair the source, trigger again |
-| `check` | too few ratings, or a jump in their number | look at the source; raise the bound in `data.*` only if the jump is real |
+| `check` | too few ratings, or a jump in their number | look at the source; raise the bound in `data.*` if it is real |
 | `train`, `refit` | the trainer failed, or ran out of memory | read the log; clear the task: it resumes from its checkpoint |
-| `gate` | the candidate is worse than it may be | read the reasons in the console or `mf.gate_decisions`; yesterday's lists stay live |
+| `gate` | the candidate is worse than it may be | read the reasons in the console; yesterday's lists stay live |
 | `verify` | a list broke a rule (seen or hidden item, a gap) | nobody has seen it; keep the table for a look |
 | `publish` | another version went live meanwhile | nothing, if that one is wanted; else trigger again |
 | stuck in `scheduled` | the pool `gpu` is missing, or no worker on queue `gpu` | `airflow pools set gpu 1 "..."`; start the worker |
 
-- Database and I/O errors, and a killed process, are tried again with growing pauses. A refusal is not: it would end the same way.
+- Database and I/O errors, and a killed process, are tried again with growing pauses; a refusal is not.
 - `has_news` skips the rest, green, if neither the ratings nor the settings have changed; `run.force` trains anyway.
 - `run.dry_run` stops, green, after the verdict.
 - To go back to an earlier version: trigger `mf_rollback`.

@@ -61,7 +61,7 @@ def get(airflow_app: Any, token: str) -> Iterator[Get]:
 
     def _get(path: str, bearer: str | None = token, **params: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-        return portal.call(lambda: client.get(path, params=params, headers=headers))
+        return portal.call(lambda: client.get(path, params=params or None, headers=headers))
 
     with start_blocking_portal() as portal:
         yield _get
