@@ -17,7 +17,7 @@ ratings; the top-N lists of an approved model go live as a new version of `mf.re
 | `gate` | the candidate is worse than it may be | read the reasons in the console; yesterday's lists stay live |
 | `verify` | a list broke a rule (seen or hidden item, a gap) | nobody has seen it; keep the table for a look |
 | `publish` | another version went live meanwhile | nothing, if that one is wanted; else trigger again |
-| stuck in `scheduled` | the pool `gpu` is missing, or no worker on queue `gpu` | `airflow pools set gpu 1 "..."`; start the worker |
+| stuck in `scheduled` | no pool `gpu`, or no worker on queue `gpu` | `airflow pools set gpu 1 "..."`; start the worker |
 
 - Database and I/O errors, and a killed process, are tried again with growing pauses; a refusal is not.
 - `has_news` skips the rest, green, if neither the ratings nor the settings have changed; `run.force` trains anyway.
