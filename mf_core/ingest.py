@@ -15,22 +15,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-import psycopg2
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import sqlalchemy as sa
 from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection, Engine
 
 from mf_core.config import Config
-from mf_core.errors import DatabaseError, InputError
+from mf_core.errors import InputError
 from mf_core.records import IngestReport
 from mf_core.sources.chunks import RejectedRow
 from mf_core.sources.metadata import Metadata, MetadataRow, read_items, read_users
 from mf_core.sources.source import RatingsSource, open_source
 from mf_core.warehouse import transaction
+from mf_core.warehouse.engine import copy_table, psycopg2_cursor
 from mf_core.warehouse.tables import ingest_batches
 
 Log = Callable[[str], None]
@@ -178,32 +176,6 @@ def load_users(engine: Engine, config: Config, log: Log, environ: Mapping[str, s
             return _upsert_metadata(connection, None, users, log)
 
 
-def copy_table(connection: Connection, name: tuple[str, ...], table: pa.Table) -> None:
-    """COPY an Arrow table into the table `name` (its identifier's parts), columns by name; null becomes NULL.
-
-    Raises:
-        DatabaseError: Postgres broke off.
-    """
-    sink = pa.BufferOutputStream()
-    # Every string comes out quoted, so that an empty one, '\\N' or '\\.' stays what it is.
-    pacsv.write_csv(table, sink, pacsv.WriteOptions(include_header=False, quoting_style="needed"))
-    statement = pg.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
-        pg.Identifier(*name), pg.SQL(", ").join(map(pg.Identifier, table.column_names))
-    )
-    try:
-        with _cursor(connection) as cursor:
-            cursor.copy_expert(statement, pa.BufferReader(sink.getvalue()))
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        raise DatabaseError(
-            f"Postgres broke off while rows were copied: {str(error).strip()}. Check the server and its disk."
-        ) from error
-
-
-def _cursor(connection: Connection) -> Any:
-    """Return psycopg2's own cursor, which can COPY."""
-    return connection.connection.cursor()
-
-
 def _find_same(connection: Connection, source: RatingsSource, config: Config) -> int | None:
     values = {"fingerprint": source.fingerprint, "replace": config.data.ingest_mode == "replace"}
     same: int | None = connection.scalar(sa.text(_SAME_AGAIN), values)
@@ -347,7 +319,7 @@ def _upsert_metadata(connection: Connection, items: Metadata | None, users: Meta
         if metadata is None:
             continue
         name = f"staged_{kind}"
-        with _cursor(connection) as cursor:
+        with psycopg2_cursor(connection) as cursor:
             cursor.execute(pg.SQL(_STAGE_METADATA).format(pg.Identifier(name)))
         copy_table(connection, (name,), _metadata_table(metadata.rows))
         rows = connection.execute(sa.text(upsert)).rowcount

@@ -1,11 +1,13 @@
 """Connections to the warehouse: SQLAlchemy 2 over psycopg2, and COPY."""
 
-import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
+import psycopg2
+import pyarrow as pa
+import pyarrow.csv as pacsv
 import sqlalchemy as sa
 from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection, Engine, make_url
@@ -60,23 +62,37 @@ def translated_errors() -> Iterator[None]:
         code = getattr(error.orig, "pgcode", None) or ""
         never_answered = isinstance(error, sa.exc.OperationalError) and not code
         if never_answered or error.connection_invalidated or code.startswith(_MAY_PASS):
-            reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
-            raise DatabaseError(
-                f"Postgres did not answer as expected: {reason}. Check MF_DATABASE_URL and the server."
-            ) from error
+            raise _broken_off(error.orig) from error
         raise
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:  # from a cursor of the driver's own
+        raise _broken_off(error) from error
 
 
-def copy_frame(connection: Connection, table: Sequence[str], frame: pd.DataFrame) -> None:
-    """COPY `frame` into the table named by the identifier parts `table`; columns go by name, missing values become NULL."""
-    buffer = io.StringIO()
-    frame.to_csv(buffer, index=False, header=False, na_rep="\\N")
-    buffer.seek(0)
-    statement = pg.SQL("COPY {} ({}) FROM STDIN (FORMAT csv, NULL '\\N')").format(
-        pg.Identifier(*table), pg.SQL(", ").join(map(pg.Identifier, frame.columns))
+def _broken_off(error: BaseException | None) -> DatabaseError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return DatabaseError(f"Postgres did not answer as expected: {reason}. Check MF_DATABASE_URL, the server and its disk.")
+
+
+def copy_table(connection: Connection, name: tuple[str, ...], table: pa.Table) -> None:
+    """COPY an Arrow table into the table `name` (its identifier's parts), columns by name; null becomes NULL.
+
+    Raises:
+        DatabaseError: Postgres broke off.
+    """
+    sink = pa.BufferOutputStream()
+    # Every string comes out quoted, so that an empty one, '\N' or '\.' stays what it is.
+    pacsv.write_csv(table, sink, pacsv.WriteOptions(include_header=False, quoting_style="needed"))
+    statement = pg.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
+        pg.Identifier(*name), pg.SQL(", ").join(map(pg.Identifier, table.column_names))
     )
-    with psycopg2_cursor(connection) as cursor:
-        cursor.copy_expert(statement.as_string(cursor), buffer)
+    with translated_errors(), psycopg2_cursor(connection) as cursor:
+        cursor.copy_expert(statement, pa.BufferReader(sink.getvalue()))
+
+
+def copy_frame(connection: Connection, name: tuple[str, ...], frame: pd.DataFrame) -> None:
+    """COPY a data frame as `copy_table` does; a missing text becomes NULL, a NaN stays one."""
+    columns = {str(label): pa.array(column.to_numpy(), from_pandas=column.dtype.kind != "f") for label, column in frame.items()}
+    copy_table(connection, name, pa.table(columns))
 
 
 def psycopg2_cursor(connection: Connection) -> Any:

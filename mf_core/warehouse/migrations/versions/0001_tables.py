@@ -256,7 +256,6 @@ def upgrade() -> None:
         sa.Column("rated_at", sa.DateTime(timezone=True), nullable=True, comment="When it was given; NULL: unknown."),
         sa.Column("side", sa.Text(), nullable=True, comment="Side that the source gave the row (split protocol given)."),
         sa.Column("batch_id", sa.BigInteger(), nullable=False, comment="Batch that last set the row."),
-        sa.ForeignKeyConstraint(["batch_id"], ["mf.ingest_batches.batch_id"], name=op.f("ratings_batch_id_fkey")),
         sa.PrimaryKeyConstraint("user_id", "item_id", name=op.f("ratings_pkey")),
         schema="mf",
         comment="The current rating of every (user, item) pair.",
