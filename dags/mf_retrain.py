@@ -136,7 +136,8 @@ def verify(refitted: ModelRef) -> int:
     return pipeline.verify(run_config(), place(), refitted)
 
 
-@task(execution_timeout=QUICK, outlets=[RECOMMENDATIONS])
+# May have to judge again, if another run went live meanwhile.
+@task(execution_timeout=SLOW, outlets=[RECOMMENDATIONS])
 def publish(snapshot: SplitRef, report: EvalReport, *, outlet_events=None) -> PublishReport:  # type: ignore[no-untyped-def]
     """Let the new version go live, and tell the DAGs that wait for it."""
     from dataclasses import asdict

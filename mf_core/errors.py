@@ -71,6 +71,12 @@ class ArtifactError(MFError):
     exit_code = 11
 
 
+class TrainerKilledError(RetryableError):
+    """The trainer process was killed by a signal; a retry goes on from its last checkpoint."""
+
+    exit_code = 12
+
+
 class ArtifactStoreError(RetryableError):
     """The artifact store could not be reached or broke off."""
 

@@ -15,7 +15,7 @@ from typing import Literal, NoReturn
 
 from mf_core import errors
 from mf_core.config import Config
-from mf_core.errors import MFError, TrainingError
+from mf_core.errors import MFError, TrainerKilledError, TrainingError
 from mf_core.records import ModelRef
 from mf_core.trainer import ERROR_PREFIX, Manifest, finished
 
@@ -49,7 +49,7 @@ def run_trainer(
         log: called with each of the trainer's lines as it comes.
 
     Raises:
-        MFError: whatever the trainer raised; TrainingError if it died.
+        MFError: whatever the trainer raised; TrainerKilledError if a signal ended it.
         SystemExit: SIGTERM came while it ran; the trainer has been ended.
     """
     root, name = artifact_root.rstrip("/"), f"{model_version}-{stage}"
@@ -94,9 +94,13 @@ def _error(problem: dict[str, str] | None, code: int) -> MFError:
     if problem:
         kind: type[MFError] = getattr(errors, problem["type"], TrainingError)
         return kind(problem["message"])
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    if code > 0:
+        return TrainingError(f"the trainer ended with exit code {code}; its last lines are above.")
     hint = " SIGKILL without a cause in sight is often the kernel's out-of-memory killer (dmesg)." if code == -9 else ""
-    return TrainingError(f"the trainer {how}; its last lines are above.{hint} Started again it goes on from its checkpoint.")
+    return TrainerKilledError(
+        f"the trainer was killed by {signal.Signals(-code).name}; its last lines are above.{hint} Started again it goes on "
+        "from its checkpoint."
+    )
 
 
 @contextmanager

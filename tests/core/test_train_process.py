@@ -21,7 +21,7 @@ import psutil
 import pytest
 
 from mf_core.config import Config, make_config
-from mf_core.errors import ArtifactError, TrainingError
+from mf_core.errors import ArtifactError, TrainerKilledError
 from mf_core.factors import load_model
 from mf_core.ratings import Ratings, id_map
 from mf_core.records import ModelRef
@@ -134,7 +134,7 @@ def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
         return lambda line: [trainer.kill() for trainer in trainers()] and None if mark in line else None
 
     for mark in ("rating: epoch 5/40", "ranking: epoch 4/60"):
-        with pytest.raises(TrainingError, match=r"was killed by SIGKILL.*goes on from its checkpoint"):
+        with pytest.raises(TrainerKilledError, match=r"was killed by SIGKILL.*goes on from its checkpoint"):
             run(data, tmp_path, kill_at(mark))
     lines: list[str] = []
     model = run(data, tmp_path, lines.append)
