@@ -58,7 +58,7 @@ class DataConfig(_Section):
     scale_high: float = Field(5.0, description="Highest rating of the scale.")
     relevant_from: float = Field(4.0, description="Ratings from here on count as relevant (ranking head, list metrics).")
     ingest_mode: Literal["merge", "replace"] = Field(
-        "merge", description="`replace` also removes the ratings that the source no longer has."
+        "merge", description="`replace` also removes the ratings, items and users that the source no longer has."
     )
     max_rejected_share: float = Field(0.01, description="More bad rows than this share refuse the whole batch.", ge=0, le=1)
     max_removed_share: float = Field(

@@ -116,6 +116,11 @@ ON CONFLICT (user_id) DO UPDATE SET attributes = excluded.attributes
 WHERE u.attributes IS DISTINCT FROM excluded.attributes
 """
 
+_REMOVE_GONE_METADATA = {
+    "items": "DELETE FROM mf.items WHERE NOT EXISTS (SELECT FROM staged_items WHERE id = item_id)",
+    "users": "DELETE FROM mf.users WHERE NOT EXISTS (SELECT FROM staged_users WHERE id = user_id)",
+}
+
 
 @dataclass
 class _Batch:
@@ -152,28 +157,12 @@ def ingest(engine: Engine, config: Config, now: datetime, log: Log, environ: Map
             same = _find_same(connection, source, config)
             batch = _Batch(same) if same else _load(connection, source, config, now, log)
             if not batch.refusal:
-                _upsert_metadata(connection, items, users, log)
+                _merge_metadata(connection, items, users, config, log)
             report = _report(connection, batch, source, already_ingested=bool(same), started=started)
     if batch.refusal:
         raise InputError(batch.refusal)
     log(_summary(report))
     return report
-
-
-def load_items(engine: Engine, config: Config, log: Log, environ: Mapping[str, str] = os.environ) -> int:
-    """Load only the source's items and return how many rows changed (0: it has none). Raises as `ingest` does."""
-    with open_source(config, environ) as source:
-        items = read_items(source.items(), config.source) if source.items else None
-        with transaction(engine) as connection:
-            return _upsert_metadata(connection, items, None, log)
-
-
-def load_users(engine: Engine, config: Config, log: Log, environ: Mapping[str, str] = os.environ) -> int:
-    """Load only the source's users and return how many rows changed (0: it has none). Raises as `ingest` does."""
-    with open_source(config, environ) as source:
-        users = read_users(source.users(), config.source) if source.users else None
-        with transaction(engine) as connection:
-            return _upsert_metadata(connection, None, users, log)
 
 
 def _find_same(connection: Connection, source: RatingsSource, config: Config) -> int | None:
@@ -313,19 +302,19 @@ def _summary(report: IngestReport) -> str:
     )
 
 
-def _upsert_metadata(connection: Connection, items: Metadata | None, users: Metadata | None, log: Log) -> int:
-    changed = 0
+def _merge_metadata(connection: Connection, items: Metadata | None, users: Metadata | None, config: Config, log: Log) -> None:
+    replace = config.data.ingest_mode == "replace"
     for kind, metadata, upsert in (("items", items, _UPSERT_ITEMS), ("users", users, _UPSERT_USERS)):
-        if metadata is None:
+        if metadata is None and not replace:
             continue
+        known = metadata or Metadata((), 0)
         name = f"staged_{kind}"
         with psycopg2_cursor(connection) as cursor:
             cursor.execute(pg.SQL(_STAGE_METADATA).format(pg.Identifier(name)))
-        copy_table(connection, (name,), _metadata_table(metadata.rows))
-        rows = connection.execute(sa.text(upsert)).rowcount
-        log(f"{kind}: {len(metadata.rows):,} read, {rows:,} new or changed, {metadata.skipped:,} lines skipped")
-        changed += rows
-    return changed
+        copy_table(connection, (name,), _metadata_table(known.rows))
+        changed = connection.execute(sa.text(upsert)).rowcount
+        removed = connection.execute(sa.text(_REMOVE_GONE_METADATA[kind])).rowcount if replace else 0
+        log(f"{kind}: {len(known.rows):,} read, {changed:,} new or changed, {removed:,} removed, {known.skipped:,} lines skipped")
 
 
 def _metadata_table(rows: Iterable[MetadataRow]) -> pa.Table:

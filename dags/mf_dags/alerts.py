@@ -26,6 +26,7 @@ ADVICE: dict[type[BaseException], tuple[str, str]] = {
     errors.GateError: ("read the verdict in mf.gate_decisions; what readers see is unchanged", "gate"),
     errors.PromotionRaceError: ("nothing, if the version that went live is the wanted one; else trigger again", "race"),
     errors.TrainingError: ("read the log of the trainer above", "train"),
+    errors.TrainerKilledError: ("look for memory on the worker, then clear this task: it goes on from its checkpoint", "train"),
     errors.VerificationError: ("nobody has seen the new table; look at the named users", "verify"),
     errors.DatabaseError: ("check that the warehouse is up, then clear this task", "database"),
     errors.ArtifactError: ("an artifact is damaged or missing; clear the task that wrote it", "artifacts"),

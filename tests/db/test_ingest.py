@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 from mf_core import ingest as ingest_module
 from mf_core.config import make_config
 from mf_core.errors import DatabaseError, InputError
-from mf_core.ingest import ingest, load_items, load_users
+from mf_core.ingest import ingest
 from mf_core.records import IngestReport
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -265,11 +265,21 @@ def test_items_and_users_are_upserted(engine: Engine, load: Callable[..., Ingest
         ("11", None, {"genres": []}),
     ]
     assert table(engine, "SELECT * FROM mf.users") == [("007", {"age": 30})]
-    config = make_config({"source.uri": str(tmp_path / "u.data"), **named})
     (tmp_path / "items.csv").write_text("item_id,title\n11,New\n", encoding="utf-8")
-    assert [load_items(engine, config, print, {}), load_items(engine, config, print, {})] == [1, 0]
-    assert load_users(engine, config, print, {}) == 0
+    load(GOOD, **named)
     assert table(engine, "SELECT item_id, title FROM mf.items ORDER BY 1") == [("10", title), ("11", "New")]
+
+
+def test_replace_also_removes_items_and_users_that_the_source_no_longer_has(
+    engine: Engine, load: Callable[..., IngestReport], tmp_path: Path
+) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\n10,A\n11,B\n", encoding="utf-8")
+    (tmp_path / "users.csv").write_text("user_id,age\n007,30\n", encoding="utf-8")
+    load(GOOD, **{"source.items_uri": str(tmp_path / "items.csv"), "source.users_uri": str(tmp_path / "users.csv")})
+    (tmp_path / "items.csv").write_text("item_id,title\n11,B\n", encoding="utf-8")
+    load(GOOD, data__ingest_mode="replace", **{"source.items_uri": str(tmp_path / "items.csv")})
+    assert table(engine, "SELECT item_id, title FROM mf.items") == [("11", "B")]
+    assert table(engine, "SELECT * FROM mf.users") == []
 
 
 def test_a_missing_items_file_refuses_before_anything_is_loaded(engine: Engine, load: Callable[..., IngestReport]) -> None:
