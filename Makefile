@@ -28,7 +28,7 @@ lint: venv  ## ruff and mypy
 	@$(PYTHON_IN_VENV) -m mypy
 
 bench: venv  ## measure against the anchors (see benchmarks/)
-	@exec $(PYTHON_IN_VENV) -m benchmarks
+	@exec $(PYTHON_IN_VENV) -m benchmarks $(BENCH_ARGS)
 
 docs: venv  ## write docs/config.md from the settings
 	@{ sed '/^| setting/,$$d' docs/config.md; .venv/bin/mf config --markdown; } > docs/config.md.new && mv docs/config.md.new docs/config.md
