@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from demo.airflow_api import AirflowApi, RunState, TaskState
-from demo.task_logs import ProgressReader, log_file
+from demo.task_logs import ProgressReader, last_error, log_file
 
 _POLL_SECONDS = 0.5
 _FINISHED = ("success", "failed")
@@ -73,8 +73,15 @@ class RunFollower:
             if state and state != self.progress.states.get(task_id):
                 self.progress.states[task_id] = state
                 took = f" ({seconds:.1f} s)" if seconds is not None and state in ("success", "failed") else ""
-                news.append(f"{task_id}: {state.replace('_', ' ')}{took}")
+                news.append(f"{task_id}: {state.replace('_', ' ')}{took}{self._reason(tries, state)}")
         return news
+
+    def _reason(self, tries: list[TaskState], state: str) -> str:
+        if state not in ("failed", "up_for_retry"):
+            return ""
+        logs = [log_file(self._task_logs, self._dag_id, self._run_id, task) for task in tries if task.state == state]
+        errors = [error for log in logs if (error := last_error(log))]
+        return f" - {errors[0]}" if errors else ""
 
     def _new_messages(self, tries: list[TaskState]) -> list[str]:
         messages = []

@@ -20,6 +20,8 @@ import psutil
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+# Bytes to read per line wanted of a log's end; a traceback in a task's log is one line.
+_LONG_LINE = 4_000
 # Loaded here and not in the forked child, where an import could deadlock.
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -124,7 +126,7 @@ def tail(log: Path, lines: int) -> list[str]:
     if not log.exists():
         return []
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 200 * lines - 4096))
+        file.seek(max(0, log.stat().st_size - _LONG_LINE * lines))
         return file.read().decode(errors="replace").splitlines()[-lines:]
 
 

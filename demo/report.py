@@ -136,7 +136,7 @@ def read_report(warehouse_url: str, run_id: str, started: str, seconds: Mapping[
             return None
         version = {"version": run["model_version"]}
         batch = connection.execute(sa.text(_BATCH), {"started": started}).mappings().one()
-        decisions = connection.execute(sa.text(_DECISIONS), version).mappings().all()
+        decisions = [dict(row) for row in connection.execute(sa.text(_DECISIONS), version).mappings()]
         users, rows = connection.execute(sa.text(_PUBLISHED), version).one()
         shown_user = connection.scalar(sa.text(_SOME_USER), version)
         return DemoReport(
@@ -177,7 +177,7 @@ def _matters(decision: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
     return bool(decision["approved"] or not rule["passed"])
 
 
-def _headline_figures(connection: "Connection", version: int, cutoff: int) -> dict[str, float | None]:
+def _headline_figures(connection: "Connection", version: int, cutoff: int) -> dict[str, Any]:
     import sqlalchemy as sa
 
     rows = connection.execute(sa.text(_FIGURES), {"version": version})

@@ -11,7 +11,7 @@ from demo.processes import tail
 
 # 'sweep 7/20', 'epoch 3 of 60': how a training says how far it is.
 _PROGRESS = re.compile(r"\b(?:sweep|epoch|iteration|step)s? \d+ ?(?:/|of) ?\d+\b", re.IGNORECASE)
-_BOTTOM_OF_A_TRACEBACK = 25
+_NOISE = ("::group::", "::endgroup::")
 
 
 def log_file(task_logs: Path, dag_id: str, run_id: str, task: TaskState) -> Path:
@@ -24,10 +24,15 @@ def log_file(task_logs: Path, dag_id: str, run_id: str, task: TaskState) -> Path
 
 def last_lines(log: Path, lines: int = 20) -> list[str]:
     """Return the end of a task's log for people to read: times, messages and the error."""
-    readable: list[str] = []
-    for line in tail(log, lines):
-        readable += _readable(line)
-    return readable[-_BOTTOM_OF_A_TRACEBACK:]
+    entries = [_decode(line) for line in tail(log, 2 * lines)]
+    readable = [line for entry in entries for line in _readable(entry)]
+    return readable[-lines:]
+
+
+def last_error(log: Path) -> str:
+    """Return the error that a try ended with, in one line; empty if its process died without one."""
+    errors = [error for line in tail(log, 20) for error in _errors(_decode(line))]
+    return errors[-1].splitlines()[0] if errors else ""
 
 
 @dataclass
@@ -59,9 +64,12 @@ def _decode(line: str) -> dict[str, Any]:
     return decoded if isinstance(decoded, dict) else {"event": line}
 
 
-def _readable(line: str) -> list[str]:
-    entry = _decode(line)
-    lines = [f"{str(entry.get('timestamp', ''))[11:19]} {entry.get('event', '')}".strip()]
-    for error in entry.get("error_detail") or []:
-        lines.append(f"{error.get('exc_type', 'error')}: {error.get('exc_value', '')}")
-    return lines
+def _readable(entry: dict[str, Any]) -> list[str]:
+    event = str(entry.get("event", ""))
+    if event.startswith(_NOISE):
+        return []
+    return [f"{str(entry.get('timestamp', ''))[11:19]} {event}".strip(), *_errors(entry)]
+
+
+def _errors(entry: dict[str, Any]) -> list[str]:
+    return [f"{error.get('exc_type', 'error')}: {error.get('exc_value', '')}" for error in entry.get("error_detail") or []]
