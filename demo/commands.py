@@ -23,6 +23,8 @@ from demo.run import run_demo
 from demo.settings import ADMIN, load_secrets
 from demo.supervisor import StackError, supervise
 
+_PIPE_COLUMNS = 130
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status."""
@@ -32,6 +34,9 @@ def main(arguments: Sequence[str]) -> int:
         return supervise(layout, DEFAULT_PORT)
     raise_on_signals()
     console = Console(highlight=False)
+    if not console.is_terminal:
+        # A pipe has no width; Rich's 80 columns would break the report's lines.
+        console.width = _PIPE_COLUMNS
     command: Callable[[Layout, Console], int] = {"run": _run, "up": _up, "down": _down, "psql": _psql}[options.command]
     try:
         return command(layout, console)

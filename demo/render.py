@@ -16,7 +16,7 @@ def print_report(console: Console, report: DemoReport) -> None:
     style = "green" if report.verdict == "approved" else "red"
     console.print(f"\n[bold]The gate's verdict:[/] [{style}]{report.verdict}[/]")
     for reason in report.reasons:
-        console.print(f"  - {escape(reason)}", highlight=False)
+        console.print(f"  - {escape(reason)}", highlight=False, soft_wrap=True)
     _print_list(console, report)
     console.print(
         "\n[bold]Seconds per task:[/] " + ", ".join(f"{task} {seconds:.1f}" for task, seconds in report.seconds.items())
