@@ -19,9 +19,10 @@ from demo.launcher import (
     temporary_stack,
 )
 from demo.layout import REPOSITORY, Layout
-from demo.run import run_demo
+from demo.run import run_conf, run_demo
 from demo.settings import ADMIN, load_secrets
 from demo.supervisor import StackError, supervise
+from mf_core.errors import ConfigError
 
 _PIPE_COLUMNS = 130
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     layout = Layout(REPOSITORY, Path(options.var).resolve())
     if options.command == "supervise":
-        return supervise(layout, DEFAULT_PORT)
+        return supervise(layout, options.port)
     raise_on_signals()
     console = Console(highlight=False)
     if not console.is_terminal:
@@ -43,6 +44,9 @@ def main(arguments: Sequence[str]) -> int:
     except Interrupted as interruption:
         console.print(f"Stopped: {interruption}.", markup=False)
         return 128 + interruption.number
+    except ConfigError as error:
+        console.print(f"error: {error}", markup=False, style="red", soft_wrap=True)
+        return error.exit_code
     except (StackError, ApiError, OSError) as error:
         console.print(f"error: {error}", markup=False, style="red", soft_wrap=True)
         return 1
@@ -51,16 +55,18 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--var", default=os.environ.get("MF_VAR", str(REPOSITORY / "var")), help="folder of the stack's state")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port of Airflow's server, if it is free (supervise)")
     parser.add_argument("command", choices=["run", "up", "down", "psql", "supervise"])
     return parser
 
 
 def _run(layout: Layout, console: Console) -> int:
+    conf = run_conf(os.environ.get("RATINGS", ""), os.environ.get("SETTINGS", ""))
     layout.make_folders()
     with temporary_stack(layout, lambda what: console.print(f"… {what}")) as stack:
         if stack.was_running:
             console.print(f"Using the stack that runs at {stack.state.address} (`make down` ends it).")
-        return run_demo(stack, os.environ.get("RATINGS", ""), console)
+        return run_demo(stack, conf, console)
 
 
 def _up(layout: Layout, console: Console) -> int:

@@ -19,6 +19,7 @@ from demo.supervisor import ALREADY_RUNNING, StackError
 DEFAULT_PORT = 8080
 # Longer than all of the supervisor's own grace periods together.
 _STOP_SECONDS = 60.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,14 @@ def raise_on_signals() -> None:
     def interrupt(number: int, _: object) -> None:
         raise Interrupted(number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, interrupt)
     if "MAKELEVEL" in os.environ:
         processes.end_with_parent(os.getppid())
 
 
 @contextmanager
-def temporary_stack(layout: Layout, say: Callable[[str], None]) -> Iterator[Stack]:
+def temporary_stack(layout: Layout, say: Callable[[str], None], preferred_port: int = DEFAULT_PORT) -> Iterator[Stack]:
     """Yield the stack that runs, or start one and stop it at the end of the block.
 
     Raises:
@@ -64,14 +65,15 @@ def temporary_stack(layout: Layout, say: Callable[[str], None]) -> Iterator[Stac
         return
     supervisor: subprocess.Popen[bytes] | None = None
     try:
-        supervisor = _start_supervisor(layout, outlive_parent=False)
+        supervisor = _start_supervisor(layout, preferred_port, outlive_parent=False)
         yield _wait_until_ready(layout, supervisor, say)
     finally:
-        # From here on, a signal changes nothing: the stop is under way.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
+        # A signal changes nothing now: the stop is under way.
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
         if supervisor is not None:
             _end(supervisor)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def start_lasting_stack(layout: Layout, say: Callable[[str], None]) -> Stack:
@@ -83,7 +85,7 @@ def start_lasting_stack(layout: Layout, say: Callable[[str], None]) -> Stack:
     running = find_stack(layout)
     if running is not None:
         return running
-    supervisor = _start_supervisor(layout, outlive_parent=True)
+    supervisor = _start_supervisor(layout, DEFAULT_PORT, outlive_parent=True)
     try:
         return _wait_until_ready(layout, supervisor, say)
     except BaseException:
@@ -120,9 +122,9 @@ def stop_lasting_stack(layout: Layout) -> bool:
     return True
 
 
-def _start_supervisor(layout: Layout, *, outlive_parent: bool) -> subprocess.Popen[bytes]:
+def _start_supervisor(layout: Layout, preferred_port: int, *, outlive_parent: bool) -> subprocess.Popen[bytes]:
     return processes.spawn(
-        [sys.executable, "-m", "demo", "--var", str(layout.var), "supervise"],
+        [sys.executable, "-m", "demo", "--var", str(layout.var), "--port", str(preferred_port), "supervise"],
         log=layout.logs / "supervisor.log",
         environment=os.environ,
         folder=layout.repository,

@@ -1,6 +1,6 @@
 """One demo: trigger the nightly retrain on a running stack, follow it, report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from demo.report import DemoReport, read_report, write_report
 from demo.state import READY, running_stack
 from demo.supervisor import StackError
 from demo.task_logs import last_lines, log_file
+from mf_core.config import make_config
+from mf_core.config import settings as all_settings
 
 DAG_ID = "mf_retrain"
 DEMO_SOURCE = "ml-100k"
@@ -24,9 +26,8 @@ PUBLISHED, FAILED, REFUSED = 0, 1, 5
 _DAG_SECONDS = 60.0
 
 
-def run_demo(stack: Stack, ratings: str, console: Console) -> int:
-    """Run the retrain once on `ratings` (path or URI; empty: the demo's) and return the exit status."""
-    conf = run_conf(ratings)
+def run_demo(stack: Stack, conf: Mapping[str, Any], console: Console) -> int:
+    """Run the retrain once with the settings `conf` and return the exit status."""
     stack.api.wait_for_dag(DAG_ID, _DAG_SECONDS)
     if not stack.was_running:
         _abandon_unfinished_runs(stack, console)
@@ -45,13 +46,35 @@ def run_demo(stack: Stack, ratings: str, console: Console) -> int:
     return _conclude(stack, run, report, console)
 
 
-def run_conf(ratings: str) -> dict[str, Any]:
-    """Return the settings that the demo's run is triggered with."""
-    if not ratings:
-        return {"run.force": True, "source.uri": DEMO_SOURCE, "gate.max_rmse": DEMO_MAX_RMSE}
-    # The tasks run in another folder than the caller.
-    uri = ratings if "://" in ratings or ratings in (DEMO_SOURCE, "sql") else str(Path(ratings).expanduser().resolve())
-    return {"run.force": True, "source.uri": uri}
+def run_conf(ratings: str, settings: str = "") -> dict[str, Any]:
+    """Return the settings that the demo's run is triggered with.
+
+    Args:
+        ratings: path or URI; empty: the demo's own.
+        settings: NAME=VALUE pairs, parted by white space, for a source that the defaults don't fit.
+    """
+    # The warehouse holds one source at a time: ids of two sources may be equal and mean different things.
+    conf: dict[str, Any] = {
+        "run.force": True,
+        "data.ingest_mode": "replace",
+        "data.max_removed_share": 1.0,
+        "data.max_volume_drop": 1.0,
+        "data.max_volume_growth": 1e6,
+    }
+    if ratings:
+        # The tasks run in another folder than the caller.
+        known = "://" in ratings or ratings in (DEMO_SOURCE, "sql")
+        conf["source.uri"] = ratings if known else str(Path(ratings).expanduser().resolve())
+    else:
+        conf |= {"source.uri": DEMO_SOURCE, "gate.max_rmse": DEMO_MAX_RMSE}
+    return conf | _overrides(settings)
+
+
+def _overrides(settings: str) -> dict[str, Any]:
+    """Return `settings` with the types that the trigger form's checks want. Raises ConfigError."""
+    pairs = dict(pair.partition("=")[::2] for pair in settings.split())
+    values = {setting.name: setting.default for setting in all_settings(make_config(pairs))}
+    return {name: values[name] for name in pairs}
 
 
 def _conclude(stack: Stack, run: RunState, report: DemoReport | None, console: Console) -> int:
