@@ -121,6 +121,14 @@ def free_port(preferred: int) -> int:
     raise OSError("expected a free TCP port on 127.0.0.1, found none")
 
 
+def listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Say whether `process` itself listens on `port`: another server there may answer just as well."""
+    with suppress(psutil.Error):
+        connections = psutil.Process(process.pid).net_connections("tcp")
+        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in connections)
+    return False
+
+
 def tail(log: Path, lines: int) -> list[str]:
     """Return the last `lines` lines of a text file; none if it is not there."""
     if not log.exists():

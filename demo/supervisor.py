@@ -41,6 +41,10 @@ class StackError(Exception):
     """A part of the stack did not start, or died."""
 
 
+class PortTaken(Exception):
+    """Another server took the port between the look and the start."""
+
+
 class Supervisor:
     """One life of the stack."""
 
@@ -80,17 +84,27 @@ class Supervisor:
     def _start(self) -> None:
         self._say(STARTING, "Postgres")
         metadata_url = self._start_postgres()
-        port = processes.free_port(self._preferred_port)
-        self._state = replace(self._state, address=f"http://127.0.0.1:{port}")
-        environment = component_environment(self._layout, port, metadata_url, self._state.warehouse_url, dict(os.environ))
         write_private(self._layout.passwords_file, f'{{"{ADMIN}": "{load_secrets(self._layout).admin_password}"}}')
-        self._migrate_airflow(environment)
+        port = processes.free_port(self._preferred_port)
+        self._migrate_airflow(self._environment(port, metadata_url))
         self._say(STARTING, "Airflow's scheduler, DAG processor and API server")
+        try:
+            self._start_airflow(port, self._environment(port, metadata_url))
+        except PortTaken:
+            self._stop_components()
+            port = processes.free_port(0)
+            self._start_airflow(port, self._environment(port, metadata_url))
+        self._say(READY, "")
+
+    def _environment(self, port: int, metadata_url: str) -> dict[str, str]:
+        return component_environment(self._layout, port, metadata_url, self._state.warehouse_url, dict(os.environ))
+
+    def _start_airflow(self, port: int, environment: dict[str, str]) -> None:
+        self._state = replace(self._state, address=f"http://127.0.0.1:{port}")
         for name, arguments in _COMPONENTS.items():
             port_option = ["--port", str(port)] if name == "api-server" else []
             self._components[name] = self._airflow([*arguments, *port_option], name, environment)
-        self._wait_for_airflow()
-        self._say(READY, "")
+        self._wait_for_airflow(port)
 
     def _start_postgres(self) -> str:
         """Start Postgres with both databases, migrate the warehouse, and return the URL of Airflow's database."""
@@ -140,10 +154,13 @@ class Supervisor:
             folder=self._layout.airflow_home,
         )
 
-    def _wait_for_airflow(self) -> None:
+    def _wait_for_airflow(self, port: int) -> None:
         api = AirflowApi(self._state.address, ADMIN, load_secrets(self._layout).admin_password)
         deadline = time.monotonic() + _START_SECONDS
-        while not api.is_healthy():
+        server = self._components["api-server"]
+        while not (processes.listens(server, port) and api.is_healthy()):
+            if server.poll() is not None and processes.free_port(port) != port:
+                raise PortTaken
             self._check()
             if time.monotonic() > deadline:
                 raise StackError(f"Airflow was not healthy after {_START_SECONDS:.0f} s; see {self._layout.logs}.")
@@ -170,10 +187,13 @@ class Supervisor:
         log = self._layout.logs / f"{name}.log"
         return "\n".join([f"{what}; the end of {log}:", *processes.tail(log, 15)])
 
-    def _stop(self) -> None:
+    def _stop_components(self) -> None:
         for name in ("db-migrate", *_COMPONENTS):
             if name in self._components:
-                processes.stop(self._components[name], _GRACE_SECONDS)
+                processes.stop(self._components.pop(name), _GRACE_SECONDS)
+
+    def _stop(self) -> None:
+        self._stop_components()
         postmaster = self._postmaster()
         processes.stop_descendants(_GRACE_SECONDS, spare=postmaster)
         if self._server is not None:

@@ -1,0 +1,104 @@
+"""One real stack (Postgres, Airflow's scheduler, DAG processor and API server) for all end-to-end tests."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from demo.airflow_api import RunState, TaskState
+from demo.launcher import Stack, temporary_stack
+from demo.layout import REPOSITORY, Layout
+from demo.processes import wait_until
+from demo.run import DAG_ID
+from demo.task_logs import log_file
+
+
+@dataclass(frozen=True)
+class Retrain:
+    """What the tests do with the DAG on a running stack."""
+
+    stack: Stack
+
+    def trigger(self, conf: dict[str, Any]) -> str:
+        """Start a run and return its id."""
+        self.stack.api.set_paused(DAG_ID, False)
+        return self.stack.api.trigger(DAG_ID, conf)
+
+    def wait_for_end(self, run_id: str, timeout_seconds: float) -> RunState:
+        """Return the run's state at its end."""
+        assert wait_until(lambda: self.run(run_id).state in ("success", "failed"), timeout_seconds, 0.5), self.states(run_id)
+        return self.run(run_id)
+
+    def run(self, run_id: str) -> RunState:
+        """The run as Airflow reports it."""
+        return self.stack.api.run(DAG_ID, run_id)
+
+    def task(self, run_id: str, task_id: str) -> TaskState:
+        """The latest try of a task that is not mapped."""
+        return next(task for task in self.stack.api.tasks(DAG_ID, run_id) if task.task_id == task_id)
+
+    def states(self, run_id: str) -> dict[str, str | None]:
+        """State per task."""
+        return {task.task_id: task.state for task in self.stack.api.tasks(DAG_ID, run_id)}
+
+    def log(self, run_id: str, task_id: str) -> str:
+        """What the latest try of a task has logged so far."""
+        file = log_file(self.stack.layout.task_logs, DAG_ID, run_id, self.task(run_id, task_id))
+        return file.read_text() if file.exists() else ""
+
+    def trainers(self) -> list[psutil.Process]:
+        """The trainer processes of this stack."""
+        return [process for process in processes_of(self.stack.layout.var) if "mf_core.trainer" in _command(process)]
+
+
+def processes_of(var: Path) -> list[psutil.Process]:
+    """Return every process that belongs to the stack in folder `var`."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            about = [*process.cmdline(), *process.environ().values()]
+            if process.status() != psutil.STATUS_ZOMBIE and any(str(var) in text for text in about):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+@pytest.fixture(scope="session")
+def retrain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Retrain]:
+    """A stack of the tests' own, and the DAG on it."""
+    layout = Layout(REPOSITORY, tmp_path_factory.mktemp("stack") / "var")
+    layout.make_folders()
+    with temporary_stack(layout, _say_nothing, preferred_port=0) as stack:
+        stack.api.wait_for_dag(DAG_ID, 60)
+        yield Retrain(stack)
+    assert processes_of(layout.var) == []
+
+
+@pytest.fixture(scope="session")
+def long_training(ml100k: Path) -> dict[str, Any]:
+    """Settings of a run that trains long enough to be disturbed, and ends after the verdict."""
+    return {
+        "source.uri": str(ml100k),
+        "run.force": True,
+        "run.dry_run": True,
+        "rating_head.solver": "als",
+        "rating_head.validation_fraction": 0,
+        "rating_head.als.n_factors": 64,
+        "rating_head.als.iterations": 300,
+        "train.checkpoint_seconds": 0.5,
+    }
+
+
+def _say_nothing(what: str) -> None:
+    """The tests need no news of the start."""

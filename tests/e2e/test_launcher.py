@@ -1,0 +1,87 @@
+"""Nothing is left running, whatever ends the launcher."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from demo.layout import REPOSITORY
+from demo.processes import wait_until
+
+from .conftest import processes_of
+
+_START_SECONDS = 180.0
+_STOP_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """State of the stacks of this module, in a path with a space that is too long for a socket."""
+    return tmp_path_factory.mktemp("a long name" + "g" * 90) / "var"
+
+
+@contextmanager
+def _demo(var: Path, command: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "demo", "--var", str(var), command],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+
+
+def _read_until(process: "subprocess.Popen[str]", wanted: str) -> None:
+    assert process.stdout is not None
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if wanted in line:
+            return
+    pytest.fail(f"the launcher ended before it said {wanted!r}: {''.join(printed)}")
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("starting Postgres", signal.SIGTERM),
+        ("starting Airflow's database", signal.SIGINT),
+        ("starting Airflow's scheduler", signal.SIGTERM),
+        ("train: rating: epoch", signal.SIGTERM),
+        ("train: rating: epoch", signal.SIGKILL),
+    ],
+)
+def test_signal_to_the_launcher_leaves_no_process(var: Path, ml100k: Path, moment: str, number: signal.Signals) -> None:
+    with _demo(var, "run", RATINGS=str(ml100k)) as process:
+        _read_until(process, moment)
+        process.send_signal(number)
+        status = process.wait(_STOP_SECONDS)
+    assert status == (-number if number == signal.SIGKILL else 128 + number)
+    assert wait_until(lambda: processes_of(var) == [], _STOP_SECONDS), [p.cmdline() for p in processes_of(var)]
+
+
+def test_up_is_repeatable_and_down_leaves_no_process(var: Path) -> None:
+    with _demo(var, "up") as first:
+        printed = first.communicate(timeout=_START_SECONDS)[0]
+        assert first.returncode == 0, printed
+        assert "http://127.0.0.1:" in printed
+    with _demo(var, "up") as second:
+        assert "Already running." in second.communicate(timeout=30)[0]
+    with _demo(var, "down") as down:
+        assert "The stack is down." in down.communicate(timeout=_STOP_SECONDS)[0]
+    assert processes_of(var) == []
+    with _demo(var, "down") as again:
+        assert "No stack is running." in again.communicate(timeout=30)[0]
+        assert again.returncode == 0
