@@ -133,3 +133,11 @@ def test_a_rule_as_json_has_no_nan() -> None:
         "value": None,
         "limit": None,
     }
+
+
+def test_a_rival_that_shares_no_id_is_compared_on_all_rows_only() -> None:
+    figures = [replace(f, value=math.nan, high=math.nan, n=0) if f.slice == "warm_both" else f for f in good_figures()]
+    assert broken_rules(figures) == []
+    assert any(text.endswith("nothing to compare") for text in (r.text for r in judge(Config(), figures, 7, recent_best=True)))
+    without_rows = [replace(f, value=math.nan, high=math.nan, n=0) if f.metric == "rmse_loss" else f for f in good_figures()]
+    assert {rule.rule for rule in broken_rules(without_rows)} == {"rmse_against_champion_all", "rmse_against_recent_best_all"}
