@@ -6,18 +6,19 @@ import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy.engine import Engine
 
 from mf_core import pipeline
-from mf_core.errors import ArtifactError, ConfigError, GateError, QualityError
+from mf_core.errors import ArtifactError, ConfigError, GateError, PromotionRaceError, QualityError
 from mf_core.factors import load_model, save_model
 from mf_core.records import EvalReport, ModelRef, SplitRef
 from mf_core.split import split_bucket
 
-from .test_publish import publish_one, rows
+from .test_publish import prepared, publish_one, rows
 from .worlds import World, fit, load, make_ratings, make_world
 
 
@@ -311,3 +312,24 @@ def _run_process(world: World, url: str, victim: str, statement: int) -> subproc
     return subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2], env=dict(os.environ)
     )
+
+
+def test_a_run_that_loses_the_race_every_time_gives_up_and_promotes_nothing(
+    world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_one(world, "one")
+    publish_one(world, "two")
+    late, publish_late = prepared(world, "late")
+    pipeline.rollback(world.place)
+    evaluate = pipeline.evaluate
+
+    def evaluate_while_another_goes_live(*arguments: Any) -> EvalReport:
+        report = evaluate(*arguments)
+        pipeline.rollback(world.place)
+        return report
+
+    monkeypatch.setattr(pipeline, "evaluate", evaluate_while_another_goes_live)
+    with pytest.raises(PromotionRaceError, match="another run promoted its own") as race:
+        publish_late()
+    assert race.value.exit_code == 6
+    assert rows(engine, "SELECT 1 FROM mf.promotions WHERE model_version = :v", v=late) == []
