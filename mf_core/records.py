@@ -104,7 +104,8 @@ class Verdict:
 
 @dataclass(frozen=True)
 class PublishReport:
-    """What went live. `previous_version` is None for the first one; `retired_versions` is comma-separated."""
+    """What went live. `previous_version` is None for the first one; `rows` counts the reserve too; `retired_versions` is
+    comma-separated."""
 
     model_version: int
     previous_version: int | None

@@ -58,6 +58,7 @@ class Reporter:
         """Show one line."""
         epoch = _EPOCH.match(line) if self._console.is_terminal else None
         if epoch is None:
+            self.close()
             self._console.print(line, markup=False, soft_wrap=True)
             return
         bars, head, total = self._bars_shown(), epoch["head"], int(epoch["total"])
@@ -66,9 +67,10 @@ class Reporter:
         bars.update(self._bars[head], completed=int(epoch["done"]), total=total, figures=epoch["rest"].strip(" :,"))
 
     def close(self) -> None:
-        """Leave the bars as they are and stop redrawing them."""
+        """Leave the bars as they are; the next epoch starts new ones."""
         if self._progress is not None:
             self._progress.stop()
+        self._progress, self._bars = None, {}
 
     def _bars_shown(self) -> Progress:
         if self._progress is None:
