@@ -94,8 +94,7 @@ def long_training(ml100k: Path) -> dict[str, Any]:
         "run.dry_run": True,
         "rating_head.solver": "als",
         "rating_head.validation_fraction": 0,
-        "rating_head.als.n_factors": 64,
-        "rating_head.als.iterations": 300,
+        "rating_head.als.iterations": 150,
         "train.checkpoint_seconds": 0.5,
     }
 
