@@ -24,15 +24,9 @@ def world(engine: Engine, tmp_path: Path) -> World:
 
 def publish_one(world: World, key: str) -> int:
     """Run every step but the training itself, and return the version that went live."""
-    split = pipeline.split(world.config, world.place, key)
-    model = fit(world, split)
-    report = pipeline.evaluate(world.config, world.place, split, model)
-    pipeline.gate(world.config, world.place, report)
-    refitted = fit(world, split, "refit")
-    for shard in pipeline.prepare(world.config, world.place, split, model, refitted):
-        pipeline.recommend_shard(world.config, world.place, refitted, shard)
-    pipeline.verify(world.config, world.place, refitted)
-    return pipeline.publish(world.config, world.place, split, report).model_version
+    version, publish_it = prepared(world, key)
+    publish_it()
+    return version
 
 
 def prepared(world: World, key: str) -> tuple[int, Callable[[], object]]:
