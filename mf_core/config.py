@@ -105,6 +105,23 @@ class AlsConfig(_Section):
     bias_regularization: float = Field(2.0, description="Ridge on the biases, in ratings.", gt=0, le=1e6)
 
 
+class BayesConfig(_Section):
+    """Bayesian matrix factorization by Gibbs sampling, with implicit features on both sides."""
+
+    n_factors: int = Field(16, description="Number of factors of a sample.", ge=1, le=512)
+    sweeps: int = Field(200, description="Sweeps at most, the burn-in included.", ge=2, le=100_000)
+    burn_in: int = Field(
+        30, description="Sweeps before the mean of the samples begins, at most half of them all.", ge=1, le=100_000
+    )
+    patience: int = Field(
+        40, description="Sweeps in which the mean must gain a ten-thousandth of its validation error to go on.", ge=1, le=100_000
+    )
+    pattern_rank: int = Field(
+        128, description="Implicit features per side: leading singular vectors of who rated what; 0: none.", ge=0, le=4_096
+    )
+    output_factors: int = Field(128, description="Number of factors that hold the mean of all samples.", ge=1, le=2_048)
+
+
 class GradientConfig(_Section):
     """Gradient descent: the 2016 post's model, or a biased one with mini-batch Adam."""
 
@@ -121,11 +138,12 @@ class GradientConfig(_Section):
 class RatingHeadConfig(_Section):
     """The model that predicts ratings; its test error is what the gate is about."""
 
-    solver: Literal["als", "gradient"] = Field("als", description="Which solver fits the rating head.")
+    solver: Literal["bayes", "als", "gradient"] = Field("als", description="Which solver fits the rating head.")
     validation_fraction: float = Field(
         0.05, description="Share of the training rows kept for early stopping; 0: run all iterations.", ge=0, lt=0.5
     )
     patience: int = Field(5, description="Iterations without a better validation error before stopping.", ge=1, le=1_000)
+    bayes: BayesConfig = BayesConfig()
     als: AlsConfig = AlsConfig()
     gradient: GradientConfig = GradientConfig()
 

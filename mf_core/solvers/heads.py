@@ -11,12 +11,15 @@ from mf_core.errors import TrainingError
 from mf_core.factors import FactorModel
 from mf_core.ratings import IdMap, Ratings
 from mf_core.solvers.als import ExplicitAls, ImplicitAls
+from mf_core.solvers.bayes import BayesianFactors
 from mf_core.solvers.checkpoint import Checkpoint
 from mf_core.solvers.gradient import SEED_STEPS, BiasedGradient, SeedGradient
 from mf_core.solvers.iterate import HeldOut, IterationReport, Outcome, Report, Solver, run_iterations
 from mf_core.solvers.runtime import select_device
 
 _VALIDATION = 1
+# The running mean of the samples has settled where it gains less than this share of its error.
+_SETTLED = 1e-4
 Log = Callable[[str], None]
 
 
@@ -82,17 +85,27 @@ def fit_rating_head(
     if iterations is None and not _is_seed_preset(config):
         fitted, held_out = _hold_out(train, config)
 
+    limit = iterations or _limit(config)
+
     def make() -> Solver:
+        if head.solver == "bayes":
+            return BayesianFactors(fitted, shape, head.bayes, config.data, seed, limit, held_out)
         if head.solver == "als":
             return ExplicitAls(fitted, shape, head.als, config.data, seed, held_out)
         if _is_seed_preset(config):
             return SeedGradient(fitted, shape, seed)
         return BiasedGradient(fitted, shape, head.gradient, seed, held_out)
 
-    limit = head.als.iterations if head.solver == "als" else head.gradient.epochs
-    limit = SEED_STEPS if _is_seed_preset(config) else limit
-    outcome, device = _fit(config, "rating", make, iterations or limit, report, log, checkpoint)
+    outcome, device = _fit(config, "rating", make, limit, report, log, checkpoint)
     return _result(outcome, users, items, device)
+
+
+def _limit(config: Config) -> int:
+    """Return the rating head's number of iterations at most."""
+    if _is_seed_preset(config):
+        return SEED_STEPS
+    head = config.rating_head
+    return {"bayes": head.bayes.sweeps, "als": head.als.iterations, "gradient": head.gradient.epochs}[head.solver]
 
 
 def fit_ranking_head(
@@ -155,7 +168,13 @@ def _fit(
         try:
             solver = make()
             log(f"{head}: {solver.n_ratings:,} ratings on {device.label}; {solver.note}")
-            return run_iterations(solver, head, iterations, config.rating_head.patience, report, checkpoint), device.label
+            averages = isinstance(solver, BayesianFactors)
+            settings = config.rating_head.bayes if averages else config.rating_head
+            settling = _SETTLED if averages else None
+            outcome = run_iterations(solver, head, iterations, settings.patience, report, checkpoint, settling)
+            if isinstance(solver, BayesianFactors):
+                log(f"{head}: {solver.compression_note()}")
+            return outcome, device.label
         except tf.errors.InvalidArgumentError as error:
             # On a CPU, a Cholesky factorization of a matrix with NaN raises this.
             raise TrainingError(

@@ -96,7 +96,10 @@ Report = Callable[[IterationReport], None]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the loop ended. `iterations` is the best iteration by validation error, else the last one; the figures are its."""
+    """How the loop ended. `iterations` is the best iteration by validation error, else the last one; the figures are its.
+
+    A running mean has no best iteration: what counts is the last one.
+    """
 
     factors: Factors
     iterations: int
@@ -107,10 +110,11 @@ class Outcome:
 
 @dataclass
 class _Standing:
-    """Where the loop stands: what a checkpoint keeps beside the arrays."""
+    """Where the loop stands: what a checkpoint keeps beside the arrays. `reference` is the error at the last gain."""
 
     done: int = 0
     best_iteration: int = 0
+    reference: float | None = None
     train_rmse: float = float("inf")
     validation_rmse: float | None = None
     seconds: float = 0.0
@@ -119,8 +123,8 @@ class _Standing:
 class _Loop:
     """One fit on its way: the solver, where it stands, and the best factors so far (None: the solver's own)."""
 
-    def __init__(self, solver: Solver, head: str, checkpoint: Checkpoint | None) -> None:
-        self.solver, self.head, self.checkpoint = solver, head, checkpoint
+    def __init__(self, solver: Solver, head: str, checkpoint: Checkpoint | None, settling: float | None) -> None:
+        self.solver, self.head, self.checkpoint, self.settling = solver, head, checkpoint, settling
         self.standing, self.best = _Standing(), None
         saved = checkpoint.load() if checkpoint else None
         if saved:
@@ -140,11 +144,18 @@ class _Loop:
         standing = self.standing
         standing.done += 1
         standing.seconds = self._seconds_before + time.monotonic() - self._started
-        if validation_rmse is None or standing.validation_rmse is None or validation_rmse < standing.validation_rmse:
-            standing.best_iteration, standing.train_rmse = standing.done, train_rmse
-            standing.validation_rmse = validation_rmse
+        gained = self._is_gain(validation_rmse)
+        if gained:
+            standing.best_iteration, standing.reference = standing.done, validation_rmse
+        if gained or self.settling is not None:
+            standing.train_rmse, standing.validation_rmse = train_rmse, validation_rmse
+        if gained and self.settling is None:
             self.best = self.solver.factors() if validation_rmse is not None else None
         return train_rmse, validation_rmse
+
+    def _is_gain(self, validation_rmse: float | None) -> bool:
+        reference = self.standing.reference
+        return validation_rmse is None or reference is None or validation_rmse < reference * (1 - (self.settling or 0.0))
 
     def seconds_per_iteration(self) -> float:
         """Return the mean over this process's iterations."""
@@ -166,18 +177,28 @@ class _Loop:
         factors, standing = self.best or self.solver.factors(), self.standing
         if not all(np.isfinite(array).all() for array in factors.arrays().values()):
             raise _diverged(self.head, standing.best_iteration)
-        return Outcome(factors, standing.best_iteration, standing.train_rmse, standing.validation_rmse, standing.seconds)
+        iterations = standing.best_iteration if self.settling is None else standing.done
+        return Outcome(factors, iterations, standing.train_rmse, standing.validation_rmse, standing.seconds)
 
 
 def run_iterations(
-    solver: Solver, head: str, iterations: int, patience: int, report: Report, checkpoint: Checkpoint | None
+    solver: Solver,
+    head: str,
+    iterations: int,
+    patience: int,
+    report: Report,
+    checkpoint: Checkpoint | None,
+    settling: float | None = None,
 ) -> Outcome:
     """Run `solver` for at most `iterations`; with a validation part, stop after `patience` iterations without a gain.
+
+    `settling` is for a solver whose model is a running mean, of which the last is the one to keep: the share of the error
+    that counts as a gain.
 
     Raises:
         TrainingError: numbers that are not finite.
     """
-    loop = _Loop(solver, head, checkpoint)
+    loop = _Loop(solver, head, checkpoint, settling)
     standing = loop.standing
     while standing.done < iterations and standing.done - standing.best_iteration < patience:
         train_rmse, validation_rmse = loop.advance()

@@ -1,0 +1,264 @@
+"""Bayesian matrix factorization by Gibbs sampling (Salakhutdinov & Mnih 2008), with implicit features on both sides.
+
+    r(u, i) ~ N(mean + b_u + b_i + x_u . y_i, 1 / (alpha_u beta_i))
+    (x_u, b_u) ~ N(mu + C^T f_u, Lambda^-1), and likewise for items; see `mf_core.solvers.prior`
+
+f_u says which items u has rated, f_i who has rated i (`mf_core.solvers.pattern`): x_u = v_u + C^T f_u makes r_hat the model of
+SVD++ (Koren 2008) on both sides. A precision of the noise of its own for each user and each item,
+
+    alpha_u ~ Gamma(a, rate g),   g ~ Gamma(1, 1),   beta_i ~ Gamma(a, rate a)
+
+lets erratic raters count for less. A sweep draws, for the users and then for the items, the prior given the rows, then each
+row's precision, then the rows: with (y_i, 1) as the rows of G and t = r - mean - b_i,
+
+    A = G^T W G + Lambda,   b = G^T W t + Lambda (mu + C^T f_u),   (x_u, b_u) ~ N(A^-1 b, A^-1),   W = diag(alpha_u beta_i)
+
+which is the batched Cholesky of least squares plus noise. The model is the mean of the samples after the burn-in
+(`mf_core.solvers.average`). A row without ratings has its prior's mean.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from mf_core.config import BayesConfig, DataConfig
+from mf_core.ratings import Ratings
+from mf_core.solvers.average import RunningMean
+from mf_core.solvers.buckets import CPU_CELLS, GPU_CELLS, Side, with_zero_row
+from mf_core.solvers.iterate import Arrays, Factors, HeldOut
+from mf_core.solvers.pattern import Features, pattern_features
+from mf_core.solvers.prior import FactorPrior
+from mf_core.solvers.sampling import Noise, draw_gaussian
+
+_INITIAL_SPREAD = 0.3
+_NOISE_SHAPE = 5.0
+_PROBE_RATINGS = 100_000
+_ROW_NOISE, _ROW_PRECISION, _RATE, _START, _PURPOSES_OF_A_SIDE = 6, 7, 8, 9, 16
+_PROBE = 4
+
+
+class _Given(NamedTuple):
+    """What the rows of one side are drawn from, all on the device.
+
+    `table` and `bias` are the other side's, each place times the root of its noise precision, with a row of zeros below;
+    `standard` are Gamma draws of rate 1, `normal` normal ones.
+    """
+
+    table: tf.Tensor
+    bias: tf.Tensor
+    rows: tf.Tensor
+    prior_mean: tf.Tensor
+    prior_precision: tf.Tensor
+    standard: tf.Tensor
+    rate: tf.Tensor
+    normal: tf.Tensor
+
+
+class _Half:
+    """One side: its ratings, its prior, and the current sample of its rows, regression weights and noise precisions."""
+
+    def __init__(
+        self, side: Side, features: Features, width: int, seed: int, first_purpose: int, scale: tuple[float, float]
+    ) -> None:
+        """`scale` is the centred rating scale; `first_purpose` keeps the two sides' draws apart."""
+        self._side, self._scale, self._active = side, scale, side.active()
+        self._prior = FactorPrior(features, self._active)
+        self._seed, self._first_purpose = seed, first_purpose
+        self.rows = _INITIAL_SPREAD * self._noise(tf.constant(-1, tf.int64)).normal((side.n_rows, width), _START) * self._active
+        self.weights = tf.zeros((features.scale.shape[0], width))
+        self.precision = tf.ones(side.n_rows)
+        self._draw_prior = tf.function(self._prior_of_sweep)
+        self._draw_batch = {measure: self._batch_function(width, measure) for measure in (False, True)}
+
+    def _noise(self, sweep: tf.Tensor) -> Noise:
+        return Noise(self._seed, sweep, self._first_purpose)
+
+    def _prior_of_sweep(
+        self, sweep: tf.Tensor, rows: tf.Tensor, weights: tf.Tensor, precision: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        noise = self._noise(sweep)
+        prior_precision, prior_mean, weights = self._prior.draw(noise, rows, weights)
+        shape = tf.reshape(1.0 + _NOISE_SHAPE * tf.reduce_sum(self._active), (1,))
+        rate = noise.gamma(shape, _RATE)[0] / (1.0 + tf.reduce_sum(precision * self._active[:, 0]))
+        standard = noise.gamma(_NOISE_SHAPE + 0.5 * self._side.count, _ROW_PRECISION)
+        return prior_precision, prior_mean, weights, rate, standard, noise.normal(tf.shape(rows), _ROW_NOISE)
+
+    def draw(self, sweep: tf.Tensor, other: "_Half", rate: float | None, *, measure: bool) -> tf.Tensor:
+        """Draw everything of this side given the `other`; return the sum of squared errors if `measure`, else 0.
+
+        `rate` is that of the noise precisions' prior, or None to draw it.
+        """
+        prior_precision, prior_mean, self.weights, drawn_rate, standard, normal = self._draw_prior(
+            sweep, self.rows, self.weights, self.precision
+        )
+        root = tf.sqrt(other.precision)[:, None]
+        table = with_zero_row(tf.concat([other.rows[:, :-1] * root, root], axis=1))
+        bias = with_zero_row(other.rows[:, -1] * root[:, 0])
+        rate_now = drawn_rate if rate is None else tf.constant(rate)
+        given = _Given(table, bias, self.rows, prior_mean, prior_precision, standard, rate_now, normal)
+        function = self._draw_batch[measure]
+        rows, precisions, errors = zip(*(function(*vars(batch).values(), *given) for batch in self._side.batches), strict=True)
+        self.rows = self._side.in_row_order(list(rows)) + (1.0 - self._active) * prior_mean
+        self.precision = self._side.in_row_order(list(precisions))[:, 0]
+        return tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
+
+    def _batch_function(self, width: int, measure: bool) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+        """Return the function that draws one batch: (*batch, *given) -> (rows (B, D), precisions (B, 1), squared error)."""
+
+        def draw(row: tf.Tensor, other: tf.Tensor, value: tf.Tensor, *parts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            given = _Given(*parts)
+            # Every place of the design is times the root of the other side's precision; its last column is that root.
+            design = tf.gather(given.table, other)
+            target = value * design[:, :, -1] - tf.gather(given.bias, other)
+            gram = tf.matmul(design, design, transpose_a=True)
+            right = tf.matmul(design, target[:, :, None], transpose_a=True)[:, :, 0]
+            old = tf.gather(given.rows, row)
+            # |t - G x|^2 from what is at hand anyway.
+            squared = tf.reduce_sum(tf.square(target), 1) + tf.reduce_sum(old * (tf.linalg.matvec(gram, old) - 2.0 * right), 1)
+            precision = tf.gather(given.standard, row) / (given.rate + 0.5 * tf.maximum(squared, 0.0))
+            prior = tf.matmul(tf.gather(given.prior_mean, row), given.prior_precision)
+            new = draw_gaussian(
+                precision[:, None, None] * gram + given.prior_precision,
+                precision[:, None] * right + prior,
+                tf.gather(given.normal, row),
+            )
+            error = self._squared_error(value, design, target, new) if measure else tf.zeros(())
+            return new, precision[:, None], error
+
+        f32 = tf.TensorSpec
+        batch = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, None), tf.int64), f32((None, None)))
+        table, vector = f32((None, width)), f32((None,))
+        given = _Given(table, vector, table, table, f32((width, width)), vector, f32(()), table)
+        return tf.function(draw, input_signature=(*batch, *given))
+
+    def _squared_error(self, value: tf.Tensor, design: tf.Tensor, target: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
+        """Return the sum of the squared errors, predictions clipped to the scale."""
+        error = tf.math.divide_no_nan(target - tf.matmul(design, new[:, :, None])[:, :, 0], design[:, :, -1])
+        clipped = value - tf.clip_by_value(value - error, *self._scale)
+        return tf.reduce_sum(tf.where(design[:, :, -1] > 0.0, tf.square(clipped), 0.0))
+
+    def state(self, name: str) -> Arrays:
+        """Return the sample, each array's name beginning with `name`."""
+        arrays = {"rows": self.rows, "weights": self.weights, "precision": self.precision}
+        return {f"{name}_{key}": tensor.numpy() for key, tensor in arrays.items()}
+
+    def restore(self, state: Arrays, name: str) -> None:
+        """Go on from what `state` returned."""
+        self.rows, self.weights, self.precision = (
+            tf.constant(state[f"{name}_{key}"]) for key in ("rows", "weights", "precision")
+        )
+
+
+class BayesianFactors:
+    """The sampler, one sweep (users, then items) at a time, and the running mean of its samples."""
+
+    def __init__(
+        self,
+        train: Ratings,
+        shape: tuple[int, int],
+        config: BayesConfig,
+        data: DataConfig,
+        seed: int,
+        sweeps: int,
+        held_out: HeldOut | None,
+    ) -> None:
+        """Put `train` on the device; `shape` is (n_users, n_items); of `sweeps` at most half are burn-in."""
+        self._mean = float(np.mean(train.value, dtype=np.float64))
+        self._config, self._burn_in, self._held_out = config, min(config.burn_in, sweeps // 2), held_out
+        self.n_ratings, width = len(train), config.n_factors + 1
+        value = (train.value - np.float32(self._mean)).astype(np.float32)
+        cells = GPU_CELLS if tf.constant(0.0).device.endswith("GPU:0") else CPU_CELLS
+        users = Side(train.user, train.item, value, shape, width, cells)
+        items = Side(train.item, train.user, value, shape[::-1], width, cells)
+        scale = (data.scale_low - self._mean, data.scale_high - self._mean)
+        self._users, self._items = (
+            _Half(mine, pattern_features(mine, other, config.pattern_rank, width, (seed, purpose)), width, seed, purpose, scale)
+            for mine, other, purpose in ((users, items, 0), (items, users, _PURPOSES_OF_A_SIDE))
+        )
+        self._average = RunningMean(*shape, config.n_factors, 2 * config.output_factors)
+        self._probe = _Probe(held_out or HeldOut(_some(train, seed), data.scale_low, data.scale_high), self._mean)
+        self.note = f"{self._burn_in} sweeps of burn-in, {self._users.weights.shape[0]} + {self._items.weights.shape[0]} features"
+
+    def iterate(self, iteration: int) -> float:
+        """Run one sweep and return the sample's training RMSE, predictions clipped to the scale."""
+        sweep = tf.constant(iteration, tf.int64)
+        self._users.draw(sweep, self._items, rate=None, measure=False)
+        squared_error = self._items.draw(sweep, self._users, rate=_NOISE_SHAPE, measure=True)
+        if iteration >= self._burn_in:
+            user, item = self._users.rows, self._items.rows
+            self._average.add(user, item)
+            self._probe.add(user, item)
+        return float(np.sqrt(float(squared_error) / self.n_ratings))
+
+    def validation_rmse(self) -> float | None:
+        """Return the running mean's RMSE on the held-out part; None without such a part and during the burn-in."""
+        return self._probe.rmse(self._average.n_samples) if self._held_out and self._average.n_samples else None
+
+    def compression_note(self) -> str:
+        """Say what it costs to hold the mean in `output_factors` factors."""
+        exact, held = self._probe.rmse(self._average.n_samples), self._probe.pairs.rmse(self.factors())
+        part = "validation" if self._held_out else "training"
+        return (
+            f"the mean of {self._average.n_samples} samples in {self._config.output_factors} factors: {part} RMSE {held:.5f}, "
+            f"uncompressed {exact:.5f}"
+        )
+
+    def state(self) -> Arrays:
+        """Return all that the next sweep depends on, and the sums so far."""
+        return self._users.state("user") | self._items.state("item") | self._average.state() | self._probe.state()
+
+    def restore(self, state: Arrays) -> None:
+        """Go on from what `state` returned."""
+        self._users.restore(state, "user")
+        self._items.restore(state, "item")
+        self._average.restore(state)
+        self._probe.restore(state)
+
+    def factors(self) -> Factors:
+        """Return the mean's arrays, on the host; those of the current sample before there is a mean."""
+        if not self._average.n_samples:
+            user, item = self._users.rows.numpy(), self._items.rows.numpy()
+            return Factors(self._mean, user[:, -1].copy(), item[:, -1].copy(), user[:, :-1].copy(), item[:, :-1].copy())
+        arrays = [tensor.numpy() for tensor in self._average.mean(self._config.output_factors)]
+        return Factors(self._mean, *arrays)
+
+
+class _Probe:
+    """The pairs whose mean prediction is followed exactly, sweep by sweep."""
+
+    def __init__(self, pairs: HeldOut, mean: float) -> None:
+        """`mean` is added to every prediction."""
+        self.pairs, self._mean = pairs, mean
+        self._rows = tuple(tf.constant(rows.astype(np.int64)) for rows in (pairs.ratings.user, pairs.ratings.item))
+        self._sum = tf.zeros(len(pairs.ratings), tf.float64)
+        self._predict = tf.function(self._predictions, reduce_retracing=True)
+
+    def _predictions(self, user: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
+        mine, other = tf.gather(user, self._rows[0]), tf.gather(item, self._rows[1])
+        biases = mine[:, -1] + other[:, -1]
+        return tf.cast(biases + tf.reduce_sum(mine[:, :-1] * other[:, :-1], axis=1), tf.float64)
+
+    def add(self, user: tf.Tensor, item: tf.Tensor) -> None:
+        """Add a sample; each row of a side is (factors, bias)."""
+        self._sum += self._predict(user, item)
+
+    def rmse(self, n_samples: int) -> float:
+        """Return the RMSE of the mean prediction of `n_samples`, clipped to the scale."""
+        predicted = np.clip(self._mean + self._sum.numpy() / n_samples, self.pairs.low, self.pairs.high)
+        return float(np.sqrt(np.mean(np.square(self.pairs.ratings.value - predicted))))
+
+    def state(self) -> Arrays:
+        """Return the sum so far."""
+        return {"probe": self._sum.numpy()}
+
+    def restore(self, state: Arrays) -> None:
+        """Go on from what `state` returned."""
+        self._sum = tf.constant(state["probe"])
+
+
+def _some(train: Ratings, seed: int) -> Ratings:
+    """Return a seeded part of the training ratings, all of them where there are few."""
+    rng = np.random.default_rng((seed, _PROBE))
+    return train.take(np.sort(rng.permutation(len(train))[:_PROBE_RATINGS]))

@@ -1,0 +1,60 @@
+"""Conjugate draws, batched and stateless: every draw is keyed by (seed, sweep, purpose), so a sweep can be repeated bit for bit.
+
+Gaussian with precision A and right side b (mean A^-1 b): with A = L L^T,
+
+    x = L^-T (L^-1 b + z),   z ~ N(0, I)
+
+Wishart with nu degrees of freedom and scale Psi^-1 (Bartlett 1933): with Psi = R R^T and A lower triangular,
+A_kk^2 ~ chi^2(nu - k), A_kl ~ N(0, 1) below the diagonal,
+
+    Lambda = (R^-T A) (R^-T A)^T
+"""
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+_PURPOSES = 64
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The source of one side's draws in one sweep. `purpose`, below 16, tells them apart.
+
+    Attributes:
+        seed: the run's.
+        sweep: int64 scalar tensor.
+        first_purpose: where this side's purposes begin.
+    """
+
+    seed: int
+    sweep: tf.Tensor
+    first_purpose: int = 0
+
+    def _key(self, purpose: int) -> tf.Tensor:
+        return tf.stack([tf.constant(self.seed, tf.int64), self.sweep * _PURPOSES + self.first_purpose + purpose])
+
+    def normal(self, shape: tuple[int, ...] | tf.Tensor, purpose: int) -> tf.Tensor:
+        """Return standard normal draws, float32 tensor of `shape`."""
+        return tf.random.stateless_normal(shape, self._key(purpose))
+
+    def gamma(self, shape: tf.Tensor, purpose: int) -> tf.Tensor:
+        """Return one Gamma(shape, rate 1) draw per element of `shape`, float32 tensor."""
+        return tf.random.stateless_gamma(tf.shape(shape), self._key(purpose), alpha=shape)
+
+
+def draw_gaussian(precision: tf.Tensor, right: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+    """Return draws from N(A^-1 b, A^-1), shape (..., K); `precision` A is (..., K, K), `right` b and `noise` are (..., K)."""
+    cholesky = tf.linalg.cholesky(precision)
+    forward = tf.linalg.triangular_solve(cholesky, right[..., None]) + noise[..., None]
+    return tf.linalg.triangular_solve(cholesky, forward, adjoint=True)[..., 0]
+
+
+def draw_wishart(degrees: tf.Tensor, scale_inverse: tf.Tensor, noise: Noise, purpose: int) -> tf.Tensor:
+    """Return a (K, K) draw from the Wishart distribution; takes two purposes, `purpose` and the next one."""
+    width = scale_inverse.shape[-1]
+    chi_square = 2.0 * noise.gamma(0.5 * (degrees - tf.range(width, dtype=tf.float32)), purpose)
+    below = tf.linalg.band_part(noise.normal((width, width), purpose + 1), -1, 0)
+    bartlett = tf.linalg.set_diag(below, tf.sqrt(chi_square))
+    root = tf.linalg.triangular_solve(tf.linalg.cholesky(scale_inverse), bartlett, adjoint=True)
+    return tf.matmul(root, root, transpose_b=True)
