@@ -114,7 +114,7 @@ class BayesConfig(_Section):
         30, description="Sweeps before the mean of the samples begins, at most half of them all.", ge=1, le=100_000
     )
     patience: int = Field(
-        40, description="Sweeps in which the mean must gain a ten-thousandth of its validation error to go on.", ge=1, le=100_000
+        50, description="Sweeps in which the mean must gain a ten-thousandth of its validation error to go on.", ge=1, le=100_000
     )
     pattern_rank: int = Field(
         128, description="Implicit features per side: leading singular vectors of who rated what; 0: none.", ge=0, le=4_096
@@ -140,7 +140,10 @@ class RatingHeadConfig(_Section):
 
     solver: Literal["bayes", "als", "gradient"] = Field("als", description="Which solver fits the rating head.")
     validation_fraction: float = Field(
-        0.05, description="Share of the training rows kept for early stopping; 0: run all iterations.", ge=0, lt=0.5
+        0.05,
+        description="Share of the training rows kept for early stopping, a fifth of it for bayes; 0: run all iterations.",
+        ge=0,
+        lt=0.5,
     )
     patience: int = Field(5, description="Iterations without a better validation error before stopping.", ge=1, le=1_000)
     bayes: BayesConfig = BayesConfig()

@@ -20,6 +20,8 @@ from mf_core.solvers.runtime import select_device
 _VALIDATION = 1
 # The running mean of the samples has settled where it gains less than this share of its error.
 _SETTLED = 1e-4
+# Its validation part decides nothing but when to stop, so it takes that much of what the other solvers hold out.
+_BAYES_SHARE = 0.2
 Log = Callable[[str], None]
 
 
@@ -148,7 +150,8 @@ def _is_seed_preset(config: Config) -> bool:
 def _hold_out(train: Ratings, config: Config) -> tuple[Ratings, HeldOut | None]:
     """Return the rows to fit and the seeded validation part (None where the share is 0 or picks no or all rows)."""
     draws = np.random.default_rng((config.train.seed, _VALIDATION)).random(len(train))
-    held_out = draws < config.rating_head.validation_fraction
+    head = config.rating_head
+    held_out = draws < head.validation_fraction * (_BAYES_SHARE if head.solver == "bayes" else 1.0)
     if not held_out.any() or held_out.all():
         return train, None
     return train.take(~held_out), HeldOut(train.take(held_out), config.data.scale_low, config.data.scale_high)

@@ -1,11 +1,11 @@
 """Implicit features: who rated what, as a few numbers per row.
 
 The pattern M has 1 where a training rating stands. With D the number of ratings per user and E per item, a user's features are
-its row of D^-1/2 M E^-1/4, an item's its row of E^-1/2 M^T D^-1/4. The first power is SVD++'s normalised sum over the rated
-items (Koren 2008); the second lets a rarely rated item tell more, each of its few raters having chosen it. Both are used
+its row of D^-.4 M E^-.25, an item's its row of E^-.4 M^T D^-.25. With powers -.5 and 0 they would be SVD++'s normalised sum over
+the rated items (Koren 2008); with these a rarely rated item tells more, each of its few raters having chosen it. Both are used
 through their singular vectors,
 
-    D^-1/2 M E^-1/4 = P S Q^T,   features = P S
+    D^-.4 M E^-.25 = P S Q^T,   features = P S
 
 A Gaussian prior on the regression weights is the same in any rotated basis, so all singular vectors together are the full
 pattern, exactly; the leading ones are a short cut. They come from subspace iteration with a random start (Halko, Martinsson &
@@ -21,7 +21,7 @@ from mf_core.solvers.buckets import Side, with_zero_row
 
 _OVERSAMPLING = 16
 _PASSES = 4
-_ROW_POWER, _COLUMN_POWER = -0.5, -0.25
+_ROW_POWER, _COLUMN_POWER = -0.4, -0.25
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def some_ratings() -> Ratings:
 
 def bayes(**settings: Any) -> Config:
     named = {f"rating_head.bayes.{name}": value for name, value in settings.items()}
-    return make_config({"train.device": "cpu", "rating_head.solver": "bayes", "rating_head.validation_fraction": 0.2, **named})
+    return make_config({"train.device": "cpu", "rating_head.solver": "bayes", "rating_head.validation_fraction": 0.4, **named})
 
 
 def noise(sweep: int) -> Noise:
@@ -110,11 +110,12 @@ def test_prior_draws_average_to_the_precision_mean_and_weights_that_made_the_row
     rows = mean + basis @ (scale[:, None] * weights) + rng.multivariate_normal([0, 0], covariance, n)
     features = Features(tf.constant(basis, tf.float32), tf.constant(scale, tf.float32))
     prior = FactorPrior(features, tf.ones((n, 1)))
+    draw = tf.function(lambda sweep, *given: prior.draw(Noise(0, sweep), *given))
     current, found = tf.zeros((4, 2)), []
-    for sweep in range(300):
-        precision, means, current = prior.draw(noise(sweep), tf.constant(rows, tf.float32), current)
+    for sweep in range(120):
+        precision, means, current = draw(tf.constant(sweep, tf.int64), tf.constant(rows, tf.float32), current)
         found.append((precision.numpy(), means.numpy().mean(0), current.numpy()))
-    precisions, means, drawn = (np.mean(part, axis=0) for part in zip(*found[50:], strict=True))
+    precisions, means, drawn = (np.mean(part, axis=0) for part in zip(*found[20:], strict=True))
     np.testing.assert_allclose(precisions, np.linalg.inv(covariance), rtol=0.1, atol=0.1)
     np.testing.assert_allclose(means, rows.mean(0), atol=0.02)
     np.testing.assert_allclose(drawn, weights, atol=0.1)
@@ -124,7 +125,7 @@ def test_pattern_features_are_the_normalised_pattern_where_the_rank_suffices_and
     ratings, shape = some_ratings(), (60, 50)
     pattern = np.zeros(shape)
     pattern[ratings.user, ratings.item] = 1
-    expected = pattern / np.sqrt(pattern.sum(1, keepdims=True)) / pattern.sum(0) ** 0.25
+    expected = pattern / pattern.sum(1, keepdims=True) ** 0.4 / pattern.sum(0) ** 0.25
     users, items = side_of(ratings, shape), side_of(ratings, shape, of_items=True)
     features = pattern_features(users, items, 50, 7, (0, 0))
     found = features.basis.numpy() * features.scale.numpy()
@@ -180,9 +181,9 @@ def test_two_fits_give_the_same_bits_and_another_seed_gives_others(settings: dic
     assert not same_bits(first, fit(make_config({"train.seed": 1}, config)))
 
 
-@pytest.mark.parametrize("validation", [0.2, 0])
+@pytest.mark.parametrize("validation", [0.4, 0])
 def test_an_interrupted_fit_goes_on_to_the_same_bits(validation: float, tmp_path: Path) -> None:
-    # 128 factors a sample: the waiting samples are merged every second sweep.
+    # 64 factors a sample: the waiting samples are merged every fourth sweep.
     config = make_config({"rating_head.validation_fraction": validation}, bayes(**{**SMALL, "n_factors": 64}))
     whole = fit(config)
 
@@ -194,7 +195,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits(validation: float, tmp_path
         checkpoint = Checkpoint(str(tmp_path), "rating", "fingerprint", 0, lambda line: None)
         fit(config, report=report, checkpoint=checkpoint)
 
-    for last in (2, 6, 9):
+    for last in (2, 9):
         with pytest.raises(Interrupted):
             stop_after(last)
     for _ in range(2):
