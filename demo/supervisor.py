@@ -199,6 +199,7 @@ class Supervisor:
         if self._server is not None:
             self._server.stop()
         processes.stop_descendants(_GRACE_SECONDS, spare=None)
+        processes.reap_adopted(set())
 
     def _postmaster(self) -> int | None:
         try:
