@@ -138,7 +138,7 @@ class GradientConfig(_Section):
 class RatingHeadConfig(_Section):
     """The model that predicts ratings; its test error is what the gate is about."""
 
-    solver: Literal["bayes", "als", "gradient"] = Field("als", description="Which solver fits the rating head.")
+    solver: Literal["bayes", "als", "gradient"] = Field("bayes", description="Which solver fits the rating head.")
     validation_fraction: float = Field(
         0.05,
         description="Share of the training rows kept for early stopping, a fifth of it for bayes; 0: run all iterations.",

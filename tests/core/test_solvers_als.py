@@ -26,7 +26,8 @@ def ids(n: int) -> IdMap:
 
 
 def cpu(**settings: object) -> Config:
-    return make_config({"train.device": "cpu", **{name.replace("__", "."): value for name, value in settings.items()}})
+    named = {name.replace("__", "."): value for name, value in settings.items()}
+    return make_config({"train.device": "cpu", "rating_head.solver": "als", **named})
 
 
 def ridge_solve(design: NDArray[np.float64], target: NDArray[np.float64], ridge: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -32,7 +32,7 @@ def fit(head: str, settings: dict[str, Any], folder: Path | None = None, stop_af
             raise Interrupted
 
     checkpoint = Checkpoint(str(folder), head, "fingerprint", 0, lambda line: None) if folder else None
-    config = make_config({"train.device": "cpu", **settings})
+    config = make_config({"train.device": "cpu", "rating_head.solver": "als", **settings})
     chosen = fit_rating_head if head == "rating" else fit_ranking_head
     return chosen(config, some_ratings(), USERS, ITEMS, report=report, checkpoint=checkpoint)
 

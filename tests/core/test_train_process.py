@@ -32,6 +32,7 @@ CONFIG = make_config(
     {
         "train.device": "cpu",
         "train.checkpoint_seconds": 0,
+        "rating_head.solver": "als",
         "rating_head.als.n_factors": 4,
         "rating_head.als.iterations": 40,
         "rating_head.patience": 100,

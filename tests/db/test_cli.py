@@ -18,6 +18,7 @@ SMALL = [
     "--set=recommend.top_n=5",
     "--set=recommend.reserve=3",
     "--set=ranking_head.n_factors=4",
+    "--set=rating_head.solver=als",
     "--set=rating_head.als.n_factors=4",
     "--set=gate.require_better_than_biases=false",
     "--set=gate.require_popularity=false",

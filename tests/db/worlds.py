@@ -19,6 +19,7 @@ from mf_core.warehouse.engine import copy_frame
 
 N_USERS, N_ITEMS = 60, 40
 SETTINGS = {
+    "rating_head.solver": "als",
     "gate.min_test_ratings": 20,
     "gate.min_test_users": 5,
     "gate.bootstrap_samples": 100,
