@@ -2,8 +2,8 @@
 
     r_hat(u, i) = mean + user_bias[u] + item_bias[i] + user_factors[u] . item_factors[i]
 
-A row that training never saw has zero bias and zero factors, so a cold user or item is predicted by what is known of the
-other side, and by the mean where nothing is.
+A row that training never saw has zero bias and zero factors (solver `bayes`: its prior's mean), so a cold user or item is
+predicted by what is known of the other side, and by the mean where nothing is.
 """
 
 import io
