@@ -43,7 +43,7 @@ class Heads:
     Attributes:
         rating: predicts ratings.
         ordering: orders the list.
-        warm_users, warm_items: boolean arrays, rows that the rating head has seen in training.
+        warm_users, warm_items: boolean arrays, rows with a rating among those that the version was trained on.
     """
 
     rating: FactorModel
@@ -81,20 +81,33 @@ def align(model: FactorModel, users: IdMap, items: IdMap) -> FactorModel:
     )
 
 
-def make_heads(config: Config, snapshot: Snapshot, rating: FactorModel, ranking: FactorModel) -> Heads:
-    """Bring a version's two models into the snapshot's row numbers and choose the head that orders the list."""
+def make_heads(
+    config: Config, snapshot: Snapshot, rating: FactorModel, ranking: FactorModel, trained_on: Snapshot | None = None
+) -> Heads:
+    """Bring a version's two models into the snapshot's row numbers and choose the head that orders the list.
+
+    `trained_on` is the snapshot whose training rows the models saw; None: this one.
+    """
     rating = align(rating, snapshot.users, snapshot.items)
     if config.recommend.rank_by == "rating":
         ordering = rating
     else:
         counts = popularity(snapshot.train, len(snapshot.items), config.data.relevant_from)
         ordering = with_popular_fallback(align(ranking, snapshot.users, snapshot.items), counts)
+    known = trained_on or snapshot
+    warm_users, warm_items = known.warm()
     return Heads(
         rating,
         ordering,
-        warm_users=rating.user_factors.any(axis=1) | (rating.user_bias != 0),
-        warm_items=rating.item_factors.any(axis=1) | (rating.item_bias != 0),
+        warm_users=_in_other_rows(warm_users, known.users, snapshot.users),
+        warm_items=_in_other_rows(warm_items, known.items, snapshot.items),
     )
+
+
+def _in_other_rows(mask: Mask, ids: IdMap, wanted: IdMap) -> Mask:
+    """Return `mask` over the rows of `ids` as one over the rows of `wanted`; False for an id that `ids` lacks."""
+    rows = ids.rows(wanted.ids)
+    return mask[rows] & (rows >= 0)
 
 
 def evaluate(

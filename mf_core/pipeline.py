@@ -347,11 +347,11 @@ def _rival(
 ) -> evaluation.Rival | None:
     """Load a version to compare with; None if its artifacts are gone or damaged."""
     try:
-        heads = evaluation.make_heads(config, snapshot, *_load(model))
+        trained_on = read_snapshot(rival.uri, rival.sha256)
+        heads = evaluation.make_heads(config, snapshot, *_load(model), trained_on)
         if rival.split_id == split.split_id and config.split.protocol == "hash":
             unseen = snapshot.test.user >= 0  # a pair's side never changes, so none of these rows was a training row
         else:
-            trained_on = read_snapshot(rival.uri, rival.sha256)
             unseen = evaluation.unseen_rows(snapshot.test, snapshot.users, snapshot.items, trained_on)
     except ArtifactError as error:
         place.log(f"version {rival.model_version} can't be compared with: {error}")

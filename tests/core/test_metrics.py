@@ -129,7 +129,7 @@ def test_a_rival_that_knows_other_ids_falls_back_to_its_mean() -> None:
     other = Snapshot(
         id_map(f"x{k:02d}" for k in range(50)), id_map(f"y{k:02d}" for k in range(30)), snapshot.train, snapshot.test
     )
-    theirs = make_heads(config, snapshot, biases_only_model(other), popularity_model(other, 4))
+    theirs = make_heads(config, snapshot, biases_only_model(other), popularity_model(other, 4), other)
     assert not theirs.warm_users.any()
     figures = evaluate(config, snapshot, ours, Rival(1, theirs, np.ones(len(snapshot.test), bool)), [])
     value = {(f.subject, f.metric, f.slice): f for f in figures}
