@@ -140,11 +140,13 @@ def main() -> None:
     overrides = dict(pair.split("=", 1) for pair in options.set)
     results = []
     for fold in FOLDS:
-        results.append(measure_fold(folds_folder(), fold, overrides))
-        print(f"u{fold}: RMSE {results[-1].rmse:.4f}, NDCG@10 {results[-1].ndcg:.4f} (EASE {results[-1].ease_ndcg:.4f})", flush=True)
+        result = measure_fold(folds_folder(), fold, overrides)
+        print(f"u{fold}: RMSE {result.rmse:.4f}, NDCG@10 {result.ndcg:.4f} (EASE {result.ease_ndcg:.4f})", flush=True)
+        results.append(result)
     print(table(results))
     RESULTS.mkdir(exist_ok=True)
-    about = {"settings": overrides, "machine": f"{platform.machine()}, {os.cpu_count()} cores", "folds": [asdict(r) for r in results]}
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
+    about = {"settings": overrides, "machine": machine, "folds": [asdict(result) for result in results]}
     (RESULTS / f"{options.name}.json").write_text(json.dumps(about, indent=1) + "\n")
     (RESULTS / f"{options.name}.md").write_text(table(results) + "\n")
 
