@@ -5,9 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 
 from demo import processes
 from demo.airflow_api import AirflowApi
@@ -65,7 +66,8 @@ def temporary_stack(layout: Layout, say: Callable[[str], None], preferred_port: 
         return
     supervisor: subprocess.Popen[bytes] | None = None
     try:
-        supervisor = _start_supervisor(layout, preferred_port, outlive_parent=False)
+        environment = {"MF_SCHEDULE": far_away(datetime.now(UTC).date()), **os.environ}
+        supervisor = _start_supervisor(layout, preferred_port, environment, outlive_parent=False)
         yield _wait_until_ready(layout, supervisor, say)
     finally:
         # A signal changes nothing now: the stop is under way.
@@ -85,7 +87,7 @@ def start_lasting_stack(layout: Layout, say: Callable[[str], None]) -> Stack:
     running = find_stack(layout)
     if running is not None:
         return running
-    supervisor = _start_supervisor(layout, DEFAULT_PORT, outlive_parent=True)
+    supervisor = _start_supervisor(layout, DEFAULT_PORT, os.environ, outlive_parent=True)
     try:
         return _wait_until_ready(layout, supervisor, say)
     except BaseException:
@@ -122,11 +124,23 @@ def stop_lasting_stack(layout: Layout) -> bool:
     return True
 
 
-def _start_supervisor(layout: Layout, preferred_port: int, *, outlive_parent: bool) -> subprocess.Popen[bytes]:
+def far_away(today: date) -> str:
+    """Return a cron line that comes due half a year from `today`.
+
+    A stack that lives for one demo must not start a nightly run of its own: Airflow makes up for a missed one as soon as the
+    DAG is unpaused, and the demo's run would wait behind it.
+    """
+    day = today + timedelta(days=182)
+    return f"0 0 {min(day.day, 28)} {day.month} *"
+
+
+def _start_supervisor(
+    layout: Layout, preferred_port: int, environment: Mapping[str, str], *, outlive_parent: bool
+) -> subprocess.Popen[bytes]:
     return processes.spawn(
         [sys.executable, "-m", "demo", "--var", str(layout.var), "--port", str(preferred_port), "supervise"],
         log=layout.logs / "supervisor.log",
-        environment=os.environ,
+        environment=environment,
         folder=layout.repository,
         outlive_parent=outlive_parent,
     )

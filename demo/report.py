@@ -14,7 +14,8 @@ FROM mf.recommendations AS r LEFT JOIN mf.items AS i USING (item_id)
 WHERE r.user_id = '{user_id}' ORDER BY r.rank;"""
 
 _RUN = """
-SELECT m.model_version, m.state, m.champion_version, m.device, m.snapshot_id, m.config #>> '{split,protocol}' AS protocol,
+SELECT m.model_version, m.config #>> '{source,uri}' AS source_uri,
+       m.champion_version, m.device, m.snapshot_id, m.config #>> '{split,protocol}' AS protocol,
        (m.config #>> '{gate,cutoff}')::integer AS cutoff, (m.config #>> '{data,scale_low}')::float AS scale_low,
        (m.config #>> '{data,scale_high}')::float AS scale_high, s.uri, s.sha256, s.n_train, s.n_test, s.n_users, s.n_items,
        m.model_version IS NOT DISTINCT FROM (SELECT live.model_version FROM mf.live) AS is_live
@@ -25,7 +26,7 @@ ORDER BY m.model_version DESC LIMIT 1
 
 _BATCH = """
 SELECT batch_id, source_uri, rows_read, rows_rejected, total_ratings, finished_at >= CAST(:started AS timestamptz) AS in_this_run
-FROM mf.ingest_batches WHERE state = 'loaded' ORDER BY batch_id DESC LIMIT 1
+FROM mf.ingest_batches WHERE state = 'loaded' ORDER BY source_uri = :source_uri DESC, batch_id DESC LIMIT 1
 """
 
 _FIGURES = """
@@ -37,7 +38,9 @@ _DECISIONS = """
 SELECT stage, approved, reasons, decided_by FROM mf.gate_decisions WHERE model_version = :version ORDER BY decision_id
 """
 
-_PUBLISHED = "SELECT count(DISTINCT user_id), count(*) FROM mf.recommendations WHERE model_version = :version"
+_PUBLISHED = (
+    "SELECT count(DISTINCT user_id) AS users, count(*) AS rows_published FROM mf.recommendations WHERE model_version = :version"
+)
 
 # Ids that are numbers sort as numbers: by length first.
 _SOME_USER = """
@@ -135,9 +138,9 @@ def read_report(warehouse_url: str, run_id: str, started: str, seconds: Mapping[
         if run is None:
             return None
         version = {"version": run["model_version"]}
-        batch = connection.execute(sa.text(_BATCH), {"started": started}).mappings().one()
+        offered = {"started": started, "source_uri": run["source_uri"]}
+        batch = connection.execute(sa.text(_BATCH), offered).mappings().one()
         decisions = [dict(row) for row in connection.execute(sa.text(_DECISIONS), version).mappings()]
-        users, rows = connection.execute(sa.text(_PUBLISHED), version).one()
         shown_user = connection.scalar(sa.text(_SOME_USER), version)
         return DemoReport(
             run_id=run_id,
@@ -149,8 +152,7 @@ def read_report(warehouse_url: str, run_id: str, started: str, seconds: Mapping[
             published=run["is_live"],
             reasons=tuple(rule["text"] for decision in decisions for rule in decision["reasons"] if _matters(decision, rule)),
             **_headline_figures(connection, run["model_version"], run["cutoff"]),
-            users=users,
-            rows_published=rows,
+            **dict(connection.execute(sa.text(_PUBLISHED), version).mappings().one()),
             known_rating=_known_rating(connection, dict(run), shown_user),
             shown_user=shown_user,
             shown_list=_shown_list(connection, shown_user),

@@ -85,7 +85,7 @@ def test_every_task_of_a_demo_succeeds_and_is_timed(retrain: Retrain, published:
 def test_demo_tells_tasks_epochs_list_and_known_rating(published: tuple[int, str, dict[str, Any]]) -> None:
     printed, report = published[1:]
     assert "train: running" in printed
-    assert "train: rating: epoch 1/" in printed
+    assert re.search(r"train: rating: epoch \d+/", printed)
     assert "Recommended to user 1:" in printed
     assert len(report["shown_list"]) == 10
     assert report["known_rating"]["user_id"] == "1"
@@ -133,7 +133,7 @@ def test_killed_training_is_tried_again_and_resumes(retrain: Retrain, long_train
     run_id = retrain.trigger(long_training)
     _trainer_in_full_swing(retrain, run_id).kill()
     assert wait_until(lambda: retrain.task(run_id, "train").try_number == 2, 90, 0.5)
-    assert retrain.wait_for_end(run_id, 180).state == "success"
+    assert retrain.wait_for_end(run_id, 180).state == "success", retrain.states(run_id)
     assert "rating: resuming after iteration" in retrain.log(run_id, "train")
     assert retrain.states(run_id)["publish"] == "skipped"
 
