@@ -151,8 +151,8 @@ def publish(snapshot: SplitRef, report: EvalReport, *, outlet_events=None) -> Pu
 
 @dag(
     dag_id="mf_retrain",
-    schedule=CronTriggerTimetable(os.environ.get("MF_SCHEDULE", "0 2 * * *"), timezone="UTC"),
-    # With a start date in the past, unpausing would start the latest missed run at once.
+    # Unpausing starts no missed run: not by a start date in the past, nor as "just missed" (a tenth of the interval, unless set).
+    schedule=CronTriggerTimetable(os.environ.get("MF_SCHEDULE", "0 2 * * *"), timezone="UTC", run_immediately=timedelta()),
     start_date=None,
     catchup=False,
     max_active_runs=1,

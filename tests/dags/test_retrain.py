@@ -1,7 +1,7 @@
 """What `mf_retrain` is wired to do: order, queues, timeouts, and which outcome ends a run in which state."""
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -116,10 +116,20 @@ def test_every_task_has_a_timeout_retries_and_an_alert(retrain: Any) -> None:
 
 
 def test_unpausing_starts_no_missed_run(retrain: Any) -> None:
+    from airflow.timetables.base import TimeRestriction
+    from airflow.timetables.trigger import CronTriggerTimetable as CoreTimetable
+
     assert retrain.start_date is None
     assert retrain.catchup is False
     assert retrain.max_active_runs == 1
     assert retrain.timetable.expression == "0 2 * * *"
+    now = datetime.now(UTC)
+    just_missed = now - timedelta(minutes=3)
+    cron = f"{just_missed.minute} {just_missed.hour} * * *"
+    timetable = CoreTimetable(cron, timezone="UTC", run_immediately=retrain.timetable.run_immediately)
+    first = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=TimeRestriction(None, None, catchup=False))
+    assert first is not None
+    assert first.run_after > now
 
 
 def test_an_approved_candidate_goes_live(run: Run, pipeline: FakePipeline) -> None:
