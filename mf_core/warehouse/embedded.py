@@ -3,6 +3,7 @@
 It listens on a Unix socket only, which no other user of the machine can open.
 """
 
+import atexit
 import hashlib
 import os
 import shlex
@@ -73,6 +74,8 @@ def start_embedded(data_dir: Path) -> EmbeddedServer:
         with (data_dir / "postgresql.conf").open("a") as settings:
             settings.write(_SETTINGS)
     server.start()
+    # What the package would do at exit is our caller's to decide, and it logs to streams that may be closed by then.
+    atexit.unregister(server._cleanup)
     socket_dir = server.get_postmaster_info().socket_dir
     return EmbeddedServer(data_dir, Path(socket_dir), server)
 
