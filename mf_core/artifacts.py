@@ -8,8 +8,11 @@ temporary name and renamed; a folder without a manifest is not an artifact. Noth
 import hashlib
 import io
 import json
+import os
+import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,7 @@ from upath import UPath
 from mf_core.errors import ArtifactError, ArtifactStoreError
 
 MANIFEST = "manifest.json"
+_LEFT_OVER_SECONDS = 3_600.0
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
@@ -48,21 +52,46 @@ def write_artifact(uri: str, files: Mapping[str, bytes], metadata: Mapping[str, 
     target = UPath(uri)
     temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
     try:
-        if (target / MANIFEST).exists() and (target / MANIFEST).read_bytes() == manifest:
+        if _holds(target, manifest):
             return sha256
-        for left_over in target.parent.glob(f".{target.name}.*"):  # by a process that was killed while it wrote
-            left_over.rmdir(recursive=True)
+        _remove_left_overs(target)
         temporary.mkdir(parents=True, exist_ok=True)
         for name, data in {**files, MANIFEST: manifest}.items():
             (temporary / name).write_bytes(data)
-        if target.exists():
+        if target.exists() and not _holds(target, manifest):
             target.rmdir(recursive=True)
-        target.fs.mv(temporary.path, target.path, recursive=True)
+        _move(temporary, target, manifest)
     except OSError as error:
         raise ArtifactStoreError(
             f"the artifact {uri} could not be written: {error}. Check the store and MF_ARTIFACT_ROOT."
         ) from error
     return sha256
+
+
+def _holds(target: UPath, manifest: bytes) -> bool:
+    return (target / MANIFEST).exists() and (target / MANIFEST).read_bytes() == manifest
+
+
+def _move(temporary: UPath, target: UPath, manifest: bytes) -> None:
+    """Rename `temporary`; if a run beside this one has just written the same artifact, drop ours."""
+    try:
+        if target.protocol in ("", "file", "local"):
+            os.rename(temporary.path, target.path)  # atomic, and refuses a folder that holds something
+        elif not _holds(target, manifest):
+            target.fs.mv(temporary.path, target.path, recursive=True)
+    except OSError:
+        if not _holds(target, manifest):
+            raise
+    if temporary.exists():
+        temporary.rmdir(recursive=True)
+
+
+def _remove_left_overs(target: UPath) -> None:
+    """Remove what a process that was killed while it wrote has left; what is younger may still be written."""
+    for left_over in target.parent.glob(f".{target.name}.*"):
+        with suppress(FileNotFoundError):  # its writer has just renamed it
+            if left_over.stat().st_mtime < time.time() - _LEFT_OVER_SECONDS:
+                left_over.rmdir(recursive=True)
 
 
 def read_manifest(uri: str, sha256: str) -> dict[str, Any]:

@@ -74,13 +74,15 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
     """
     with transaction(place.engine, isolation_level="REPEATABLE READ") as connection:
         snapshot = take_snapshot(connection, config.split)
-        place.log(f"snapshot: {len(snapshot.train):,} training and {len(snapshot.test):,} test ratings ({config.split.protocol})")
-        stored = _store(place, config, snapshot)
+        taken_at = connection.execute(sa.select(sa.func.now())).scalar_one()
+    place.log(f"snapshot: {len(snapshot.train):,} training and {len(snapshot.test):,} test ratings ({config.split.protocol})")
+    stored = _store(place, config, snapshot)
+    with transaction(place.engine) as connection:
         registry.save_snapshot(connection, stored)
         live = registry.live_version(connection)
         news = live is None or config.run.force or registry.has_news(connection, config, stored["snapshot_id"])
         if live is None or news:
-            version = registry.begin_version(connection, config, run_key, stored["snapshot_id"], stored["split_id"])
+            version = registry.begin_version(connection, config, run_key, stored["snapshot_id"], stored["split_id"], taken_at)
         else:
             version = live
             place.log(f"neither the ratings nor the settings have changed since version {version}")

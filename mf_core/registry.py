@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -41,10 +42,13 @@ def has_news(connection: Connection, config: Config, snapshot_id: str) -> bool:
     return live is None or tuple(live) != (snapshot_id, config.training_fingerprint())
 
 
-def begin_version(connection: Connection, config: Config, run_key: str, snapshot_id: str, split_id: str) -> int:
+def begin_version(
+    connection: Connection, config: Config, run_key: str, snapshot_id: str, split_id: str, taken_at: datetime
+) -> int:
     """Return the model version of a run, made now if the run has none.
 
-    A run that is started over before anything went live keeps its version; one that was published gets a new one.
+    `taken_at` is when the snapshot was taken: the checks of the lists look at the ratings of then. A run that is started over
+    before anything went live keeps its version; one that was published gets a new one.
     """
     values = {
         "snapshot_id": snapshot_id,
@@ -54,7 +58,7 @@ def begin_version(connection: Connection, config: Config, run_key: str, snapshot
         "code_version": mf_core.__version__,
         "top_n": config.recommend.top_n,
         "state": "created",
-        "created_at": sa.func.now(),
+        "created_at": taken_at,
     }
     attempt = 1
     while True:

@@ -185,7 +185,7 @@ models = Table(
     Column("device", Text, comment="Device that it was trained on."),
     Column("fit_seconds", Double, comment="Seconds of training, imports excluded."),
     Column("top_n", Integer, nullable=False, comment="Recommendations per user that readers see."),
-    Column("created_at", _TIME, nullable=False, server_default=func.now(), comment="When the run reached the split."),
+    Column("created_at", _TIME, nullable=False, server_default=func.now(), comment="When the run took its snapshot."),
     Column("published_at", _TIME, comment="When it first went live."),
     Column("retired_at", _TIME, comment="When its rows were dropped."),
     Index(None, "snapshot_id"),

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +65,21 @@ def test_writing_twice_changes_nothing_and_what_a_killed_writer_left_goes(tmp_pa
     left_over = tmp_path / ".a.deadbeef"
     left_over.mkdir()
     (left_over / "x.npy").write_bytes(b"half")
+    os.utime(left_over, (0, 0))
     first = write_artifact(str(tmp_path / "a"), {"x": b"1"}, {"n": 1})
     inode = (tmp_path / "a").stat().st_ino
     assert write_artifact(str(tmp_path / "a"), {"x": b"1"}, {"n": 1}) == first
     assert (tmp_path / "a").stat().st_ino == inode
     assert write_artifact(str(tmp_path / "a"), {"x": b"2"}, {"n": 1}) != first
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_writers_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:
+    files = {f"{n}.npy": npy_bytes(np.arange(20_000)) for n in range(20)}
+    with ThreadPoolExecutor(8) as pool:
+        written = list(pool.map(lambda _: write_artifact(str(tmp_path / "a"), files, {}), range(24)))
+    assert len(set(written)) == 1
+    read_manifest(str(tmp_path / "a"), written[0])
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,19 @@ def test_the_same_run_keeps_its_version_until_it_is_published(world: World) -> N
     assert pipeline.split(world.config, world.place, "run") == first
     assert publish_one(world, "run") == first.model_version
     assert pipeline.split(world.config, world.place, "run").model_version > first.model_version
+
+
+def test_two_runs_may_split_at_the_same_time(world: World) -> None:
+    start = threading.Barrier(2)
+
+    def split(key: str) -> SplitRef:
+        start.wait()
+        return pipeline.split(world.config, world.place, key)
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(split, ("one", "two"))
+    assert first.snapshot_id == second.snapshot_id
+    assert first.model_version != second.model_version
 
 
 def test_nothing_new_is_said_so_and_force_trains_all_the_same(world: World) -> None:

@@ -237,7 +237,7 @@ def upgrade() -> None:
             sa.DateTime(timezone=True),
             server_default=sa.text("now()"),
             nullable=False,
-            comment="When the run reached the split.",
+            comment="When the run took its snapshot.",
         ),
         sa.Column("published_at", sa.DateTime(timezone=True), nullable=True, comment="When it first went live."),
         sa.Column("retired_at", sa.DateTime(timezone=True), nullable=True, comment="When its rows were dropped."),

@@ -106,7 +106,7 @@ _COMMENTS = {
     "COLUMN mf.model_history.model_version": "Version.",
     "COLUMN mf.model_history.state": "created, trained, evaluated, refused, approved, published or retired.",
     "COLUMN mf.model_history.is_live": "Whether readers see it now.",
-    "COLUMN mf.model_history.created_at": "When the run reached the split.",
+    "COLUMN mf.model_history.created_at": "When the run took its snapshot.",
     "COLUMN mf.model_history.published_at": "When it first went live.",
     "COLUMN mf.model_history.retired_at": "When its rows were dropped.",
     "COLUMN mf.model_history.snapshot_id": "Snapshot that it was trained on.",
