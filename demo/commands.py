@@ -86,15 +86,17 @@ def _down(layout: Layout, console: Console) -> int:
 
 def _psql(layout: Layout, console: Console) -> int:
     """Open psql on the warehouse, as its writer; Postgres is started for it if it is not up."""
-    from mf_core.warehouse.embedded import start_embedded
+    from mf_core.warehouse.embedded import exclusive, start_embedded
 
     if not (layout.postgres_data / "PG_VERSION").exists():
         raise StackError("there is no warehouse yet; `make demo` or `make up` makes one.")
     stack = find_stack(layout)
-    server = start_embedded(layout.postgres_data)
+    with exclusive(layout.postgres_data):
+        server = start_embedded(layout.postgres_data)
     try:
         command = [str(server.bin_dir / "psql"), "-h", str(server.socket_dir), "-U", "mf_writer", "-d", "warehouse"]
         return subprocess.run(command, check=False, env={**os.environ, "PGOPTIONS": "-c search_path=mf,public"}).returncode
     finally:
         if stack is None and find_stack(layout) is None:
-            server.stop()
+            with exclusive(layout.postgres_data):
+                server.stop_if_unused()

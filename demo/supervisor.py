@@ -109,15 +109,16 @@ class Supervisor:
     def _start_postgres(self) -> str:
         """Start Postgres with both databases, migrate the warehouse, and return the URL of Airflow's database."""
         from mf_core.warehouse.bootstrap import bootstrap_warehouse, create_database, migrate
-        from mf_core.warehouse.embedded import start_embedded
+        from mf_core.warehouse.embedded import exclusive, start_embedded
 
         self._check()
-        server = self._server = start_embedded(self._layout.postgres_data)
-        self._check()
-        create_database(server.admin_url, _METADATA, _AIRFLOW_ROLE)
-        bootstrap_warehouse(server.admin_url, _WAREHOUSE)
-        warehouse_url = server.url(_WAREHOUSE, "mf_writer")
-        migrate(warehouse_url)
+        with exclusive(self._layout.postgres_data):
+            server = self._server = start_embedded(self._layout.postgres_data)
+            self._check()
+            create_database(server.admin_url, _METADATA, _AIRFLOW_ROLE)
+            bootstrap_warehouse(server.admin_url, _WAREHOUSE)
+            warehouse_url = server.url(_WAREHOUSE, "mf_writer")
+            migrate(warehouse_url)
         self._state = replace(self._state, admin_url=server.admin_url, warehouse_url=warehouse_url)
         return server.url(_METADATA, _AIRFLOW_ROLE)
 

@@ -100,18 +100,26 @@ def open_workplace() -> Iterator[Any]:
 
 @contextmanager
 def _embedded() -> Iterator[tuple[str, str]]:
+    from mf_core.warehouse import database_engine
     from mf_core.warehouse.bootstrap import bootstrap_warehouse, migrate
-    from mf_core.warehouse.embedded import start_embedded
+    from mf_core.warehouse.embedded import exclusive, start_embedded
 
     home = Path(os.environ.get("MF_HOME", "var")).resolve()
-    server = start_embedded(home / "pgdata")
-    try:
+    data_dir = home / "pgdata"
+    with exclusive(data_dir):
+        server = start_embedded(data_dir)
         bootstrap_warehouse(server.admin_url)
         url = server.url("warehouse", "mf_writer")
         migrate(url)
+        engine = database_engine(url)
+        presence = engine.connect()  # tells an `mf` beside this one that the server is in use
+    try:
         yield url, (home / "artifacts").as_uri()
     finally:
-        server.stop_if_unused()
+        presence.close()
+        engine.dispose()
+        with exclusive(data_dir):
+            server.stop_if_unused()
 
 
 def show(result: object, as_json: bool) -> None:

@@ -4,10 +4,13 @@ It listens on a Unix socket only, which no other user of the machine can open.
 """
 
 import atexit
+import fcntl
 import hashlib
 import os
 import shlex
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,13 +53,25 @@ class EmbeddedServer:
         self._server.stop()
 
     def stop_if_unused(self) -> None:
-        """Stop the server unless another session is connected to it."""
+        """Stop the server unless another session is connected to it; call it within `exclusive`."""
+        if not (self.data_dir / "postmaster.pid").exists():
+            return
         engine = sa.create_engine(self.admin_url, poolclass=sa.NullPool)
         with engine.connect() as connection:
             others = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             in_use = connection.scalar(sa.text(others))
         if not in_use:
             self.stop()
+
+
+@contextmanager
+def exclusive(data_dir: Path) -> Iterator[None]:
+    """Keep other processes from starting, setting up or stopping the server of `data_dir` meanwhile."""
+    data_dir = data_dir.expanduser().resolve()
+    data_dir.parent.mkdir(parents=True, exist_ok=True)
+    with (data_dir.parent / f".{data_dir.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def start_embedded(data_dir: Path) -> EmbeddedServer:

@@ -144,6 +144,17 @@ def test_without_a_database_url_the_embedded_server_starts_and_stops(tmp_path: P
     assert not (tmp_path / "home" / "pgdata" / "postmaster.pid").exists()
 
 
+def test_commands_side_by_side_share_the_embedded_server(tmp_path: Path) -> None:
+    environ = {name: value for name, value in os.environ.items() if name != "MF_DATABASE_URL"} | {"MF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", "from mf_core.cli import main; main()", "status", "--json"]
+    running = [subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for process in running:
+        printed, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert json.loads(printed)["live_version"] is None
+    assert not (tmp_path / "home" / "pgdata" / "postmaster.pid").exists()
+
+
 def test_backtest_needs_no_database_and_prints_every_metric(tmp_path: Path) -> None:
     ratings = make_ratings().drop(columns="rated_at")
     ratings[::4].to_csv(tmp_path / "test.csv", index=False)
