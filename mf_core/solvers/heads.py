@@ -82,7 +82,6 @@ def fit_rating_head(
     """
     if not len(train):
         raise TrainingError("there is no training rating. Check split.test_fraction and the ratings' times (split.protocol).")
-    head, shape, seed = config.rating_head, (len(users), len(items)), config.train.seed
     fitted, held_out = train, None
     if iterations is None and not _is_seed_preset(config):
         fitted, held_out = _hold_out(train, config)
@@ -90,16 +89,24 @@ def fit_rating_head(
     limit = iterations or _limit(config)
 
     def make() -> Solver:
-        if head.solver == "bayes":
-            return BayesianFactors(fitted, shape, head.bayes, config.data, seed, limit, held_out)
-        if head.solver == "als":
-            return ExplicitAls(fitted, shape, head.als, config.data, seed, held_out)
-        if _is_seed_preset(config):
-            return SeedGradient(fitted, shape, seed)
-        return BiasedGradient(fitted, shape, head.gradient, seed, held_out)
+        return make_rating_solver(config, fitted, (len(users), len(items)), limit, held_out)
 
     outcome, device = _fit(config, "rating", make, limit, report, log, checkpoint)
     return _result(outcome, users, items, device)
+
+
+def make_rating_solver(
+    config: Config, train: Ratings, shape: tuple[int, int], limit: int, held_out: HeldOut | None = None
+) -> Solver:
+    """Return the rating head's solver with `train` on the device; `shape` is (n_users, n_items), `limit` the iterations."""
+    head, seed = config.rating_head, config.train.seed
+    if head.solver == "bayes":
+        return BayesianFactors(train, shape, head.bayes, config.data, seed, limit, held_out)
+    if head.solver == "als":
+        return ExplicitAls(train, shape, head.als, config.data, seed, held_out)
+    if _is_seed_preset(config):
+        return SeedGradient(train, shape, seed)
+    return BiasedGradient(train, shape, head.gradient, seed, held_out)
 
 
 def _limit(config: Config) -> int:
