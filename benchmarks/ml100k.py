@@ -187,9 +187,8 @@ class _Lists:
             models = ease(snapshot, relevant_from), popularity_model(snapshot, relevant_from)
             ease_quality, popularity_quality = (_quality(config, snapshot, model) for model in models)
             self._theirs[fold] = ease_quality, popularity_quality
-        print(
-            f"lists of u{fold}, seed {seed}: NDCG@{CUTOFF} {_mean(self._ours[-1][2]):.4f}, EASE {_mean(self._theirs[fold][0]):.4f}"
-        )
+        mine, theirs = _mean(self._ours[-1][2]), _mean(self._theirs[fold][0])
+        print(f"lists of u{fold}, seed {seed}: NDCG@{CUTOFF} {mine:.4f}, EASE {theirs:.4f}", flush=True)
 
     def figures(self) -> dict[str, Any]:
         """Return the figures per fold (seeds averaged by user) and over all folds together."""
