@@ -61,7 +61,7 @@ def _libmf(ridge: float) -> PeerRun:
 
 def _cmfrec(ridge: float) -> PeerRun:
     return PeerRun(
-        f"cmfrec, lambda {ridge:g}", "cmfrec", {"k": 32, "lambda_": ridge, "scale_lam": True}, (1, 2, 3, 4, 6, 8, 10, 14)
+        f"cmfrec, lambda {ridge:g}", "cmfrec", {"k": 32, "lambda_": ridge, "scale_lam": True}, (3, 4, 5, 6, 8, 10, 12, 16)
     )
 
 

@@ -18,6 +18,7 @@ def main() -> None:
         # At 20 iterations the lineage is too deep for the default stack, now and then.
         .config("spark.driver.extraJavaOptions", "-Xss64m")
         .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
         .config("spark.sql.shuffle.partitions", str(cores))
         .getOrCreate()
     )
