@@ -74,9 +74,7 @@ def preference_targets(rating: Float32s, lowest: float, data: DataConfig) -> Flo
 class ImplicitAls:
     """Implicit ALS on the observed pairs of `train`, one sweep at a time; a pair's target follows from its rating."""
 
-    def __init__(
-        self, train: Ratings, shape: tuple[int, int], config: RankingHeadConfig, data: DataConfig, seed: int
-    ) -> None:
+    def __init__(self, train: Ratings, shape: tuple[int, int], config: RankingHeadConfig, data: DataConfig, seed: int) -> None:
         """Put the pairs on the device; `shape` is (n_users, n_items)."""
         self._alpha0 = config.unobserved_weight
         targets = Ratings(train.user, train.item, preference_targets(train.value, config.lowest_target, data))
