@@ -120,6 +120,11 @@ class BayesConfig(_Section):
         128, description="Implicit features per side: leading singular vectors of who rated what; 0: none.", ge=0, le=4_096
     )
     output_factors: int = Field(128, description="Number of factors that hold the mean of all samples.", ge=1, le=2_048)
+    side_information: bool = Field(
+        False,
+        description="Learn from the attributes in `mf.users` and `mf.items` too; those who have some and no rating are predicted "
+        "from them, and new users among them get rows.",
+    )
 
 
 class GradientConfig(_Section):
@@ -149,6 +154,10 @@ class RatingHeadConfig(_Section):
     bayes: BayesConfig = BayesConfig()
     als: AlsConfig = AlsConfig()
     gradient: GradientConfig = GradientConfig()
+
+    def uses_attributes(self) -> bool:
+        """Say whether attributes of users and items take part."""
+        return self.solver == "bayes" and self.bayes.side_information
 
 
 class RankingHeadConfig(_Section):

@@ -20,9 +20,10 @@ import sqlalchemy as sa
 from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection
 
+from mf_core.attributes import Attributes, texts_by_row
 from mf_core.config import SplitConfig
 from mf_core.errors import QualityError
-from mf_core.ratings import IdMap, Ratings, concatenate
+from mf_core.ratings import IdMap, Ratings, concatenate, id_map
 from mf_core.snapshot import Snapshot
 from mf_core.warehouse.engine import psycopg2_cursor
 
@@ -36,6 +37,14 @@ _IS_TEST = {
     "leave_last": """rated_at IS NOT NULL AND count(*) OVER (PARTITION BY user_id) > 1
         AND row_number() OVER (PARTITION BY user_id ORDER BY rated_at DESC NULLS LAST, item_id DESC) = 1""",
     "given": "coalesce(side = 'test', false)",
+}
+# A forgotten user's attributes are not used, wherever they come from.
+_KNOWN = {
+    "user_id": """SELECT user_id, attributes::text FROM mf.users AS known
+        WHERE jsonb_typeof(attributes) = 'object' AND attributes <> '{}'
+            AND NOT EXISTS (SELECT FROM mf.forgotten_users AS forgotten WHERE forgotten.user_id = known.user_id)""",
+    "item_id": """SELECT item_id, attributes::text FROM mf.items
+        WHERE jsonb_typeof(attributes) = 'object' AND attributes <> '{}'""",
 }
 _ADVICE = {
     "hash": "Lower split.test_fraction or load more ratings.",
@@ -63,8 +72,10 @@ def split_id(config: SplitConfig) -> str:
     return hashlib.sha256(json.dumps([config.protocol, *used]).encode()).hexdigest()[:12]
 
 
-def take_snapshot(connection: Connection, config: SplitConfig) -> Snapshot:
+def take_snapshot(connection: Connection, config: SplitConfig, *, with_attributes: bool = False) -> Snapshot:
     """Read `mf.ratings`, split, into a `Snapshot`. `connection` must be in a REPEATABLE READ transaction.
+
+    `with_attributes` adds what `mf.users` and `mf.items` say, and the users and items that have attributes and no rating.
 
     Raises:
         QualityError: the table, or one side, is empty.
@@ -72,6 +83,13 @@ def take_snapshot(connection: Connection, config: SplitConfig) -> Snapshot:
     users, items = (_ids(connection, column) for column in ("user_id", "item_id"))
     if not len(users):
         raise QualityError("mf.ratings is empty; ingest ratings first (`mf ingest`).")
+    attributes = None
+    if with_attributes:
+        known: list[dict[str, str]] = [
+            dict(connection.execute(sa.text(statement)).tuples().all()) for statement in _KNOWN.values()
+        ]
+        users, items = (id_map([*ids.ids, *texts]) for ids, texts in zip((users, items), known, strict=True))
+        attributes = Attributes(*(texts_by_row(ids, texts) for ids, texts in zip((users, items), known, strict=True)))
     with tempfile.TemporaryFile() as spool:
         _copy_split(connection, config, spool)
         spool.seek(0)
@@ -82,7 +100,7 @@ def take_snapshot(connection: Connection, config: SplitConfig) -> Snapshot:
             f"the split ({config.protocol}) puts {len(ratings) - n_test:,} ratings on the training side and {n_test:,} on the "
             f"test side; both need at least one. {_ADVICE[config.protocol]}"
         )
-    return Snapshot(users, items, ratings.take(~is_test), ratings.take(is_test))
+    return Snapshot(users, items, ratings.take(~is_test), ratings.take(is_test), attributes)
 
 
 def _ids(connection: Connection, column: str) -> IdMap:
