@@ -118,7 +118,7 @@ def make_heads(
 def unlisted_items(config: Config, snapshot: Snapshot) -> Int32s:
     """Return the rows of the items that no list may hold: those that are there for their attributes only, unless the rating
     head orders the lists. The ranking head has no factors for them, and their score of 0 would come before negative ones."""
-    if snapshot.attributes is None or config.recommend.rank_by == "rating":
+    if config.recommend.rank_by == "rating":
         return np.empty(0, np.int32)
     _, rated = snapshot.rated()
     return np.flatnonzero(~rated).astype(np.int32)
@@ -131,7 +131,12 @@ def _in_other_rows(mask: Mask, ids: IdMap, wanted: IdMap) -> Mask:
 
 
 def evaluate(
-    config: Config, snapshot: Snapshot, candidate: Heads, champion: Rival | None, recent: Sequence[Rival]
+    config: Config,
+    snapshot: Snapshot,
+    candidate: Heads,
+    champion: Rival | None,
+    recent: Sequence[Rival],
+    unlisted: Int32s | None = None,
 ) -> list[Figure]:
     """Return all figures of a candidate.
 
@@ -141,8 +146,9 @@ def evaluate(
         candidate: the model to judge.
         champion: the live version's evaluated model; None before the first publication.
         recent: versions that went live in the last `gate.recent_days` days.
+        unlisted: int32 array of item rows that are left out of all lists; None: the full catalogue.
     """
-    judge = _Judge(config, snapshot)
+    judge = _Judge(config, snapshot, unlisted)
     figures = [
         *judge.ratings("candidate", candidate.rating, slices=True),
         *judge.lists("candidate", candidate.ordering, slices=True),
@@ -166,10 +172,10 @@ def evaluate(
 class _Judge:
     """Measures models on one snapshot's test rows."""
 
-    def __init__(self, config: Config, snapshot: Snapshot) -> None:
+    def __init__(self, config: Config, snapshot: Snapshot, unlisted: Int32s | None) -> None:
         self.config, self.train, self.test = config, snapshot.train, snapshot.test
         self.n_users, self.n_items = len(snapshot.users), len(snapshot.items)
-        self.head, self.unlisted = config.recommend.rank_by, unlisted_items(config, snapshot)
+        self.head, self.unlisted = config.recommend.rank_by, unlisted
         self.cutoff, self.samples = config.gate.cutoff, config.gate.bootstrap_samples
         self.activity = np.bincount(self.train.user, minlength=self.n_users)
         self.popularity = np.bincount(self.train.item, minlength=self.n_items)

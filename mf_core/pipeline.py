@@ -155,7 +155,8 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
         refs = {v: _rival_refs(connection, v, place) for v in versions if v is not None}
     rivals = {v: rival for v, ref in refs.items() if ref and (rival := _rival(config, place, snapshot, split, *ref))}
     champion = rivals.get(champion_version) if champion_version is not None else None
-    figures = evaluation.evaluate(config, snapshot, candidate, champion, [rivals[v] for v in recent if v in rivals])
+    unlisted = evaluation.unlisted_items(config, snapshot)
+    figures = evaluation.evaluate(config, snapshot, candidate, champion, [rivals[v] for v in recent if v in rivals], unlisted)
     with transaction(place.engine) as connection:
         registry.save_figures(connection, split.snapshot_id, split.model_version, figures)
         registry.set_state(connection, split.model_version, "evaluated", champion_version=champion_version)

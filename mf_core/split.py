@@ -38,14 +38,12 @@ _IS_TEST = {
         AND row_number() OVER (PARTITION BY user_id ORDER BY rated_at DESC NULLS LAST, item_id DESC) = 1""",
     "given": "coalesce(side = 'test', false)",
 }
-# A forgotten user's attributes are not used, wherever they come from.
-_KNOWN = {
-    "user_id": """SELECT user_id, attributes::text FROM mf.users AS known
-        WHERE jsonb_typeof(attributes) = 'object' AND attributes <> '{}'
-            AND NOT EXISTS (SELECT FROM mf.forgotten_users AS forgotten WHERE forgotten.user_id = known.user_id)""",
-    "item_id": """SELECT item_id, attributes::text FROM mf.items
-        WHERE jsonb_typeof(attributes) = 'object' AND attributes <> '{}'""",
-}
+# A forgotten user's attributes are not used, whoever wrote them.
+_KNOWN_USERS = """
+SELECT user_id, attributes::text FROM mf.users
+WHERE jsonb_typeof(attributes) = 'object' AND attributes <> '{}' AND user_id NOT IN (SELECT user_id FROM mf.forgotten_users)
+"""
+_KNOWN_ITEMS = "SELECT item_id, attributes::text FROM mf.items WHERE jsonb_typeof(attributes) = 'object' AND attributes <> '{}'"
 _ADVICE = {
     "hash": "Lower split.test_fraction or load more ratings.",
     "temporal": "This protocol needs dated ratings: set source.time_column, or use protocol hash.",
@@ -85,11 +83,9 @@ def take_snapshot(connection: Connection, config: SplitConfig, *, with_attribute
         raise QualityError("mf.ratings is empty; ingest ratings first (`mf ingest`).")
     attributes = None
     if with_attributes:
-        known: list[dict[str, str]] = [
-            dict(connection.execute(sa.text(statement)).tuples().all()) for statement in _KNOWN.values()
-        ]
-        users, items = (id_map([*ids.ids, *texts]) for ids, texts in zip((users, items), known, strict=True))
-        attributes = Attributes(*(texts_by_row(ids, texts) for ids, texts in zip((users, items), known, strict=True)))
+        of_users, of_items = (_texts(connection, statement) for statement in (_KNOWN_USERS, _KNOWN_ITEMS))
+        users, items = id_map([*users.ids, *of_users]), id_map([*items.ids, *of_items])
+        attributes = Attributes(texts_by_row(users, of_users), texts_by_row(items, of_items))
     with tempfile.TemporaryFile() as spool:
         _copy_split(connection, config, spool)
         spool.seek(0)
@@ -108,6 +104,10 @@ def _ids(connection: Connection, column: str) -> IdMap:
         sa.select(sa.column(column)).select_from(sa.text("mf.ratings")).distinct().order_by(sa.column(column))
     )
     return IdMap(np.array(list(names), dtype=object))
+
+
+def _texts(connection: Connection, statement: str) -> dict[str, str]:
+    return {row[0]: row[1] for row in connection.execute(sa.text(statement))}
 
 
 def _copy_split(connection: Connection, config: SplitConfig, spool: IO[bytes]) -> None:
