@@ -3,12 +3,16 @@
 import json
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mf_core.attributes import MAX_COLUMNS, Attributes, Design, encode, encode_sides, texts_by_row
-from mf_core.ratings import id_map
+from mf_core.config import make_config
+from mf_core.ratings import Ratings, id_map
+from mf_core.snapshot import Snapshot
+from mf_core.trainer import encoded_attributes
 
 
 def encoded(rows: list[object], **settings: int) -> Design:
@@ -145,3 +149,20 @@ def test_a_number_and_a_word_of_one_name_live_side_by_side() -> None:
     design = encoded([{"age": 20}] * 5 + [{"age": 40}] * 5 + [{"age": "unknown"}] * 5)
     assert columns(design) == {"age": [-1.0] * 5 + [1.0] * 5 + [0.0] * 5, "age=unknown": [0.0] * 10 + [1.0] * 5}
     assert not math.isnan(design.matrix.sum())
+
+
+def test_attributes_are_encoded_only_where_the_settings_ask_for_them() -> None:
+    lines: list[str] = []
+    nothing = Ratings(*(np.zeros(0, kind) for kind in (np.int32, np.int32, np.float32)))
+    users, items = id_map(f"u{row}" for row in range(6)), id_map(["i"])
+    attributes = Attributes(texts_by_row(users, {f"u{row}": '{"sex": "F"}' for row in range(5)}), texts_by_row(items, {}))
+    snapshot = Snapshot(users, items, nothing, nothing, attributes)
+    assert encoded_attributes(make_config({}), snapshot, lines.append) is None
+    on = make_config({"rating_head.bayes.side_information": True})
+    assert encoded_attributes(on, replace(snapshot, attributes=None), lines.append) is None
+    assert encoded_attributes(make_config({"rating_head.solver": "als"}, on), snapshot, lines.append) is None
+    assert not lines
+    found = encoded_attributes(on, snapshot, lines.append)
+    assert found is not None
+    assert found.user.shape == (6, 1)
+    assert len(lines) == 2
