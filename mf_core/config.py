@@ -124,6 +124,11 @@ class BayesConfig(_Section):
         16, description="Samples kept for the standard deviation of predictions; 0: none is published.", ge=0, le=1_000
     )
     output_factors: int = Field(128, description="Number of factors that hold the mean of all samples.", ge=1, le=2_048)
+    side_information: bool = Field(
+        False,
+        description="Learn from the attributes in `mf.users` and `mf.items` too; those who have some and no rating are predicted "
+        "from them, and new users among them get rows.",
+    )
 
 
 class GradientConfig(_Section):
@@ -153,6 +158,10 @@ class RatingHeadConfig(_Section):
     bayes: BayesConfig = BayesConfig()
     als: AlsConfig = AlsConfig()
     gradient: GradientConfig = GradientConfig()
+
+    def uses_attributes(self) -> bool:
+        """Say whether attributes of users and items take part."""
+        return self.solver == "bayes" and self.bayes.side_information
 
 
 class RankingHeadConfig(_Section):
