@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from mf_core.config import Config, make_config
 from mf_core.errors import InputError
 from mf_core.evaluate import Figure, evaluate, make_heads
 from mf_core.factors import FactorModel
-from mf_core.ratings import Ratings, id_map
+from mf_core.ratings import IdMap, Ratings, id_map
 from mf_core.snapshot import Snapshot, sort_ratings
 from mf_core.sources.metadata import read_items, read_users
 from mf_core.sources.source import open_source
@@ -106,6 +107,14 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
 
 def read_folds(config: Config) -> Snapshot:
     """Return the rows of `source.uri` as training and those of `source.test_uri` as test side. Raises InputError."""
+    users, items, ratings, is_test = read_files(config)
+    if not 0 < is_test.sum() < len(ratings):
+        raise InputError("a backtest needs rows on both sides; name two files with --train and --test.")
+    return Snapshot(users, items, sort_ratings(ratings.take(~is_test)), sort_ratings(ratings.take(is_test)))
+
+
+def read_files(config: Config) -> tuple[IdMap, IdMap, Ratings, NDArray[np.bool_]]:
+    """Return the ids and ratings of the source's files, and which of the ratings are on the test side. Raises InputError."""
     with open_source(config, os.environ) as source:
         tables = [_all_good(name, chunk) for name, chunk in source.chunks(config, datetime.now(UTC))]
         items = (
@@ -118,10 +127,7 @@ def read_folds(config: Config) -> Snapshot:
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in ("user_id", "item_id", "rating", "side")}
     user_ids, item_ids = id_map([*columns["user_id"], *users]), id_map([*columns["item_id"], *items])
     ratings = Ratings(user_ids.rows(columns["user_id"]), item_ids.rows(columns["item_id"]), columns["rating"].astype(np.float32))
-    is_test = columns["side"] == "test"
-    if not 0 < is_test.sum() < len(ratings):
-        raise InputError("a backtest needs rows on both sides; name two files with --train and --test.")
-    return Snapshot(user_ids, item_ids, sort_ratings(ratings.take(~is_test)), sort_ratings(ratings.take(is_test)))
+    return user_ids, item_ids, ratings, columns["side"] == "test"
 
 
 def _all_good(name: str, chunk: Any) -> Any:
