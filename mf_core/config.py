@@ -103,6 +103,7 @@ class AlsConfig(_Section):
         0.09, description="Ridge on the factors, times 40 plus the number of ratings of the row.", gt=0, le=1e6
     )
     bias_regularization: float = Field(2.0, description="Ridge on the biases, in ratings.", gt=0, le=1e6)
+    conjugate_steps: int = Field(2, description="Steps of conjugate gradients per row and sweep.", ge=1, le=1_000)
 
 
 class BayesConfig(_Section):
@@ -118,6 +119,9 @@ class BayesConfig(_Section):
     )
     pattern_rank: int = Field(
         128, description="Implicit features per side: leading singular vectors of who rated what; 0: none.", ge=0, le=4_096
+    )
+    kept_samples: int = Field(
+        16, description="Samples kept for the standard deviation of predictions; 0: none is published.", ge=0, le=1_000
     )
     output_factors: int = Field(128, description="Number of factors that hold the mean of all samples.", ge=1, le=2_048)
 

@@ -1,20 +1,25 @@
 """The two heads: which solver fits them, on which rows, for how many iterations."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
+from mf_core.attributes import AttributeMatrices
 from mf_core.config import Config
 from mf_core.errors import TrainingError
 from mf_core.factors import FactorModel
 from mf_core.ratings import IdMap, Ratings
-from mf_core.solvers.als import ExplicitAls, ImplicitAls
+from mf_core.samples import PosteriorSamples
+from mf_core.solvers.als import ImplicitAls
+from mf_core.solvers.average import compress
 from mf_core.solvers.bayes import BayesianFactors
 from mf_core.solvers.checkpoint import Checkpoint
+from mf_core.solvers.explicit import ExplicitAls
 from mf_core.solvers.gradient import SEED_STEPS, BiasedGradient, SeedGradient
-from mf_core.solvers.iterate import HeldOut, IterationReport, Outcome, Report, Solver, run_iterations
+from mf_core.solvers.iterate import HeldOut, IterationReport, Outcome, Report, Solver, Start, run_iterations
 from mf_core.solvers.runtime import select_device
 
 _VALIDATION = 1
@@ -35,7 +40,8 @@ class FitResult:
         train_rmse: on the rows trained on (ranking head: root mean square of 1 - score over the relevant ratings).
         validation_rmse: on the held-out part of the training rows, predictions clipped to the scale; None without one.
         device: what it ran on, in words.
-        seconds: time spent iterating, those of an interrupted process included.
+        seconds: time from arrays in memory to the fitted model, that of an interrupted process included.
+        samples: kept samples of the posterior (solver `bayes`), None where there are none.
     """
 
     model: FactorModel
@@ -44,6 +50,7 @@ class FitResult:
     validation_rmse: float | None
     device: str
     seconds: float
+    samples: PosteriorSamples | None = None
 
 
 def _no_report(report: IterationReport) -> None:
@@ -61,6 +68,8 @@ def fit_rating_head(
     items: IdMap,
     *,
     iterations: int | None = None,
+    attributes: AttributeMatrices | None = None,
+    start: FactorModel | None = None,
     report: Report = _no_report,
     log: Log = _no_log,
     checkpoint: Checkpoint | None = None,
@@ -73,6 +82,8 @@ def fit_rating_head(
         users: ids of all users, in row order.
         items: ids of all items, in row order.
         iterations: run exactly so many on all rows, as a refit does; None: as configured, with early stopping.
+        attributes: what else is known of users and items, as the rows of `users` and `items` (solver `bayes`).
+        start: an earlier model to go on from; its ids may differ (solvers `bayes` and `als`).
         report: called after every iteration.
         log: called with lines for people.
         checkpoint: where to resume from and to save to.
@@ -82,27 +93,46 @@ def fit_rating_head(
     """
     if not len(train):
         raise TrainingError("there is no training rating. Check split.test_fraction and the ratings' times (split.protocol).")
-    head, shape, seed = config.rating_head, (len(users), len(items)), config.train.seed
+    shape = (len(users), len(items))
     fitted, held_out = train, None
     if iterations is None and not _is_seed_preset(config):
         fitted, held_out = _hold_out(train, config)
 
-    limit = iterations or _limit(config)
+    limit = iterations or rating_limit(config)
+    rows = _start_rows(start, users, items, _n_factors(config)) if start else None
 
     def make() -> Solver:
-        if head.solver == "bayes":
-            return BayesianFactors(fitted, shape, head.bayes, config.data, seed, limit, held_out)
-        if head.solver == "als":
-            return ExplicitAls(fitted, shape, head.als, config.data, seed, held_out)
-        if _is_seed_preset(config):
-            return SeedGradient(fitted, shape, seed)
-        return BiasedGradient(fitted, shape, head.gradient, seed, held_out)
+        return make_rating_solver(config, fitted, shape, limit, held_out=held_out, start=rows, attributes=attributes)
 
-    outcome, device = _fit(config, "rating", make, limit, report, log, checkpoint)
-    return _result(outcome, users, items, device)
+    outcome, device, samples = _fit(config, "rating", make, limit, report, log, checkpoint)
+    return _result(outcome, users, items, device, samples)
 
 
-def _limit(config: Config) -> int:
+def make_rating_solver(
+    config: Config,
+    train: Ratings,
+    shape: tuple[int, int],
+    limit: int,
+    *,
+    held_out: HeldOut | None = None,
+    start: Start | None = None,
+    attributes: AttributeMatrices | None = None,
+) -> Solver:
+    """Return the configured solver with `train` on the device, ready for its first of at most `limit` iterations.
+
+    `shape` is (n_users, n_items); `held_out` is what its validation error is measured on.
+    """
+    head, seed = config.rating_head, config.train.seed
+    if head.solver == "bayes":
+        return BayesianFactors(train, shape, head.bayes, config.data, seed, limit, held_out, start, attributes)
+    if head.solver == "als":
+        return ExplicitAls(train, shape, head.als, config.data, seed, held_out, start)
+    if _is_seed_preset(config):
+        return SeedGradient(train, shape, seed)
+    return BiasedGradient(train, shape, head.gradient, seed, held_out)
+
+
+def rating_limit(config: Config) -> int:
     """Return the rating head's number of iterations at most."""
     if _is_seed_preset(config):
         return SEED_STEPS
@@ -117,6 +147,7 @@ def fit_ranking_head(
     items: IdMap,
     *,
     iterations: int | None = None,
+    start: FactorModel | None = None,
     report: Report = _no_report,
     log: Log = _no_log,
     checkpoint: Checkpoint | None = None,
@@ -139,8 +170,8 @@ def fit_ranking_head(
         return ImplicitAls(relevant, (len(users), len(items)), config.ranking_head, config.train.seed)
 
     limit = iterations or config.ranking_head.iterations
-    outcome, device = _fit(config, "ranking", make, limit, report, log, checkpoint)
-    return _result(outcome, users, items, device)
+    outcome, device, samples = _fit(config, "ranking", make, limit, report, log, checkpoint)
+    return _result(outcome, users, items, device, samples)
 
 
 def _is_seed_preset(config: Config) -> bool:
@@ -165,19 +196,21 @@ def _fit(
     report: Report,
     log: Log,
     checkpoint: Checkpoint | None,
-) -> tuple[Outcome, str]:
+) -> tuple[Outcome, str, PosteriorSamples | None]:
     device = select_device(config.train.device)
     with tf.device(device.name):
         try:
+            started = time.monotonic()
             solver = make()
             log(f"{head}: {solver.n_ratings:,} ratings on {device.label}; {solver.note}")
             averages = isinstance(solver, BayesianFactors)
             settings = config.rating_head.bayes if averages else config.rating_head
             settling = _SETTLED if averages else None
-            outcome = run_iterations(solver, head, iterations, settings.patience, report, checkpoint, settling)
-            if isinstance(solver, BayesianFactors):
-                log(f"{head}: {solver.compression_note()}")
-            return outcome, device.label
+            outcome = run_iterations(solver, head, iterations, settings.patience, report, checkpoint, settling, started)
+            if not isinstance(solver, BayesianFactors):
+                return outcome, device.label, None
+            log(f"{head}: {solver.compression_note()}")
+            return outcome, device.label, solver.samples()
         except tf.errors.InvalidArgumentError as error:
             # On a CPU, a Cholesky factorization of a matrix with NaN raises this.
             raise TrainingError(
@@ -191,7 +224,28 @@ def _fit(
             ) from error
 
 
-def _result(outcome: Outcome, users: IdMap, items: IdMap, device: str) -> FitResult:
+def _n_factors(config: Config) -> int:
+    head = config.rating_head
+    return {"bayes": head.bayes.n_factors, "als": head.als.n_factors, "gradient": head.gradient.n_factors}[head.solver]
+
+
+def _start_rows(model: FactorModel, users: IdMap, items: IdMap, n_factors: int) -> Start:
+    """Return a model's leading `n_factors` factors, and its biases, in the rows of `users` and `items`; zeros for a new id."""
+    left, right = (tensor.numpy() for tensor in compress(model.user_factors, model.item_factors, n_factors))
+    sides = []
+    for factors, bias, known, wanted in (
+        (left, model.user_bias, model.users, users),
+        (right, model.item_bias, model.items, items),
+    ):
+        rows = known.rows(wanted.ids)
+        table = np.zeros((len(wanted), n_factors + 1), np.float32)
+        table[:, : factors.shape[1]], table[:, -1] = factors[rows], bias[rows]
+        table[rows < 0] = 0.0
+        sides.append(table)
+    return Start(*sides)
+
+
+def _result(outcome: Outcome, users: IdMap, items: IdMap, device: str, samples: PosteriorSamples | None) -> FitResult:
     factors = outcome.factors
     model = FactorModel(mean=factors.mean, users=users, items=items, **factors.arrays())
-    return FitResult(model, outcome.iterations, outcome.train_rmse, outcome.validation_rmse, device, outcome.seconds)
+    return FitResult(model, outcome.iterations, outcome.train_rmse, outcome.validation_rmse, device, outcome.seconds, samples)
