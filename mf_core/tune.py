@@ -360,7 +360,8 @@ class _Objective:
 
     def __call__(self, trial: optuna.Trial) -> float:
         overrides = {name: _suggest(trial, name, distribution) for name, distribution in self.task.space.items()}
-        config, started = make_config(overrides, self.task.config), time.monotonic()
+        # Kept samples are for standard deviations, which nobody asks for here.
+        config, started = make_config({**overrides, "rating_head.bayes.kept_samples": 0}, self.task.config), time.monotonic()
         try:
             value = _Fit(self.task, config, trial, self._check_time).run()
         except KeyboardInterrupt:
@@ -418,13 +419,17 @@ class _Fit:
             TrialPruned: others did better at a rung.
             TrainingError: training failed, or gave no figure.
         """
-        from mf_core.solvers.heads import fit_held_out
+        from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
 
-        task = self._task
-        shape = (len(task.rows.users), len(task.rows.items))
-        outcome = fit_held_out(self._config, task.head, task.fitted, task.validation, shape, self._after_iteration)
-        self._trial.set_user_attr("iterations", outcome.iterations)
-        value = outcome.validation_rmse if task.head == "rating" else self._ndcg(outcome.factors)
+        task, ids = self._task, (self._task.rows.users, self._task.rows.items)
+        value: float | None
+        if task.head == "rating":
+            fit = fit_rating_head(self._config, task.fitted, *ids, validation=task.validation, watch=self._after_iteration)
+            value = fit.validation_rmse
+        else:
+            fit = fit_ranking_head(self._config, task.fitted, *ids, watch=self._after_iteration)
+            value = self._ndcg(fit.model)
+        self._trial.set_user_attr("iterations", fit.iterations)
         if value is None:
             raise TrainingError("the fit ended without a figure; raise its number of iterations.")
         return value
@@ -437,7 +442,7 @@ class _Fit:
         if report.iteration < self._next_rung:
             return
         self._next_rung *= _REDUCTION
-        value = self._best if self._task.head == "rating" else self._ndcg(solver.factors())
+        value = self._best if self._task.head == "rating" else self._ndcg(self._model(solver.factors()))
         if value is None:
             return
         self._trial.set_user_attr("iterations", report.iteration)
@@ -445,12 +450,13 @@ class _Fit:
         if self._trial.should_prune() and not _is_first(self._trial):
             raise optuna.TrialPruned
 
-    def _ndcg(self, factors: "Factors") -> float:
+    def _model(self, factors: "Factors") -> FactorModel:
+        return FactorModel(mean=factors.mean, users=self._task.rows.users, items=self._task.rows.items, **factors.arrays())
+
+    def _ndcg(self, model: FactorModel) -> float:
         """Return the NDCG of the lists as the pipeline would make them, against the validation part."""
         task, config = self._task, self._config
-        users, items = task.rows.users, task.rows.items
-        model = FactorModel(mean=factors.mean, users=users, items=items, **factors.arrays())
-        counts = popularity(task.fitted, len(items), config.data.relevant_from)
+        counts = popularity(task.fitted, len(model.items), config.data.relevant_from)
         ordering = with_popular_fallback(model, counts)
         quality = list_quality(
             ordering, task.fitted, task.validation, config.data.relevant_from, config.gate.cutoff, config.recommend.tile_mib
