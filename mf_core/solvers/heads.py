@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +21,7 @@ from mf_core.solvers.checkpoint import Checkpoint
 from mf_core.solvers.explicit import ExplicitAls
 from mf_core.solvers.gradient import SEED_STEPS, BiasedGradient, SeedGradient
 from mf_core.solvers.iterate import HeldOut, IterationReport, Outcome, Report, Solver, Start, run_iterations
+from mf_core.solvers.memory import refuse_what_does_not_fit
 from mf_core.solvers.runtime import select_device
 
 _VALIDATION = 1
@@ -111,7 +113,8 @@ def fit_rating_head(
     def make() -> Solver:
         return make_rating_solver(config, fitted, shape, limit, held_out=held_out, start=rows, attributes=attributes)
 
-    outcome, device, samples = _fit(config, "rating", make, limit, report, watch, log, checkpoint)
+    check = partial(refuse_what_does_not_fit, config, "rating", len(train), shape)
+    outcome, device, samples = _fit(config, "rating", check, make, limit, report, watch, log, checkpoint)
     return _result(outcome, users, items, device, samples)
 
 
@@ -174,11 +177,14 @@ def fit_ranking_head(
             "ranking head has nothing to learn from. Set data.relevant_from to what a good rating is on this scale."
         )
 
+    shape = (len(users), len(items))
+
     def make() -> Solver:
-        return ImplicitAls(relevant, (len(users), len(items)), config.ranking_head, config.train.seed)
+        return ImplicitAls(relevant, shape, config.ranking_head, config.train.seed)
 
     limit = iterations or config.ranking_head.iterations
-    outcome, device, samples = _fit(config, "ranking", make, limit, report, watch, log, checkpoint)
+    check = partial(refuse_what_does_not_fit, config, "ranking", len(relevant), shape)
+    outcome, device, samples = _fit(config, "ranking", check, make, limit, report, watch, log, checkpoint)
     return _result(outcome, users, items, device, samples)
 
 
@@ -206,6 +212,7 @@ def _hold_out(train: Ratings, users: IdMap, items: IdMap, config: Config) -> tup
 def _fit(
     config: Config,
     head: str,
+    check: Callable[[], None],
     make: Callable[[], Solver],
     iterations: int,
     report: Report,
@@ -216,6 +223,7 @@ def _fit(
     device = select_device(config.train.device)
     with tf.device(device.name):
         try:
+            check()
             started = time.monotonic()
             solver = make()
             log(f"{head}: {solver.n_ratings:,} ratings on {device.label}; {solver.note}")
