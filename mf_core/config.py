@@ -193,6 +193,12 @@ class TrainConfig(_Section):
     device: Literal["auto", "gpu", "cpu"] = Field("auto", description="`gpu` refuses to run without one.")
     seed: int = Field(0, description="Seed of everything random in training.", ge=0, le=2**31 - 1)
     checkpoint_seconds: float = Field(30.0, description="Seconds between checkpoints.", ge=0, le=86_400)
+    warm_start: bool = Field(
+        False, description="Start from the live version's evaluated factors where that leaks nothing (split protocol hash)."
+    )
+    full_restart_every: int = Field(
+        7, description="With warm_start: every so many versions of a lineage one starts cold; 1: all of them.", ge=1, le=1_000
+    )
 
 
 class GateConfig(_Section):

@@ -30,6 +30,7 @@ from mf_core.snapshot import Snapshot, content_hash, read_snapshot, write_snapsh
 from mf_core.split import split_id, take_snapshot
 from mf_core.train import run_trainer
 from mf_core.warehouse import database_engine, tables, transaction
+from mf_core.warm_start import find_start
 
 _PROMOTION_ATTEMPTS = 3
 
@@ -88,12 +89,22 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
         registry.save_snapshot(connection, stored)
         live = registry.live_version(connection)
         news = live is None or config.run.force or registry.has_news(connection, config, stored["snapshot_id"])
-        if live is None or news:
-            version = registry.begin_version(connection, config, run_key, stored["snapshot_id"], stored["split_id"], taken_at)
-        else:
-            version = live
-            place.log(f"neither the ratings nor the settings have changed since version {version}")
-    return SplitRef(model_version=version, news=news, **{name: value for name, value in stored.items() if name != "protocol"})
+    split_ref = {name: value for name, value in stored.items() if name != "protocol"}
+    if live is not None and not news:
+        place.log(f"neither the ratings nor the settings have changed since version {live}")
+        return SplitRef(model_version=live, news=False, **split_ref)
+    start = find_start(config, place.engine, stored["split_id"], place.log)
+    with transaction(place.engine) as connection:
+        version = registry.begin_version(
+            connection,
+            config,
+            run_key,
+            stored["snapshot_id"],
+            stored["split_id"],
+            taken_at,
+            start.model_version if start else None,
+        )
+    return SplitRef(model_version=version, news=True, **split_ref, **(registry.start_fields(start) if start else {}))
 
 
 def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, Any]:
@@ -122,20 +133,41 @@ def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, An
 
 
 def train(config: Config, artifact_root: str, split: SplitRef, log: Callable[[str], None] = print) -> ModelRef:
-    """Fit both heads on the training rows, in a process of its own. Raises TrainingError."""
-    return run_trainer(config, split.uri, split.sha256, split.model_version, "evaluated", artifact_root, log=log)
+    """Fit both heads on the training rows, in a process of its own, from where `split` says. Raises TrainingError."""
+    start = None
+    if split.start_version is not None:
+        keys = ("rating_uri", "rating_sha256", "ranking_uri", "ranking_sha256")
+        start = {"version": split.start_version, **{key: getattr(split, f"start_{key}") for key in keys}}
+    return run_trainer(
+        config, split.uri, split.sha256, split.model_version, "evaluated", artifact_root, warm_start=start, log=log
+    )
 
 
 def refit(config: Config, artifact_root: str, split: SplitRef, model: ModelRef, log: Callable[[str], None] = print) -> ModelRef:
     """Fit both heads on all ratings, for as many iterations as the evaluated fit ended with.
+
+    After a warm start those are few, so the refit then starts from tonight's evaluated model: it has taken tonight's news in,
+    and only the held-out ratings are new to it. A refit has seen test rows, so nothing is ever started from one.
 
     With `publish.refit` off the evaluated model itself is what gets published. Raises TrainingError.
     """
     if not config.publish.refit:
         return model
     iterations = {"rating": model.rating_iterations, "ranking": model.ranking_iterations}
+    start = None
+    if model.warm_started_from is not None:
+        keys = ("rating_uri", "rating_sha256", "ranking_uri", "ranking_sha256")
+        start = {"version": model.model_version, **{key: getattr(model, key) for key in keys}}
     return run_trainer(
-        config, split.uri, split.sha256, split.model_version, "refit", artifact_root, iterations=iterations, log=log
+        config,
+        split.uri,
+        split.sha256,
+        split.model_version,
+        "refit",
+        artifact_root,
+        iterations=iterations,
+        warm_start=start,
+        log=log,
     )
 
 
@@ -148,7 +180,7 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
     candidate = evaluation.make_heads(config, snapshot, *_load(model), samples=_samples(model, snapshot))
     with transaction(place.engine) as connection:
         registry.save_artifacts(connection, model, split.split_id)
-        registry.set_state(connection, split.model_version, "trained", device=model.device, fit_seconds=model.fit_seconds)
+        registry.set_trained(connection, model)
         champion_version = registry.live_version(connection)
         recent = registry.recent_versions(connection, config.gate.recent_days, excluding=split.model_version)
         versions = {*recent, champion_version} - {split.model_version}

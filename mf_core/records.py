@@ -61,11 +61,20 @@ class SplitRef:
     """False if the live version was made from this very snapshot with these very settings."""
     unrated_users: int = 0
     unrated_items: int = 0
+    start_version: int | None = None
+    """Version whose evaluated model the evaluated fit starts from, and where its heads lie; None: a cold start."""
+    start_rating_uri: str | None = None
+    start_rating_sha256: str | None = None
+    start_ranking_uri: str | None = None
+    start_ranking_sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Both heads of one trained model, where they lie, and how the training went. `stage` is evaluated or refit."""
+    """Both heads of one trained model, where they lie, and how the training went. `stage` is evaluated or refit.
+
+    `warm_started_from` is the version whose evaluated model the fit really started from; None: a cold start.
+    """
 
     model_version: int
     stage: str
@@ -77,6 +86,7 @@ class ModelRef:
     ranking_iterations: int
     device: str
     fit_seconds: float
+    warm_started_from: int | None = None
 
 
 @dataclass(frozen=True)

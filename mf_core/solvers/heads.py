@@ -13,7 +13,7 @@ from mf_core.attributes import AttributeMatrices
 from mf_core.config import Config
 from mf_core.errors import TrainingError
 from mf_core.factors import FactorModel
-from mf_core.ratings import IdMap, Ratings
+from mf_core.ratings import IdMap, Ratings, pair_draws
 from mf_core.samples import PosteriorSamples
 from mf_core.solvers.als import ImplicitAls
 from mf_core.solvers.average import compress
@@ -31,6 +31,7 @@ _SETTLED = 1e-4
 # Its validation part decides nothing but when to stop, so it takes that much of what the other solvers hold out.
 _BAYES_SHARE = 0.2
 Log = Callable[[str], None]
+Watch = Callable[[Solver, IterationReport], None]
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ def fit_rating_head(
     iterations: int | None = None,
     attributes: AttributeMatrices | None = None,
     start: FactorModel | None = None,
+    validation: Ratings | None = None,
     report: Report = _no_report,
+    watch: Watch | None = None,
     log: Log = _no_log,
     checkpoint: Checkpoint | None = None,
 ) -> FitResult:
@@ -87,7 +90,9 @@ def fit_rating_head(
         iterations: run exactly so many on all rows, as a refit does; None: as configured, with early stopping.
         attributes: what else is known of users and items, as the rows of `users` and `items` (solver `bayes`).
         start: an earlier model to go on from; its ids may differ (solvers `bayes` and `als`).
+        validation: ratings to stop by instead of a part of `train`, which is then fitted as a whole.
         report: called after every iteration.
+        watch: called after every iteration too, with the solver, whose factors may be looked at; what it raises ends the fit.
         log: called with lines for people.
         checkpoint: where to resume from and to save to.
 
@@ -98,8 +103,10 @@ def fit_rating_head(
         raise TrainingError("there is no training rating. Check split.test_fraction and the ratings' times (split.protocol).")
     shape = (len(users), len(items))
     fitted, held_out = train, None
-    if iterations is None and not _is_seed_preset(config):
-        fitted, held_out = _hold_out(train, config)
+    if validation is not None:
+        held_out = HeldOut(validation, config.data.scale_low, config.data.scale_high)
+    elif iterations is None and not _is_seed_preset(config):
+        fitted, held_out = _hold_out(train, users, items, config)
 
     limit = iterations or rating_limit(config)
     rows = _start_rows(start, users, items, _n_factors(config)) if start else None
@@ -108,7 +115,7 @@ def fit_rating_head(
         return make_rating_solver(config, fitted, shape, limit, held_out=held_out, start=rows, attributes=attributes)
 
     check = partial(refuse_what_does_not_fit, config, "rating", len(train), shape)
-    outcome, device, samples = _fit(config, "rating", check, make, limit, report, log, checkpoint)
+    outcome, device, samples = _fit(config, "rating", check, make, limit, report, watch, log, checkpoint)
     return _result(outcome, users, items, device, samples)
 
 
@@ -153,6 +160,7 @@ def fit_ranking_head(
     iterations: int | None = None,
     start: FactorModel | None = None,
     report: Report = _no_report,
+    watch: Watch | None = None,
     log: Log = _no_log,
     checkpoint: Checkpoint | None = None,
 ) -> FitResult:
@@ -171,13 +179,14 @@ def fit_ranking_head(
         )
 
     shape = (len(users), len(items))
+    rows = _start_rows(start, users, items, config.ranking_head.n_factors) if start else None
 
     def make() -> Solver:
-        return ImplicitAls(observed, shape, config.ranking_head, config.data, config.train.seed)
+        return ImplicitAls(observed, shape, config.ranking_head, config.data, config.train.seed, rows)
 
     limit = iterations or config.ranking_head.iterations
     check = partial(refuse_what_does_not_fit, config, "ranking", len(observed), shape)
-    outcome, device, samples = _fit(config, "ranking", check, make, limit, report, log, checkpoint)
+    outcome, device, samples = _fit(config, "ranking", check, make, limit, report, watch, log, checkpoint)
     return _result(outcome, users, items, device, samples)
 
 
@@ -194,9 +203,16 @@ def _is_seed_preset(config: Config) -> bool:
     return config.rating_head.solver == "gradient" and config.rating_head.gradient.preset == "seed"
 
 
-def _hold_out(train: Ratings, config: Config) -> tuple[Ratings, HeldOut | None]:
-    """Return the rows to fit and the seeded validation part (None where the share is 0 or picks no or all rows)."""
-    draws = np.random.default_rng((config.train.seed, _VALIDATION)).random(len(train))
+def _hold_out(train: Ratings, users: IdMap, items: IdMap, config: Config) -> tuple[Ratings, HeldOut | None]:
+    """Return the rows to fit and the seeded validation part (None where the share is 0 or picks no or all rows).
+
+    Where fits are started warm a row is in that part for good: a start that was trained on it would look best before its first
+    iteration.
+    """
+    if config.train.warm_start:
+        draws = pair_draws(train, users, items, (_VALIDATION << 32) + config.train.seed)
+    else:
+        draws = np.random.default_rng((config.train.seed, _VALIDATION)).random(len(train))
     head = config.rating_head
     held_out = draws < head.validation_fraction * (_BAYES_SHARE if head.solver == "bayes" else 1.0)
     if not held_out.any() or held_out.all():
@@ -211,6 +227,7 @@ def _fit(
     make: Callable[[], Solver],
     iterations: int,
     report: Report,
+    watch: Watch | None,
     log: Log,
     checkpoint: Checkpoint | None,
 ) -> tuple[Outcome, str, PosteriorSamples | None]:
@@ -221,10 +238,16 @@ def _fit(
             started = time.monotonic()
             solver = make()
             log(f"{head}: {solver.n_ratings:,} ratings on {device.label}; {solver.note}")
+
+            def tell(iteration: IterationReport) -> None:
+                report(iteration)
+                if watch:
+                    watch(solver, iteration)
+
             averages = isinstance(solver, BayesianFactors)
             settings = config.rating_head.bayes if averages else config.rating_head
             settling = _SETTLED if averages else None
-            outcome = run_iterations(solver, head, iterations, settings.patience, report, checkpoint, settling, started)
+            outcome = run_iterations(solver, head, iterations, settings.patience, tell, checkpoint, settling, started)
             if not isinstance(solver, BayesianFactors):
                 return outcome, device.label, None
             log(f"{head}: {solver.compression_note()}")

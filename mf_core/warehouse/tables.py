@@ -181,6 +181,7 @@ models = Table(
     Column("snapshot_id", Text, ForeignKey(snapshots.c.snapshot_id), nullable=False, comment="Snapshot that it was trained on."),
     Column("split_id", Text, nullable=False, comment="The snapshot's split."),
     Column("champion_version", BigInteger, comment="Live version that it was judged against; NULL: none."),
+    Column("warm_started_from", BigInteger, comment="Version whose evaluated model its own started from; NULL: a cold start."),
     Column("training_fingerprint", Text, nullable=False, comment="sha256 of the settings that shape the result."),
     Column("config", JSONB, nullable=False, comment="All settings of the run."),
     Column("code_version", Text, nullable=False, comment="Version of the code."),
