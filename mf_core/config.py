@@ -103,6 +103,7 @@ class AlsConfig(_Section):
         0.09, description="Ridge on the factors, times 40 plus the number of ratings of the row.", gt=0, le=1e6
     )
     bias_regularization: float = Field(2.0, description="Ridge on the biases, in ratings.", gt=0, le=1e6)
+    conjugate_steps: int = Field(2, description="Steps of conjugate gradients per row and sweep.", ge=1, le=1_000)
 
 
 class BayesConfig(_Section):
@@ -119,7 +120,15 @@ class BayesConfig(_Section):
     pattern_rank: int = Field(
         128, description="Implicit features per side: leading singular vectors of who rated what; 0: none.", ge=0, le=4_096
     )
+    kept_samples: int = Field(
+        16, description="Samples kept for the standard deviation of predictions; 0: none is published.", ge=0, le=1_000
+    )
     output_factors: int = Field(128, description="Number of factors that hold the mean of all samples.", ge=1, le=2_048)
+    side_information: bool = Field(
+        False,
+        description="Learn from the attributes in `mf.users` and `mf.items` too; those who have some and no rating are predicted "
+        "from them, and new users among them get rows.",
+    )
 
 
 class GradientConfig(_Section):
@@ -150,14 +159,29 @@ class RatingHeadConfig(_Section):
     als: AlsConfig = AlsConfig()
     gradient: GradientConfig = GradientConfig()
 
+    def uses_attributes(self) -> bool:
+        """Say whether attributes of users and items take part."""
+        return self.solver == "bayes" and self.bayes.side_information
+
 
 class RankingHeadConfig(_Section):
-    """Implicit ALS on the relevant ratings; orders the list."""
+    """Implicit ALS on who rated what, and how much they liked it; orders the list."""
 
+    learn_from: Literal["all", "relevant"] = Field(
+        "all",
+        description="Which ratings of the users with a relevant rating are observations: `all`, or only the `relevant` ones.",
+    )
+    lowest_target: float = Field(
+        0.35,
+        description="What the score of an observation aims at for a rating of data.scale_low; 1 for data.relevant_from, and on "
+        "the line through both for any other rating. 1: the same for all.",
+        ge=0,
+        le=1,
+    )
     n_factors: int = Field(64, description="Number of factors.", ge=1, le=512)
     iterations: int = Field(12, description="Sweeps.", ge=1, le=1_000)
-    unobserved_weight: float = Field(0.1, description="Weight alpha0 of the pairs nobody rated.", gt=0, le=1e3)
-    regularization: float = Field(0.03, description="Ridge lambda, scaled by each row's frequency.", gt=0, le=1e6)
+    unobserved_weight: float = Field(0.2, description="Weight alpha0 of the pairs nobody rated.", gt=0, le=1e3)
+    regularization: float = Field(0.02, description="Ridge lambda, scaled by each row's frequency.", gt=0, le=1e6)
     regularization_exponent: float = Field(
         1.0, description="Exponent nu of the frequency scaling (Rendle et al. 2021).", ge=0, le=2
     )
@@ -169,6 +193,12 @@ class TrainConfig(_Section):
     device: Literal["auto", "gpu", "cpu"] = Field("auto", description="`gpu` refuses to run without one.")
     seed: int = Field(0, description="Seed of everything random in training.", ge=0, le=2**31 - 1)
     checkpoint_seconds: float = Field(30.0, description="Seconds between checkpoints.", ge=0, le=86_400)
+    warm_start: bool = Field(
+        False, description="Start from the live version's evaluated factors where that leaks nothing (split protocol hash)."
+    )
+    full_restart_every: int = Field(
+        7, description="With warm_start: every so many versions of a lineage one starts cold; 1: all of them.", ge=1, le=1_000
+    )
 
 
 class GateConfig(_Section):

@@ -3,6 +3,7 @@
 `user_id` and `item_id` are the source's own text ids; `user` and `item` are row numbers 0..n-1. Only `IdMap` converts.
 """
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,3 +86,26 @@ def id_map(ids: Iterable[str]) -> IdMap:
     array = np.empty(len(distinct), dtype=object)
     array[:] = distinct
     return IdMap(array)
+
+
+def pair_draws(ratings: Ratings, users: IdMap, items: IdMap, seed: int) -> Float64s:
+    """Return a number from [0, 1) for each rating; float64 array of shape (n,).
+
+    It is a hash of (user_id, item_id, seed), so that it does not change as other ratings come and go. Ids are hashed once each
+    (BLAKE2b), pairs by the finalizer of SplitMix64 (Steele, Lea & Flood 2014).
+    """
+    user, item = _digests(users), _digests(items)
+    mixed = _mix(_mix(user[ratings.user] ^ _mix(np.array([seed], np.uint64))) + item[ratings.item])
+    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _digests(ids: IdMap) -> NDArray[np.uint64]:
+    data = b"".join(hashlib.blake2b(external_id.encode(), digest_size=8).digest() for external_id in ids.ids)
+    return np.frombuffer(data, dtype="<u8").astype(np.uint64)
+
+
+def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -42,17 +43,52 @@ def has_news(connection: Connection, config: Config, snapshot_id: str) -> bool:
     return live is None or tuple(live) != (snapshot_id, config.training_fingerprint())
 
 
+@dataclass(frozen=True)
+class LiveModel:
+    """The live version as one to start from.
+
+    `config` are its settings as they were stored, maybe by older code; `lineage_length` counts the versions from its last cold
+    start on, itself included.
+    """
+
+    model_version: int
+    split_id: str
+    config: dict[str, Any]
+    lineage_length: int
+
+
+def live_model(connection: Connection) -> LiveModel | None:
+    """Return the live version as one to start from, None before the first publication."""
+    m = t.models
+    is_live = t.live.c.model_version == m.c.model_version
+    root = sa.select(m.c.model_version, m.c.warm_started_from).join(t.live, is_live).cte("lineage", recursive=True)
+    parents = sa.select(m.c.model_version, m.c.warm_started_from).join(root, m.c.model_version == root.c.warm_started_from)
+    # UNION, not UNION ALL: should the record go round in circles, this ends all the same.
+    length = sa.select(sa.func.count()).select_from(root.union(parents)).scalar_subquery()
+    statement = sa.select(m.c.model_version, m.c.split_id, m.c.config, length.label("lineage_length")).join(t.live, is_live)
+    found = connection.execute(statement).mappings().one_or_none()
+    return LiveModel(**found) if found else None
+
+
 def begin_version(
-    connection: Connection, config: Config, run_key: str, snapshot_id: str, split_id: str, taken_at: datetime
+    connection: Connection,
+    config: Config,
+    run_key: str,
+    snapshot_id: str,
+    split_id: str,
+    taken_at: datetime,
+    warm_started_from: int | None = None,
 ) -> int:
     """Return the model version of a run, made now if the run has none.
 
-    `taken_at` is when the snapshot was taken: the checks of the lists look at the ratings of then. A run that is started over
-    before anything went live keeps its version; one that was published gets a new one.
+    `taken_at` is when the snapshot was taken: the checks of the lists look at the ratings of then. `warm_started_from` is what
+    the run means to start from; the training corrects it. A run that is started over before anything went live keeps its
+    version; one that was published gets a new one.
     """
     values = {
         "snapshot_id": snapshot_id,
         "split_id": split_id,
+        "warm_started_from": warm_started_from,
         "training_fingerprint": config.training_fingerprint(),
         "config": config.model_dump(mode="json"),
         "code_version": mf_core.__version__,
@@ -76,6 +112,12 @@ def begin_version(
 def set_state(connection: Connection, model_version: int, state: str, **values: Any) -> None:
     """Set a version's state and other columns of `mf.models`."""
     connection.execute(sa.update(t.models).where(t.models.c.model_version == model_version).values(state=state, **values))
+
+
+def set_trained(connection: Connection, model: ModelRef) -> None:
+    """Set a version's state to trained, with what is known of its evaluated fit."""
+    known = {"device": model.device, "fit_seconds": model.fit_seconds, "warm_started_from": model.warm_started_from}
+    set_state(connection, model.model_version, "trained", **known)
 
 
 def save_artifacts(connection: Connection, model: ModelRef, split_id: str) -> None:
@@ -105,7 +147,7 @@ def load_model_ref(connection: Connection, model_version: int, stage: str) -> Mo
     """
     a, m = t.model_artifacts, t.models
     found = connection.execute(
-        sa.select(a, m.c.device, m.c.fit_seconds)
+        sa.select(a, m.c.device, m.c.fit_seconds, m.c.warm_started_from)
         .join(m, m.c.model_version == a.c.model_version)
         .where(a.c.model_version == model_version, a.c.stage == stage)
     ).mappings()
@@ -117,6 +159,7 @@ def load_model_ref(connection: Connection, model_version: int, stage: str) -> Mo
         stage=stage,
         device=heads["rating"]["device"] or "",
         fit_seconds=heads["rating"]["fit_seconds"] or 0.0,
+        warm_started_from=heads["rating"]["warm_started_from"],
         **{f"{head}_{key}": heads[head][key] for head in heads for key in ("uri", "sha256", "iterations")},
     )
 
@@ -129,7 +172,7 @@ def load_split_ref(connection: Connection, model_version: int) -> SplitRef:
     """
     row = (
         connection.execute(
-            sa.select(t.snapshots, t.models.c.model_version)
+            sa.select(t.snapshots, t.models.c.model_version, t.models.c.warm_started_from)
             .join(t.models, t.models.c.snapshot_id == t.snapshots.c.snapshot_id)
             .where(t.models.c.model_version == model_version)
         )
@@ -138,7 +181,24 @@ def load_split_ref(connection: Connection, model_version: int) -> SplitRef:
     )
     if row is None:
         raise ConfigError(f"there is no model version {model_version}; `mf history` lists them.")
-    return SplitRef(**{name: row[name] for name in SplitRef.__dataclass_fields__ if name != "news"}, news=True)
+    stored = {name: row[name] for name in SplitRef.__dataclass_fields__ if name in row}
+    return SplitRef(**stored, news=True, **_start_fields(connection, row["warm_started_from"]))
+
+
+def start_fields(start: ModelRef) -> dict[str, Any]:
+    """Return the fields of a `SplitRef` that name the model to start from."""
+    keys = ("rating_uri", "rating_sha256", "ranking_uri", "ranking_sha256")
+    return {"start_version": start.model_version, **{f"start_{key}": getattr(start, key) for key in keys}}
+
+
+def _start_fields(connection: Connection, version: int | None) -> dict[str, Any]:
+    """Return the fields of a version's start; none where its artifacts are no longer on record."""
+    if version is None:
+        return {}
+    try:
+        return start_fields(load_model_ref(connection, version, "evaluated"))
+    except ArtifactError:
+        return {}
 
 
 def latest_version(connection: Connection, states: Sequence[str]) -> int:

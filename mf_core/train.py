@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from mf_core import errors
 from mf_core.config import Config
@@ -31,6 +31,7 @@ def run_trainer(
     stage: Literal["evaluated", "refit"],
     artifact_root: str,
     iterations: dict[str, int] | None = None,
+    warm_start: dict[str, Any] | None = None,
     log: Callable[[str], None] = print,
 ) -> ModelRef:
     """Train both heads in a process of its own and return where they lie.
@@ -46,6 +47,7 @@ def run_trainer(
         stage: `evaluated` trains on the training side, `refit` on both sides.
         artifact_root: any fsspec URI.
         iterations: for a refit, {"rating": n, "ranking": n} of the evaluated fit.
+        warm_start: the model to start from, as in `mf_core.trainer.Manifest`; None: a cold start.
         log: called with each of the trainer's lines as it comes.
 
     Raises:
@@ -62,6 +64,7 @@ def run_trainer(
         output_uri=f"{root}/models/{model_version}/{stage}",
         checkpoint_uri=f"{root}/checkpoints/{name}",
         iterations=iterations,
+        warm_start=warm_start,
         parent_pid=os.getpid(),
     )
     with tempfile.TemporaryDirectory(prefix="mf-train-") as folder:

@@ -17,9 +17,10 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,12 +28,14 @@ from upath import UPath
 
 from mf_core import __version__
 from mf_core.artifacts import read_manifest, remove_artifact
+from mf_core.attributes import AttributeMatrices, encode_sides
 from mf_core.config import Config
 from mf_core.errors import ArtifactError, ArtifactStoreError, MFError, TrainingError
-from mf_core.factors import save_model
+from mf_core.factors import FactorModel, load_model, save_model
 from mf_core.ratings import Ratings, concatenate
 from mf_core.records import ModelRef
-from mf_core.snapshot import read_snapshot, sort_ratings
+from mf_core.samples import sample_files
+from mf_core.snapshot import Snapshot, read_snapshot, sort_ratings
 
 if TYPE_CHECKING:
     from mf_core.solvers.heads import FitResult
@@ -49,7 +52,12 @@ _LINES_PER_FIT = 60
 
 @dataclass(frozen=True)
 class Manifest:
-    """What to train. `iterations` holds {"rating": n, "ranking": n} for a refit, None where early stopping decides."""
+    """What to train.
+
+    `iterations` holds {"rating": n, "ranking": n} for a refit, None where early stopping decides. `warm_start` says where the
+    model lies that the fit starts from, {"version", "rating_uri", "rating_sha256", "ranking_uri", "ranking_sha256"}; None: a
+    cold start.
+    """
 
     snapshot_uri: str
     snapshot_sha256: str
@@ -59,6 +67,7 @@ class Manifest:
     output_uri: str
     checkpoint_uri: str
     iterations: dict[str, int] | None
+    warm_start: dict[str, Any] | None
     parent_pid: int
 
     def fingerprint(self) -> str:
@@ -143,11 +152,49 @@ def train(manifest: Manifest) -> None:
     ratings = sort_ratings(concatenate((snapshot.train, snapshot.test))) if refit else snapshot.train
     _remove_leftovers(manifest.output_uri)
     say(f"{manifest.stage}: {len(ratings):,} ratings of {len(snapshot.users):,} users and {len(snapshot.items):,} items")
+    attributes = encoded_attributes(config, snapshot, say)
+    starts = _load_starts(manifest)
+    # What was asked for names the result; what is really done names the checkpoints.
+    work = manifest if starts else dataclasses.replace(manifest, warm_start=None)
     _import_tensorflow()
-    results = {head: _fit(head, manifest, config, ratings, snapshot.users, snapshot.items) for head in HEADS}
-    checksums = {head: _save(head, manifest, results[head]) for head in HEADS}
-    _write_result(manifest, results, checksums)
+    results = {head: _fit(head, work, config, ratings, snapshot, attributes, starts.get(head)) for head in HEADS}
+    checksums = {head: _save(head, work, results[head]) for head in HEADS}
+    _write_result(manifest, work, results, checksums)
     remove_artifact(manifest.checkpoint_uri)
+
+
+def encoded_attributes(config: Config, snapshot: Snapshot, log: Callable[[str], None]) -> AttributeMatrices | None:
+    """Return the design matrices of the snapshot's attributes; None where the settings or the snapshot have no use for them."""
+    if not config.rating_head.uses_attributes() or snapshot.attributes is None:
+        return None
+    matrices, notes = encode_sides(snapshot.attributes)
+    for note in notes:
+        log(note)
+    return matrices
+
+
+def _load_starts(manifest: Manifest) -> dict[str, FactorModel]:
+    """Return the model that each head starts from, both or none.
+
+    An evaluated fit starts cold where one of them is damaged by now. A refit doesn't: its number of iterations is that of a
+    warm start.
+
+    Raises:
+        ArtifactError: a refit's start is missing or damaged.
+        ArtifactStoreError: the store can't be read.
+    """
+    start = manifest.warm_start
+    if start is None:
+        return {}
+    try:
+        models = {head: load_model(start[f"{head}_uri"], start[f"{head}_sha256"]) for head in HEADS}
+    except ArtifactError as error:
+        if manifest.stage == "refit":
+            raise
+        say(f"{manifest.stage}: a cold start, since version {start['version']} can't be started from: {error}")
+        return {}
+    say(f"{manifest.stage}: starting from the evaluated model of version {start['version']}")
+    return models
 
 
 def finished(manifest: Manifest) -> ModelRef | None:
@@ -182,17 +229,26 @@ def _import_tensorflow() -> None:
         os.close(null)
 
 
-def _fit(head: str, manifest: Manifest, config: Config, ratings: Ratings, users: Any, items: Any) -> "FitResult":
+def _fit(
+    head: str,
+    manifest: Manifest,
+    config: Config,
+    ratings: Ratings,
+    snapshot: Snapshot,
+    attributes: AttributeMatrices | None,
+    start: FactorModel | None,
+) -> "FitResult":
     from mf_core.solvers.checkpoint import Checkpoint
     from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
 
-    fit = fit_rating_head if head == "rating" else fit_ranking_head
+    fit = partial(fit_rating_head, attributes=attributes) if head == "rating" else fit_ranking_head
     seconds = config.train.checkpoint_seconds
     result = fit(
         config,
         ratings,
-        users,
-        items,
+        snapshot.users,
+        snapshot.items,
+        start=start,
         iterations=manifest.iterations[head] if manifest.iterations else None,
         report=_say_progress,
         log=say,
@@ -229,16 +285,21 @@ def _save(head: str, manifest: Manifest, result: "FitResult") -> str:
         "seed": manifest.config["train"]["seed"],
         "snapshot_uri": manifest.snapshot_uri,
         "snapshot_sha256": manifest.snapshot_sha256,
+        "warm_started_from": _start_version(manifest),
         "versions": versions(),
         "device": result.device,
         "iterations": result.iterations,
         "train_rmse": result.train_rmse,
         "validation_rmse": result.validation_rmse,
     }
-    return save_model(result.model, f"{manifest.output_uri}/{head}", metadata)
+    return save_model(result.model, f"{manifest.output_uri}/{head}", metadata, sample_files(result.samples))
 
 
-def _write_result(manifest: Manifest, results: dict[str, "FitResult"], checksums: dict[str, str]) -> None:
+def _start_version(manifest: Manifest) -> int | None:
+    return manifest.warm_start["version"] if manifest.warm_start else None
+
+
+def _write_result(manifest: Manifest, work: Manifest, results: dict[str, "FitResult"], checksums: dict[str, str]) -> None:
     model = ModelRef(
         model_version=manifest.model_version,
         stage=manifest.stage,
@@ -250,6 +311,7 @@ def _write_result(manifest: Manifest, results: dict[str, "FitResult"], checksums
         ranking_iterations=results["ranking"].iterations,
         device=results["rating"].device,
         fit_seconds=sum(result.seconds for result in results.values()),
+        warm_started_from=_start_version(work),
     )
     path = UPath(manifest.output_uri) / RESULT
     temporary = path.parent / f".{RESULT}.{uuid.uuid4().hex}"

@@ -9,7 +9,7 @@ import sys
 import click
 
 from mf_core import __version__
-from mf_core.cli import admin, backtest, readers, steps
+from mf_core.cli import admin, backtest, readers, steps, tune
 from mf_core.errors import MFError
 
 
@@ -24,7 +24,7 @@ def cli() -> None:
     """
 
 
-for module in (steps, readers, admin, backtest):
+for module in (steps, readers, admin, backtest, tune):
     for command in module.COMMANDS:
         cli.add_command(command)
 

@@ -62,7 +62,7 @@ def train(config: Config, version: int | None, as_json: bool) -> None:
         model = pipeline.train(config, place.artifact_root, split_ref, place.log)
         with transaction(place.engine) as connection:
             registry.save_artifacts(connection, model, split_ref.split_id)
-            registry.set_state(connection, model.model_version, "trained", device=model.device, fit_seconds=model.fit_seconds)
+            registry.set_trained(connection, model)
         show(model, as_json)
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from mf_core.solvers.iterate import Arrays
 
-_BUFFERED_COLUMNS = 256
+BUFFERED_COLUMNS = 256
 _NAMES = ("mean_user", "mean_item")
 
 
@@ -51,7 +51,7 @@ class RunningMean:
     def __init__(self, n_users: int, n_items: int, n_factors: int, rank: int) -> None:
         """`rank` is the most that is kept of the sum between merges."""
         self.n_samples, self._rank = 0, min(rank, n_users, n_items)
-        self._columns = max(_BUFFERED_COLUMNS, rank) // n_factors * n_factors
+        self._columns = max(BUFFERED_COLUMNS, rank) // n_factors * n_factors
         self._biases = [tf.zeros(n_users), tf.zeros(n_items)]
         self._tables = [tf.zeros((n_users, 0)), tf.zeros((n_items, 0))]
         self._waiting: list[tuple[tf.Tensor, tf.Tensor]] = []

@@ -23,19 +23,23 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from mf_core.config import BayesConfig, DataConfig
-from mf_core.ratings import Ratings
+from mf_core.attributes import AttributeMatrices
+from mf_core.config import AlsConfig, BayesConfig, DataConfig
+from mf_core.ratings import Float32s, Ratings
+from mf_core.samples import PosteriorSamples
 from mf_core.solvers.average import RunningMean
-from mf_core.solvers.buckets import CPU_CELLS, GPU_CELLS, Side, with_zero_row
-from mf_core.solvers.iterate import Arrays, Factors, HeldOut
-from mf_core.solvers.pattern import Features, pattern_features
+from mf_core.solvers.buckets import Side, both_sides, padding_note, with_zero_row
+from mf_core.solvers.explicit import ExplicitAls
+from mf_core.solvers.iterate import Arrays, Factors, HeldOut, Start
+from mf_core.solvers.kept import KeptSamples
+from mf_core.solvers.pattern import Features, pattern_features, with_attributes
 from mf_core.solvers.prior import FactorPrior
 from mf_core.solvers.sampling import Noise, draw_gaussian
 
-_INITIAL_SPREAD = 0.3
+_SWEEPS_OF_LEAST_SQUARES = 3
 _NOISE_SHAPE = 5.0
 _PROBE_RATINGS = 100_000
-_ROW_NOISE, _ROW_PRECISION, _RATE, _START, _PURPOSES_OF_A_SIDE = 6, 7, 8, 9, 16
+_ROW_NOISE, _ROW_PRECISION, _RATE, _PURPOSES_OF_A_SIDE = 6, 7, 8, 16
 _PROBE = 4
 
 
@@ -66,7 +70,7 @@ class _Half:
         self._side, self._scale, self._active = side, scale, side.active()
         self._prior = FactorPrior(features, self._active)
         self._seed, self._first_purpose = seed, first_purpose
-        self.rows = _INITIAL_SPREAD * self._noise(tf.constant(-1, tf.int64)).normal((side.n_rows, width), _START) * self._active
+        self.rows = tf.zeros((side.n_rows, width))
         self.weights = tf.zeros((features.scale.shape[0], width))
         self.precision = tf.ones(side.n_rows)
         self._draw_prior = tf.function(self._prior_of_sweep)
@@ -100,9 +104,17 @@ class _Half:
         given = _Given(table, bias, self.rows, prior_mean, prior_precision, standard, rate_now, normal)
         function = self._draw_batch[measure]
         rows, precisions, errors = zip(*(function(*vars(batch).values(), *given) for batch in self._side.batches), strict=True)
-        self.rows = self._side.in_row_order(list(rows)) + (1.0 - self._active) * prior_mean
-        self.precision = self._side.in_row_order(list(precisions))[:, 0]
+        inactive = 1.0 - self._active
+        self.rows = self._side.in_row_order(list(rows)) + inactive * prior_mean
+        self.precision = self._side.in_row_order(list(precisions))[:, 0] + inactive[:, 0] * standard / rate_now
+        self._prior_spread = inactive, prior_precision, normal
         return tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
+
+    def sample(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return (rows, noise variances) of the sweep just drawn; a row without ratings is drawn from its prior here."""
+        inactive, prior_precision, normal = self._prior_spread
+        draws = tf.linalg.triangular_solve(tf.linalg.cholesky(prior_precision), tf.transpose(normal), adjoint=True)
+        return self.rows + inactive * tf.transpose(draws), 1.0 / self.precision
 
     def _batch_function(self, width: int, measure: bool) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
         """Return the function that draws one batch: (*batch, *given) -> (rows (B, D), precisions (B, 1), squared error)."""
@@ -128,7 +140,8 @@ class _Half:
             return new, precision[:, None], error
 
         f32 = tf.TensorSpec
-        batch = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, None), tf.int64), f32((None, None)))
+        index = self._side.batches[0].other.dtype
+        batch = (f32((None,), tf.int64), f32((None, None), index), f32((None, None)))
         table, vector = f32((None, width)), f32((None,))
         given = _Given(table, vector, table, table, f32((width, width)), vector, f32(()), table)
         return tf.function(draw, input_signature=(*batch, *given))
@@ -162,27 +175,38 @@ class BayesianFactors:
         data: DataConfig,
         seed: int,
         sweeps: int,
-        held_out: HeldOut | None,
+        held_out: HeldOut | None = None,
+        start: Start | None = None,
+        attributes: AttributeMatrices | None = None,
     ) -> None:
-        """Put `train` on the device; `shape` is (n_users, n_items); of `sweeps` at most half are burn-in."""
+        """Put `train` on the device; `shape` is (n_users, n_items); of `sweeps` at most half are burn-in.
+
+        Without a `start` the chain begins at a few sweeps of least squares.
+        """
         self._mean = float(np.mean(train.value, dtype=np.float64))
         self._config, self._burn_in, self._held_out = config, min(config.burn_in, sweeps // 2), held_out
         self.n_ratings, width = len(train), config.n_factors + 1
-        value = (train.value - np.float32(self._mean)).astype(np.float32)
-        cells = GPU_CELLS if tf.constant(0.0).device.endswith("GPU:0") else CPU_CELLS
-        users = Side(train.user, train.item, value, shape, width, cells)
-        items = Side(train.item, train.user, value, shape[::-1], width, cells)
+        users, items = both_sides(Ratings(train.user, train.item, train.value - np.float32(self._mean)), shape, width)
         scale = (data.scale_low - self._mean, data.scale_high - self._mean)
+        matrices = (attributes.user, attributes.item) if attributes else (None, None)
         self._users, self._items = (
-            _Half(mine, pattern_features(mine, other, config.pattern_rank, width, (seed, purpose)), width, seed, purpose, scale)
-            for mine, other, purpose in ((users, items, 0), (items, users, _PURPOSES_OF_A_SIDE))
+            _Half(mine, _features(mine, other, config, matrix, (seed, purpose)), width, seed, purpose, scale)
+            for mine, other, matrix, purpose in ((users, items, matrices[0], 0), (items, users, matrices[1], _PURPOSES_OF_A_SIDE))
         )
         self._average = RunningMean(*shape, config.n_factors, 2 * config.output_factors)
+        self._kept = KeptSamples(config.kept_samples)
         self._probe = _Probe(held_out or HeldOut(_some(train, seed), data.scale_low, data.scale_high), self._mean)
-        self.note = f"{self._burn_in} sweeps of burn-in, {self._users.weights.shape[0]} + {self._items.weights.shape[0]} features"
+        self.note = (
+            f"{self._burn_in} sweeps of burn-in, {self._users.weights.shape[0]} + {self._items.weights.shape[0]} features; "
+            f"{padding_note(users, items)}"
+        )
+        self._begin: Callable[[], Start] | None = lambda: start or _least_squares(train, shape, config.n_factors, data, seed)
 
     def iterate(self, iteration: int) -> float:
         """Run one sweep and return the sample's training RMSE, predictions clipped to the scale."""
+        if self._begin:
+            start, self._begin = self._begin(), None
+            self._users.rows, self._items.rows = tf.constant(start.user), tf.constant(start.item)
         sweep = tf.constant(iteration, tf.int64)
         self._users.draw(sweep, self._items, rate=None, measure=False)
         squared_error = self._items.draw(sweep, self._users, rate=_NOISE_SHAPE, measure=True)
@@ -190,7 +214,12 @@ class BayesianFactors:
             user, item = self._users.rows, self._items.rows
             self._average.add(user, item)
             self._probe.add(user, item)
+            self._kept.offer(iteration - self._burn_in, lambda: (*self._users.sample(), *self._items.sample()))
         return float(np.sqrt(float(squared_error) / self.n_ratings))
+
+    def samples(self) -> PosteriorSamples | None:
+        """Return the kept samples, on the host; None where none is wanted."""
+        return self._kept.samples()
 
     def validation_rmse(self) -> float | None:
         """Return the running mean's RMSE on the held-out part; None without such a part and during the burn-in."""
@@ -207,7 +236,8 @@ class BayesianFactors:
 
     def state(self) -> Arrays:
         """Return all that the next sweep depends on, and the sums so far."""
-        return self._users.state("user") | self._items.state("item") | self._average.state() | self._probe.state()
+        average = self._average.state() | self._probe.state() | self._kept.state()
+        return self._users.state("user") | self._items.state("item") | average
 
     def restore(self, state: Arrays) -> None:
         """Go on from what `state` returned."""
@@ -215,12 +245,13 @@ class BayesianFactors:
         self._items.restore(state, "item")
         self._average.restore(state)
         self._probe.restore(state)
+        self._kept.restore(state)
+        self._begin = None
 
     def factors(self) -> Factors:
         """Return the mean's arrays, on the host; those of the current sample before there is a mean."""
         if not self._average.n_samples:
-            user, item = self._users.rows.numpy(), self._items.rows.numpy()
-            return Factors(self._mean, user[:, -1].copy(), item[:, -1].copy(), user[:, :-1].copy(), item[:, :-1].copy())
+            return Factors.of_rows(self._mean, self._users.rows.numpy(), self._items.rows.numpy())
         arrays = [tensor.numpy() for tensor in self._average.mean(self._config.output_factors)]
         return Factors(self._mean, *arrays)
 
@@ -256,6 +287,19 @@ class _Probe:
     def restore(self, state: Arrays) -> None:
         """Go on from what `state` returned."""
         self._sum = tf.constant(state["probe"])
+
+
+def _features(mine: Side, other: Side, config: BayesConfig, attributes: Float32s | None, seed: tuple[int, int]) -> Features:
+    pattern = pattern_features(mine, other, config.pattern_rank, config.n_factors + 1, seed)
+    return pattern if attributes is None or not attributes.shape[1] else with_attributes(pattern, attributes, mine.active())
+
+
+def _least_squares(train: Ratings, shape: tuple[int, int], n_factors: int, data: DataConfig, seed: int) -> Start:
+    """Return where least squares arrive in a few sweeps: hundreds of times likelier than a random start, and soon there."""
+    solver = ExplicitAls(train, shape, AlsConfig(n_factors=n_factors), data, seed)
+    for sweep in range(_SWEEPS_OF_LEAST_SQUARES):
+        solver.iterate(sweep)
+    return Start(**solver.state())
 
 
 def _some(train: Ratings, seed: int) -> Ratings:

@@ -10,21 +10,44 @@ come from batched `matmul`, `cholesky` and `cholesky_solve`. A padded place poin
 nothing to A or b. Less than half of a batch is ever padding; the sort makes it a few percent on real data.
 """
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mf_core.ratings import Float32s, Int32s
+from mf_core.ratings import Float32s, Int32s, Ratings
 
 Int64s = NDArray[np.int64]
 
-# Elements of one batch's largest array. 2^22 float32 are 16 MiB: with fewer, the cost of starting each operation shows.
-CPU_CELLS = 1 << 22
-# A GPU wants large batches; 2^26 float32 are 256 MiB.
-GPU_CELLS = 1 << 26
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a device wants its batches.
+
+    Attributes:
+        cells: elements of one batch's largest array.
+        index: type of the row numbers in a batch.
+    """
+
+    cells: int
+    index: tf.DType
+
+    @staticmethod
+    def of_device() -> "Layout":
+        """Return the layout for the device that operations are placed on at this moment."""
+        return GPU if tf.constant(0.0).device.endswith("GPU:0") else CPU
+
+
+# 2^22 float32 are 16 MiB: with fewer, the cost of starting each operation shows.
+CPU = Layout(1 << 22, tf.int32)
+# A GPU wants large batches (2^26 float32 are 256 MiB), and TensorFlow keeps int32 tensors off it.
+GPU = Layout(1 << 26, tf.int64)
 
 
 @dataclass(frozen=True)
@@ -71,7 +94,7 @@ class Batch:
 
     Attributes:
         rows: int64 tensor of shape (B,).
-        other: int64 tensor of shape (B, L): the other side's row of each rating; `n_other` where there is none.
+        other: integer tensor of shape (B, L): the other side's row of each rating; `n_other` where there is none.
         value: float32 tensor of shape (B, L): the ratings; 0 where there is none.
     """
 
@@ -92,26 +115,36 @@ class Side:
         batches: the batches.
     """
 
-    def __init__(self, row: Int32s, other: Int32s, value: Float32s, shape: tuple[int, int], width: int, cells: int) -> None:
-        """Group the ratings `value[k]` of `row[k]` for `other[k]`; `shape` is (n_rows, n_other), `width` the unknowns per row."""
+    def __init__(
+        self, row: Int32s, other: Int32s, value: Float32s, shape: tuple[int, int], width: int, layout: Layout | None = None
+    ) -> None:
+        """Group the ratings `value[k]` of `row[k]` for `other[k]`.
+
+        `shape` is (n_rows, n_other), `width` the unknowns per row; without a `layout` it is the device's.
+        """
         self.n_rows, self.n_other = shape
-        order = _row_order(row, other)
+        layout = layout or Layout.of_device()
         counts = np.bincount(row, minlength=self.n_rows).astype(np.int64)
-        self.plan = plan_batches(counts, width, cells)
+        self.plan = plan_batches(counts, width, layout.cells)
         self.n_active = len(self.plan.rows)
         self.count = tf.constant(counts.astype(np.float32))
-        starts = np.cumsum(counts) - counts
-        # int64 throughout: offsets can pass 2^31, and TensorFlow keeps int32 tensors off the GPU.
-        table = _RowOrder(*map(tf.constant, (starts, counts, other[order].astype(np.int64), value[order])))
-        rows = tf.constant(self.plan.rows)
-        self.batches = [
-            Batch(rows[start:stop], *table.pad(rows[start:stop], length, self.n_other))
-            for start, stop, length in self.plan.slices
-        ]
         # Where row r's solution stands among all batches' solutions; n_active (a row of zeros) for a row without ratings.
         places = np.full(self.n_rows, self.n_active, dtype=np.int64)
         places[self.plan.rows] = np.arange(self.n_active)
         self._places = tf.constant(places)
+        pairs = _pack(other, value)[_stable_order(places[row])]
+        self.batches = list(self._cut(pairs, counts[self.plan.rows], layout.index))
+
+    def _cut(self, pairs: Int64s, counts: Int64s, index: tf.DType) -> Iterator[Batch]:
+        """Yield the batches of `pairs`, which stand in the order of the plan's rows with `counts` ratings each."""
+        stops = np.cumsum(counts)
+        nothing = _pack(np.array([self.n_other], np.int32), np.zeros(1, np.float32))[0]
+        for start, stop, length in self.plan.slices:
+            padded = np.full((stop - start, length), nothing)
+            present = np.arange(length) < counts[start:stop, None]
+            padded[present] = pairs[stops[start] - counts[start] : stops[stop - 1]]
+            other, value = _unpack(padded)
+            yield Batch(tf.constant(self.plan.rows[start:stop]), tf.constant(other, index), tf.constant(value))
 
     def in_row_order(self, solutions: list[tf.Tensor]) -> tf.Tensor:
         """Return the batches' solutions, each of shape (B, K), as one tensor of shape (n_rows, K); zeros without ratings.
@@ -125,42 +158,54 @@ class Side:
         return tf.cast(self.count > 0, tf.float32)[:, None]
 
 
-@dataclass(frozen=True)
-class _RowOrder:
-    """Ratings in row order: row r's stand at start[r] .. start[r] + count[r] - 1 of `other` and `value`."""
+def both_sides(ratings: Ratings, shape: tuple[int, int], width: int) -> tuple[Side, Side]:
+    """Return the users' and the items' side of `ratings`, made side by side; `shape` is (n_users, n_items)."""
+    layout = Layout.of_device()
+    by_user = (ratings.user, ratings.item, ratings.value, shape, width, layout)
+    by_item = (ratings.item, ratings.user, ratings.value, shape[::-1], width, layout)
+    # NumPy sorts and copies without Python's lock. TensorFlow's device of this thread is not that of the pool's.
+    device = tf.constant(0.0).device
 
-    start: tf.Tensor
-    count: tf.Tensor
-    other: tf.Tensor
-    value: tf.Tensor
+    def make(arguments: tuple[Any, ...]) -> Side:
+        with tf.device(device):
+            return Side(*arguments)
 
-    def pad(self, rows: tf.Tensor, length: int, n_other: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return (other, value) of `rows`, each of shape (B, length)."""
-        offset = tf.range(length, dtype=tf.int64)[None, :]
-        present = offset < tf.gather(self.count, rows)[:, None]
-        position = tf.where(present, tf.gather(self.start, rows)[:, None] + offset, 0)
-        return tf.where(present, tf.gather(self.other, position), n_other), tf.where(
-            present, tf.gather(self.value, position), 0.0
-        )
+    with ThreadPoolExecutor(2) as pool:
+        users, items = pool.map(make, (by_user, by_item))
+    return users, items
 
 
-def _row_order(row: Int32s, other: Int32s) -> Int64s:
-    """Return the order of the ratings by (row, other). A snapshot's are sorted by (user, item), which saves most of it."""
-    key = row.astype(np.int64) << 32 | other
-    if (key[1:] >= key[:-1]).all():
-        return np.arange(len(row))
-    if (other[1:] >= other[:-1]).all():
-        return _stable_order(row)
-    order = _stable_order(other)
-    return order[_stable_order(row[order])]
+def padding_note(users: Side, items: Side) -> str:
+    """Say how much of the batches is padding."""
+    return (
+        f"padding {users.plan.padding_share:.1%} of the users' and {items.plan.padding_share:.1%} of the items' places, "
+        f"{len(users.batches)} + {len(items.batches)} batches"
+    )
 
 
-def _stable_order(key: Int32s) -> Int64s:
-    """Return the stable sorting order of `key` (not negative) by its 16-bit halves: NumPy sorts those by radix, in O(n)."""
-    order = np.argsort((key & 0xFFFF).astype(np.uint16), kind="stable")
-    if len(key) and key.max() > 0xFFFF:
-        order = order[np.argsort((key >> 16).astype(np.uint16)[order], kind="stable")]
-    return order
+def _pack(other: Int32s, value: Float32s) -> Int64s:
+    """Return (other, value) as one int64 array: one random access per rating where two arrays would take two."""
+    pairs = np.empty((len(other), 2), np.int32)
+    pairs[:, 0], pairs[:, 1] = other, value.view(np.int32)
+    return pairs.view(np.int64)[:, 0]
+
+
+def _unpack(pairs: Int64s) -> tuple[Int32s, Float32s]:
+    halves = pairs.view(np.int32).reshape(*pairs.shape, 2)
+    return halves[..., 0], np.ascontiguousarray(halves[..., 1]).view(np.float32)
+
+
+def _stable_order(key: Int64s) -> Int64s:
+    """Return the stable sorting order of `key` (not negative, at most 2^31).
+
+    NumPy sorts plain int64 with vector instructions, some ten times faster than it sorts an order: so the position is put
+    below the key. (2^31 rows and 2^32 ratings fit.)
+    """
+    bits = len(key).bit_length()
+    packed = key << bits | np.arange(len(key))
+    packed.sort()
+    packed &= (1 << bits) - 1
+    return packed
 
 
 def with_zero_row(table: tf.Tensor) -> tf.Tensor:

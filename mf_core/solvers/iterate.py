@@ -30,9 +30,27 @@ class Factors:
     user_factors: Float32s
     item_factors: Float32s
 
+    @staticmethod
+    def of_rows(mean: float, user: Float32s, item: Float32s) -> "Factors":
+        """Return the factors of two tables whose rows are (factors, bias)."""
+        return Factors(mean, user[:, -1].copy(), item[:, -1].copy(), user[:, :-1].copy(), item[:, :-1].copy())
+
     def arrays(self) -> Arrays:
         """Return the arrays by name, without the mean."""
         return {name: value for name, value in vars(self).items() if name != "mean"}
+
+
+@dataclass(frozen=True)
+class Start:
+    """Rows (factors, bias) that a fit goes on from; zeros, the prior's mean, for a row that is new.
+
+    Attributes:
+        user: float32 array of shape (n_users, n_factors + 1).
+        item: float32 array of shape (n_items, n_factors + 1).
+    """
+
+    user: Float32s
+    item: Float32s
 
 
 @dataclass(frozen=True)
@@ -123,7 +141,9 @@ class _Standing:
 class _Loop:
     """One fit on its way: the solver, where it stands, and the best factors so far (None: the solver's own)."""
 
-    def __init__(self, solver: Solver, head: str, checkpoint: Checkpoint | None, settling: float | None) -> None:
+    def __init__(
+        self, solver: Solver, head: str, checkpoint: Checkpoint | None, settling: float | None, started: float | None
+    ) -> None:
         self.solver, self.head, self.checkpoint, self.settling = solver, head, checkpoint, settling
         self.standing, self.best = _Standing(), None
         saved = checkpoint.load() if checkpoint else None
@@ -133,7 +153,8 @@ class _Loop:
             best = {name.removeprefix("best_"): arrays[name] for name in arrays if name.startswith("best_")}
             self.best = Factors(saved.numbers.pop("mean"), **best) if best else None
             self.standing = _Standing(**saved.numbers)
-        self._first, self._seconds_before, self._started = self.standing.done, self.standing.seconds, time.monotonic()
+        self._first, self._seconds_before = self.standing.done, self.standing.seconds
+        self._started = time.monotonic() if started is None else started
 
     def advance(self) -> tuple[float, float | None]:
         """Run one iteration and return its training and validation RMSE."""
@@ -189,16 +210,17 @@ def run_iterations(
     report: Report,
     checkpoint: Checkpoint | None,
     settling: float | None = None,
+    started: float | None = None,
 ) -> Outcome:
     """Run `solver` for at most `iterations`; with a validation part, stop after `patience` iterations without a gain.
 
     `settling` is for a solver whose model is a running mean, of which the last is the one to keep: the share of the error
-    that counts as a gain.
+    that counts as a gain. `started` (`time.monotonic`) is when the solver's making began, if that is to count as well.
 
     Raises:
         TrainingError: numbers that are not finite.
     """
-    loop = _Loop(solver, head, checkpoint, settling)
+    loop = _Loop(solver, head, checkpoint, settling, started)
     standing = loop.standing
     while standing.done < iterations and standing.done - standing.best_iteration < patience:
         train_rmse, validation_rmse = loop.advance()

@@ -17,16 +17,19 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
+from mf_core.ratings import Float32s
 from mf_core.solvers.buckets import Side, with_zero_row
 
 _OVERSAMPLING = 16
 _PASSES = 4
 _ROW_POWER, _COLUMN_POWER = -0.4, -0.25
+_ATTRIBUTE_SCALE = 0.1
+_LEAST_VALUE = 1e-7
 
 
 @dataclass(frozen=True)
 class Features:
-    """Features P S of one side's rows, zero for a row without ratings.
+    """Features P S of one side's rows; a row without ratings has the mean of the others.
 
     Attributes:
         basis: float32 tensor P of shape (n_rows, J), orthonormal columns.
@@ -40,7 +43,7 @@ class Features:
 def _neighbour_sums(side: Side, width: int) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return the function table -> M table, a few columns at a time, so that no batch holds more than the solver's do."""
 
-    shapes = (tf.TensorSpec((None, None), tf.int64), tf.TensorSpec((None, None)))
+    shapes = (tf.TensorSpec((None, None), side.batches[0].other.dtype), tf.TensorSpec((None, None)))
     add_up = tf.function(lambda other, table: tf.reduce_sum(tf.gather(table, other), axis=1), input_signature=shapes)
 
     def product(table: tf.Tensor) -> tf.Tensor:
@@ -74,4 +77,33 @@ def pattern_features(mine: Side, other: Side, rank: int, width: int, seed: tuple
     core = other_scale * backward(scale * basis)
     values, vectors = tf.linalg.eigh(tf.matmul(core, core, transpose_a=True))
     values, vectors = values[::-1][:kept], vectors[:, ::-1][:, :kept]
-    return Features(tf.matmul(basis, vectors), tf.sqrt(tf.maximum(values, 0.0)))
+    return Features(_at_the_mean(tf.matmul(basis, vectors), mine.active()), tf.sqrt(tf.maximum(values, 0.0)))
+
+
+def _at_the_mean(basis: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
+    """Return `basis` with the mean of the rated rows for those without ratings, of whose raters nothing is known.
+
+    Zeros would say that nobody wanted them: they would be predicted as something worse than the least popular.
+    """
+    mean = tf.reduce_sum(basis * active, axis=0, keepdims=True) / tf.reduce_sum(active)
+    return basis * active + (1.0 - active) * mean
+
+
+def with_attributes(pattern: Features, attributes: Float32s, active: tf.Tensor) -> Features:
+    """Return features of the pattern and of the rows' attributes together.
+
+    The two are columns of one table X of features; with X = P S Q^T over the rows with ratings, P S is the same features in
+    another basis, and a row x without ratings stands at P = x Q S^-1: the mean of the pattern, and attributes of its own.
+
+    Args:
+        pattern: the pattern's features.
+        attributes: float32 array of shape (n_rows, F): indicators and standardised numbers.
+        active: float32 tensor of shape (n_rows, 1), 1 for the rows with ratings.
+    """
+    table = tf.concat([pattern.basis * pattern.scale, _ATTRIBUTE_SCALE * tf.constant(attributes)], axis=1)
+    rated = tf.cast(table * active, tf.float64)
+    values, vectors = tf.linalg.eigh(tf.matmul(rated, rated, transpose_a=True))
+    # A direction in which the rated rows hardly differ tells nothing, and dividing by its length would be noise.
+    kept = values > _LEAST_VALUE * values[-1]
+    scale, vectors = tf.sqrt(values[kept]), tf.boolean_mask(vectors, kept, axis=1)
+    return Features(tf.matmul(table, tf.cast(vectors / scale, tf.float32)), tf.cast(scale, tf.float32))

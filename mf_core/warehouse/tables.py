@@ -160,6 +160,8 @@ snapshots = Table(
     _counter("cold_items", "Items on the test side only."),
     _counter("cold_test_ratings", "Test ratings of a cold user or item."),
     Column("created_at", _TIME, nullable=False, server_default=func.now(), comment="When it was first written."),
+    _counter("unrated_users", "Further users, with attributes and no rating."),
+    _counter("unrated_items", "Further items, with attributes and no rating."),
     comment="Immutable train/test snapshots.",
 )
 
@@ -179,6 +181,7 @@ models = Table(
     Column("snapshot_id", Text, ForeignKey(snapshots.c.snapshot_id), nullable=False, comment="Snapshot that it was trained on."),
     Column("split_id", Text, nullable=False, comment="The snapshot's split."),
     Column("champion_version", BigInteger, comment="Live version that it was judged against; NULL: none."),
+    Column("warm_started_from", BigInteger, comment="Version whose evaluated model its own started from; NULL: a cold start."),
     Column("training_fingerprint", Text, nullable=False, comment="sha256 of the settings that shape the result."),
     Column("config", JSONB, nullable=False, comment="All settings of the run."),
     Column("code_version", Text, nullable=False, comment="Version of the code."),

@@ -13,7 +13,7 @@ from mf_core.ratings import IdMap, Ratings, id_map
 from mf_core.snapshot import sort_ratings
 from mf_core.solvers.average import RunningMean, compress
 from mf_core.solvers.bayes import BayesianFactors
-from mf_core.solvers.buckets import Side
+from mf_core.solvers.buckets import Layout, Side
 from mf_core.solvers.checkpoint import Checkpoint
 from mf_core.solvers.heads import FitResult, fit_rating_head
 from mf_core.solvers.pattern import Features, pattern_features
@@ -51,8 +51,8 @@ def positive_definite(width: int) -> NDArray[np.float32]:
 
 def side_of(ratings: Ratings, shape: tuple[int, int], *, of_items: bool = False) -> Side:
     if of_items:
-        return Side(ratings.item, ratings.user, ratings.value, shape[::-1], 4, 2_000)
-    return Side(ratings.user, ratings.item, ratings.value, shape, 4, 2_000)
+        return Side(ratings.item, ratings.user, ratings.value, shape[::-1], 4, Layout(2_000, tf.int32))
+    return Side(ratings.user, ratings.item, ratings.value, shape, 4, Layout(2_000, tf.int32))
 
 
 def test_gaussian_draws_have_the_mean_and_covariance_of_their_precision() -> None:

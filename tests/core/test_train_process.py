@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -145,6 +146,46 @@ def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
     whole = undisturbed[0]
     assert (model.rating_sha256, model.ranking_sha256) == (whole.rating_sha256, whole.ranking_sha256)
     assert sorted(path.name for path in (tmp_path / "models/1/evaluated").iterdir()) == ["ranking", "rating", "result.json"]
+
+
+def start_from(model: ModelRef) -> dict[str, Any]:
+    """What a manifest says of a start."""
+    keys = ("rating_uri", "rating_sha256", "ranking_uri", "ranking_sha256")
+    return {"version": model.model_version, **{key: getattr(model, key) for key in keys}}
+
+
+def run_warm(
+    data: Data, root: Path, log: Callable[[str], None], start: dict[str, Any], stage: Literal["evaluated", "refit"] = "evaluated"
+) -> ModelRef:
+    iterations = {"rating": 2, "ranking": 2} if stage == "refit" else None
+    return run_trainer(CONFIG, data.uri, data.sha256, 2, stage, str(root), iterations=iterations, warm_start=start, log=log)
+
+
+def test_a_warm_start_killed_midway_goes_on_and_ends_with_the_same_bytes(
+    undisturbed: tuple[ModelRef, list[str], Path], data: Data, tmp_path: Path
+) -> None:
+    def kill_at(mark: str) -> Callable[[str], None]:
+        return lambda line: [trainer.kill() for trainer in trainers()] and None if mark in line else None
+
+    start, lines = start_from(undisturbed[0]), []
+    whole = run_warm(data, tmp_path / "whole", lines.append, start)
+    assert "evaluated: starting from the evaluated model of version 1" in lines
+    for mark in ("rating: epoch 3/40", "ranking: epoch 4/60"):
+        with pytest.raises(TrainerKilledError):
+            run_warm(data, tmp_path / "killed", kill_at(mark), start)
+    resumed = run_warm(data, tmp_path / "killed", print, start)
+    assert (resumed.rating_sha256, resumed.ranking_sha256) == (whole.rating_sha256, whole.ranking_sha256)
+    assert whole.warm_started_from == 1
+    cold, warm = (load_model(model.rating_uri, model.rating_sha256) for model in (undisturbed[0], whole))
+    assert not np.array_equal(cold.item_factors, warm.item_factors)
+
+
+def test_a_refit_whose_start_is_damaged_is_refused(
+    undisturbed: tuple[ModelRef, list[str], Path], data: Data, tmp_path: Path
+) -> None:
+    start = {**start_from(undisturbed[0]), "ranking_sha256": "0" * 64}
+    with pytest.raises(ArtifactError, match="was changed or damaged"):
+        run_warm(data, tmp_path, print, start, "refit")
 
 
 def test_a_refit_trains_on_both_sides_for_the_given_iterations(data: Data, tmp_path: Path) -> None:

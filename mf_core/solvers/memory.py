@@ -1,0 +1,93 @@
+"""What a fit will hold in memory, and the refusal before it begins where that is more than there is.
+
+With n ratings, U users, I items, D = n_factors + 1, in bytes, beside the ratings that the caller holds:
+
+    ratings    52 n                     both sides while they are grouped: the sorted keys, the pairs and the padded batches
+    factors    3 x 4 D (U + I)          the old rows, the new ones, and those of a sweep's batches
+    batch      4 x 4 x cells            the largest batch and what is computed from it (`mf_core.solvers.buckets.Layout`)
+
+and for `bayes` besides, with J features a side, S kept samples and R output factors:
+
+    features   2 x 4 J (U + I)
+    samples    4 (D + 1) S (U + I)
+    mean       (4 + 8) W (U + I)        W = 2 R + max(256, 2 R) columns that wait and are merged, those in float64 as well
+
+The batches and factors lie on the device; where that is a GPU, its memory is held against them too.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import tensorflow as tf
+
+from mf_core.config import Config
+from mf_core.errors import TrainingError
+from mf_core.solvers.average import BUFFERED_COLUMNS
+from mf_core.solvers.buckets import Layout
+
+_GROUPING_BYTES = 52
+_BATCH_COPIES = 4
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Bytes: `host` while the ratings are grouped and then the fit, `device` for what the fit itself holds."""
+
+    host: int
+    device: int
+
+
+def needed(config: Config, head: str, n_ratings: int, shape: tuple[int, int]) -> Needed:
+    """Return what fitting `head` (rating or ranking) to `n_ratings` of `shape` (n_users, n_items) will hold."""
+    rows, layout = sum(shape), Layout.of_device()
+    width, extra = config.ranking_head.n_factors, 0
+    if head == "rating":
+        chosen = getattr(config.rating_head, config.rating_head.solver)
+        width = chosen.n_factors + 1
+        if config.rating_head.solver == "bayes":
+            columns = 2 * chosen.output_factors + max(BUFFERED_COLUMNS, 2 * chosen.output_factors)
+            per_row = 8 * min(chosen.pattern_rank, min(shape)) + 4 * (width + 1) * chosen.kept_samples + 12 * columns
+            extra = rows * per_row
+    fit = 12 * width * rows + _BATCH_COPIES * 4 * layout.cells + extra
+    return Needed(host=_GROUPING_BYTES * n_ratings + fit, device=2 * (layout.index.size + 4) * n_ratings + fit)
+
+
+def refuse_what_does_not_fit(config: Config, head: str, n_ratings: int, shape: tuple[int, int]) -> None:
+    """Compare what a fit on the current device needs with what is free.
+
+    Raises:
+        TrainingError: it would not fit.
+    """
+    wanted = needed(config, head, n_ratings, shape)
+    advice = "Lower n_factors, output_factors or kept_samples, or train on a larger machine; see docs/model.md#memory."
+    places = (("memory", wanted.host, free_host_bytes()), ("GPU memory", wanted.device, _gpu_bytes()))
+    for place, bytes_needed, bytes_free in places:
+        if bytes_free is not None and bytes_needed > bytes_free:
+            raise TrainingError(
+                f"fitting the {head} head to {n_ratings:,} ratings of {shape[0]:,} users and {shape[1]:,} items takes about "
+                f"{bytes_needed / 2**30:.1f} GiB of {place}, and {bytes_free / 2**30:.1f} GiB is free. {advice}"
+            )
+
+
+def free_host_bytes() -> int:
+    """Return the memory that this process can still get: the machine's, or its control group's if that is less."""
+    free = psutil.virtual_memory().available
+    try:
+        limit = int((_CGROUP / "memory.max").read_text())
+        statistics = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        used = int((_CGROUP / "memory.current").read_text()) - int(statistics["inactive_file"])
+    except (OSError, ValueError, KeyError):  # no control group of version 2, or one without a limit
+        return free
+    return max(0, min(free, limit - used))
+
+
+def _gpu_bytes() -> int | None:
+    """Return the memory of the GPU that operations are placed on; None on a CPU."""
+    device = tf.constant(0.0).device
+    if not device.endswith("GPU:0"):
+        return None
+    from tensorflow.python.client import device_lib  # TensorFlow's public API tells what is used, not what there is
+
+    return next((d.memory_limit for d in device_lib.list_local_devices() if d.name.endswith("GPU:0")), None)

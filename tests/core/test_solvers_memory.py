@@ -1,0 +1,53 @@
+"""A fit that does not fit is refused before it begins."""
+
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from mf_core.config import make_config
+from mf_core.errors import TrainingError
+from mf_core.ratings import Ratings, id_map
+from mf_core.solvers import memory
+from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
+
+CPU = {"train.device": "cpu"}
+
+
+def test_bytes_needed_follow_the_documented_formula() -> None:
+    config = make_config({**CPU, "rating_head.solver": "als", "rating_head.als.n_factors": 31})
+    batch = 4 * 4 * (1 << 22)
+    assert memory.needed(config, "rating", 1_000, (30, 20)).host == 52 * 1_000 + 12 * 32 * 50 + batch
+    bayes = {"n_factors": 15, "pattern_rank": 8, "kept_samples": 4, "output_factors": 10}
+    config = make_config({**CPU, **{f"rating_head.bayes.{name}": value for name, value in bayes.items()}})
+    extra = 50 * (8 * 8 + 4 * 17 * 4 + 12 * (20 + 256))
+    assert memory.needed(config, "rating", 1_000, (30, 20)).host == 52 * 1_000 + 12 * 16 * 50 + batch + extra
+
+
+def test_bytes_needed_count_beyond_2_to_the_31() -> None:
+    assert memory.needed(make_config(CPU), "ranking", 3_000_000_000, (30, 20)).host > 52 * 3_000_000_000
+
+
+@pytest.mark.parametrize("fit", [fit_rating_head, fit_ranking_head])
+def test_a_fit_that_exceeds_the_free_memory_is_refused_with_both_figures(fit: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The machine's memory can't be shrunk; what the check reads of it can.
+    monkeypatch.setattr(memory, "free_host_bytes", lambda: 1 << 20)
+    ids, rows = id_map("ab"), np.zeros(2, np.int32)
+    train = Ratings(rows, np.arange(2, dtype=np.int32), np.full(2, 5, np.float32))
+    with pytest.raises(TrainingError, match=r"takes about 0\.\d GiB of memory, and 0\.0 GiB is free.*docs/model\.md#memory"):
+        fit(make_config(CPU), train, ids, ids)  # type: ignore[operator]
+
+
+def test_free_memory_is_at_most_the_machine_s() -> None:
+    assert 0 < memory.free_host_bytes() <= psutil.virtual_memory().total
+
+
+def test_a_control_group_s_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("3000\n")
+    (tmp_path / "memory.current").write_text("1500\n")
+    (tmp_path / "memory.stat").write_text("anon 900\ninactive_file 500\n")
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    assert memory.free_host_bytes() == 2_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.free_host_bytes() > 2_000
