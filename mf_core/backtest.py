@@ -4,25 +4,28 @@ Protocol: fit on the rows of the first file, measure on those of the second; pre
 metrics over the full catalogue (all items of either file, and of the items file), training items left out.
 """
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from mf_core.attributes import Attributes, texts_by_row
 from mf_core.config import Config, make_config
 from mf_core.errors import InputError
 from mf_core.evaluate import Figure, evaluate, make_heads
 from mf_core.factors import FactorModel
 from mf_core.ratings import IdMap, Ratings, id_map
 from mf_core.snapshot import Snapshot, sort_ratings
-from mf_core.sources.metadata import read_items, read_users
+from mf_core.sources.metadata import Metadata, read_items, read_users
 from mf_core.sources.source import open_source
-from mf_core.trainer import progress_line
+from mf_core.trainer import encoded_attributes, progress_line
 
 if TYPE_CHECKING:
     from mf_core.solvers.iterate import IterationReport
@@ -81,7 +84,8 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
     log(f"{len(snapshot.train):,} training and {len(snapshot.test):,} test ratings")
     rank_by: Head = head or config.recommend.rank_by
     config = make_config({"recommend.rank_by": rank_by}, config)
-    fits = {"rating": fit_rating_head, "ranking": fit_ranking_head}
+    rating = partial(fit_rating_head, attributes=encoded_attributes(config, snapshot, log))
+    fits: dict[str, Callable[..., FitResult]] = {"rating": rating, "ranking": fit_ranking_head}
 
     def report(iteration: "IterationReport") -> None:
         if line := progress_line(iteration):
@@ -92,7 +96,9 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
         name: fits[name](config, snapshot.train, snapshot.users, snapshot.items, report=report, log=log) for name in wanted
     }
     models = {name: fitted[name].model if name in fitted else _no_model(snapshot) for name in fits}
-    figures = evaluate(config, snapshot, make_heads(config, snapshot, models["rating"], models["ranking"]), None, [])
+    samples = fitted["rating"].samples if "rating" in fitted else None
+    heads = make_heads(config, snapshot, models["rating"], models["ranking"], samples=samples)
+    figures = evaluate(config, snapshot, heads, None, [])
     if head == "ranking":
         figures = [f for f in figures if not (f.subject == "candidate" and f.head == "rating")]
     return BacktestReport(
@@ -107,27 +113,33 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
 
 def read_folds(config: Config) -> Snapshot:
     """Return the rows of `source.uri` as training and those of `source.test_uri` as test side. Raises InputError."""
-    users, items, ratings, is_test = read_files(config)
-    if not 0 < is_test.sum() < len(ratings):
+    snapshot = read_files(config)
+    if not len(snapshot.train) or not len(snapshot.test):
         raise InputError("a backtest needs rows on both sides; name two files with --train and --test.")
-    return Snapshot(users, items, sort_ratings(ratings.take(~is_test)), sort_ratings(ratings.take(is_test)))
+    return snapshot
 
 
-def read_files(config: Config) -> tuple[IdMap, IdMap, Ratings, NDArray[np.bool_]]:
-    """Return the ids and ratings of the source's files, and which of the ratings are on the test side. Raises InputError."""
+def read_files(config: Config) -> Snapshot:
+    """Return the rows of the source's files; what none of them says is test is training. Raises InputError."""
     with open_source(config, os.environ) as source:
         tables = [_all_good(name, chunk) for name, chunk in source.chunks(config, datetime.now(UTC))]
-        items = (
-            [row.id for row in read_items(source.items(), config.source).rows] if source.items and config.source.items_uri else []
-        )
-        users = (
-            [row.id for row in read_users(source.users(), config.source).rows] if source.users and config.source.users_uri else []
-        )
+        users = read_users(source.users(), config.source) if source.users and config.source.users_uri else Metadata((), 0)
+        items = read_items(source.items(), config.source) if source.items and config.source.items_uri else Metadata((), 0)
     table = pa.concat_tables(tables)
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in ("user_id", "item_id", "rating", "side")}
-    user_ids, item_ids = id_map([*columns["user_id"], *users]), id_map([*columns["item_id"], *items])
+    user_ids = id_map([*columns["user_id"], *(row.id for row in users.rows)])
+    item_ids = id_map([*columns["item_id"], *(row.id for row in items.rows)])
     ratings = Ratings(user_ids.rows(columns["user_id"]), item_ids.rows(columns["item_id"]), columns["rating"].astype(np.float32))
-    return user_ids, item_ids, ratings, columns["side"] == "test"
+    is_test = columns["side"] == "test"
+    attributes = None
+    if config.rating_head.uses_attributes():
+        attributes = Attributes(_texts(user_ids, users), _texts(item_ids, items))
+    sides = (sort_ratings(ratings.take(~is_test)), sort_ratings(ratings.take(is_test)))
+    return Snapshot(user_ids, item_ids, *sides, attributes)
+
+
+def _texts(ids: IdMap, metadata: Metadata) -> NDArray[np.object_]:
+    return texts_by_row(ids, {row.id: json.dumps(row.attributes) for row in metadata.rows if row.attributes})
 
 
 def _all_good(name: str, chunk: Any) -> Any:

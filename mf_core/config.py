@@ -124,6 +124,11 @@ class BayesConfig(_Section):
         16, description="Samples kept for the standard deviation of predictions; 0: none is published.", ge=0, le=1_000
     )
     output_factors: int = Field(128, description="Number of factors that hold the mean of all samples.", ge=1, le=2_048)
+    side_information: bool = Field(
+        False,
+        description="Learn from the attributes in `mf.users` and `mf.items` too; those who have some and no rating are predicted "
+        "from them, and new users among them get rows.",
+    )
 
 
 class GradientConfig(_Section):
@@ -154,14 +159,29 @@ class RatingHeadConfig(_Section):
     als: AlsConfig = AlsConfig()
     gradient: GradientConfig = GradientConfig()
 
+    def uses_attributes(self) -> bool:
+        """Say whether attributes of users and items take part."""
+        return self.solver == "bayes" and self.bayes.side_information
+
 
 class RankingHeadConfig(_Section):
-    """Implicit ALS on the relevant ratings; orders the list."""
+    """Implicit ALS on who rated what, and how much they liked it; orders the list."""
 
+    learn_from: Literal["all", "relevant"] = Field(
+        "all",
+        description="Which ratings of the users with a relevant rating are observations: `all`, or only the `relevant` ones.",
+    )
+    lowest_target: float = Field(
+        0.35,
+        description="What the score of an observation aims at for a rating of data.scale_low; 1 for data.relevant_from, and on "
+        "the line through both for any other rating. 1: the same for all.",
+        ge=0,
+        le=1,
+    )
     n_factors: int = Field(64, description="Number of factors.", ge=1, le=512)
     iterations: int = Field(12, description="Sweeps.", ge=1, le=1_000)
-    unobserved_weight: float = Field(0.1, description="Weight alpha0 of the pairs nobody rated.", gt=0, le=1e3)
-    regularization: float = Field(0.03, description="Ridge lambda, scaled by each row's frequency.", gt=0, le=1e6)
+    unobserved_weight: float = Field(0.2, description="Weight alpha0 of the pairs nobody rated.", gt=0, le=1e3)
+    regularization: float = Field(0.02, description="Ridge lambda, scaled by each row's frequency.", gt=0, le=1e6)
     regularization_exponent: float = Field(
         1.0, description="Exponent nu of the frequency scaling (Rendle et al. 2021).", ge=0, le=2
     )

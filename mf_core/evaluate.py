@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from mf_core.baselines import biases_only_model, global_mean_model, popularity, popularity_model
 from mf_core.config import Config
 from mf_core.factors import FactorModel
-from mf_core.metrics import Column, ListQuality, diversity, estimates, list_quality, paired_loss, rating_column
+from mf_core.metrics import Column, ListQuality, diversity, estimates, list_quality, mean_column, paired_loss, rating_column
 from mf_core.ratings import Float64s, IdMap, Int32s, Ratings
+from mf_core.samples import PosteriorSamples
 from mf_core.snapshot import Snapshot
 from mf_core.topn import with_popular_fallback
 
 Mask = NDArray[np.bool_]
 _BOOTSTRAP_SEED = 20160313
+_WITHIN_90 = 1.6448536269514722  # standard deviations either side that hold nine tenths of a normal distribution
+_MOST_DEVIATIONS = 500_000
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,14 @@ class Heads:
         rating: predicts ratings.
         ordering: orders the list.
         warm_users, warm_items: boolean arrays, rows with a rating among those that the version was trained on.
+        samples: kept samples of the rating head; None where its solver keeps none, or nobody asks how sure it is.
     """
 
     rating: FactorModel
     ordering: FactorModel
     warm_users: Mask
     warm_items: Mask
+    samples: PosteriorSamples | None = None
 
 
 @dataclass(frozen=True)
@@ -82,11 +87,16 @@ def align(model: FactorModel, users: IdMap, items: IdMap) -> FactorModel:
 
 
 def make_heads(
-    config: Config, snapshot: Snapshot, rating: FactorModel, ranking: FactorModel, trained_on: Snapshot | None = None
+    config: Config,
+    snapshot: Snapshot,
+    rating: FactorModel,
+    ranking: FactorModel,
+    trained_on: Snapshot | None = None,
+    samples: PosteriorSamples | None = None,
 ) -> Heads:
     """Bring a version's two models into the snapshot's row numbers and choose the head that orders the list.
 
-    `trained_on` is the snapshot whose training rows the models saw; None: this one.
+    `trained_on` is the snapshot whose training rows the models saw; None: this one. `samples` must be in its row numbers.
     """
     rating = align(rating, snapshot.users, snapshot.items)
     if config.recommend.rank_by == "rating":
@@ -101,7 +111,17 @@ def make_heads(
         ordering,
         warm_users=_in_other_rows(warm_users, known.users, snapshot.users),
         warm_items=_in_other_rows(warm_items, known.items, snapshot.items),
+        samples=samples,
     )
+
+
+def unlisted_items(config: Config, snapshot: Snapshot) -> Int32s:
+    """Return the rows of the items that no list may hold: those that are there for their attributes only, unless the rating
+    head orders the lists. The ranking head has no factors for them, and their score of 0 would come before negative ones."""
+    if config.recommend.rank_by == "rating":
+        return np.empty(0, np.int32)
+    _, rated = snapshot.rated()
+    return np.flatnonzero(~rated).astype(np.int32)
 
 
 def _in_other_rows(mask: Mask, ids: IdMap, wanted: IdMap) -> Mask:
@@ -111,7 +131,12 @@ def _in_other_rows(mask: Mask, ids: IdMap, wanted: IdMap) -> Mask:
 
 
 def evaluate(
-    config: Config, snapshot: Snapshot, candidate: Heads, champion: Rival | None, recent: Sequence[Rival]
+    config: Config,
+    snapshot: Snapshot,
+    candidate: Heads,
+    champion: Rival | None,
+    recent: Sequence[Rival],
+    unlisted: Int32s | None = None,
 ) -> list[Figure]:
     """Return all figures of a candidate.
 
@@ -121,8 +146,9 @@ def evaluate(
         candidate: the model to judge.
         champion: the live version's evaluated model; None before the first publication.
         recent: versions that went live in the last `gate.recent_days` days.
+        unlisted: int32 array of item rows that are left out of all lists; None: the full catalogue.
     """
-    judge = _Judge(config, snapshot)
+    judge = _Judge(config, snapshot, unlisted)
     figures = [
         *judge.ratings("candidate", candidate.rating, slices=True),
         *judge.lists("candidate", candidate.ordering, slices=True),
@@ -130,6 +156,8 @@ def evaluate(
         *judge.ratings("biases", biases_only_model(snapshot)),
         *judge.lists("popularity", popularity_model(snapshot, config.data.relevant_from)),
     ]
+    if candidate.samples is not None:
+        figures += judge.deviations("candidate", candidate.rating, candidate.samples)
     if champion is not None:
         figures += judge.ratings("champion", champion.heads.rating, rows=champion.unseen)
         figures += judge.lists("champion", champion.heads.ordering, rows=champion.unseen)
@@ -144,10 +172,10 @@ def evaluate(
 class _Judge:
     """Measures models on one snapshot's test rows."""
 
-    def __init__(self, config: Config, snapshot: Snapshot) -> None:
+    def __init__(self, config: Config, snapshot: Snapshot, unlisted: Int32s | None) -> None:
         self.config, self.train, self.test = config, snapshot.train, snapshot.test
         self.n_users, self.n_items = len(snapshot.users), len(snapshot.items)
-        self.head = config.recommend.rank_by
+        self.head, self.unlisted = config.recommend.rank_by, unlisted
         self.cutoff, self.samples = config.gate.cutoff, config.gate.bootstrap_samples
         self.activity = np.bincount(self.train.user, minlength=self.n_users)
         self.popularity = np.bincount(self.train.item, minlength=self.n_items)
@@ -169,11 +197,27 @@ class _Judge:
             masks = [(name, mask * quality.judged) for name, mask in self._user_slices()]
             columns += [self._list_column("ndcg", quality, mask, name) for name, mask in masks if mask.any()]
         figures = self._figures(subject, self.head, columns)
-        spread = diversity(quality.lists, self.train, self.n_items)
+        spread = diversity(quality.lists, self.train, self.n_items, self.unlisted)
         return figures + [
             Figure(subject, self.head, f"{metric}_at_{self.cutoff}", "all", value, None, None, len(quality.lists))
             for metric, value in spread.items()
         ]
+
+    def deviations(self, subject: str, model: FactorModel, samples: PosteriorSamples) -> list[Figure]:
+        """How the predicted standard deviations fit the errors: the share of test ratings within a 90% interval, and their mean.
+
+        Measured on evenly spaced test rows where there are many: the share is known well enough then.
+        """
+        n_test = len(self.test)
+        rows = np.unique(np.linspace(0, n_test - 1, min(n_test, _MOST_DEVIATIONS)).astype(np.int64))
+        test, errors = self.test.take(rows), self._errors(model)[rows]
+        deviation = samples.standard_deviation(test.user, test.item)
+        within = (np.abs(errors) <= _WITHIN_90 * deviation).astype(np.float64)
+        columns = [mean_column("mean_sd", test.user, deviation, self.n_users, "all")]
+        for name, mask in (("all", np.ones(n_test, bool)), *self._test_slices()):
+            if (chosen := mask[rows]).any():
+                columns.append(mean_column("interval_coverage_90", test.user[chosen], within[chosen], self.n_users, name))
+        return self._figures(subject, "rating", columns)
 
     def rating_losses(self, subject: str, candidate: Heads, rival: Rival) -> list[Figure]:
         """How much the candidate's RMSE exceeds the rival's, on all common rows and on those warm for both."""
@@ -224,7 +268,8 @@ class _Judge:
 
     def _quality(self, model: FactorModel, rows: Mask | None) -> ListQuality:
         test = self.test if rows is None or rows.all() else self.test.take(rows)
-        return list_quality(model, self.train, test, self.config.data.relevant_from, self.cutoff, self.config.recommend.tile_mib)
+        relevant_from, tile_mib = self.config.data.relevant_from, self.config.recommend.tile_mib
+        return list_quality(model, self.train, test, relevant_from, self.cutoff, tile_mib, self.unlisted)
 
     def _rating_column(self, metric: str, errors: Float64s, mask: Mask, name: str) -> Column:
         return rating_column(metric, self.test, errors, mask, self.n_users, name)

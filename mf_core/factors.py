@@ -7,6 +7,7 @@ predicted by what is known of the other side, and by the mean where nothing is.
 """
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +59,11 @@ class FactorModel:
         return out
 
 
-def save_model(model: FactorModel, uri: str, metadata: dict[str, Any]) -> str:
-    """Write `model` as an artifact to `uri` and return its sha256. Raises ArtifactStoreError."""
+def save_model(model: FactorModel, uri: str, metadata: dict[str, Any], further_files: Mapping[str, bytes] | None = None) -> str:
+    """Write `model` as an artifact to `uri` and return its sha256. Raises ArtifactStoreError.
+
+    `further_files` lie in the same artifact, under its checksum; `load_model` does not read them.
+    """
     files = {
         "user_bias.npy": npy_bytes(model.user_bias),
         "item_bias.npy": npy_bytes(model.item_bias),
@@ -67,6 +71,7 @@ def save_model(model: FactorModel, uri: str, metadata: dict[str, Any]) -> str:
         "item_factors.npy": npy_bytes(model.item_factors),
         "users.parquet": _ids_to_parquet(model.users),
         "items.parquet": _ids_to_parquet(model.items),
+        **(further_files or {}),
     }
     return write_artifact(uri, files, {**metadata, "kind": "factor_model", "mean": model.mean})
 

@@ -91,10 +91,22 @@ def rating_column(metric: str, test: Ratings, errors: Float64s, rows: NDArray[np
     )
 
 
+def mean_column(metric: str, user: Int32s, values: Float64s, n_users: int, name: str) -> Column:
+    """Return the mean of `values`, one per test row, whose users are `user`; both arrays of shape (n,)."""
+    sums = np.bincount(user, values, minlength=n_users).astype(np.float64)
+    return Column(metric, name, sums, np.bincount(user, minlength=n_users).astype(np.float64), len(user))
+
+
 def list_quality(
-    model: FactorModel, train: Ratings, test: Ratings, relevant_from: float, cutoff: int, tile_mib: int = 64
+    model: FactorModel,
+    train: Ratings,
+    test: Ratings,
+    relevant_from: float,
+    cutoff: int,
+    tile_mib: int = 64,
+    unlisted: Int32s | None = None,
 ) -> ListQuality:
-    """Return the list metrics over the full catalogue, training items left out.
+    """Return the list metrics over the full catalogue without the item rows `unlisted`, training items left out.
 
     Relevant: a test rating of at least `relevant_from`. NDCG: gain 1, discount 1/log2(rank + 1), ideal of
     min(cutoff, number of relevant items). Average precision is divided by the same minimum.
@@ -104,7 +116,7 @@ def list_quality(
     n_relevant = np.bincount(relevant.user, minlength=n_users)
     judged = np.flatnonzero(n_relevant).astype(np.int32)
     seen, wanted = seen_items(train, n_users), seen_items(relevant, n_users)
-    tiles = list(top_n(model, judged, seen, cutoff, tile_mib=tile_mib))
+    tiles = list(top_n(model, judged, seen, cutoff, hidden=unlisted, tile_mib=tile_mib))
     lists = np.concatenate([tile.item for tile in tiles]) if tiles else np.empty((0, cutoff), np.int32)
     return _quality(lists, judged, wanted, n_relevant, n_users, cutoff, len(model.items))
 
@@ -136,11 +148,13 @@ def _quality(
     )
 
 
-def diversity(lists: Int32s, train: Ratings, n_items: int) -> dict[str, float]:
+def diversity(lists: Int32s, train: Ratings, n_items: int, unlisted: Int32s | None = None) -> dict[str, float]:
     """Return coverage (share of items recommended to anybody), novelty (mean self-information of a recommended item, in bits)
-    and the Gini index of how often items are recommended (0: all alike)."""
-    shown = np.bincount(lists[lists >= 0], minlength=n_items).astype(np.float64)
-    popularity = np.bincount(train.item, minlength=n_items) + 1.0
+    and the Gini index of how often items are recommended (0: all alike), over the items that are not `unlisted`."""
+    listed = np.delete(np.arange(n_items), [] if unlisted is None else unlisted)
+    shown = np.bincount(lists[lists >= 0], minlength=n_items)[listed].astype(np.float64)
+    popularity = np.bincount(train.item, minlength=n_items)[listed] + 1.0
+    n_items = len(listed)
     bits = -np.log2(popularity / popularity.sum())
     ordered = np.sort(shown)
     total = ordered.sum()

@@ -25,6 +25,7 @@ from mf_core.config import Config
 from mf_core.errors import ArtifactError, ConfigError, GateError, PromotionRaceError
 from mf_core.factors import FactorModel, load_model
 from mf_core.records import EvalReport, IngestReport, ModelRef, PublishReport, QualityReport, RollbackReport, SplitRef, Verdict
+from mf_core.samples import PosteriorSamples, load_samples
 from mf_core.snapshot import Snapshot, content_hash, read_snapshot, write_snapshot
 from mf_core.split import split_id, take_snapshot
 from mf_core.train import run_trainer
@@ -74,10 +75,16 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
         ArtifactStoreError: the snapshot can't be written.
     """
     with transaction(place.engine, isolation_level="REPEATABLE READ") as connection:
-        snapshot = take_snapshot(connection, config.split)
+        snapshot = take_snapshot(connection, config.split, with_attributes=config.rating_head.uses_attributes())
         taken_at = connection.execute(sa.select(sa.func.now())).scalar_one()
     place.log(f"snapshot: {len(snapshot.train):,} training and {len(snapshot.test):,} test ratings ({config.split.protocol})")
     stored = _store(place, config, snapshot)
+    if snapshot.attributes:
+        known = [sum(text is not None for text in side) for side in (snapshot.attributes.user, snapshot.attributes.item)]
+        place.log(
+            f"attributes of {known[0]:,} users and {known[1]:,} items, {stored['unrated_users']:,} and "
+            f"{stored['unrated_items']:,} of them without a rating"
+        )
     with transaction(place.engine) as connection:
         registry.save_snapshot(connection, stored)
         live = registry.live_version(connection)
@@ -106,7 +113,7 @@ def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, An
     snapshot_id = f"{split}-{content_hash(snapshot)[:16]}"
     uri = f"{place.artifact_root}/snapshots/{snapshot_id}"
     metadata = {"snapshot_id": snapshot_id, "split_id": split, "split": config.split.model_dump(mode="json")}
-    warm_users, warm_items = snapshot.warm()
+    (warm_users, warm_items), (rated_users, rated_items) = snapshot.warm(), snapshot.rated()
     return {
         "snapshot_id": snapshot_id,
         "split_id": split,
@@ -115,10 +122,12 @@ def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, An
         "protocol": config.split.protocol,
         "n_train": len(snapshot.train),
         "n_test": len(snapshot.test),
-        "n_users": len(snapshot.users),
-        "n_items": len(snapshot.items),
-        "cold_users": int((~warm_users).sum()),
-        "cold_items": int((~warm_items).sum()),
+        "n_users": int(rated_users.sum()),
+        "n_items": int(rated_items.sum()),
+        "cold_users": int((rated_users & ~warm_users).sum()),
+        "cold_items": int((rated_items & ~warm_items).sum()),
+        "unrated_users": int((~rated_users).sum()),
+        "unrated_items": int((~rated_items).sum()),
         "cold_test_ratings": int((~(warm_users[snapshot.test.user] & warm_items[snapshot.test.item])).sum()),
     }
 
@@ -168,7 +177,7 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
     A rival whose artifacts are gone or damaged has no figures, and the gate refuses for want of them.
     """
     snapshot = read_snapshot(split.uri, split.sha256)
-    candidate = evaluation.make_heads(config, snapshot, *_load(model))
+    candidate = evaluation.make_heads(config, snapshot, *_load(model), samples=_samples(model, snapshot))
     with transaction(place.engine) as connection:
         registry.save_artifacts(connection, model, split.split_id)
         registry.set_trained(connection, model)
@@ -178,7 +187,8 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
         refs = {v: _rival_refs(connection, v, place) for v in versions if v is not None}
     rivals = {v: rival for v, ref in refs.items() if ref and (rival := _rival(config, place, snapshot, split, *ref))}
     champion = rivals.get(champion_version) if champion_version is not None else None
-    figures = evaluation.evaluate(config, snapshot, candidate, champion, [rivals[v] for v in recent if v in rivals])
+    unlisted = evaluation.unlisted_items(config, snapshot)
+    figures = evaluation.evaluate(config, snapshot, candidate, champion, [rivals[v] for v in recent if v in rivals], unlisted)
     with transaction(place.engine) as connection:
         registry.save_figures(connection, split.snapshot_id, split.model_version, figures)
         registry.set_state(connection, split.model_version, "evaluated", champion_version=champion_version)
@@ -265,7 +275,7 @@ def recommend_shard(config: Config, place: Workplace, refitted: ModelRef, shard:
     with transaction(place.engine) as connection:
         split = registry.load_split_ref(connection, refitted.model_version)
     snapshot = read_snapshot(split.uri, split.sha256)
-    made = _recommender(config, place, snapshot, refitted)
+    made = _recommender(config, place, snapshot, refitted, _samples(refitted, snapshot))
     users = recommend.shard_users(len(snapshot.users), min(config.recommend.shards, len(snapshot.users)), shard)
     frames = recommend.recommendation_frames(config, made, users, refitted.model_version, datetime.now(UTC))
     first, last = snapshot.users.ids[users[0]], snapshot.users.ids[users[-1]]
@@ -368,6 +378,22 @@ def _load(model: ModelRef) -> tuple[FactorModel, FactorModel]:
     return load_model(model.rating_uri, model.rating_sha256), load_model(model.ranking_uri, model.ranking_sha256)
 
 
+def _samples(model: ModelRef, snapshot: Snapshot) -> PosteriorSamples | None:
+    """Return the rating head's kept samples, whose rows are those of the snapshot that it was trained on.
+
+    Raises:
+        ArtifactError: that was another one.
+    """
+    samples = load_samples(model.rating_uri, model.rating_sha256)
+    expected = (len(snapshot.users), len(snapshot.items))
+    if samples and (samples.user.shape[1], samples.item.shape[1]) != expected:
+        raise ArtifactError(
+            f"the samples in {model.rating_uri} are of {samples.user.shape[1]:,} users and {samples.item.shape[1]:,} items, "
+            f"expected {expected[0]:,} and {expected[1]:,}: they belong to another snapshot. Train this version again."
+        )
+    return samples
+
+
 def _rival_refs(connection: Connection, version: int, place: Workplace) -> tuple[SplitRef, ModelRef] | None:
     try:
         return registry.load_split_ref(connection, version), registry.load_model_ref(connection, version, "evaluated")
@@ -393,10 +419,12 @@ def _rival(
     return evaluation.Rival(rival.model_version, heads, unseen)
 
 
-def _recommender(config: Config, place: Workplace, snapshot: Snapshot, model: ModelRef) -> recommend.Recommender:
+def _recommender(
+    config: Config, place: Workplace, snapshot: Snapshot, model: ModelRef, samples: PosteriorSamples | None = None
+) -> recommend.Recommender:
     with transaction(place.engine) as connection:
         hidden = list(connection.scalars(sa.select(tables.hidden_items.c.item_id)))
-    return recommend.make_recommender(config, snapshot, *_load(model), hidden)
+    return recommend.make_recommender(config, snapshot, *_load(model), hidden, samples)
 
 
 def _show(place: Workplace, decided: list[rules.Rule]) -> None:

@@ -9,10 +9,11 @@ import pandas as pd
 
 from mf_core.baselines import popularity
 from mf_core.config import Config
-from mf_core.evaluate import align
+from mf_core.evaluate import align, unlisted_items
 from mf_core.factors import FactorModel
 from mf_core.gate import Rule
 from mf_core.ratings import Float64s, Int32s, Ratings, concatenate
+from mf_core.samples import PosteriorSamples
 from mf_core.snapshot import Snapshot
 from mf_core.topn import Seen, TopN, seen_items, top_n, with_popular_fallback
 
@@ -29,7 +30,9 @@ class Recommender:
         from_model: boolean array of shape (n_users,); False where the list is the popular one.
         popularity: float64 array of shape (n_items,), relevant ratings per item, of both sides.
         seen: items that a user has rated, on either side.
-        hidden: int32 array of item rows that nobody may see.
+        hidden: int32 array of item rows that nobody may see, or that no list may hold (`unlisted_items`).
+        rated: boolean array of shape (n_users,); False for a user who is there for attributes only.
+        samples: kept samples of the rating head, in the same row numbers; None: there are none.
     """
 
     rating: FactorModel
@@ -38,6 +41,8 @@ class Recommender:
     popularity: Float64s
     seen: Seen
     hidden: Int32s
+    rated: np.ndarray
+    samples: PosteriorSamples | None
 
 
 def all_ratings(snapshot: Snapshot) -> Ratings:
@@ -46,9 +51,14 @@ def all_ratings(snapshot: Snapshot) -> Ratings:
 
 
 def make_recommender(
-    config: Config, snapshot: Snapshot, rating: FactorModel, ranking: FactorModel, hidden_ids: list[str]
+    config: Config,
+    snapshot: Snapshot,
+    rating: FactorModel,
+    ranking: FactorModel,
+    hidden_ids: list[str],
+    samples: PosteriorSamples | None = None,
 ) -> Recommender:
-    """Put together what the lists are made from."""
+    """Put together what the lists are made from; `samples` must be in the snapshot's row numbers."""
     ratings = all_ratings(snapshot)
     counts = popularity(ratings, len(snapshot.items), config.data.relevant_from)
     rating, ranking = (align(model, snapshot.users, snapshot.items) for model in (rating, ranking))
@@ -61,7 +71,9 @@ def make_recommender(
         from_model=has_factors if by_ranking else np.ones_like(has_factors),
         popularity=counts,
         seen=seen_items(ratings, len(snapshot.users)),
-        hidden=hidden[hidden >= 0],
+        hidden=np.union1d(hidden[hidden >= 0], unlisted_items(config, snapshot)),
+        rated=snapshot.rated()[0],
+        samples=samples,
     )
 
 
@@ -94,10 +106,19 @@ def _frame(config: Config, recommender: Recommender, tile: TopN, model_version: 
             "item_id": recommender.rating.items.ids[item],
             "score": tile.score[row, place],
             "predicted_rating": np.clip(predicted, config.data.scale_low, config.data.scale_high),
+            "predicted_rating_sd": _standard_deviations(recommender.samples, user, item),
             "source": np.where(recommender.from_model[user], "model", "popular"),
             "generated_at": generated_at.isoformat(),
         }
     )
+
+
+def _standard_deviations(samples: PosteriorSamples | None, user: Int32s, item: Int32s) -> np.ndarray:
+    """Return each row's standard deviation, or None (NULL) where there is none; object array of shape (n,)."""
+    if samples is None:
+        return np.full(len(user), None, dtype=object)
+    deviation = samples.standard_deviation(user, item)
+    return np.where(np.isnan(deviation), np.array(None, dtype=object), deviation)
 
 
 def popular_frame(config: Config, recommender: Recommender, model_version: int) -> pd.DataFrame:
@@ -158,13 +179,15 @@ def _rmse(config: Config, model: FactorModel, ratings: Ratings) -> float:
 
 
 def _overlap(config: Config, evaluated: Recommender, refitted: Recommender) -> float:
-    n_users = len(refitted.rating.users)
-    users = np.unique(np.linspace(0, n_users - 1, min(n_users, _USERS_COMPARED)).astype(np.int32))
-    lists = [
-        np.concatenate(
-            [t.item for t in top_n(r.ordering, users, refitted.seen, config.recommend.top_n, tile_mib=config.recommend.tile_mib)]
-        )
-        for r in (evaluated, refitted)
-    ]
+    # Lists of users without a rating are the popular one in both, which would say nothing of the models.
+    candidates = np.flatnonzero(refitted.rated).astype(np.int32)
+    users = candidates[np.unique(np.linspace(0, len(candidates) - 1, min(len(candidates), _USERS_COMPARED)).astype(np.int32))]
+    settings = config.recommend
+
+    def lists_of(made: Recommender) -> Int32s:
+        tiles = top_n(made.ordering, users, made.seen, settings.top_n, hidden=made.hidden, tile_mib=settings.tile_mib)
+        return np.concatenate([tile.item for tile in tiles])
+
+    lists = [lists_of(made) for made in (evaluated, refitted)]
     common = (lists[0][:, :, None] == lists[1][:, None, :]) & (lists[0] >= 0)[:, :, None]
     return float(common.sum() / max(1, (lists[1] >= 0).sum()))

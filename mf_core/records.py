@@ -40,7 +40,10 @@ class QualityReport:
 
 @dataclass(frozen=True)
 class SplitRef:
-    """One run (`model_version`) and the immutable train/test snapshot that it works on."""
+    """One run (`model_version`) and the immutable train/test snapshot that it works on.
+
+    `n_users` and `n_items` have a rating on either side; `unrated_users` and `unrated_items` are there for attributes only.
+    """
 
     model_version: int
     snapshot_id: str
@@ -56,6 +59,8 @@ class SplitRef:
     cold_test_ratings: int
     news: bool
     """False if the live version was made from this very snapshot with these very settings."""
+    unrated_users: int = 0
+    unrated_items: int = 0
     start_version: int | None = None
     """Version whose evaluated model the evaluated fit starts from, and where its heads lie; None: a cold start."""
     start_rating_uri: str | None = None

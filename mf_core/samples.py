@@ -10,9 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mf_core.artifacts import npy_array, npy_bytes, read_file, read_manifest
 from mf_core.ratings import Float32s, Float64s, Int32s
 
 _PAIRS_AT_A_TIME = 1 << 16
+_SIDES = ("user", "item")
 
 
 @dataclass(frozen=True)
@@ -71,3 +73,41 @@ class PosteriorSamples:
             noise += self.user_variance[sample][user].astype(np.float64) * self.item_variance[sample][item]
         spread = predicted.var(axis=0, ddof=min(1, len(predicted) - 1))
         return np.asarray(spread + noise / len(predicted))
+
+
+def sample_files(samples: PosteriorSamples | None) -> dict[str, bytes]:
+    """Return the samples as further files of the model's artifact, one per side and sample; none for None."""
+    files = {}
+    for side in _SIDES if samples else ():
+        for number, rows in enumerate(getattr(samples, side)):
+            files[_file(side, number)] = npy_bytes(rows)
+        files[f"{side}_variance.npy"] = npy_bytes(getattr(samples, f"{side}_variance"))
+    return files
+
+
+def load_samples(uri: str, sha256: str) -> PosteriorSamples | None:
+    """Return the samples in the model's artifact at `uri`, None if it has none.
+
+    They are read one by one into their place: beside the samples themselves no more than one is held twice.
+
+    Raises:
+        ArtifactError: the artifact is missing or damaged.
+        ArtifactStoreError: the store can't be read.
+    """
+    manifest = read_manifest(uri, sha256)
+    if _file("user", 0) not in manifest["files"]:
+        return None
+    arrays: dict[str, Float32s] = {}
+    for side in _SIDES:
+        variance = npy_array(read_file(uri, f"{side}_variance.npy", manifest))
+        first = npy_array(read_file(uri, _file(side, 0), manifest))
+        rows = np.empty((len(variance), *first.shape), np.float32)
+        rows[0] = first
+        for number in range(1, len(variance)):
+            rows[number] = npy_array(read_file(uri, _file(side, number), manifest))
+        arrays |= {side: rows, f"{side}_variance": variance}
+    return PosteriorSamples(**arrays)
+
+
+def _file(side: str, number: int) -> str:
+    return f"{side}_sample_{number:03d}.npy"

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mf_core.artifacts import read_file, read_manifest, write_artifact
+from mf_core.attributes import Attributes
 from mf_core.ratings import IdMap, Ratings
 
 Mask = NDArray[np.bool_]
@@ -23,21 +24,30 @@ class Snapshot:
     """Train and test ratings over common row numbers. Both sides are sorted by (user, item).
 
     Attributes:
-        users: ids of all users of either side, in row order.
-        items: ids of all items of either side, in row order.
+        users: ids of all users of either side, in row order; with attributes also of those who have some and no rating.
+        items: ids of all items, likewise.
         train: the training ratings.
         test: the held-out ratings.
+        attributes: what is known of the users and items; None where the run does not use it.
     """
 
     users: IdMap
     items: IdMap
     train: Ratings
     test: Ratings
+    attributes: Attributes | None = None
 
     def warm(self) -> tuple[Mask, Mask]:
         """Return which users and which items have a training rating; boolean arrays of shape (n_users,) and (n_items,)."""
         users = np.bincount(self.train.user, minlength=len(self.users)) > 0
         return users, np.bincount(self.train.item, minlength=len(self.items)) > 0
+
+    def rated(self) -> tuple[Mask, Mask]:
+        """Return which users and which items have a rating on either side; shapes as in `warm`."""
+        users, items = self.warm()
+        users[self.test.user] = True
+        items[self.test.item] = True
+        return users, items
 
 
 def sort_ratings(ratings: Ratings) -> Ratings:
@@ -46,7 +56,7 @@ def sort_ratings(ratings: Ratings) -> Ratings:
 
 
 def content_hash(snapshot: Snapshot) -> str:
-    """Return the sha256 (hex) over ids, rows and values of both sides, in sorted order and little-endian."""
+    """Return the sha256 (hex) over ids, rows, values and attributes of both sides, in sorted order and little-endian."""
     digest = hashlib.sha256()
     for ids in (snapshot.users, snapshot.items):
         digest.update(len(ids).to_bytes(8, "little"))
@@ -57,14 +67,18 @@ def content_hash(snapshot: Snapshot) -> str:
         digest.update(len(side).to_bytes(8, "little"))
         for array, dtype in ((side.user, "<i4"), (side.item, "<i4"), (side.value, "<f4")):
             digest.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
+    for text in (*snapshot.attributes.user, *snapshot.attributes.item) if snapshot.attributes else ():
+        data = (text or "").encode()
+        digest.update(len(data).to_bytes(4, "little") + data)
     return digest.hexdigest()
 
 
 def write_snapshot(snapshot: Snapshot, uri: str, metadata: dict[str, Any]) -> str:
     """Write `snapshot` as an artifact to `uri` and return the artifact's sha256. Raises ArtifactStoreError."""
+    known = snapshot.attributes
     files = {
-        "users.parquet": _to_parquet({"id": snapshot.users.ids}),
-        "items.parquet": _to_parquet({"id": snapshot.items.ids}),
+        "users.parquet": _to_parquet({"id": snapshot.users.ids} | ({"attributes": known.user} if known else {})),
+        "items.parquet": _to_parquet({"id": snapshot.items.ids} | ({"attributes": known.item} if known else {})),
         "train.parquet": _to_parquet(vars(snapshot.train)),
         "test.parquet": _to_parquet(vars(snapshot.test)),
     }
@@ -88,7 +102,14 @@ def read_snapshot(uri: str, sha256: str) -> Snapshot:
         )
         for name in ("train", "test")
     )
-    return Snapshot(users, items, train, test)
+    return Snapshot(users, items, train, test, _attributes(frames))
+
+
+def _attributes(frames: dict[str, pd.DataFrame]) -> Attributes | None:
+    if "attributes" not in frames["users"]:
+        return None
+    columns = (frames[name]["attributes"].astype(object) for name in ("users", "items"))
+    return Attributes(*(column.where(column.notna(), None).to_numpy(dtype=object) for column in columns))
 
 
 def _to_parquet(columns: dict[str, Any]) -> bytes:

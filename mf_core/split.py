@@ -20,9 +20,10 @@ import sqlalchemy as sa
 from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection
 
+from mf_core.attributes import Attributes, texts_by_row
 from mf_core.config import SplitConfig
 from mf_core.errors import QualityError
-from mf_core.ratings import IdMap, Ratings, concatenate
+from mf_core.ratings import IdMap, Ratings, concatenate, id_map
 from mf_core.snapshot import Snapshot
 from mf_core.warehouse.engine import psycopg2_cursor
 
@@ -37,6 +38,12 @@ _IS_TEST = {
         AND row_number() OVER (PARTITION BY user_id ORDER BY rated_at DESC NULLS LAST, item_id DESC) = 1""",
     "given": "coalesce(side = 'test', false)",
 }
+# A forgotten user's attributes are not used, whoever wrote them.
+_KNOWN_USERS = """
+SELECT user_id, attributes::text FROM mf.users
+WHERE jsonb_typeof(attributes) = 'object' AND attributes <> '{}' AND user_id NOT IN (SELECT user_id FROM mf.forgotten_users)
+"""
+_KNOWN_ITEMS = "SELECT item_id, attributes::text FROM mf.items WHERE jsonb_typeof(attributes) = 'object' AND attributes <> '{}'"
 _ADVICE = {
     "hash": "Lower split.test_fraction or load more ratings.",
     "temporal": "This protocol needs dated ratings: set source.time_column, or use protocol hash.",
@@ -63,8 +70,10 @@ def split_id(config: SplitConfig) -> str:
     return hashlib.sha256(json.dumps([config.protocol, *used]).encode()).hexdigest()[:12]
 
 
-def take_snapshot(connection: Connection, config: SplitConfig) -> Snapshot:
+def take_snapshot(connection: Connection, config: SplitConfig, *, with_attributes: bool = False) -> Snapshot:
     """Read `mf.ratings`, split, into a `Snapshot`. `connection` must be in a REPEATABLE READ transaction.
+
+    `with_attributes` adds what `mf.users` and `mf.items` say, and the users and items that have attributes and no rating.
 
     Raises:
         QualityError: the table, or one side, is empty.
@@ -72,6 +81,11 @@ def take_snapshot(connection: Connection, config: SplitConfig) -> Snapshot:
     users, items = (_ids(connection, column) for column in ("user_id", "item_id"))
     if not len(users):
         raise QualityError("mf.ratings is empty; ingest ratings first (`mf ingest`).")
+    attributes = None
+    if with_attributes:
+        of_users, of_items = (_texts(connection, statement) for statement in (_KNOWN_USERS, _KNOWN_ITEMS))
+        users, items = id_map([*users.ids, *of_users]), id_map([*items.ids, *of_items])
+        attributes = Attributes(texts_by_row(users, of_users), texts_by_row(items, of_items))
     with tempfile.TemporaryFile() as spool:
         _copy_split(connection, config, spool)
         spool.seek(0)
@@ -82,7 +96,7 @@ def take_snapshot(connection: Connection, config: SplitConfig) -> Snapshot:
             f"the split ({config.protocol}) puts {len(ratings) - n_test:,} ratings on the training side and {n_test:,} on the "
             f"test side; both need at least one. {_ADVICE[config.protocol]}"
         )
-    return Snapshot(users, items, ratings.take(~is_test), ratings.take(is_test))
+    return Snapshot(users, items, ratings.take(~is_test), ratings.take(is_test), attributes)
 
 
 def _ids(connection: Connection, column: str) -> IdMap:
@@ -90,6 +104,10 @@ def _ids(connection: Connection, column: str) -> IdMap:
         sa.select(sa.column(column)).select_from(sa.text("mf.ratings")).distinct().order_by(sa.column(column))
     )
     return IdMap(np.array(list(names), dtype=object))
+
+
+def _texts(connection: Connection, statement: str) -> dict[str, str]:
+    return {row[0]: row[1] for row in connection.execute(sa.text(statement))}
 
 
 def _copy_split(connection: Connection, config: SplitConfig, spool: IO[bytes]) -> None:

@@ -17,9 +17,10 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,12 +28,14 @@ from upath import UPath
 
 from mf_core import __version__
 from mf_core.artifacts import read_manifest, remove_artifact
+from mf_core.attributes import AttributeMatrices, encode_sides
 from mf_core.config import Config
 from mf_core.errors import ArtifactError, ArtifactStoreError, MFError, TrainingError
 from mf_core.factors import FactorModel, load_model, save_model
-from mf_core.ratings import IdMap, Ratings, concatenate
+from mf_core.ratings import Ratings, concatenate
 from mf_core.records import ModelRef
-from mf_core.snapshot import read_snapshot, sort_ratings
+from mf_core.samples import sample_files
+from mf_core.snapshot import Snapshot, read_snapshot, sort_ratings
 
 if TYPE_CHECKING:
     from mf_core.solvers.heads import FitResult
@@ -152,10 +155,9 @@ def train(manifest: Manifest) -> None:
     starts = _load_starts(manifest)
     # What was asked for names the result; what is really done names the checkpoints.
     work = manifest if starts else dataclasses.replace(manifest, warm_start=None)
+    attributes = encoded_attributes(config, snapshot, say)
     _import_tensorflow()
-    results = {
-        head: _fit(head, work, config, ratings, (snapshot.users, snapshot.items), starts.get(head)) for head in HEADS
-    }
+    results = {head: _fit(head, work, config, ratings, snapshot, attributes, starts.get(head)) for head in HEADS}
     checksums = {head: _save(head, work, results[head]) for head in HEADS}
     _write_result(manifest, work, results, checksums)
     remove_artifact(manifest.checkpoint_uri)
@@ -183,6 +185,16 @@ def _load_starts(manifest: Manifest) -> dict[str, FactorModel]:
         return {}
     say(f"{manifest.stage}: starting from the evaluated model of version {start['version']}")
     return models
+
+
+def encoded_attributes(config: Config, snapshot: Snapshot, log: Callable[[str], None]) -> AttributeMatrices | None:
+    """Return the design matrices of the snapshot's attributes; None where the settings or the snapshot have no use for them."""
+    if not config.rating_head.uses_attributes() or snapshot.attributes is None:
+        return None
+    matrices, notes = encode_sides(snapshot.attributes)
+    for note in notes:
+        log(note)
+    return matrices
 
 
 def finished(manifest: Manifest) -> ModelRef | None:
@@ -218,17 +230,24 @@ def _import_tensorflow() -> None:
 
 
 def _fit(
-    head: str, manifest: Manifest, config: Config, ratings: Ratings, ids: tuple[IdMap, IdMap], start: FactorModel | None
+    head: str,
+    manifest: Manifest,
+    config: Config,
+    ratings: Ratings,
+    snapshot: Snapshot,
+    attributes: AttributeMatrices | None,
+    start: FactorModel | None,
 ) -> "FitResult":
     from mf_core.solvers.checkpoint import Checkpoint
     from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
 
-    fit = fit_rating_head if head == "rating" else fit_ranking_head
+    fit = partial(fit_rating_head, attributes=attributes) if head == "rating" else fit_ranking_head
     seconds = config.train.checkpoint_seconds
     result = fit(
         config,
         ratings,
-        *ids,
+        snapshot.users,
+        snapshot.items,
         start=start,
         iterations=manifest.iterations[head] if manifest.iterations else None,
         report=_say_progress,
@@ -273,7 +292,7 @@ def _save(head: str, manifest: Manifest, result: "FitResult") -> str:
         "train_rmse": result.train_rmse,
         "validation_rmse": result.validation_rmse,
     }
-    return save_model(result.model, f"{manifest.output_uri}/{head}", metadata)
+    return save_model(result.model, f"{manifest.output_uri}/{head}", metadata, sample_files(result.samples))
 
 
 def _start_version(manifest: Manifest) -> int | None:

@@ -1,4 +1,4 @@
--- Every user of the snapshot has as many rows as the list is long, or as many as there are eligible items.
+-- Every user with a rating has as many rows as the list is long, or as many as there are eligible items.
 WITH this AS (
   SELECT models.top_n, snapshots.n_users, snapshots.n_items,
          (SELECT coalesce(max(batch_id), 0) FROM mf.ingest_batches WHERE finished_at <= models.created_at) AS last_batch

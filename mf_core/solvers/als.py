@@ -1,10 +1,14 @@
 """Alternating least squares, exact, on implicit feedback.
 
 Implicit, iALS (Hu, Koren, Volinsky 2008; Rendle et al. 2021, 'Revisiting the performance of iALS on item recommendation
-benchmarks'), over the set S of observed pairs:
+benchmarks'), over the set S of observed pairs, with targets t that say how much the user liked the item:
 
-    loss = sum_S (1 - x_u . y_i)^2 + alpha0 sum_all (x_u . y_i)^2
+    loss = sum_S (t_ui - x_u . y_i)^2 + alpha0 sum_all (x_u . y_i)^2
            + lambda (sum_u (n_u + alpha0 I)^nu |x_u|^2 + sum_i (n_i + alpha0 U)^nu |y_i|^2)
+    t = lowest + (1 - lowest) (r - scale_low) / (relevant_from - scale_low)
+
+The papers take the pairs that count as positive, all with target 1. A rating below `relevant_from` is an observation too:
+the user chose the item, which most items can't say, and did not care for it (docs/adr/0014-graded-targets.md).
 
 `sum_all` needs only alpha0 Y^T Y, once per sweep. U and I count the users and items with an observed pair; the others have
 zero factors and would add nothing to the loss.
@@ -15,8 +19,8 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from mf_core.config import RankingHeadConfig
-from mf_core.ratings import Ratings
+from mf_core.config import DataConfig, RankingHeadConfig
+from mf_core.ratings import Float32s, Ratings
 from mf_core.solvers.buckets import Side, both_sides, factorize, padding_note, solve, with_zero_row
 from mf_core.solvers.iterate import Arrays, Factors
 
@@ -34,12 +38,15 @@ def _float(*shape: int | None) -> tf.TensorSpec:
 
 
 def _implicit_step(side: Side, n_factors: int, *, measure: bool) -> _Step:
-    """Return the function that solves one batch: (*batch, table, gram, ridge) -> (solutions (B, K), squared error)."""
+    """Return the function that solves one batch: (*batch, table, gram, ridge) -> (solutions (B, K), squared error).
+
+    The values of the batch are the targets.
+    """
 
     def step(
-        rows: tf.Tensor, other: tf.Tensor, value: tf.Tensor, table: tf.Tensor, gram: tf.Tensor, ridge: tf.Tensor
+        rows: tf.Tensor, other: tf.Tensor, target: tf.Tensor, table: tf.Tensor, gram: tf.Tensor, ridge: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        design, target = tf.gather(table, other), tf.cast(other < side.n_other, tf.float32)
+        design = tf.gather(table, other)
         diagonal = tf.tile(tf.gather(ridge, rows)[:, None], (1, n_factors))
         solution = solve(factorize(design, diagonal, gram), design, target)
         if not measure:
@@ -53,13 +60,25 @@ def _implicit_step(side: Side, n_factors: int, *, measure: bool) -> _Step:
     return tf.function(step, input_signature=(*batch, _float(None, n_factors), _float(n_factors, n_factors), _float(None)))
 
 
-class ImplicitAls:
-    """Implicit ALS on the observed pairs of `train` (their values are not looked at), one sweep at a time."""
+def preference_targets(rating: Float32s, lowest: float, data: DataConfig) -> Float32s:
+    """Return the target of each rating: `lowest` at the scale's low end, 1 at `data.relevant_from`, on a line through both.
 
-    def __init__(self, train: Ratings, shape: tuple[int, int], config: RankingHeadConfig, seed: int) -> None:
+    Where every rating is relevant there is no such line, and all targets are 1.
+    """
+    span = data.relevant_from - data.scale_low
+    if not span:
+        return np.ones_like(rating)
+    return (1 + (1 - lowest) * (rating - data.relevant_from) / span).astype(np.float32)
+
+
+class ImplicitAls:
+    """Implicit ALS on the observed pairs of `train`, one sweep at a time; a pair's target follows from its rating."""
+
+    def __init__(self, train: Ratings, shape: tuple[int, int], config: RankingHeadConfig, data: DataConfig, seed: int) -> None:
         """Put the pairs on the device; `shape` is (n_users, n_items)."""
         self._alpha0 = config.unobserved_weight
-        self._users, self._items = both_sides(train, shape, config.n_factors)
+        targets = Ratings(train.user, train.item, preference_targets(train.value, config.lowest_target, data))
+        self._users, self._items = both_sides(targets, shape, config.n_factors)
         self.n_ratings, self.note = len(train), padding_note(self._users, self._items)
         self._solve_users = _implicit_step(self._users, config.n_factors, measure=False)
         self._solve_items = _implicit_step(self._items, config.n_factors, measure=True)
@@ -72,7 +91,7 @@ class ImplicitAls:
         return config.regularization * (side.count + self._alpha0 * n_other) ** config.regularization_exponent
 
     def iterate(self, iteration: int) -> float:
-        """Run one sweep and return the root mean square of 1 - score over the observed pairs."""
+        """Run one sweep and return the root mean square of target - score over the observed pairs."""
         self._user, _ = self._half(self._users, self._solve_users, self._item, self._user_ridge)
         self._item, squared_error = self._half(self._items, self._solve_items, self._user, self._item_ridge)
         return float(np.sqrt(float(squared_error) / self.n_ratings))

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 
 from mf_core.attributes import AttributeMatrices
 from mf_core.config import Config
@@ -40,7 +41,7 @@ class FitResult:
     Attributes:
         model: the factors, with their ids.
         iterations: how many iterations made it; a refit runs as many.
-        train_rmse: on the rows trained on (ranking head: root mean square of 1 - score over the relevant ratings).
+        train_rmse: on the rows trained on (ranking head: root mean square of target - score over the ratings it learns from).
         validation_rmse: on the held-out part of the training rows, predictions clipped to the scale; None without one.
         device: what it ran on, in words.
         seconds: time from arrays in memory to the fitted model, that of an interrupted process included.
@@ -163,15 +164,15 @@ def fit_ranking_head(
     log: Log = _no_log,
     checkpoint: Checkpoint | None = None,
 ) -> FitResult:
-    """Fit the model that orders the lists, on the ratings from `data.relevant_from`; arguments as in `fit_rating_head`.
+    """Fit the model that orders the lists, on what `ranking_head.learn_from` says; other arguments as in `fit_rating_head`.
 
-    Users and items without a relevant rating get zero factors.
+    Users without a rating from `data.relevant_from` on, and items without a rating that is learned from, get zero factors.
 
     Raises:
         TrainingError: no GPU where one is wanted, no relevant rating, or numbers that are not finite.
     """
-    relevant = train.take(train.value >= config.data.relevant_from)
-    if not len(relevant):
+    observed = train.take(_learned_from(train, len(users), config))
+    if not len(observed):
         raise TrainingError(
             f"none of the {len(train):,} training ratings reaches data.relevant_from = {config.data.relevant_from:g}, so the "
             "ranking head has nothing to learn from. Set data.relevant_from to what a good rating is on this scale."
@@ -180,12 +181,21 @@ def fit_ranking_head(
     shape = (len(users), len(items))
 
     def make() -> Solver:
-        return ImplicitAls(relevant, shape, config.ranking_head, config.train.seed)
+        return ImplicitAls(observed, shape, config.ranking_head, config.data, config.train.seed)
 
     limit = iterations or config.ranking_head.iterations
-    check = partial(refuse_what_does_not_fit, config, "ranking", len(relevant), shape)
+    check = partial(refuse_what_does_not_fit, config, "ranking", len(observed), shape)
     outcome, device, samples = _fit(config, "ranking", check, make, limit, report, watch, log, checkpoint)
     return _result(outcome, users, items, device, samples)
+
+
+def _learned_from(train: Ratings, n_users: int, config: Config) -> NDArray[np.bool_]:
+    """Return which ratings the ranking head learns from; none of a user who liked nothing: that one gets the popular list."""
+    relevant = train.value >= config.data.relevant_from
+    if config.ranking_head.learn_from == "relevant":
+        return relevant
+    has_liked = np.bincount(train.user[relevant], minlength=n_users) > 0
+    return has_liked[train.user]
 
 
 def _is_seed_preset(config: Config) -> bool:

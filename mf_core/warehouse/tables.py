@@ -160,6 +160,8 @@ snapshots = Table(
     _counter("cold_items", "Items on the test side only."),
     _counter("cold_test_ratings", "Test ratings of a cold user or item."),
     Column("created_at", _TIME, nullable=False, server_default=func.now(), comment="When it was first written."),
+    _counter("unrated_users", "Further users, with attributes and no rating."),
+    _counter("unrated_items", "Further items, with attributes and no rating."),
     comment="Immutable train/test snapshots.",
 )
 

@@ -105,6 +105,7 @@ function showList({ user_id: userId, items }) {
     { name: "Item id", of: (item) => shown(item.item_id) },
     { name: "Score", number: true, of: (item) => shown(item.score) },
     { name: "Predicted rating", number: true, of: (item) => shown(item.predicted_rating) },
+    { name: "Standard deviation", number: true, of: (item) => shown(item.predicted_rating_sd) },
     { name: "Source", of: (item) => shown(item.source) },
   ];
   const found = items.length ? table(`List of user ${userId}`, columns, items) : quiet(`There is no list for user ${userId}.`);

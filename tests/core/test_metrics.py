@@ -5,10 +5,11 @@ import pytest
 
 from mf_core.baselines import biases_only_model, popularity_model
 from mf_core.config import make_config
-from mf_core.evaluate import Rival, evaluate, make_heads, unseen_rows
+from mf_core.evaluate import Figure, Rival, evaluate, make_heads, unlisted_items, unseen_rows
 from mf_core.factors import FactorModel
 from mf_core.metrics import diversity, estimates, list_quality, paired_loss, rating_column
 from mf_core.ratings import Ratings, id_map
+from mf_core.samples import PosteriorSamples
 from mf_core.snapshot import Snapshot
 
 
@@ -135,3 +136,40 @@ def test_a_rival_that_knows_other_ids_falls_back_to_its_mean() -> None:
     value = {(f.subject, f.metric, f.slice): f for f in figures}
     assert value["champion", "rmse", "all"].value == pytest.approx(value["global_mean", "rmse", "all"].value, abs=1e-6)
     assert np.isnan(value["champion", "rmse_loss", "warm_both"].value)
+
+
+def test_the_share_within_ninety_percent_intervals_is_measured() -> None:
+    snapshot, config = world(), make_config({"gate.bootstrap_samples": 100})
+    biases = biases_only_model(snapshot)
+    errors = np.abs(np.clip(biases.predict(snapshot.test.user, snapshot.test.item), 1, 5) - snapshot.test.value)
+
+    def figures(deviation: float) -> dict[tuple[str, str], Figure]:
+        # One sample: its own variance is 0, and the noise is the same for all pairs.
+        users, items = (np.zeros((1, n, 2), np.float32) for n in (50, 30))
+        samples = PosteriorSamples(users, items, *(np.full((1, n), deviation, np.float32) for n in (50, 30)))
+        heads = make_heads(config, snapshot, biases, popularity_model(snapshot, 4), samples=samples)
+        return {(f.metric, f.slice): f for f in evaluate(config, snapshot, heads, None, []) if f.subject == "candidate"}
+
+    found = figures(0.5)
+    assert found["mean_sd", "all"].value == pytest.approx(0.5)
+    assert found["interval_coverage_90", "all"].value == pytest.approx((errors <= 1.6448536 * 0.5).mean())
+    assert found["interval_coverage_90", "all"].n == len(snapshot.test)
+    assert {name for metric, name in found if metric == "interval_coverage_90"} == {
+        name for metric, name in found if metric == "rmse"
+    }
+    assert figures(10.0)["interval_coverage_90", "all"].value == 1.0
+    assert figures(0.0)["interval_coverage_90", "all"].value < 0.05
+
+
+def test_items_without_any_rating_are_on_no_list_that_the_ranking_head_orders() -> None:
+    config, by_rating = make_config({"gate.cutoff": 3}), make_config({"recommend.rank_by": "rating"})
+    ids = id_map("u"), id_map(f"i{k}" for k in range(5))
+    snapshot = Snapshot(*ids, ratings([(0, 0, 5)]), ratings([(0, 3, 5)]))
+    unlisted = unlisted_items(config, snapshot)
+    assert unlisted.tolist() == [1, 2, 4]
+    assert unlisted_items(by_rating, snapshot).tolist() == []
+    model = scores_model([[9, 0, 0, -1, 0]])
+    assert list_quality(model, snapshot.train, snapshot.test, 4, 3, unlisted=unlisted).lists.tolist() == [[3, -1, -1]]
+    assert list_quality(model, snapshot.train, snapshot.test, 4, 3).lists.tolist() == [[1, 2, 4]]
+    shown = diversity(np.array([[3, -1, -1]], np.int32), snapshot.train, 5, unlisted)
+    assert shown["coverage"] == 0.5

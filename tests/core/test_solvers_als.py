@@ -9,7 +9,7 @@ from mf_core.config import AlsConfig, Config, DataConfig, RankingHeadConfig, mak
 from mf_core.errors import TrainingError
 from mf_core.ratings import IdMap, Ratings, id_map
 from mf_core.solvers import runtime
-from mf_core.solvers.als import ImplicitAls
+from mf_core.solvers.als import ImplicitAls, preference_targets
 from mf_core.solvers.buckets import Layout, Side, plan_batches
 from mf_core.solvers.explicit import ExplicitAls
 from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
@@ -95,21 +95,34 @@ def test_one_explicit_sweep_equals_ridge_regressions_solved_one_by_one() -> None
 
 def test_one_implicit_sweep_equals_dense_weighted_regressions_over_all_pairs() -> None:
     train, shape, k, alpha0 = sparse_ratings(8, 6, 0.4), (8, 6), 3, 0.2
-    config = RankingHeadConfig(n_factors=k, unobserved_weight=alpha0, regularization=0.1, regularization_exponent=0.7)
-    solver = ImplicitAls(train, shape, config, seed=5)
+    config = RankingHeadConfig(
+        n_factors=k, unobserved_weight=alpha0, regularization=0.1, regularization_exponent=0.7, lowest_target=0.4
+    )
+    solver = ImplicitAls(train, shape, config, DataConfig(), seed=5)
     item = solver.state()["item"].astype(np.float64)
-    solver.iterate(0)
-    observed = np.zeros(shape)
+    rms = solver.iterate(0)
+    observed, wanted = np.zeros(shape), np.zeros(shape)
     observed[train.user, train.item] = 1
+    wanted[train.user, train.item] = 0.4 + 0.2 * (train.value - 1)
     user = np.zeros((8, k))
-    for mine, other, seen in ((user, item, observed), (item, user, observed.T)):
+    for mine, other, seen, target in ((user, item, observed, wanted), (item, user, observed.T, wanted.T)):
         n_other = (seen.sum(0) > 0).sum()
         for row in np.flatnonzero(seen.sum(1)):
             ridge = np.full(k, 0.1 * (seen[row].sum() + alpha0 * n_other) ** 0.7)
             weight = np.sqrt(alpha0 + seen[row])
-            mine[row] = ridge_solve(other * weight[:, None], seen[row] / weight, ridge)
+            mine[row] = ridge_solve(other * weight[:, None], target[row] / weight, ridge)
     np.testing.assert_allclose(solver.factors().user_factors, user, atol=2e-5)
     np.testing.assert_allclose(solver.factors().item_factors, item, atol=2e-5)
+    errors = (wanted - user @ item.T)[observed > 0]
+    assert rms == pytest.approx(np.sqrt(np.mean(errors**2)), abs=1e-5)
+
+
+def test_a_target_lies_on_the_line_from_the_lowest_rating_to_the_first_relevant_one() -> None:
+    stars, hearts = np.array([1, 2, 3, 4, 5], np.float32), np.array([1], np.float32)
+    np.testing.assert_allclose(preference_targets(stars, 0.4, DataConfig()), [0.4, 0.6, 0.8, 1.0, 1.2], rtol=1e-6)
+    np.testing.assert_array_equal(preference_targets(stars, 1.0, DataConfig()), np.ones(5))
+    only_likes = DataConfig(scale_low=1, scale_high=2, relevant_from=1)
+    np.testing.assert_array_equal(preference_targets(hearts, 0.4, only_likes), [1])
 
 
 def test_explicit_als_recovers_a_rank_one_matrix_from_part_of_it() -> None:
@@ -126,11 +139,15 @@ def test_explicit_als_recovers_a_rank_one_matrix_from_part_of_it() -> None:
     assert HeldOut(Ratings(user, item, full[~known].astype(np.float32)), 1, 5).rmse(solver.factors()) < 0.02
 
 
-def test_rows_without_a_relevant_rating_get_zero_factors() -> None:
-    train = Ratings(*(np.array(x, dtype) for x, dtype in (([0, 0, 1, 2], "i4"), ([0, 1, 1, 2], "i4"), ([5, 4, 5, 1], "f4"))))
-    model = fit_ranking_head(cpu(ranking_head__n_factors=2), train, ids(4), ids(4)).model
-    assert np.abs(model.user_factors).sum(1).astype(bool).tolist() == [True, True, False, False]
-    assert np.abs(model.item_factors).sum(1).astype(bool).tolist() == [True, True, False, False]
+@pytest.mark.parametrize(("learn_from", "known_items"), [("all", [0, 1, 2]), ("relevant", [0, 1])])
+def test_a_user_who_liked_nothing_and_an_item_not_learned_from_get_zero_factors(learn_from: str, known_items: list[int]) -> None:
+    # User 0 liked item 0 and not item 2, user 1 liked item 1, user 2 did not like item 3, and user 3 rated nothing.
+    rows = (([0, 0, 1, 1, 2], "i4"), ([0, 2, 0, 1, 3], "i4"), ([5, 2, 4, 5, 1], "f4"))
+    train = Ratings(*(np.array(column, dtype) for column, dtype in rows))
+    config = cpu(ranking_head__n_factors=2, ranking_head__learn_from=learn_from)
+    model = fit_ranking_head(config, train, ids(4), ids(4)).model
+    assert np.flatnonzero(model.user_factors.any(axis=1)).tolist() == [0, 1]
+    assert np.flatnonzero(model.item_factors.any(axis=1)).tolist() == known_items
     assert model.mean == 0
 
 

@@ -214,7 +214,7 @@ def test_optunas_tables_stay_out_of_ours(engine: Engine, warehouse_url: str) -> 
     assert rows(engine, "SELECT version_num FROM mf.alembic_version") != rows(engine, "SELECT version_num FROM mf_tune.alembic_version")
     assert rows(engine, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace") == []
     with transaction(engine) as connection:
-        command.downgrade(alembic_config(connection), "0003")
+        command.downgrade(alembic_config(connection), "0004")
     with pytest.raises(ConfigError, match="mf db migrate"):
         tune.studies(engine)
     migrate(warehouse_url)

@@ -13,6 +13,7 @@ from mf_core.factors import FactorModel, save_model
 from mf_core.pipeline import Workplace
 from mf_core.ratings import Ratings, concatenate
 from mf_core.records import ModelRef, SplitRef
+from mf_core.samples import PosteriorSamples, sample_files
 from mf_core.snapshot import Snapshot, read_snapshot
 from mf_core.warehouse import tables, transaction
 from mf_core.warehouse.engine import copy_frame
@@ -95,10 +96,12 @@ def load(engine: Engine, ratings: pd.DataFrame) -> int:
     return int(batch)
 
 
-def fit(world: World, split: SplitRef, stage: str = "evaluated", noise: float = 0.0, factors: int = 3) -> ModelRef:
+def fit(
+    world: World, split: SplitRef, stage: str = "evaluated", noise: float = 0.0, factors: int = 3, n_samples: int = 0
+) -> ModelRef:
     """Make both heads by biases and a truncated SVD of the residuals, and save them as the trainer would.
 
-    `noise` spoils the factors, for a candidate that is worse on purpose.
+    `noise` spoils the factors, for a candidate that is worse on purpose; `n_samples` says how many samples are kept.
     """
     snapshot = read_snapshot(split.uri, split.sha256)
     rows = snapshot.train if stage == "evaluated" else concatenate([snapshot.train, snapshot.test])
@@ -108,7 +111,7 @@ def fit(world: World, split: SplitRef, stage: str = "evaluated", noise: float = 
         model_version=split.model_version,
         stage=stage,
         rating_uri=f"{root}/rating",
-        rating_sha256=save_model(rating, f"{root}/rating", {}),
+        rating_sha256=save_model(rating, f"{root}/rating", {}, sample_files(_samples(rating, n_samples) if n_samples else None)),
         rating_iterations=1,
         ranking_uri=f"{root}/ranking",
         ranking_sha256=save_model(ranking, f"{root}/ranking", {}),
@@ -126,6 +129,18 @@ def _rating_model(snapshot: Snapshot, rows: Ratings, factors: int, noise: float)
     residual[rows.user, rows.item] = rows.value - mean - item_bias[rows.item] - user_bias[rows.user]
     user, item = _svd(residual * 1.3, factors)
     return _model(snapshot, mean, user_bias, item_bias, user, _spoil(item, noise))
+
+
+def _samples(model: FactorModel, n_samples: int) -> PosteriorSamples:
+    """Return samples that lie around the model with a spread of .1, and a noise of .6."""
+    generator = np.random.default_rng(3)
+
+    def around(factors: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        rows = np.column_stack([factors, bias])
+        return (rows + 0.1 * generator.normal(size=(n_samples, *rows.shape))).astype(np.float32)
+
+    user, item = around(model.user_factors, model.user_bias), around(model.item_factors, model.item_bias)
+    return PosteriorSamples(user, item, *(np.full(side.shape[:2], 0.6, np.float32) for side in (user, item)))
 
 
 def _ranking_model(snapshot: Snapshot, rows: Ratings, factors: int, noise: float) -> FactorModel:

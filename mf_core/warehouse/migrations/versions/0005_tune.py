@@ -1,13 +1,13 @@
 """A schema of its own for the studies of `mf tune`: Optuna makes its tables in it, `alembic_version` among them.
 
-Revision ID: 0004
-Revises: 0003
+Revision ID: 0005
+Revises: 0004
 """
 
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,43 @@
+"""Published folds: which rows, catalogue and attributes a backtest works on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mf_core.backtest import read_folds
+from mf_core.config import Config, make_config
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """Two folds, and files of users and items that know more than the folds."""
+    texts = {
+        "train.csv": "user_id,item_id,rating\na,x,4\nb,y,2\n",
+        "test.csv": "user_id,item_id,rating\na,y,3\n",
+        "users.csv": "user_id,age,job\na,31,baker\nc,60,\n",
+        "items.csv": "item_id,title,genres\nx,One (1990),Drama|War\nz,Two,\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    uris = {"uri": "train.csv", "test_uri": "test.csv", "users_uri": "users.csv", "items_uri": "items.csv"}
+    return make_config({f"source.{setting}": str(tmp_path / name) for setting, name in uris.items()})
+
+
+def test_the_catalogue_holds_the_rows_of_the_items_file(config: Config) -> None:
+    snapshot = read_folds(config)
+    assert (list(snapshot.users.ids), list(snapshot.items.ids)) == (["a", "b", "c"], ["x", "y", "z"])
+    assert (len(snapshot.train), len(snapshot.test)) == (2, 1)
+    assert snapshot.attributes is None
+
+
+def test_with_side_information_attributes_come_from_the_named_files(config: Config) -> None:
+    snapshot = read_folds(make_config({"rating_head.bayes.side_information": True}, config))
+    assert snapshot.attributes is not None
+    users, items = ([text and json.loads(text) for text in side] for side in vars(snapshot.attributes).values())
+    assert users == [{"age": 31, "job": "baker"}, None, {"age": 60}]
+    assert items == [{"genres": ["Drama", "War"], "year": 1990}, None, {"genres": []}]
+    unnamed = make_config({"rating_head.bayes.side_information": True, "source.users_uri": "", "source.items_uri": ""}, config)
+    attributes = read_folds(unnamed).attributes
+    assert attributes is not None
+    assert attributes.user.tolist() == [None, None]
