@@ -113,14 +113,27 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
 
 def read_folds(config: Config) -> Snapshot:
     """Return the rows of `source.uri` as training and those of `source.test_uri` as test side. Raises InputError."""
-    snapshot = read_files(config)
-    if not len(snapshot.train) or not len(snapshot.test):
+    files = read_files(config)
+    is_test = files.is_test
+    if not 0 < is_test.sum() < len(files.ratings):
         raise InputError("a backtest needs rows on both sides; name two files with --train and --test.")
-    return snapshot
+    sides = (sort_ratings(files.ratings.take(~is_test)), sort_ratings(files.ratings.take(is_test)))
+    return Snapshot(files.users, files.items, *sides, files.attributes)
 
 
-def read_files(config: Config) -> Snapshot:
-    """Return the rows of the source's files; what none of them says is test is training. Raises InputError."""
+@dataclass(frozen=True)
+class Files:
+    """What the source's files hold. `is_test`: boolean array of shape (n,); `attributes`: None where they are not asked for."""
+
+    users: IdMap
+    items: IdMap
+    ratings: Ratings
+    is_test: NDArray[np.bool_]
+    attributes: Attributes | None
+
+
+def read_files(config: Config) -> Files:
+    """Return the source's ratings, with the ids and attributes of its users' and items' files where named. Raises InputError."""
     with open_source(config, os.environ) as source:
         tables = [_all_good(name, chunk) for name, chunk in source.chunks(config, datetime.now(UTC))]
         users = read_users(source.users(), config.source) if source.users and config.source.users_uri else Metadata((), 0)
@@ -130,12 +143,9 @@ def read_files(config: Config) -> Snapshot:
     user_ids = id_map([*columns["user_id"], *(row.id for row in users.rows)])
     item_ids = id_map([*columns["item_id"], *(row.id for row in items.rows)])
     ratings = Ratings(user_ids.rows(columns["user_id"]), item_ids.rows(columns["item_id"]), columns["rating"].astype(np.float32))
-    is_test = columns["side"] == "test"
-    attributes = None
-    if config.rating_head.uses_attributes():
-        attributes = Attributes(_texts(user_ids, users), _texts(item_ids, items))
-    sides = (sort_ratings(ratings.take(~is_test)), sort_ratings(ratings.take(is_test)))
-    return Snapshot(user_ids, item_ids, *sides, attributes)
+    wanted = config.rating_head.uses_attributes()
+    attributes = Attributes(_texts(user_ids, users), _texts(item_ids, items)) if wanted else None
+    return Files(user_ids, item_ids, ratings, columns["side"] == "test", attributes)
 
 
 def _texts(ids: IdMap, metadata: Metadata) -> NDArray[np.object_]:

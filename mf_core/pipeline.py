@@ -305,6 +305,7 @@ def publish(config: Config, place: Workplace, split: SplitRef, report: EvalRepor
         publishing.attach(connection, version)
         done_before = publishing.was_promoted(connection, version)
     if not done_before:
+        publishing.wait_for_planned_readers(place.engine)
         report = _promote(config, place, split, report)
     retired = publishing.retire(place.engine, config.publish.keep_versions, place.log)
     _prune(config, place)

@@ -7,6 +7,7 @@ read.
 """
 
 import re
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ _PARTITION = re.compile(r"recommendation_rows_v(\d+)")
 _CHECKS = Path(__file__).parent / "checks"
 _DETACH_TIMEOUT = "5s"
 _RETIRE_LOCK = "mf.retire"
+_PLANNED_READERS_SECONDS, _POLL_SECONDS = 2.0, 0.02
 _LEFTOVER_AFTER = "2 days"  # longer than any run may take
 
 
@@ -142,6 +144,25 @@ def attach(connection: Connection, model_version: int) -> None:
         pg.Identifier(name),
         pg.Literal(int(model_version)),
     )
+
+
+def wait_for_planned_readers(engine: Engine, at_most_seconds: float = _PLANNED_READERS_SECONDS) -> bool:
+    """Wait until every statement on the lists that was planned before this call has ended; return False if some have not.
+
+    A statement that was planned before a partition was attached, and takes its snapshot after that one went live, would find no
+    row at all. Planning is a matter of milliseconds; what goes on for longer has its snapshot, so it is not waited for.
+    """
+    readers = sa.text(
+        "SELECT virtualtransaction FROM pg_locks "
+        "WHERE relation = 'mf.recommendation_rows'::regclass AND mode = 'AccessShareLock' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND pid <> pg_backend_pid()"
+    )
+    deadline = time.monotonic() + at_most_seconds
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        waiting = set(connection.scalars(readers))
+        while waiting and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+            waiting &= set(connection.scalars(readers))
+    return not waiting
 
 
 def promote(connection: Connection, model_version: int, champion_judged: int | None, action: str = "publish") -> int | None:

@@ -152,15 +152,25 @@ def train(manifest: Manifest) -> None:
     ratings = sort_ratings(concatenate((snapshot.train, snapshot.test))) if refit else snapshot.train
     _remove_leftovers(manifest.output_uri)
     say(f"{manifest.stage}: {len(ratings):,} ratings of {len(snapshot.users):,} users and {len(snapshot.items):,} items")
+    attributes = encoded_attributes(config, snapshot, say)
     starts = _load_starts(manifest)
     # What was asked for names the result; what is really done names the checkpoints.
     work = manifest if starts else dataclasses.replace(manifest, warm_start=None)
-    attributes = encoded_attributes(config, snapshot, say)
     _import_tensorflow()
     results = {head: _fit(head, work, config, ratings, snapshot, attributes, starts.get(head)) for head in HEADS}
     checksums = {head: _save(head, work, results[head]) for head in HEADS}
     _write_result(manifest, work, results, checksums)
     remove_artifact(manifest.checkpoint_uri)
+
+
+def encoded_attributes(config: Config, snapshot: Snapshot, log: Callable[[str], None]) -> AttributeMatrices | None:
+    """Return the design matrices of the snapshot's attributes; None where the settings or the snapshot have no use for them."""
+    if not config.rating_head.uses_attributes() or snapshot.attributes is None:
+        return None
+    matrices, notes = encode_sides(snapshot.attributes)
+    for note in notes:
+        log(note)
+    return matrices
 
 
 def _load_starts(manifest: Manifest) -> dict[str, FactorModel]:
@@ -185,16 +195,6 @@ def _load_starts(manifest: Manifest) -> dict[str, FactorModel]:
         return {}
     say(f"{manifest.stage}: starting from the evaluated model of version {start['version']}")
     return models
-
-
-def encoded_attributes(config: Config, snapshot: Snapshot, log: Callable[[str], None]) -> AttributeMatrices | None:
-    """Return the design matrices of the snapshot's attributes; None where the settings or the snapshot have no use for them."""
-    if not config.rating_head.uses_attributes() or snapshot.attributes is None:
-        return None
-    matrices, notes = encode_sides(snapshot.attributes)
-    for note in notes:
-        log(note)
-    return matrices
 
 
 def finished(manifest: Manifest) -> ModelRef | None:

@@ -33,7 +33,7 @@ from mf_core.errors import ConfigError, DatabaseError, InputError, QualityError,
 from mf_core.factors import FactorModel
 from mf_core.metrics import list_quality
 from mf_core.ratings import IdMap, Ratings, pair_draws
-from mf_core.snapshot import Snapshot, content_hash
+from mf_core.snapshot import Snapshot, content_hash, sort_ratings
 from mf_core.split import take_snapshot
 from mf_core.topn import with_popular_fallback
 from mf_core.warehouse.engine import transaction, translated_errors
@@ -148,11 +148,12 @@ def read_warehouse(config: Config, engine: Engine) -> TrainingRows:
 
 def read_training_file(config: Config, uri: str) -> TrainingRows:
     """Return the rows of one file; those that its side column calls test are left out. Raises InputError."""
-    config = make_config({"source.uri": uri, "source.test_uri": ""}, config)
-    snapshot = read_files(config)
-    if not len(snapshot.train):
+    files = read_files(make_config({"source.uri": uri, "source.test_uri": ""}, config))
+    if files.is_test.all():
         raise InputError(f"{uri} has no training row; name a file of training ratings.")
-    return training_rows(snapshot)
+    train = sort_ratings(files.ratings.take(~files.is_test))
+    nothing = train.take(np.zeros(len(train), bool))
+    return training_rows(Snapshot(files.users, files.items, train, nothing, files.attributes))
 
 
 @dataclass(frozen=True)

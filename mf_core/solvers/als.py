@@ -22,7 +22,7 @@ import tensorflow as tf
 from mf_core.config import DataConfig, RankingHeadConfig
 from mf_core.ratings import Float32s, Ratings
 from mf_core.solvers.buckets import Side, both_sides, factorize, padding_note, solve, with_zero_row
-from mf_core.solvers.iterate import Arrays, Factors
+from mf_core.solvers.iterate import Arrays, Factors, Start
 
 _INITIAL_SPREAD = 0.1
 _Step = Callable[..., tuple[tf.Tensor, tf.Tensor]]
@@ -74,8 +74,16 @@ def preference_targets(rating: Float32s, lowest: float, data: DataConfig) -> Flo
 class ImplicitAls:
     """Implicit ALS on the observed pairs of `train`, one sweep at a time; a pair's target follows from its rating."""
 
-    def __init__(self, train: Ratings, shape: tuple[int, int], config: RankingHeadConfig, data: DataConfig, seed: int) -> None:
-        """Put the pairs on the device; `shape` is (n_users, n_items)."""
+    def __init__(
+        self,
+        train: Ratings,
+        shape: tuple[int, int],
+        config: RankingHeadConfig,
+        data: DataConfig,
+        seed: int,
+        start: Start | None = None,
+    ) -> None:
+        """Put the pairs on the device; `shape` is (n_users, n_items), `start` where the first sweep goes on from."""
         self._alpha0 = config.unobserved_weight
         targets = Ratings(train.user, train.item, preference_targets(train.value, config.lowest_target, data))
         self._users, self._items = both_sides(targets, shape, config.n_factors)
@@ -84,7 +92,11 @@ class ImplicitAls:
         self._solve_items = _implicit_step(self._items, config.n_factors, measure=True)
         self._user_ridge = self._ridge(self._users, self._items.n_active, config)
         self._item_ridge = self._ridge(self._items, self._users.n_active, config)
+        # Only the items' start matters: the users are solved first.
         self._item = _initial(self._items, config.n_factors, seed)
+        if start:
+            known = start.item[:, :-1].any(axis=1, keepdims=True)
+            self._item = tf.where(known, start.item[:, :-1], self._item)
         self._user = tf.zeros((shape[0], config.n_factors))
 
     def _ridge(self, side: Side, n_other: int, config: RankingHeadConfig) -> tf.Tensor:

@@ -179,9 +179,10 @@ def fit_ranking_head(
         )
 
     shape = (len(users), len(items))
+    rows = _start_rows(start, users, items, config.ranking_head.n_factors) if start else None
 
     def make() -> Solver:
-        return ImplicitAls(observed, shape, config.ranking_head, config.data, config.train.seed)
+        return ImplicitAls(observed, shape, config.ranking_head, config.data, config.train.seed, rows)
 
     limit = iterations or config.ranking_head.iterations
     check = partial(refuse_what_does_not_fit, config, "ranking", len(observed), shape)

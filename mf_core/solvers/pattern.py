@@ -29,7 +29,7 @@ _LEAST_VALUE = 1e-7
 
 @dataclass(frozen=True)
 class Features:
-    """Features P S of one side's rows, zero for a row without ratings.
+    """Features P S of one side's rows; a row without ratings has the mean of the others.
 
     Attributes:
         basis: float32 tensor P of shape (n_rows, J), orthonormal columns.
@@ -77,14 +77,23 @@ def pattern_features(mine: Side, other: Side, rank: int, width: int, seed: tuple
     core = other_scale * backward(scale * basis)
     values, vectors = tf.linalg.eigh(tf.matmul(core, core, transpose_a=True))
     values, vectors = values[::-1][:kept], vectors[:, ::-1][:, :kept]
-    return Features(tf.matmul(basis, vectors), tf.sqrt(tf.maximum(values, 0.0)))
+    return Features(_at_the_mean(tf.matmul(basis, vectors), mine.active()), tf.sqrt(tf.maximum(values, 0.0)))
+
+
+def _at_the_mean(basis: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
+    """Return `basis` with the mean of the rated rows for those without ratings, of whose raters nothing is known.
+
+    Zeros would say that nobody wanted them: they would be predicted as something worse than the least popular.
+    """
+    mean = tf.reduce_sum(basis * active, axis=0, keepdims=True) / tf.reduce_sum(active)
+    return basis * active + (1.0 - active) * mean
 
 
 def with_attributes(pattern: Features, attributes: Float32s, active: tf.Tensor) -> Features:
     """Return features of the pattern and of the rows' attributes together.
 
     The two are columns of one table X of features; with X = P S Q^T over the rows with ratings, P S is the same features in
-    another basis, and a row x without ratings stands at P = x Q S^-1.
+    another basis, and a row x without ratings stands at P = x Q S^-1: the mean of the pattern, and attributes of its own.
 
     Args:
         pattern: the pattern's features.

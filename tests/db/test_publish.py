@@ -293,6 +293,20 @@ def _measure_quiet(threads: list[_Reader]) -> float:
     return seconds[int(len(seconds) * 0.99)]
 
 
+def test_going_live_waits_for_statements_that_were_planned_before_but_not_for_ever(world: World, engine: Engine) -> None:
+    publish_one(world, "one")
+    assert publish.wait_for_planned_readers(engine)
+    with engine.connect() as reader:
+        reader.execute(sa.text("SELECT count(*) FROM mf.recommendation_rows"))
+        assert not publish.wait_for_planned_readers(engine, at_most_seconds=0.2)
+        ending = threading.Timer(0.3, reader.rollback)
+        started = time.monotonic()
+        ending.start()
+        assert publish.wait_for_planned_readers(engine, at_most_seconds=30)
+        assert 0.25 < time.monotonic() - started < 20
+        ending.join()
+
+
 def test_an_open_transaction_keeps_what_it_may_still_read(world: World, engine: Engine, warehouse_url: str) -> None:
     small = world.with_settings(publish__keep_versions=1)
     first = publish_one(small, "one")

@@ -1,0 +1,80 @@
+"""Results as files: who measured what, on which machine, in which run."""
+
+import json
+import os
+import platform
+import secrets
+import subprocess
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environments import ENVIRONMENTS, ROOT
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def this_run() -> dict[str, Any]:
+    """Return what identifies a run: an id, the time, the machine, our commit, the peers' versions."""
+    started = datetime.now(UTC)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    return {
+        "run": f"{started:%Y%m%d}-{secrets.token_hex(3)}",
+        "started": started.isoformat(timespec="seconds"),
+        "machine": machine(),
+        "commit": commit or "unknown",
+        "python": platform.python_version(),
+        "peers": {name: environment.requirements[0] for name, environment in ENVIRONMENTS.items() if name != "plot"},
+    }
+
+
+def machine() -> str:
+    """Return the processor, the number of cores and the memory."""
+    processor, memory = platform.machine(), 0
+    if (info := Path("/proc/cpuinfo")).exists():
+        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0] if names else processor
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return f"{processor}, {os.cpu_count()} cores, {memory / 1e9:.0f} GB"
+
+
+def kept(name: str, run: str | None) -> dict[str, Any]:
+    """Return what `results/NAME.json` holds for a partial rerun to keep: nothing, unless it is of this machine and of run `run`.
+
+    Figures of different runs are not to be compared: the machine may have been busy. So the run has to be named.
+
+    Raises:
+        SystemExit: the file is of another run or machine.
+    """
+    if run is None:
+        return {}
+    path = RESULTS / f"{name}.json"
+    held = json.loads(path.read_text()) if path.exists() else {}
+    if (held.get("run"), held.get("machine")) != (run, machine()):
+        raise SystemExit(
+            f"{path} holds run {held.get('run')} on {held.get('machine')}, not run {run} on {machine()}. Name the run that it "
+            "holds, or leave out --run and measure everything anew."
+        )
+    return dict(held)
+
+
+def write(name: str, about: dict[str, Any], text: str) -> None:
+    """Write `about` to results/NAME.json and `text` to results/NAME.md, and print the latter."""
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
+    (RESULTS / f"{name}.md").write_text(text + "\n")
+    print(text)
+    print(f"written to {RESULTS / name}.json and .md", flush=True)
+
+
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    heads = list(heads)
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def heading(about: dict[str, Any]) -> str:
+    """Return the line over every table."""
+    return f"Run {about['run']}, {about['started']}, commit {about['commit']}; {about['machine']}."
