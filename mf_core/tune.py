@@ -25,6 +25,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Engine
 
+from mf_core.attributes import AttributeMatrices, Attributes, encode_sides
 from mf_core.backtest import read_files
 from mf_core.baselines import popularity
 from mf_core.config import Config, Setting, make_config, settings
@@ -85,6 +86,7 @@ SPACES: Mapping[str, tuple[Range, ...]] = {
         Range("ranking_head.unobserved_weight", 1e-3, 1.0),
         Range("ranking_head.regularization", 1e-4, 1.0),
         Range("ranking_head.regularization_exponent", 0.0, 2.0, log=False),
+        Range("ranking_head.lowest_target", 0.0, 1.0, log=False),
     ),
 }
 """What is searched, by the rating head's solver, and for the ranking head. What only trades time for accuracy is not."""
@@ -115,11 +117,15 @@ def _distribution(wanted: Range, setting: Setting) -> BaseDistribution:
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Training ratings alone: no test rating, and no id that occurs among test ratings only. Sorted by (user, item)."""
+    """Training ratings alone: no test rating, and no id that occurs among test ratings only. Sorted by (user, item).
+
+    `attributes` are those of the rows of `users` and `items`; None where the settings have no use for them.
+    """
 
     users: IdMap
     items: IdMap
     ratings: Ratings
+    attributes: Attributes | None = None
 
 
 def training_rows(snapshot: Snapshot) -> TrainingRows:
@@ -128,23 +134,26 @@ def training_rows(snapshot: Snapshot) -> TrainingRows:
     user, item = np.cumsum(warm_users) - 1, np.cumsum(warm_items) - 1
     train = snapshot.train
     rows = Ratings(user[train.user].astype(np.int32), item[train.item].astype(np.int32), train.value)
-    return TrainingRows(IdMap(snapshot.users.ids[warm_users]), IdMap(snapshot.items.ids[warm_items]), rows)
+    known = snapshot.attributes
+    attributes = Attributes(known.user[warm_users], known.item[warm_items]) if known else None
+    return TrainingRows(IdMap(snapshot.users.ids[warm_users]), IdMap(snapshot.items.ids[warm_items]), rows, attributes)
 
 
 def read_warehouse(config: Config, engine: Engine) -> TrainingRows:
     """Return the training rows of `mf.ratings` as they stand now. Raises QualityError or DatabaseError."""
     with transaction(engine, isolation_level="REPEATABLE READ") as connection:
-        return training_rows(take_snapshot(connection, config.split))
+        snapshot = take_snapshot(connection, config.split, with_attributes=config.rating_head.uses_attributes())
+    return training_rows(snapshot)
 
 
 def read_training_file(config: Config, uri: str) -> TrainingRows:
     """Return the rows of one file; those that its side column calls test are left out. Raises InputError."""
-    config = make_config({"source.uri": uri, "source.test_uri": "", "source.items_uri": "", "source.users_uri": ""}, config)
-    files = read_files(config)
+    files = read_files(make_config({"source.uri": uri, "source.test_uri": ""}, config))
     if files.is_test.all():
         raise InputError(f"{uri} has no training row; name a file of training ratings.")
     train = sort_ratings(files.ratings.take(~files.is_test))
-    return training_rows(Snapshot(files.users, files.items, train, train.take(np.zeros(len(train), bool))))
+    nothing = train.take(np.zeros(len(train), bool))
+    return training_rows(Snapshot(files.users, files.items, train, nothing, files.attributes))
 
 
 @dataclass(frozen=True)
@@ -156,6 +165,7 @@ class Task:
         head: rating or ranking.
         rows: the training rows.
         fitted, validation: nine tenths of their ratings, and the other tenth.
+        attributes: what the rating head makes of the rows' attributes; None if nothing.
     """
 
     config: Config
@@ -163,6 +173,7 @@ class Task:
     rows: TrainingRows
     fitted: Ratings
     validation: Ratings
+    attributes: AttributeMatrices | None = None
 
     @property
     def metric(self) -> str:
@@ -176,7 +187,7 @@ class Task:
 
     def fingerprint(self) -> str:
         """sha256 (hex) over all that the trials' figures depend on beside their own settings."""
-        rows = content_hash(Snapshot(self.rows.users, self.rows.items, self.fitted, self.validation))
+        rows = content_hash(Snapshot(self.rows.users, self.rows.items, self.fitted, self.validation, self.rows.attributes))
         mine = {s.name: s.default for s in settings(self.config) if s.name.startswith(("data.", f"{self.head}_head."))}
         mine |= {"seed": self.config.train.seed, "cutoff": self.config.gate.cutoff}
         for name in self.space:
@@ -203,7 +214,8 @@ def make_task(config: Config, head: Head, rows: TrainingRows) -> Task:
     needed = config.data.relevant_from if head == "ranking" else -np.inf
     if not all((part.value >= needed).any() for part in (fitted, validation)):
         raise QualityError(f"{len(rows.ratings):,} training ratings are too few to set a validation part aside; load more.")
-    return Task(config, head, rows, fitted, validation)
+    attributes = encode_sides(rows.attributes)[0] if rows.attributes and head == "rating" else None
+    return Task(config, head, rows, fitted, validation, attributes)
 
 
 @dataclass(frozen=True)
@@ -424,7 +436,14 @@ class _Fit:
         task, ids = self._task, (self._task.rows.users, self._task.rows.items)
         value: float | None
         if task.head == "rating":
-            fit = fit_rating_head(self._config, task.fitted, *ids, validation=task.validation, watch=self._after_iteration)
+            fit = fit_rating_head(
+                self._config,
+                task.fitted,
+                *ids,
+                attributes=task.attributes,
+                validation=task.validation,
+                watch=self._after_iteration,
+            )
             value = fit.validation_rmse
         else:
             fit = fit_ranking_head(self._config, task.fitted, *ids, watch=self._after_iteration)

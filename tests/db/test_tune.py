@@ -96,6 +96,26 @@ def test_test_rows_do_not_matter(engine: Engine) -> None:
     assert [values(report) for report in after] == [values(report) for report in before]
 
 
+def test_the_rating_head_is_tuned_with_the_attributes_that_it_is_trained_with(engine: Engine) -> None:
+    load(engine, make_ratings())
+    with transaction(engine) as connection:
+        connection.execute(
+            sa.text(
+                "INSERT INTO mf.items (item_id, attributes) SELECT item_id, jsonb_build_object('age', item_id < 'i020') FROM mf.ratings GROUP BY 1"
+            )
+        )
+        connection.execute(sa.text("INSERT INTO mf.items (item_id, attributes) VALUES ('unrated', '{\"age\": true}')"))
+    settings = {"rating_head.solver": "bayes", "rating_head.bayes.sweeps": 8, "rating_head.bayes.burn_in": 2}
+    config = make_config({**settings, "rating_head.bayes.n_factors": 4, "rating_head.bayes.side_information": True}, CONFIG)
+    task = task_of(engine, config=config)
+    assert task.attributes is not None
+    assert task.attributes.item.shape == (len(task.rows.items), 2)
+    assert "unrated" not in task.rows.items.ids
+    with_them = search(engine, trials=1, config=config)
+    without = search(engine, trials=1, study="n", config=make_config({"rating_head.bayes.side_information": False}, config))
+    assert with_them.finished[0].value != without.finished[0].value
+
+
 def test_a_study_goes_on_under_its_name(engine: Engine) -> None:
     load(engine, make_ratings())
     first = search(engine, trials=2)
@@ -214,7 +234,7 @@ def test_optunas_tables_stay_out_of_ours(engine: Engine, warehouse_url: str) -> 
     assert rows(engine, "SELECT version_num FROM mf.alembic_version") != rows(engine, "SELECT version_num FROM mf_tune.alembic_version")
     assert rows(engine, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace") == []
     with transaction(engine) as connection:
-        command.downgrade(alembic_config(connection), "0003")
+        command.downgrade(alembic_config(connection), "0004")
     with pytest.raises(ConfigError, match="mf db migrate"):
         tune.studies(engine)
     migrate(warehouse_url)
