@@ -112,7 +112,7 @@ class BayesConfig(_Section):
     n_factors: int = Field(16, description="Number of factors of a sample.", ge=1, le=512)
     sweeps: int = Field(200, description="Sweeps at most, the burn-in included.", ge=2, le=100_000)
     burn_in: int = Field(
-        30, description="Sweeps before the mean of the samples begins, at most half of them all.", ge=1, le=100_000
+        10, description="Sweeps before the mean of the samples begins, at most half of them all.", ge=1, le=100_000
     )
     patience: int = Field(
         50, description="Sweeps in which the mean must gain a ten-thousandth of its validation error to go on.", ge=1, le=100_000

@@ -154,7 +154,8 @@ def wait_for_planned_readers(engine: Engine, at_most_seconds: float = _PLANNED_R
     """
     readers = sa.text(
         "SELECT virtualtransaction FROM pg_locks "
-        "WHERE relation = 'mf.recommendation_rows'::regclass AND mode = 'AccessShareLock' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND pid <> pg_backend_pid()"
+        "WHERE relation = 'mf.recommendation_rows'::regclass AND mode = 'AccessShareLock' "
+        "AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND pid <> pg_backend_pid()"
     )
     deadline = time.monotonic() + at_most_seconds
     with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:

@@ -110,8 +110,7 @@ class ImplicitAls:
 
     def _half(self, side: Side, step: _Step, other: tf.Tensor, ridge: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         table, gram = with_zero_row(other), self._alpha0 * tf.matmul(other, other, transpose_a=True)
-        results = (step(batch.rows, batch.other, batch.value, table, gram, ridge) for batch in side.batches)
-        solutions, errors = zip(*results, strict=True)
+        solutions, errors = zip(*side.each_batch(lambda *batch: step(*batch, table, gram, ridge)), strict=True)
         total = tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
         return side.in_row_order(list(solutions)), total
 

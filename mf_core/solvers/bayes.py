@@ -36,7 +36,7 @@ from mf_core.solvers.pattern import Features, pattern_features, with_attributes
 from mf_core.solvers.prior import FactorPrior
 from mf_core.solvers.sampling import Noise, draw_gaussian
 
-_SWEEPS_OF_LEAST_SQUARES = 3
+_SWEEPS_OF_LEAST_SQUARES = 2
 _NOISE_SHAPE = 5.0
 _PROBE_RATINGS = 100_000
 _ROW_NOISE, _ROW_PRECISION, _RATE, _PURPOSES_OF_A_SIDE = 6, 7, 8, 16
@@ -103,7 +103,7 @@ class _Half:
         rate_now = drawn_rate if rate is None else tf.constant(rate)
         given = _Given(table, bias, self.rows, prior_mean, prior_precision, standard, rate_now, normal)
         function = self._draw_batch[measure]
-        rows, precisions, errors = zip(*(function(*vars(batch).values(), *given) for batch in self._side.batches), strict=True)
+        rows, precisions, errors = zip(*self._side.each_batch(lambda *batch: function(*batch, *given)), strict=True)
         inactive = 1.0 - self._active
         self.rows = self._side.in_row_order(list(rows)) + inactive * prior_mean
         self.precision = self._side.in_row_order(list(precisions))[:, 0] + inactive[:, 0] * standard / rate_now

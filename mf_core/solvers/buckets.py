@@ -10,11 +10,12 @@ come from batched `matmul`, `cholesky` and `cholesky_solve`. A padded place poin
 nothing to A or b. Less than half of a batch is ever padding; the sort makes it a few percent on real data.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from mf_core.ratings import Float32s, Int32s, Ratings
 
 Int64s = NDArray[np.int64]
+Solution = TypeVar("Solution")
 
 
 
@@ -33,10 +35,12 @@ class Layout:
     Attributes:
         cells: elements of one batch's largest array.
         index: type of the row numbers in a batch.
+        at_once: batches solved side by side.
     """
 
     cells: int
     index: tf.DType
+    at_once: int = 1
 
     @staticmethod
     def of_device() -> "Layout":
@@ -44,8 +48,9 @@ class Layout:
         return GPU if tf.constant(0.0).device.endswith("GPU:0") else CPU
 
 
-# 2^22 float32 are 16 MiB: with fewer, the cost of starting each operation shows.
-CPU = Layout(1 << 22, tf.int32)
+# 2^22 float32 are 16 MiB: with fewer, the cost of starting each operation shows. The operations on one batch leave a third of two
+# cores idle.
+CPU = Layout(1 << 22, tf.int32, at_once=min(4, os.cpu_count() or 1))
 # A GPU wants large batches (2^26 float32 are 256 MiB), and TensorFlow keeps int32 tensors off it.
 GPU = Layout(1 << 26, tf.int64)
 
@@ -123,7 +128,7 @@ class Side:
         `shape` is (n_rows, n_other), `width` the unknowns per row; without a `layout` it is the device's.
         """
         self.n_rows, self.n_other = shape
-        layout = layout or Layout.of_device()
+        self._layout = layout = layout or Layout.of_device()
         counts = np.bincount(row, minlength=self.n_rows).astype(np.int64)
         self.plan = plan_batches(counts, width, layout.cells)
         self.n_active = len(self.plan.rows)
@@ -146,6 +151,10 @@ class Side:
             other, value = _unpack(padded)
             yield Batch(tf.constant(self.plan.rows[start:stop]), tf.constant(other, index), tf.constant(value))
 
+    def each_batch(self, solve: Callable[..., Solution]) -> list[Solution]:
+        """Return `solve(rows, other, value)` of every batch, in their order."""
+        return _on_this_device(lambda batch: solve(batch.rows, batch.other, batch.value), self.batches, self._layout.at_once)
+
     def in_row_order(self, solutions: list[tf.Tensor]) -> tf.Tensor:
         """Return the batches' solutions, each of shape (B, K), as one tensor of shape (n_rows, K); zeros without ratings.
 
@@ -163,16 +172,23 @@ def both_sides(ratings: Ratings, shape: tuple[int, int], width: int) -> tuple[Si
     layout = Layout.of_device()
     by_user = (ratings.user, ratings.item, ratings.value, shape, width, layout)
     by_item = (ratings.item, ratings.user, ratings.value, shape[::-1], width, layout)
-    # NumPy sorts and copies without Python's lock. TensorFlow's device of this thread is not that of the pool's.
-    device = tf.constant(0.0).device
-
-    def make(arguments: tuple[Any, ...]) -> Side:
-        with tf.device(device):
-            return Side(*arguments)
-
-    with ThreadPoolExecutor(2) as pool:
-        users, items = pool.map(make, (by_user, by_item))
+    # NumPy sorts and copies without Python's lock.
+    users, items = _on_this_device(lambda arguments: Side(*arguments), [by_user, by_item], at_once=2)
     return users, items
+
+
+def _on_this_device(function: Callable[[Any], Solution], arguments: Sequence[Any], at_once: int) -> list[Solution]:
+    """Return `function` of each of the arguments, `at_once` of them at a time, all on the device of this thread."""
+    if at_once == 1:
+        return [function(argument) for argument in arguments]
+    device = tf.constant(0.0).device  # a new thread begins with none
+
+    def call(argument: Any) -> Solution:
+        with tf.device(device):
+            return function(argument)
+
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(call, arguments))
 
 
 def padding_note(users: Side, items: Side) -> str:

@@ -46,10 +46,12 @@ def _neighbour_sums(side: Side, width: int) -> Callable[[tf.Tensor], tf.Tensor]:
     shapes = (tf.TensorSpec((None, None), side.batches[0].other.dtype), tf.TensorSpec((None, None)))
     add_up = tf.function(lambda other, table: tf.reduce_sum(tf.gather(table, other), axis=1), input_signature=shapes)
 
+    def sums(table: tf.Tensor) -> tf.Tensor:
+        return side.in_row_order(side.each_batch(lambda rows, other, value: add_up(other, table)))
+
     def product(table: tf.Tensor) -> tf.Tensor:
         columns = [with_zero_row(table[:, start : start + width]) for start in range(0, table.shape[1], width)]
-        parts = [side.in_row_order([add_up(batch.other, part) for batch in side.batches]) for part in columns]
-        return tf.concat(parts, axis=1)
+        return tf.concat([sums(part) for part in columns], axis=1)
 
     return product
 
