@@ -51,7 +51,7 @@ ML100K = {
     "spark-20": PeerRun("Spark ALS, rank 20", "spark", _SPARK | {"rank": 20, "regParam": 0.12}, (20,)),
 }
 
-_LIBMF_CURVE = (2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28, 34)
+_LIBMF_CURVE = (2, 4, 8, 10, 12, 14, 16, 20, 26)
 
 
 def _libmf(ridge: float) -> PeerRun:
@@ -61,12 +61,12 @@ def _libmf(ridge: float) -> PeerRun:
 
 def _cmfrec(ridge: float) -> PeerRun:
     return PeerRun(
-        f"cmfrec, lambda {ridge:g}", "cmfrec", {"k": 32, "lambda_": ridge, "scale_lam": True}, (3, 4, 5, 6, 8, 10, 12, 16)
+        f"cmfrec, lambda {ridge:g}", "cmfrec", {"k": 32, "lambda_": ridge, "scale_lam": True}, (3, 4, 6, 8, 10, 14)
     )
 
 
 def _spark(ridge: float) -> PeerRun:
-    return PeerRun(f"Spark ALS, reg {ridge:g}", "spark", _SPARK | {"rank": 32, "regParam": ridge}, (3, 5, 10, 15))
+    return PeerRun(f"Spark ALS, reg {ridge:g}", "spark", _SPARK | {"rank": 32, "regParam": ridge}, (5, 10))
 
 
 _MYFM_CURVE = [6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 72, 80, 90, 100, 120, 140, 160, 180, 200]
@@ -76,7 +76,7 @@ SCALE = {
         "libmf-0.05": _libmf(0.05),
         "libmf-0.06": _libmf(0.06),
         "cmfrec": _cmfrec(0.08),
-        "surprise": PeerRun("Surprise SVD", "surprise", {"n_factors": 32, "lr_all": 0.01, "reg_all": 0.05}, (5, 10, 20, 30)),
+        "surprise": PeerRun("Surprise SVD", "surprise", {"n_factors": 32, "lr_all": 0.01, "reg_all": 0.05}, (10, 30)),
         "spark": _spark(0.1),
         "myfm": PeerRun(
             "myfm, plain", "myfm", {"rank": 32, "features": "plain", "seconds": 600.0, "points": _MYFM_CURVE}, (1_000,)
