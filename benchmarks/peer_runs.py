@@ -61,7 +61,7 @@ def _libmf(ridge: float) -> PeerRun:
 
 def _cmfrec(ridge: float) -> PeerRun:
     return PeerRun(
-        f"cmfrec, lambda {ridge:g}", "cmfrec", {"k": 32, "lambda_": ridge, "scale_lam": True}, (3, 4, 6, 8, 10, 14)
+        f"cmfrec, lambda {ridge:g}", "cmfrec", {"k": 32, "lambda_": ridge, "scale_lam": True}, (4, 6, 8, 10, 14)
     )
 
 
@@ -76,7 +76,7 @@ SCALE = {
         "libmf-0.05": _libmf(0.05),
         "libmf-0.06": _libmf(0.06),
         "cmfrec": _cmfrec(0.08),
-        "surprise": PeerRun("Surprise SVD", "surprise", {"n_factors": 32, "lr_all": 0.01, "reg_all": 0.05}, (10, 30)),
+        "surprise": PeerRun("Surprise SVD", "surprise", {"n_factors": 32, "lr_all": 0.01, "reg_all": 0.05}, (30,)),
         "spark": _spark(0.1),
         "myfm": PeerRun(
             "myfm, plain", "myfm", {"rank": 32, "features": "plain", "seconds": 600.0, "points": _MYFM_CURVE}, (1_000,)

@@ -26,8 +26,8 @@ OURS: dict[str, dict[str, Any]] = {
     },
     "bayes": {
         "label": "ours, bayes",
-        "iterations": 48,
-        "points": [1, 5, 6, 7, 8, 10, 12, 16, 20, 24, 28, 32, 40, 48],
+        "iterations": 40,
+        "points": [1, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40],
         "overrides": {
             "rating_head.solver": "bayes",
             "rating_head.bayes.n_factors": _RANK,

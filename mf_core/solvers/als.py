@@ -15,6 +15,7 @@ zero factors and would add nothing to the loss.
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import tensorflow as tf
@@ -37,10 +38,11 @@ def _float(*shape: int | None) -> tf.TensorSpec:
     return tf.TensorSpec(shape, tf.float32)
 
 
-def _implicit_step(side: Side, n_factors: int, *, measure: bool) -> _Step:
+@cache
+def _implicit_step(n_factors: int, index: tf.DType, *, measure: bool) -> _Step:
     """Return the function that solves one batch: (*batch, table, gram, ridge) -> (solutions (B, K), squared error).
 
-    The values of the batch are the targets.
+    The values of the batch are the targets. All fits of a process share the function's trace.
     """
 
     def step(
@@ -55,7 +57,6 @@ def _implicit_step(side: Side, n_factors: int, *, measure: bool) -> _Step:
         error = target - tf.matmul(design, solution[:, :, None])[:, :, 0]
         return solution, tf.reduce_sum(tf.square(error))
 
-    index = side.batches[0].other.dtype
     batch = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, None), index), _float(None, None))
     return tf.function(step, input_signature=(*batch, _float(None, n_factors), _float(n_factors, n_factors), _float(None)))
 
@@ -88,8 +89,9 @@ class ImplicitAls:
         targets = Ratings(train.user, train.item, preference_targets(train.value, config.lowest_target, data))
         self._users, self._items = both_sides(targets, shape, config.n_factors)
         self.n_ratings, self.note = len(train), padding_note(self._users, self._items)
-        self._solve_users = _implicit_step(self._users, config.n_factors, measure=False)
-        self._solve_items = _implicit_step(self._items, config.n_factors, measure=True)
+        index = self._users.batches[0].other.dtype
+        self._solve_users = _implicit_step(config.n_factors, index, measure=False)
+        self._solve_items = _implicit_step(config.n_factors, index, measure=True)
         self._user_ridge = self._ridge(self._users, self._items.n_active, config)
         self._item_ridge = self._ridge(self._items, self._users.n_active, config)
         # Only the items' start matters: the users are solved first.
