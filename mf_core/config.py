@@ -159,6 +159,16 @@ class RatingHeadConfig(_Section):
     als: AlsConfig = AlsConfig()
     gradient: GradientConfig = GradientConfig()
 
+    def chosen(self) -> BayesConfig | AlsConfig | GradientConfig:
+        """Return the settings of the chosen solver."""
+        solvers: dict[str, BayesConfig | AlsConfig | GradientConfig]
+        solvers = {"bayes": self.bayes, "als": self.als, "gradient": self.gradient}
+        return solvers[self.solver]
+
+    def iteration_limit(self) -> int:
+        """Return how many iterations the chosen solver runs at most."""
+        return {"bayes": self.bayes.sweeps, "als": self.als.iterations, "gradient": self.gradient.epochs}[self.solver]
+
     def uses_attributes(self) -> bool:
         """Say whether attributes of users and items take part."""
         return self.solver == "bayes" and self.bayes.side_information

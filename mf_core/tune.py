@@ -343,17 +343,10 @@ def _pruner(config: Config, head: Head) -> optuna.pruners.BasePruner:
 
 def first_rung(config: Config, head: Head) -> int:
     """Return the iteration at which trials are compared first."""
-    limit, burn_in = _limit(config, head), 0
+    limit, burn_in = config.ranking_head.iterations if head == "ranking" else config.rating_head.iteration_limit(), 0
     if head == "rating" and config.rating_head.solver == "bayes":
         burn_in = min(config.rating_head.bayes.burn_in, limit // 2)
     return max(2, burn_in + (limit - burn_in) // _REDUCTION**_RUNGS_BELOW_THE_END)
-
-
-def _limit(config: Config, head: Head) -> int:
-    rating = config.rating_head
-    if head == "ranking":
-        return config.ranking_head.iterations
-    return {"bayes": rating.bayes.sweeps, "als": rating.als.iterations, "gradient": rating.gradient.epochs}[rating.solver]
 
 
 class _BrokenOffError(Exception):

@@ -108,8 +108,8 @@ def fit_rating_head(
     elif iterations is None and not _is_seed_preset(config):
         fitted, held_out = _hold_out(train, users, items, config)
 
-    limit = iterations or rating_limit(config)
-    rows = _start_rows(start, users, items, _n_factors(config)) if start else None
+    limit = iterations or (SEED_STEPS if _is_seed_preset(config) else config.rating_head.iteration_limit())
+    rows = _start_rows(start, users, items, config.rating_head.chosen().n_factors) if start else None
 
     def make() -> Solver:
         return make_rating_solver(config, fitted, shape, limit, held_out=held_out, start=rows, attributes=attributes)
@@ -141,14 +141,6 @@ def make_rating_solver(
     if _is_seed_preset(config):
         return SeedGradient(train, shape, seed)
     return BiasedGradient(train, shape, head.gradient, seed, held_out)
-
-
-def rating_limit(config: Config) -> int:
-    """Return the rating head's number of iterations at most."""
-    if _is_seed_preset(config):
-        return SEED_STEPS
-    head = config.rating_head
-    return {"bayes": head.bayes.sweeps, "als": head.als.iterations, "gradient": head.gradient.epochs}[head.solver]
 
 
 def fit_ranking_head(
@@ -263,11 +255,6 @@ def _fit(
                 f"the {head} head ran out of memory on {device.label} ({error.message[:200]}). Lower n_factors, or train on a "
                 "larger device."
             ) from error
-
-
-def _n_factors(config: Config) -> int:
-    head = config.rating_head
-    return {"bayes": head.bayes.n_factors, "als": head.als.n_factors, "gradient": head.gradient.n_factors}[head.solver]
 
 
 def _start_rows(model: FactorModel, users: IdMap, items: IdMap, n_factors: int) -> Start:

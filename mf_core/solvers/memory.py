@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import tensorflow as tf
 
-from mf_core.config import Config
+from mf_core.config import BayesConfig, Config
 from mf_core.errors import TrainingError
 from mf_core.solvers.average import BUFFERED_COLUMNS
 from mf_core.solvers.buckets import Layout
@@ -44,9 +44,9 @@ def needed(config: Config, head: str, n_ratings: int, shape: tuple[int, int]) ->
     rows, layout = sum(shape), Layout.of_device()
     width, extra = config.ranking_head.n_factors, 0
     if head == "rating":
-        chosen = getattr(config.rating_head, config.rating_head.solver)
+        chosen = config.rating_head.chosen()
         width = chosen.n_factors + 1
-        if config.rating_head.solver == "bayes":
+        if isinstance(chosen, BayesConfig):
             columns = 2 * chosen.output_factors + max(BUFFERED_COLUMNS, 2 * chosen.output_factors)
             per_row = 8 * min(chosen.pattern_rank, min(shape)) + 4 * (width + 1) * chosen.kept_samples + 12 * columns
             extra = rows * per_row
