@@ -20,11 +20,9 @@ _NAMES = ("mean_user", "mean_item")
 def compress(left: tf.Tensor, right: tf.Tensor, rank: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return (L, R) of at most `rank` columns each with L R^T the best approximation of left right^T.
 
-    With left = Q_l A and right = Q_r B, both Q orthonormal, the singular vectors of the small A B^T rotate both. A and B are
-    roots of the Gram matrices, in float64 so that they are good to float32; a QR of the tall arrays would cost several times
-    more.
+    With left = Q_l A and right = Q_r B, both Q orthonormal, the singular vectors of the small A B^T rotate both.
     """
-    (left_basis, left_core), (right_basis, right_core) = _orthogonal(left), _orthogonal(right)
+    (left_basis, left_core), (right_basis, right_core) = orthogonal(left), orthogonal(right)
     values, u, v = tf.linalg.svd(tf.matmul(left_core, right_core, transpose_b=True))
     root = tf.sqrt(values[:rank])
     turned = (tf.matmul(basis, vectors[:, :rank] * root) for basis, vectors in ((left_basis, u), (right_basis, v)))
@@ -32,8 +30,11 @@ def compress(left: tf.Tensor, right: tf.Tensor, rank: tf.Tensor) -> tuple[tf.Ten
     return new_left, new_right
 
 
-def _orthogonal(table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return float64 (T, C) such that table T has orthonormal columns (or zero ones) and table = (table T) C."""
+def orthogonal(table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return float64 (T, C) such that table T has orthonormal columns (or zero ones) and table = (table T) C.
+
+    From the Gram matrix, in float64 so that it is good to float32: a QR of a tall table would cost several times more.
+    """
     wide = tf.cast(table, tf.float64)
     values, vectors = tf.linalg.eigh(tf.matmul(wide, wide, transpose_a=True))
     kept = values > values[-1] * 1e-13

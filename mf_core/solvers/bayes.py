@@ -301,7 +301,7 @@ class _Probe:
 
 
 def _features(mine: Side, other: Side, config: BayesConfig, attributes: Float32s | None, seed: tuple[int, int]) -> Features:
-    pattern = pattern_features(mine, other, config.pattern_rank, config.n_factors + 1, seed)
+    pattern = pattern_features(mine, other, config.pattern_rank, seed)
     return pattern if attributes is None or not attributes.shape[1] else with_attributes(pattern, attributes, mine.active())
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from mf_core.ratings import Float32s
+from mf_core.solvers.average import orthogonal
 from mf_core.solvers.buckets import Side, with_zero_row
 
 _OVERSAMPLING = 16
@@ -40,41 +41,46 @@ class Features:
     scale: tf.Tensor
 
 
-def _neighbour_sums(side: Side, width: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the function table -> M table, a few columns at a time, so that no batch holds more than the solver's do."""
+def _neighbour_sums(side: Side) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return the function table -> M table. The gathered rows are added up as they come; no batch of them is ever held."""
+
+    def add_up(other: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+        row = tf.repeat(tf.range(tf.shape(other)[0]), tf.shape(other)[1])
+        return tf.sparse.segment_sum(table, tf.reshape(other, [-1]), row)
 
     shapes = (tf.TensorSpec((None, None), side.batches[0].other.dtype), tf.TensorSpec((None, None)))
-    add_up = tf.function(lambda other, table: tf.reduce_sum(tf.gather(table, other), axis=1), input_signature=shapes)
-
-    def sums(table: tf.Tensor) -> tf.Tensor:
-        return side.in_row_order(side.each_batch(lambda rows, other, value: add_up(other, table)))
+    traced = tf.function(add_up, input_signature=shapes)
 
     def product(table: tf.Tensor) -> tf.Tensor:
-        columns = [with_zero_row(table[:, start : start + width]) for start in range(0, table.shape[1], width)]
-        return tf.concat([sums(part) for part in columns], axis=1)
+        padded = with_zero_row(table)
+        return side.in_row_order(side.each_batch(lambda rows, other, value: traced(other, padded)))
 
     return product
+
+
+def _orthonormal(table: tf.Tensor) -> tf.Tensor:
+    return tf.matmul(table, tf.cast(orthogonal(table)[0], tf.float32))
 
 
 def _power(side: Side, exponent: float) -> tf.Tensor:
     return tf.maximum(side.count, 1.0)[:, None] ** exponent
 
 
-def pattern_features(mine: Side, other: Side, rank: int, width: int, seed: tuple[int, int]) -> Features:
+def pattern_features(mine: Side, other: Side, rank: int, seed: tuple[int, int]) -> Features:
     """Return the leading `rank` features of `mine`'s rows, or all where there are fewer.
 
-    `width` is how many columns are multiplied at a time, and `seed` decides the random start.
+    `seed` decides the random start.
     """
     if not rank:
         return Features(tf.zeros((mine.n_rows, 0)), tf.zeros(0))
     full = min(mine.n_rows, mine.n_other)
     kept, sampled = min(rank, full), min(rank + _OVERSAMPLING, full)
     scale, other_scale = _power(mine, _ROW_POWER), _power(other, _COLUMN_POWER)
-    forward, backward = _neighbour_sums(mine, width), _neighbour_sums(other, width)
+    forward, backward = _neighbour_sums(mine), _neighbour_sums(other)
     basis = scale * forward(other_scale * tf.random.stateless_normal((mine.n_other, sampled), seed))
     for _ in range(_PASSES if sampled < full else 1):
-        basis = scale * forward(other_scale**2 * backward(scale * tf.linalg.qr(basis)[0]))
-    basis = tf.linalg.qr(basis)[0]
+        basis = scale * forward(other_scale**2 * backward(scale * _orthonormal(basis)))
+    basis = _orthonormal(basis)
     # The normalised pattern is about basis core^T; the singular vectors of the small core turn the basis into P.
     core = other_scale * backward(scale * basis)
     values, vectors = tf.linalg.eigh(tf.matmul(core, core, transpose_a=True))

@@ -127,10 +127,10 @@ def test_pattern_features_are_the_normalised_pattern_where_the_rank_suffices_and
     pattern[ratings.user, ratings.item] = 1
     expected = pattern / pattern.sum(1, keepdims=True) ** 0.4 / pattern.sum(0) ** 0.25
     users, items = side_of(ratings, shape), side_of(ratings, shape, of_items=True)
-    features = pattern_features(users, items, 50, 7, (0, 0))
+    features = pattern_features(users, items, 50, (0, 0))
     found = features.basis.numpy() * features.scale.numpy()
     np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)
-    short = pattern_features(users, items, 5, 7, (0, 0))
+    short = pattern_features(users, items, 5, (0, 0))
     assert short.basis.shape == (60, 5)
     np.testing.assert_allclose(short.scale.numpy(), np.linalg.svd(expected)[1][:5], rtol=0.01)
 
