@@ -4,7 +4,6 @@ Every step can be repeated: it finds what it needs in its arguments, the warehou
 again after a kill ends in the same state. `train` and `refit` touch no database.
 """
 
-import dataclasses
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.engine import Engine
 
 from mf_core import evaluate as evaluation
 from mf_core import gate as rules
@@ -22,10 +21,10 @@ from mf_core import publish as publishing
 from mf_core import quality, recommend, registry
 from mf_core.artifacts import remove_artifact
 from mf_core.config import Config
-from mf_core.errors import ArtifactError, ConfigError, GateError, PromotionRaceError
-from mf_core.factors import FactorModel, load_model
+from mf_core.errors import ConfigError, GateError, PromotionRaceError
+from mf_core.factors import load_model
+from mf_core.loading import load_heads, load_kept_samples, load_recommender, load_rivals
 from mf_core.records import EvalReport, IngestReport, ModelRef, PublishReport, QualityReport, RollbackReport, SplitRef, Verdict
-from mf_core.samples import PosteriorSamples, load_samples
 from mf_core.snapshot import Snapshot, content_hash, read_snapshot, write_snapshot
 from mf_core.split import split_id, take_snapshot
 from mf_core.train import run_trainer
@@ -177,15 +176,14 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
     A rival whose artifacts are gone or damaged has no figures, and the gate refuses for want of them.
     """
     snapshot = read_snapshot(split.uri, split.sha256)
-    candidate = evaluation.make_heads(config, snapshot, *_load(model), samples=_samples(model, snapshot))
+    candidate = evaluation.make_heads(config, snapshot, *load_heads(model), samples=load_kept_samples(model, snapshot))
     with transaction(place.engine) as connection:
         registry.save_artifacts(connection, model, split.split_id)
         registry.set_trained(connection, model)
         champion_version = registry.live_version(connection)
         recent = registry.recent_versions(connection, config.gate.recent_days, excluding=split.model_version)
-        versions = {*recent, champion_version} - {split.model_version}
-        refs = {v: _rival_refs(connection, v, place) for v in versions if v is not None}
-    rivals = {v: rival for v, ref in refs.items() if ref and (rival := _rival(config, place, snapshot, split, *ref))}
+    live = set() if champion_version is None else {champion_version}
+    rivals = load_rivals(config, place.engine, snapshot, split, {*recent, *live} - {split.model_version}, place.log)
     champion = rivals.get(champion_version) if champion_version is not None else None
     unlisted = evaluation.unlisted_items(config, snapshot)
     figures = evaluation.evaluate(config, snapshot, candidate, champion, [rivals[v] for v in recent if v in rivals], unlisted)
@@ -249,9 +247,9 @@ def prepare(config: Config, place: Workplace, split: SplitRef, model: ModelRef, 
         GateError: the refit strays too far from the model that was evaluated.
     """
     snapshot = read_snapshot(split.uri, split.sha256)
-    made = _recommender(config, place, snapshot, refitted)
+    made = load_recommender(config, place.engine, snapshot, refitted)
     if refitted.stage == "refit":
-        decided = recommend.judge_refit(config, snapshot, _recommender(config, place, snapshot, model), made)
+        decided = recommend.judge_refit(config, snapshot, load_recommender(config, place.engine, snapshot, model), made)
         with transaction(place.engine) as connection:
             champion = registry.judged_against(connection, split.model_version)
             approved = registry.save_decision(connection, split.model_version, champion, "refit", decided)
@@ -275,7 +273,7 @@ def recommend_shard(config: Config, place: Workplace, refitted: ModelRef, shard:
     with transaction(place.engine) as connection:
         split = registry.load_split_ref(connection, refitted.model_version)
     snapshot = read_snapshot(split.uri, split.sha256)
-    made = _recommender(config, place, snapshot, refitted, _samples(refitted, snapshot))
+    made = load_recommender(config, place.engine, snapshot, refitted, load_kept_samples(refitted, snapshot))
     users = recommend.shard_users(len(snapshot.users), min(config.recommend.shards, len(snapshot.users)), shard)
     frames = recommend.recommendation_frames(config, made, users, refitted.model_version, datetime.now(UTC))
     first, last = snapshot.users.ids[users[0]], snapshot.users.ids[users[-1]]
@@ -375,59 +373,6 @@ def run_to_readers(config: Config, place: Workplace, split_ref: SplitRef, model:
     return publish(config, place, split_ref, report)
 
 
-def _load(model: ModelRef) -> tuple[FactorModel, FactorModel]:
-    return load_model(model.rating_uri, model.rating_sha256), load_model(model.ranking_uri, model.ranking_sha256)
-
-
-def _samples(model: ModelRef, snapshot: Snapshot) -> PosteriorSamples | None:
-    """Return the rating head's kept samples, whose rows are those of the snapshot that it was trained on.
-
-    Raises:
-        ArtifactError: that was another one.
-    """
-    samples = load_samples(model.rating_uri, model.rating_sha256)
-    expected = (len(snapshot.users), len(snapshot.items))
-    if samples and (samples.user.shape[1], samples.item.shape[1]) != expected:
-        raise ArtifactError(
-            f"the samples in {model.rating_uri} are of {samples.user.shape[1]:,} users and {samples.item.shape[1]:,} items, "
-            f"expected {expected[0]:,} and {expected[1]:,}: they belong to another snapshot. Train this version again."
-        )
-    return samples
-
-
-def _rival_refs(connection: Connection, version: int, place: Workplace) -> tuple[SplitRef, ModelRef] | None:
-    try:
-        return registry.load_split_ref(connection, version), registry.load_model_ref(connection, version, "evaluated")
-    except ArtifactError as error:
-        place.log(f"version {version} can't be compared with: {error}")
-        return None
-
-
-def _rival(
-    config: Config, place: Workplace, snapshot: Snapshot, split: SplitRef, rival: SplitRef, model: ModelRef
-) -> evaluation.Rival | None:
-    """Load a version to compare with; None if its artifacts are gone or damaged."""
-    try:
-        trained_on = read_snapshot(rival.uri, rival.sha256)
-        heads = evaluation.make_heads(config, snapshot, *_load(model), trained_on)
-        if rival.split_id == split.split_id and config.split.protocol == "hash":
-            unseen = snapshot.test.user >= 0  # a pair's side never changes, so none of these rows was a training row
-        else:
-            unseen = evaluation.unseen_rows(snapshot.test, snapshot.users, snapshot.items, trained_on)
-    except ArtifactError as error:
-        place.log(f"version {rival.model_version} can't be compared with: {error}")
-        return None
-    return evaluation.Rival(rival.model_version, heads, unseen)
-
-
-def _recommender(
-    config: Config, place: Workplace, snapshot: Snapshot, model: ModelRef, samples: PosteriorSamples | None = None
-) -> recommend.Recommender:
-    with transaction(place.engine) as connection:
-        hidden = list(connection.scalars(sa.select(tables.hidden_items.c.item_id)))
-    return recommend.make_recommender(config, snapshot, *_load(model), hidden, samples)
-
-
 def _show(place: Workplace, decided: list[rules.Rule]) -> None:
     for rule in decided:
         place.log(f"{'ok' if rule.passed else 'NO'}  {rule.rule}: {rule.text}")
@@ -452,8 +397,3 @@ def _prune(config: Config, place: Workplace) -> None:
     for version in versions:
         remove_artifact(f"{place.artifact_root}/models/{version}")
         place.log(f"removed the artifacts of version {version}")
-
-
-def as_dict(record: object) -> dict[str, object]:
-    """Return a record as a dictionary, for JSON."""
-    return dataclasses.asdict(record)  # type: ignore[call-overload]

@@ -13,7 +13,9 @@ row's precision, then the rows: with (y_i, 1) as the rows of G and t = r - mean 
 
     A = G^T W G + Lambda,   b = G^T W t + Lambda (mu + C^T f_u),   (x_u, b_u) ~ N(A^-1 b, A^-1),   W = diag(alpha_u beta_i)
 
-which is the batched Cholesky of least squares plus noise. The model is the mean of the samples after the burn-in
+All of it happens in coordinates where Lambda is I: with Lambda = R R^T, x~_u = R^T x_u and G~ = G R^-T. That is the batched
+Cholesky of least squares plus noise; rows with at most half as many ratings as unknowns are drawn by way of the smaller G~ G~^T.
+The model is the mean of the samples after the burn-in
 (`mf_core.solvers.average`). A row without ratings has its prior's mean.
 """
 
@@ -34,7 +36,7 @@ from mf_core.solvers.iterate import Arrays, Factors, HeldOut, Start
 from mf_core.solvers.kept import KeptSamples
 from mf_core.solvers.pattern import Features, pattern_features, with_attributes
 from mf_core.solvers.prior import FactorPrior
-from mf_core.solvers.sampling import Noise, draw_gaussian
+from mf_core.solvers.sampling import Noise, draw_from_few, draw_gaussian
 
 _SWEEPS_OF_LEAST_SQUARES = 2
 _INITIAL_SPREAD = 0.2
@@ -45,17 +47,16 @@ _PROBE = 4
 
 
 class _Given(NamedTuple):
-    """What the rows of one side are drawn from, all on the device.
+    """What the rows of one side are drawn from, all on the device, in coordinates where the prior's precision is I.
 
-    `table` and `bias` are the other side's, each place times the root of its noise precision, with a row of zeros below;
-    `standard` are Gamma draws of rate 1, `normal` normal ones.
+    `table` and `scalars` are the other side's, with a row of zeros below: each place's factors and 1, and its bias and 1, all
+    times the root of its noise precision. `rows` are the present ones, `standard` Gamma draws of rate 1, `normal` normal ones.
     """
 
     table: tf.Tensor
-    bias: tf.Tensor
+    scalars: tf.Tensor
     rows: tf.Tensor
     prior_mean: tf.Tensor
-    prior_precision: tf.Tensor
     standard: tf.Tensor
     rate: tf.Tensor
     normal: tf.Tensor
@@ -75,7 +76,9 @@ class _Half:
         self.weights = tf.zeros((features.scale.shape[0], width))
         self.precision = tf.ones(side.n_rows)
         self._draw_prior = tf.function(self._prior_of_sweep)
-        self._draw_batch = {measure: self._batch_function(width, measure) for measure in (False, True)}
+        self._draw_batch = {
+            (few, measure): self._batch_function(width, few, measure) for few in (False, True) for measure in (False, True)
+        }
 
     def _noise(self, sweep: tf.Tensor) -> Noise:
         return Noise(self._seed, sweep, self._first_purpose)
@@ -85,30 +88,36 @@ class _Half:
     ) -> tuple[tf.Tensor, ...]:
         noise = self._noise(sweep)
         prior_precision, prior_mean, weights = self._prior.draw(noise, rows, weights)
+        prior_root = tf.linalg.cholesky(prior_precision)
         shape = tf.reshape(1.0 + _NOISE_SHAPE * tf.reduce_sum(self._active), (1,))
         rate = noise.gamma(shape, _RATE)[0] / (1.0 + tf.reduce_sum(precision * self._active[:, 0]))
         standard = noise.gamma(_NOISE_SHAPE + 0.5 * self._side.count, _ROW_PRECISION)
-        return prior_precision, prior_mean, weights, rate, standard, noise.normal(tf.shape(rows), _ROW_NOISE)
+        return prior_root, prior_mean, weights, rate, standard, noise.normal(tf.shape(rows), _ROW_NOISE)
 
     def draw(self, sweep: tf.Tensor, other: "_Half", rate: float | None, *, measure: bool) -> tf.Tensor:
         """Draw everything of this side given the `other`; return the sum of squared errors if `measure`, else 0.
 
         `rate` is that of the noise precisions' prior, or None to draw it.
         """
-        prior_precision, prior_mean, self.weights, drawn_rate, standard, normal = self._draw_prior(
+        prior_root, prior_mean, self.weights, drawn_rate, standard, normal = self._draw_prior(
             sweep, self.rows, self.weights, self.precision
         )
         root = tf.sqrt(other.precision)[:, None]
-        table = with_zero_row(tf.concat([other.rows[:, :-1] * root, root], axis=1))
-        bias = with_zero_row(other.rows[:, -1] * root[:, 0])
+        table = with_zero_row(_right_divided(tf.concat([other.rows[:, :-1] * root, root], axis=1), tf.transpose(prior_root)))
+        scalars = with_zero_row(tf.concat([other.rows[:, -1:] * root, root], axis=1))
         rate_now = drawn_rate if rate is None else tf.constant(rate)
-        given = _Given(table, bias, self.rows, prior_mean, prior_precision, standard, rate_now, normal)
-        function = self._draw_batch[measure]
-        rows, precisions, errors = zip(*self._side.each_batch(lambda *batch: function(*batch, *given)), strict=True)
+        rows, mean = tf.matmul(self.rows, prior_root), tf.matmul(prior_mean, prior_root)
+        given = _Given(table, scalars, rows, mean, standard, rate_now, normal)
+
+        def draw(rows: tf.Tensor, places: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            few = 2 * places.shape[1] <= table.shape[1]
+            return self._draw_batch[few, measure](rows, places, value, *given)
+
+        drawn, precisions, errors = zip(*self._side.each_batch(draw), strict=True)
         inactive = 1.0 - self._active
-        self.rows = self._side.in_row_order(list(rows)) + inactive * prior_mean
+        self.rows = _right_divided(self._side.in_row_order(list(drawn)), prior_root) + inactive * prior_mean
         self.precision = self._side.in_row_order(list(precisions))[:, 0] + inactive[:, 0] * standard / rate_now
-        self._prior_spread = inactive, prior_precision, normal
+        self._prior_spread = inactive, prior_root, normal
         return tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
 
     def begin(self, rows: Float32s) -> None:
@@ -122,45 +131,47 @@ class _Half:
 
     def sample(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Return (rows, noise variances) of the sweep just drawn; a row without ratings is drawn from its prior here."""
-        inactive, prior_precision, normal = self._prior_spread
-        draws = tf.linalg.triangular_solve(tf.linalg.cholesky(prior_precision), tf.transpose(normal), adjoint=True)
-        return self.rows + inactive * tf.transpose(draws), 1.0 / self.precision
+        inactive, prior_root, normal = self._prior_spread
+        return self.rows + inactive * _right_divided(normal, prior_root), 1.0 / self.precision
 
-    def _batch_function(self, width: int, measure: bool) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    def _batch_function(self, width: int, few: bool, measure: bool) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
         """Return the function that draws one batch: (*batch, *given) -> (rows (B, D), precisions (B, 1), squared error)."""
 
         def draw(row: tf.Tensor, other: tf.Tensor, value: tf.Tensor, *parts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             given = _Given(*parts)
-            # Every place of the design is times the root of the other side's precision; its last column is that root.
-            design = tf.gather(given.table, other)
-            target = value * design[:, :, -1] - tf.gather(given.bias, other)
-            gram = tf.matmul(design, design, transpose_a=True)
-            right = tf.matmul(design, target[:, :, None], transpose_a=True)[:, :, 0]
-            old = tf.gather(given.rows, row)
-            # |t - G x|^2 from what is at hand anyway.
-            squared = tf.reduce_sum(tf.square(target), 1) + tf.reduce_sum(old * (tf.linalg.matvec(gram, old) - 2.0 * right), 1)
-            precision = tf.gather(given.standard, row) / (given.rate + 0.5 * tf.maximum(squared, 0.0))
-            prior = tf.matmul(tf.gather(given.prior_mean, row), given.prior_precision)
-            new = draw_gaussian(
-                precision[:, None, None] * gram + given.prior_precision,
-                precision[:, None] * right + prior,
-                tf.gather(given.normal, row),
-            )
-            error = self._squared_error(value, design, target, new) if measure else tf.zeros(())
-            return new, precision[:, None], error
+            design, scalars = tf.gather(given.table, other), tf.gather(given.scalars, other)
+            root, target = scalars[:, :, 1], value * scalars[:, :, 1] - scalars[:, :, 0]
+            old, mean, normal = (tf.gather(part, row) for part in (given.rows, given.prior_mean, given.normal))
+            if few:
+                squared = tf.reduce_sum(tf.square(target - tf.linalg.matvec(design, old)), 1)
+            else:
+                gram, right = tf.matmul(design, design, transpose_a=True), tf.linalg.matvec(design, target, transpose_a=True)
+                # |t - G x|^2 from what is at hand anyway.
+                squared = tf.reduce_sum(tf.square(target), 1) + tf.reduce_sum(
+                    old * (tf.linalg.matvec(gram, old) - 2.0 * right), 1
+                )
+            precision = (tf.gather(given.standard, row) / (given.rate + 0.5 * tf.maximum(squared, 0.0)))[:, None]
+            if few:
+                scaled = tf.sqrt(precision)
+                new = mean + draw_from_few(
+                    design * scaled[:, :, None], scaled * (target - tf.linalg.matvec(design, mean)), normal
+                )
+            else:
+                new = draw_gaussian(precision[:, :, None] * gram + tf.eye(width), precision * right + mean, normal)
+            error = self._squared_error(value, root, target - tf.linalg.matvec(design, new)) if measure else tf.zeros(())
+            return new, precision, error
 
         f32 = tf.TensorSpec
         index = self._side.batches[0].other.dtype
         batch = (f32((None,), tf.int64), f32((None, None), index), f32((None, None)))
         table, vector = f32((None, width)), f32((None,))
-        given = _Given(table, vector, table, table, f32((width, width)), vector, f32(()), table)
+        given = _Given(table, f32((None, 2)), table, table, vector, f32(()), table)
         return tf.function(draw, input_signature=(*batch, *given))
 
-    def _squared_error(self, value: tf.Tensor, design: tf.Tensor, target: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
-        """Return the sum of the squared errors, predictions clipped to the scale."""
-        error = tf.math.divide_no_nan(target - tf.matmul(design, new[:, :, None])[:, :, 0], design[:, :, -1])
-        clipped = value - tf.clip_by_value(value - error, *self._scale)
-        return tf.reduce_sum(tf.where(design[:, :, -1] > 0.0, tf.square(clipped), 0.0))
+    def _squared_error(self, value: tf.Tensor, root: tf.Tensor, error: tf.Tensor) -> tf.Tensor:
+        """Return the sum of the squared errors, predictions clipped to the scale; `error` is times the `root`, 0 for padding."""
+        clipped = value - tf.clip_by_value(value - tf.math.divide_no_nan(error, root), *self._scale)
+        return tf.reduce_sum(tf.where(root > 0.0, tf.square(clipped), 0.0))
 
     def state(self, name: str) -> Arrays:
         """Return the sample, each array's name beginning with `name`."""
@@ -298,6 +309,11 @@ class _Probe:
     def restore(self, state: Arrays) -> None:
         """Go on from what `state` returned."""
         self._sum = tf.constant(state["probe"])
+
+
+def _right_divided(table: tf.Tensor, triangular: tf.Tensor) -> tf.Tensor:
+    """Return table @ inverse(triangular), shape (n, D); `triangular` (D, D) may be either half."""
+    return tf.matmul(table, tf.linalg.inv(triangular))
 
 
 def _features(mine: Side, other: Side, config: BayesConfig, attributes: Float32s | None, seed: tuple[int, int]) -> Features:

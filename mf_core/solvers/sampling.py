@@ -4,6 +4,13 @@ Gaussian with precision A and right side b (mean A^-1 b): with A = L L^T,
 
     x = L^-T (L^-1 b + z),   z ~ N(0, I)
 
+Regression t = G x + e of unit noise and prior x ~ N(0, I), with fewer observations than unknowns: with G G^T + I = L L^T,
+
+    x = z + G^T L^-T (L^-1 t - (L + I)^-1 G z),   z ~ N(0, I)
+
+since I - G^T L^-T (L + I)^-1 G is a square root of (G^T G + I)^-1 (Andrews 1968, 'A square root formulation of the Kalman
+covariance equations').
+
 Wishart with nu degrees of freedom and scale Psi^-1 (Bartlett 1933): with Psi = R R^T and A lower triangular,
 A_kk^2 ~ chi^2(nu - k), A_kl ~ N(0, 1) below the diagonal,
 
@@ -48,6 +55,18 @@ def draw_gaussian(precision: tf.Tensor, right: tf.Tensor, noise: tf.Tensor) -> t
     cholesky = tf.linalg.cholesky(precision)
     forward = tf.linalg.triangular_solve(cholesky, right[..., None]) + noise[..., None]
     return tf.linalg.triangular_solve(cholesky, forward, adjoint=True)[..., 0]
+
+
+def draw_from_few(design: tf.Tensor, target: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+    """Return draws from N(A^-1 G^T t, A^-1) with A = G^T G + I, shape (B, K), by way of the (L, L) matrices G G^T + I.
+
+    `design` G is (B, L, K), `target` t (B, L), `noise` (B, K).
+    """
+    identity = tf.eye(tf.shape(design)[1])
+    cholesky = tf.linalg.cholesky(tf.matmul(design, design, transpose_b=True) + identity)
+    drawn = tf.linalg.triangular_solve(cholesky + identity, tf.matmul(design, noise[..., None]))
+    inner = tf.linalg.triangular_solve(cholesky, target[..., None]) - drawn
+    return noise + tf.matmul(design, tf.linalg.triangular_solve(cholesky, inner, adjoint=True), transpose_a=True)[..., 0]
 
 
 def draw_wishart(degrees: tf.Tensor, scale_inverse: tf.Tensor, noise: Noise, purpose: int) -> tf.Tensor:

@@ -18,7 +18,7 @@ from mf_core.solvers.checkpoint import Checkpoint
 from mf_core.solvers.heads import FitResult, fit_rating_head
 from mf_core.solvers.pattern import Features, pattern_features
 from mf_core.solvers.prior import FactorPrior
-from mf_core.solvers.sampling import Noise, draw_gaussian, draw_wishart
+from mf_core.solvers.sampling import Noise, draw_from_few, draw_gaussian, draw_wishart
 from mf_core.split import split_bucket
 
 USERS, ITEMS = (id_map(f"{number:03d}" for number in range(n)) for n in (60, 50))
@@ -62,6 +62,14 @@ def test_gaussian_draws_have_the_mean_and_covariance_of_their_precision() -> Non
     np.testing.assert_allclose(np.cov(draws.T), np.linalg.inv(precision), atol=0.01)
 
 
+def test_draws_from_few_ratings_have_the_mean_and_covariance_of_their_regression() -> None:
+    design, target, n = np.array([[1, 2, -1], [0.5, 0, 2]], np.float32), np.array([1, -3], np.float32), 200_000
+    precision = design.T @ design + np.eye(3)
+    draws = draw_from_few(tf.tile(design[None], (n, 1, 1)), tf.tile(target[None], (n, 1)), noise(0).normal((n, 3), 0)).numpy()
+    np.testing.assert_allclose(draws.mean(0), np.linalg.solve(precision, design.T @ target), atol=0.01)
+    np.testing.assert_allclose(np.cov(draws.T), np.linalg.inv(precision), atol=0.01)
+
+
 def test_wishart_draws_have_the_mean_and_variance_of_their_distribution() -> None:
     scale_inverse, degrees = positive_definite(2), 9.0
     draw = tf.function(lambda sweep: draw_wishart(tf.constant(degrees), tf.constant(scale_inverse), Noise(0, sweep), 0))
@@ -72,19 +80,21 @@ def test_wishart_draws_have_the_mean_and_variance_of_their_distribution() -> Non
     np.testing.assert_allclose(draws.var(0), variance, rtol=0.15)
 
 
-def test_one_batch_without_noise_equals_weighted_ridge_regressions_solved_one_by_one() -> None:
+@pytest.mark.parametrize("few", [False, True])
+def test_one_batch_without_noise_equals_weighted_ridge_regressions_solved_one_by_one(few: bool) -> None:
     train, rng = some_ratings(), np.random.default_rng(1)
     solver = BayesianFactors(train, (60, 50), BayesConfig(**SMALL), DataConfig(), seed=0, sweeps=4, held_out=None)
     half, mean = solver._users, train.value.mean(dtype=np.float64)
     item, old, prior_mean = (rng.normal(size=(n, 4)).astype(np.float32) for n in (50, 60, 60))
     beta, standard = (rng.uniform(1, 2, n).astype(np.float32) for n in (50, 60))
     prior_precision, root = positive_definite(4), np.sqrt(beta)[:, None]
-    table = np.r_[np.c_[item[:, :3], np.ones(50)] * root, np.zeros((1, 4))].astype(np.float32)
-    bias = np.r_[item[:, 3] * root[:, 0], 0].astype(np.float32)
-    given = (table, bias, old, prior_mean, prior_precision, standard, np.float32(3), np.zeros((60, 4), np.float32))
+    prior_root = np.linalg.cholesky(prior_precision)
+    table = np.r_[np.c_[item[:, :3], np.ones(50)] * root @ np.linalg.inv(prior_root).T, np.zeros((1, 4))].astype(np.float32)
+    scalars = np.r_[np.c_[item[:, 3], np.ones(50)] * root, np.zeros((1, 2))].astype(np.float32)
+    given = (table, scalars, old @ prior_root, prior_mean @ prior_root, standard, np.float32(3), np.zeros((60, 4), np.float32))
     squared_error = 0.0
     for batch in half._side.batches:
-        rows, precisions, error = half._draw_batch[True](batch.rows, batch.other, batch.value, *map(tf.constant, given))
+        rows, precisions, error = half._draw_batch[few, True](batch.rows, batch.other, batch.value, *map(tf.constant, given))
         squared_error += float(error)
         for row, found, precision in zip(batch.rows.numpy(), rows.numpy(), precisions.numpy(), strict=True):
             at = train.user == row
@@ -96,7 +106,7 @@ def test_one_batch_without_noise_equals_weighted_ridge_regressions_solved_one_by
             solution = np.linalg.solve(
                 design.T @ weighted + prior_precision, weighted.T @ target + prior_precision @ prior_mean[row]
             )
-            np.testing.assert_allclose(found, solution, atol=1e-4)
+            np.testing.assert_allclose(found @ np.linalg.inv(prior_root), solution, atol=1e-4)
             predicted = np.clip(train.value[at] - target + design @ solution, 1, 5)
             squared_error -= float(np.sum((train.value[at] - predicted) ** 2))
     assert squared_error == pytest.approx(0, abs=0.05)

@@ -21,7 +21,7 @@ from mf_core.records import EvalReport, ModelRef, SplitRef
 from mf_core.split import split_bucket
 
 from .test_publish import prepared, publish_one, rows
-from .worlds import World, fit, load, make_ratings, make_world
+from .worlds import World, fill_table, fit, load, make_ratings, make_world
 
 
 @pytest.fixture
@@ -169,8 +169,7 @@ def _publish_spoiled(world: World, key: str, noise: float) -> None:
     split, model, report = judged(world, key, noise=noise)
     pipeline.gate(world.config, world.place, report)
     refitted = fit(world, split, "refit", noise=noise)
-    for shard in pipeline.prepare(world.config, world.place, split, model, refitted):
-        pipeline.recommend_shard(world.config, world.place, refitted, shard)
+    fill_table(world, split, model, refitted)
     pipeline.verify(world.config, world.place, refitted)
     pipeline.publish(world.config, world.place, split, report)
 
@@ -192,8 +191,7 @@ def test_without_refit_the_evaluated_model_is_published(world: World, engine: En
     split, model, report = judged(plain, "one")
     pipeline.gate(plain.config, world.place, report)
     assert pipeline.refit(plain.config, world.place.artifact_root, split, model) == model
-    for shard in pipeline.prepare(plain.config, world.place, split, model, model):
-        pipeline.recommend_shard(plain.config, world.place, model, shard)
+    fill_table(plain, split, model, model)
     pipeline.verify(plain.config, world.place, model)
     pipeline.publish(plain.config, world.place, split, report)
     assert rows(engine, "SELECT 1 FROM mf.recommendations JOIN mf.ratings USING (user_id, item_id)") == []

@@ -13,7 +13,7 @@ from mf_core import pipeline, publish, registry
 from mf_core.errors import ConfigError, PromotionRaceError, VerificationError
 from mf_core.warehouse import database_engine, tables, transaction
 
-from .worlds import N_ITEMS, N_USERS, World, fit, make_world
+from .worlds import N_ITEMS, N_USERS, World, fill_table, fit, make_world
 
 
 @pytest.fixture
@@ -36,8 +36,7 @@ def prepared(world: World, key: str) -> tuple[int, Callable[[], object]]:
     report = pipeline.evaluate(world.config, world.place, split, model)
     pipeline.gate(world.config, world.place, report)
     refitted = fit(world, split, "refit")
-    for shard in pipeline.prepare(world.config, world.place, split, model, refitted):
-        pipeline.recommend_shard(world.config, world.place, refitted, shard)
+    fill_table(world, split, model, refitted)
     pipeline.verify(world.config, world.place, refitted)
     return split.model_version, lambda: pipeline.publish(world.config, world.place, split, report)
 
@@ -166,8 +165,7 @@ def test_verify_finds_a_damaged_table(world: World, engine: Engine, damage: str,
     model = fit(world, split)
     pipeline.evaluate(world.config, world.place, split, model)
     refitted = fit(world, split, "refit")
-    for shard in pipeline.prepare(world.config, world.place, split, model, refitted):
-        pipeline.recommend_shard(world.config, world.place, refitted, shard)
+    fill_table(world, split, model, refitted)
     with transaction(engine) as connection:
         connection.execute(sa.text(damage.format(table=publish.table_name(split.model_version))))
     if check is None:

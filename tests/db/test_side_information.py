@@ -21,7 +21,7 @@ from mf_core.snapshot import read_snapshot
 from mf_core.warehouse import tables, transaction
 
 from .test_publish import rows
-from .worlds import N_ITEMS, N_USERS, World, fit, load, make_ratings, make_world
+from .worlds import N_ITEMS, N_USERS, World, fill_table, fit, load, make_ratings, make_world
 
 ON = {"rating_head__solver": "bayes", "rating_head__bayes__side_information": True}
 GROUPS = ("plain", "fancy")
@@ -51,8 +51,7 @@ def prepared(world: World, key: str, n_samples: int = 0) -> tuple[SplitRef, Mode
     model = fit(world, split, n_samples=n_samples)
     pipeline.gate(world.config, world.place, pipeline.evaluate(world.config, world.place, split, model))
     refitted = fit(world, split, "refit", n_samples=n_samples)
-    for shard in pipeline.prepare(world.config, world.place, split, model, refitted):
-        pipeline.recommend_shard(world.config, world.place, refitted, shard)
+    fill_table(world, split, model, refitted)
     return split, refitted
 
 

@@ -15,7 +15,7 @@ from mf_core.registry import LiveModel
 from mf_core.warm_start import reason_to_start_cold
 
 from .test_publish import rows
-from .worlds import World, fit, load, make_ratings, make_world
+from .worlds import World, fill_table, fit, load, make_ratings, make_world
 
 SMALL = {
     "train__warm_start": True,
@@ -57,8 +57,7 @@ def night(world: World, key: str) -> SplitRef:
     report = pipeline.evaluate(world.config, world.place, split, model)
     pipeline.gate(world.config, world.place, report)
     refitted = fit(world, split, "refit")
-    for shard in pipeline.prepare(world.config, world.place, split, model, refitted):
-        pipeline.recommend_shard(world.config, world.place, refitted, shard)
+    fill_table(world, split, model, refitted)
     pipeline.verify(world.config, world.place, refitted)
     pipeline.publish(world.config, world.place, split, report)
     return split

@@ -8,6 +8,7 @@ import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from mf_core import pipeline
 from mf_core.config import Config, make_config
 from mf_core.factors import FactorModel, save_model
 from mf_core.pipeline import Workplace
@@ -119,6 +120,12 @@ def fit(
         device="CPU",
         fit_seconds=0.1,
     )
+
+
+def fill_table(world: World, split: SplitRef, model: ModelRef, refitted: ModelRef) -> None:
+    """Make the version's table of recommendations, up to its verification."""
+    for shard in pipeline.prepare(world.config, world.place, split, model, refitted):
+        pipeline.recommend_shard(world.config, world.place, refitted, shard)
 
 
 def _rating_model(snapshot: Snapshot, rows: Ratings, factors: int, noise: float) -> FactorModel:
