@@ -20,6 +20,7 @@ The model is the mean of the samples after the burn-in
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -44,13 +45,15 @@ _NOISE_SHAPE = 5.0
 _PROBE_RATINGS = 100_000
 _ROW_NOISE, _ROW_PRECISION, _RATE, _START, _PURPOSES_OF_A_SIDE = 6, 7, 8, 9, 16
 _PROBE = 4
+_BatchDraw = Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 
 
 class _Given(NamedTuple):
     """What the rows of one side are drawn from, all on the device, in coordinates where the prior's precision is I.
 
     `table` and `scalars` are the other side's, with a row of zeros below: each place's factors and 1, and its bias and 1, all
-    times the root of its noise precision. `rows` are the present ones, `standard` Gamma draws of rate 1, `normal` normal ones.
+    times the root of its noise precision. `rows` are the present ones, `standard` Gamma draws of rate 1, `normal` normal ones,
+    `scale` the ends of the centred rating scale.
     """
 
     table: tf.Tensor
@@ -60,6 +63,47 @@ class _Given(NamedTuple):
     standard: tf.Tensor
     rate: tf.Tensor
     normal: tf.Tensor
+    scale: tf.Tensor
+
+
+@cache
+def _batch_function(width: int, index: tf.DType, *, few: bool, measure: bool) -> _BatchDraw:
+    """Return the function that draws one batch: (*batch, *given) -> (rows (B, D), precisions (B, 1), squared error).
+
+    All fits of a process share its trace. `few`: by way of the (L, L) matrices. Without `measure` the error, of clipped
+    predictions, is 0.
+    """
+
+    def draw(row: tf.Tensor, other: tf.Tensor, value: tf.Tensor, *parts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        given = _Given(*parts)
+        # Every place of the design is times the root of the other side's precision.
+        design, scalars = tf.gather(given.table, other), tf.gather(given.scalars, other)
+        root, target = scalars[:, :, 1], value * scalars[:, :, 1] - scalars[:, :, 0]
+        old, mean, normal = (tf.gather(part, row) for part in (given.rows, given.prior_mean, given.normal))
+        if few:
+            squared = tf.reduce_sum(tf.square(target - tf.linalg.matvec(design, old)), 1)
+        else:
+            gram, right = tf.matmul(design, design, transpose_a=True), tf.linalg.matvec(design, target, transpose_a=True)
+            # |t - G x|^2 from what is at hand anyway.
+            squared = tf.reduce_sum(tf.square(target), 1) + tf.reduce_sum(old * (tf.linalg.matvec(gram, old) - 2.0 * right), 1)
+        precision = (tf.gather(given.standard, row) / (given.rate + 0.5 * tf.maximum(squared, 0.0)))[:, None]
+        if few:
+            scaled = tf.sqrt(precision)
+            unexplained = scaled * (target - tf.linalg.matvec(design, mean))
+            new = mean + draw_from_few(scaled[:, :, None] * design, unexplained, normal)
+        else:
+            new = draw_gaussian(precision[:, :, None] * gram + tf.eye(width), precision * right + mean, normal)
+        if not measure:
+            return new, precision, tf.zeros(())
+        error = tf.math.divide_no_nan(target - tf.linalg.matvec(design, new), root)  # 0 for padding
+        clipped = value - tf.clip_by_value(value - error, given.scale[0], given.scale[1])
+        return new, precision, tf.reduce_sum(tf.where(root > 0.0, tf.square(clipped), 0.0))
+
+    f32 = tf.TensorSpec
+    batch = (f32((None,), tf.int64), f32((None, None), index), f32((None, None)))
+    table, vector = f32((None, width)), f32((None,))
+    given = _Given(table, f32((None, 2)), table, table, vector, f32(()), table, f32((2,)))
+    return tf.function(draw, input_signature=(*batch, *given))
 
 
 class _Half:
@@ -69,16 +113,13 @@ class _Half:
         self, side: Side, features: Features, width: int, seed: int, first_purpose: int, scale: tuple[float, float]
     ) -> None:
         """`scale` is the centred rating scale; `first_purpose` keeps the two sides' draws apart."""
-        self._side, self._scale, self._active = side, scale, side.active()
+        self._side, self._scale, self._active = side, tf.constant(scale), side.active()
         self._prior = FactorPrior(features, self._active)
         self._seed, self._first_purpose = seed, first_purpose
         self.rows = tf.zeros((side.n_rows, width))
         self.weights = tf.zeros((features.scale.shape[0], width))
         self.precision = tf.ones(side.n_rows)
         self._draw_prior = tf.function(self._prior_of_sweep)
-        self._draw_batch = {
-            (few, measure): self._batch_function(width, few, measure) for few in (False, True) for measure in (False, True)
-        }
 
     def _noise(self, sweep: tf.Tensor) -> Noise:
         return Noise(self._seed, sweep, self._first_purpose)
@@ -102,16 +143,16 @@ class _Half:
         prior_root, prior_mean, self.weights, drawn_rate, standard, normal = self._draw_prior(
             sweep, self.rows, self.weights, self.precision
         )
-        root = tf.sqrt(other.precision)[:, None]
+        width, root = self.rows.shape[1], tf.sqrt(other.precision)[:, None]
         table = with_zero_row(_right_divided(tf.concat([other.rows[:, :-1] * root, root], axis=1), tf.transpose(prior_root)))
         scalars = with_zero_row(tf.concat([other.rows[:, -1:] * root, root], axis=1))
         rate_now = drawn_rate if rate is None else tf.constant(rate)
         rows, mean = tf.matmul(self.rows, prior_root), tf.matmul(prior_mean, prior_root)
-        given = _Given(table, scalars, rows, mean, standard, rate_now, normal)
+        given = _Given(table, scalars, rows, mean, standard, rate_now, normal, self._scale)
 
         def draw(rows: tf.Tensor, places: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            few = 2 * places.shape[1] <= table.shape[1]
-            return self._draw_batch[few, measure](rows, places, value, *given)
+            few = 2 * places.shape[1] <= width
+            return _batch_function(width, places.dtype, few=few, measure=measure)(rows, places, value, *given)
 
         drawn, precisions, errors = zip(*self._side.each_batch(draw), strict=True)
         inactive = 1.0 - self._active
@@ -133,45 +174,6 @@ class _Half:
         """Return (rows, noise variances) of the sweep just drawn; a row without ratings is drawn from its prior here."""
         inactive, prior_root, normal = self._prior_spread
         return self.rows + inactive * _right_divided(normal, prior_root), 1.0 / self.precision
-
-    def _batch_function(self, width: int, few: bool, measure: bool) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-        """Return the function that draws one batch: (*batch, *given) -> (rows (B, D), precisions (B, 1), squared error)."""
-
-        def draw(row: tf.Tensor, other: tf.Tensor, value: tf.Tensor, *parts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            given = _Given(*parts)
-            design, scalars = tf.gather(given.table, other), tf.gather(given.scalars, other)
-            root, target = scalars[:, :, 1], value * scalars[:, :, 1] - scalars[:, :, 0]
-            old, mean, normal = (tf.gather(part, row) for part in (given.rows, given.prior_mean, given.normal))
-            if few:
-                squared = tf.reduce_sum(tf.square(target - tf.linalg.matvec(design, old)), 1)
-            else:
-                gram, right = tf.matmul(design, design, transpose_a=True), tf.linalg.matvec(design, target, transpose_a=True)
-                # |t - G x|^2 from what is at hand anyway.
-                squared = tf.reduce_sum(tf.square(target), 1) + tf.reduce_sum(
-                    old * (tf.linalg.matvec(gram, old) - 2.0 * right), 1
-                )
-            precision = (tf.gather(given.standard, row) / (given.rate + 0.5 * tf.maximum(squared, 0.0)))[:, None]
-            if few:
-                scaled = tf.sqrt(precision)
-                new = mean + draw_from_few(
-                    design * scaled[:, :, None], scaled * (target - tf.linalg.matvec(design, mean)), normal
-                )
-            else:
-                new = draw_gaussian(precision[:, :, None] * gram + tf.eye(width), precision * right + mean, normal)
-            error = self._squared_error(value, root, target - tf.linalg.matvec(design, new)) if measure else tf.zeros(())
-            return new, precision, error
-
-        f32 = tf.TensorSpec
-        index = self._side.batches[0].other.dtype
-        batch = (f32((None,), tf.int64), f32((None, None), index), f32((None, None)))
-        table, vector = f32((None, width)), f32((None,))
-        given = _Given(table, f32((None, 2)), table, table, vector, f32(()), table)
-        return tf.function(draw, input_signature=(*batch, *given))
-
-    def _squared_error(self, value: tf.Tensor, root: tf.Tensor, error: tf.Tensor) -> tf.Tensor:
-        """Return the sum of the squared errors, predictions clipped to the scale; `error` is times the `root`, 0 for padding."""
-        clipped = value - tf.clip_by_value(value - tf.math.divide_no_nan(error, root), *self._scale)
-        return tf.reduce_sum(tf.where(root > 0.0, tf.square(clipped), 0.0))
 
     def state(self, name: str) -> Arrays:
         """Return the sample, each array's name beginning with `name`."""

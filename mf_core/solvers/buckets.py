@@ -27,7 +27,6 @@ Int64s = NDArray[np.int64]
 Solution = TypeVar("Solution")
 
 
-
 @dataclass(frozen=True)
 class Layout:
     """How a device wants its batches.

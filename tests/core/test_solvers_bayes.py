@@ -12,7 +12,7 @@ from mf_core.config import BayesConfig, Config, DataConfig, make_config
 from mf_core.ratings import IdMap, Ratings, id_map
 from mf_core.snapshot import sort_ratings
 from mf_core.solvers.average import RunningMean, compress
-from mf_core.solvers.bayes import BayesianFactors
+from mf_core.solvers.bayes import BayesianFactors, _batch_function
 from mf_core.solvers.buckets import Layout, Side
 from mf_core.solvers.checkpoint import Checkpoint
 from mf_core.solvers.heads import FitResult, fit_rating_head
@@ -91,10 +91,12 @@ def test_one_batch_without_noise_equals_weighted_ridge_regressions_solved_one_by
     prior_root = np.linalg.cholesky(prior_precision)
     table = np.r_[np.c_[item[:, :3], np.ones(50)] * root @ np.linalg.inv(prior_root).T, np.zeros((1, 4))].astype(np.float32)
     scalars = np.r_[np.c_[item[:, 3], np.ones(50)] * root, np.zeros((1, 2))].astype(np.float32)
-    given = (table, scalars, old @ prior_root, prior_mean @ prior_root, standard, np.float32(3), np.zeros((60, 4), np.float32))
+    parts = (table, scalars, old @ prior_root, prior_mean @ prior_root, standard, 3, np.zeros((60, 4)), [1 - mean, 5 - mean])
+    given = [tf.constant(part, tf.float32) for part in parts]
     squared_error = 0.0
     for batch in half._side.batches:
-        rows, precisions, error = half._draw_batch[few, True](batch.rows, batch.other, batch.value, *map(tf.constant, given))
+        draw = _batch_function(4, tf.int32, few=few, measure=True)
+        rows, precisions, error = draw(batch.rows, batch.other, batch.value, *given)
         squared_error += float(error)
         for row, found, precision in zip(batch.rows.numpy(), rows.numpy(), precisions.numpy(), strict=True):
             at = train.user == row
