@@ -15,18 +15,26 @@ from mf_core.solvers.iterate import Arrays
 
 BUFFERED_COLUMNS = 256
 _NAMES = ("mean_user", "mean_item")
+_LEAST_SQUARE = 1e-13
+"""Of the largest: a direction below a millionth of the longest one is float32 noise."""
 
 
 def compress(left: tf.Tensor, right: tf.Tensor, rank: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return (L, R) of at most `rank` columns each with L R^T the best approximation of left right^T.
 
-    With left = Q_l A and right = Q_r B, both Q orthonormal, the singular vectors of the small A B^T rotate both.
+    With right = Q C, Q orthonormal, left right^T = (left C^T) Q^T: the right singular vectors of the tall left C^T turn Q. They
+    are the eigenvectors of a small matrix, which in float64, squares and all, is good to float32.
     """
-    (left_basis, left_core), (right_basis, right_core) = orthogonal(left), orthogonal(right)
-    values, u, v = tf.linalg.svd(tf.matmul(left_core, right_core, transpose_b=True))
-    root = tf.sqrt(values[:rank])
-    turned = (tf.matmul(basis, vectors[:, :rank] * root) for basis, vectors in ((left_basis, u), (right_basis, v)))
-    new_left, new_right = (tf.matmul(side, tf.cast(turn, tf.float32)) for side, turn in zip((left, right), turned, strict=True))
+    basis, core = orthogonal(right)
+    wide = tf.cast(left, tf.float64)
+    inner = tf.matmul(core, tf.matmul(tf.matmul(wide, wide, transpose_a=True), core, transpose_b=True))
+    squares, vectors = tf.linalg.eigh(inner)
+    squares, vectors = squares[::-1][:rank], vectors[:, ::-1][:, :rank]
+    kept = squares > squares[0] * _LEAST_SQUARE
+    root = tf.where(kept, squares, 1.0) ** 0.25  # of the singular value
+    vectors *= tf.cast(kept, tf.float64)
+    turns = tf.matmul(core, vectors / root, transpose_a=True), tf.matmul(basis, vectors * root)
+    new_left, new_right = (tf.matmul(side, tf.cast(turn, tf.float32)) for side, turn in zip((left, right), turns, strict=True))
     return new_left, new_right
 
 
@@ -37,7 +45,7 @@ def orthogonal(table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """
     wide = tf.cast(table, tf.float64)
     values, vectors = tf.linalg.eigh(tf.matmul(wide, wide, transpose_a=True))
-    kept = values > values[-1] * 1e-13
+    kept = values > values[-1] * _LEAST_SQUARE
     root = tf.sqrt(tf.where(kept, values, 0.0))
     inverse = tf.where(kept, tf.math.rsqrt(tf.where(kept, values, 1.0)), 0.0)
     return vectors * inverse, root[:, None] * tf.transpose(vectors)
