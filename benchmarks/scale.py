@@ -42,7 +42,9 @@ _PER_SET = {
     "20m": {"als": {"rating_head.als.regularization": 0.05}},
 }
 MEMORY_LIMIT_GB = {"als": 2.5, "bayes": 6.0}
+# Sweeps on the largest set, and the first one that counts; smaller sets get more, so that each is looked at for about as long.
 LINEAR = {"als": (8, 2), "bayes": (12, 4)}
+_LINEAR_RATINGS, _MOST_TIMES = 19_000_000, 8
 LINEAR_SETS = (("1m", "5m", "20m"), ("1m_users", "5m_users", "20m"))
 LINEAR_WITHIN = 1.5
 
@@ -179,8 +181,9 @@ def _pace(key: str, data: Path, overrides: dict[str, str]) -> dict[str, Any]:
     iterations, first = LINEAR[key]
     settings = {**OURS[key]["overrides"], "rating_head.bayes.burn_in": first - 1, **overrides}
     n_ratings = _n_train(data)
+    times = min(_MOST_TIMES, max(1, round(_LINEAR_RATINGS / n_ratings)))
     try:
-        task = {"iterations": iterations, "points": [], "overrides": settings}
+        task = {"iterations": times * iterations, "points": [], "overrides": settings}
         points = list(our_points(data, PREDICTED_IN_HALVES, task))
     except FAILURES as failure:
         return {"failed": str(failure)}
