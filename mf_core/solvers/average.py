@@ -14,6 +14,7 @@ import tensorflow as tf
 from mf_core.solvers.iterate import Arrays
 
 BUFFERED_COLUMNS = 256
+_ROWS_AT_A_TIME = 1 << 13
 _NAMES = ("mean_user", "mean_item")
 _LEAST_SQUARE = 1e-13
 """Of the largest: a direction below a millionth of the longest one is float32 noise."""
@@ -26,8 +27,7 @@ def compress(left: tf.Tensor, right: tf.Tensor, rank: tf.Tensor) -> tuple[tf.Ten
     are the eigenvectors of a small matrix, which in float64, squares and all, is good to float32.
     """
     basis, core = orthogonal(right)
-    wide = tf.cast(left, tf.float64)
-    inner = tf.matmul(core, tf.matmul(tf.matmul(wide, wide, transpose_a=True), core, transpose_b=True))
+    inner = tf.matmul(core, tf.matmul(_gram(left), core, transpose_b=True))
     squares, vectors = tf.linalg.eigh(inner)
     squares, vectors = squares[::-1][:rank], vectors[:, ::-1][:, :rank]
     kept = squares > squares[0] * _LEAST_SQUARE
@@ -43,12 +43,20 @@ def orthogonal(table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
     From the Gram matrix, in float64 so that it is good to float32: a QR of a tall table would cost several times more.
     """
-    wide = tf.cast(table, tf.float64)
-    values, vectors = tf.linalg.eigh(tf.matmul(wide, wide, transpose_a=True))
+    values, vectors = tf.linalg.eigh(_gram(table))
     kept = values > values[-1] * _LEAST_SQUARE
     root = tf.sqrt(tf.where(kept, values, 0.0))
     inverse = tf.where(kept, tf.math.rsqrt(tf.where(kept, values, 1.0)), 0.0)
     return vectors * inverse, root[:, None] * tf.transpose(vectors)
+
+
+def _gram(table: tf.Tensor) -> tf.Tensor:
+    """Return table^T table in float64, of which no more than a block of the table is ever held."""
+    total = tf.zeros((tf.shape(table)[1], tf.shape(table)[1]), tf.float64)
+    for start in tf.range(0, tf.shape(table)[0], _ROWS_AT_A_TIME):
+        block = tf.cast(table[start : start + _ROWS_AT_A_TIME], tf.float64)
+        total += tf.matmul(block, block, transpose_a=True)
+    return total
 
 
 _compress = tf.function(compress, reduce_retracing=True)

@@ -159,7 +159,7 @@ class Side:
 
         A gather by the inverse order: unlike a scatter it needs no atomics, so it is deterministic and fast on a GPU too.
         """
-        return tf.gather(with_zero_row(tf.concat(solutions, axis=0)), self._places)
+        return tf.gather(tf.concat([*solutions, tf.zeros_like(solutions[0][:1])], axis=0), self._places)
 
     def active(self) -> tf.Tensor:
         """Return 1 for each row with ratings and 0 for the others; float32 tensor of shape (n_rows, 1)."""

@@ -76,7 +76,9 @@ class ExplicitAls:
             noise = tf.random.stateless_normal((self._shape[1], config.n_factors), seed=(seed, 0), stddev=_INITIAL_SPREAD)
             return tf.pad(noise * self._items.active(), ((0, 0), (0, 1)))
         chosen = np.random.default_rng((seed, len(train))).random(self._shape[0]) < _SHARE
-        smaller = ExplicitAls(train.take(chosen[train.user]), self._shape, config, data, seed)
+        theirs, row = train.take(chosen[train.user]), (np.cumsum(chosen) - 1).astype(np.int32)
+        part = Ratings(row[theirs.user], theirs.item, theirs.value)
+        smaller = ExplicitAls(part, (int(chosen.sum()), self._shape[1]), config, data, seed)
         for sweep in range(_SWEEPS_PER_LEVEL):
             smaller.iterate(sweep)
         return smaller._item

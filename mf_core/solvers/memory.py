@@ -3,14 +3,17 @@
 With n ratings, U users, I items, D = n_factors + 1, in bytes, beside the ratings that the caller holds:
 
     ratings    52 n                     both sides while they are grouped: the sorted keys, the pairs and the padded batches
-    factors    3 x 4 D (U + I)          the old rows, the new ones, and those of a sweep's batches
     batch      4 x 4 x cells            the largest batch and what is computed from it (`mf_core.solvers.buckets.Layout`)
+    factors    24 D (U + I)             the old rows, the new ones by batch, joined and in order, and the other side's table
 
-and for `bayes` besides, with J features a side, S kept samples and R output factors:
+and for `bayes`, with J features a side, S kept samples, R output factors and W = 2 R + max(256, 2 R), instead of the factors the
+larger of
 
-    features   2 x 4 J (U + I)
-    samples    4 (D + 1) S (U + I)
-    mean       (4 + 8) W (U + I)        W = 2 R + max(256, 2 R) columns that wait and are merged, those in float64 as well
+    features   24 (J + 16) (U + I)      while they are made
+    sweeps     (4 J + 4 (D + 1) S + 20 D + 4 W + max(4 W, 40 D)) (U + I)
+
+the latter being features, samples, rows and their draws, and the columns of the mean that wait; then the larger of their copy
+while they are merged and of a sweep's tables. The multiples of each line were measured with 2 million users of five ratings.
 
 The batches and factors lie on the device; where that is a GPU, its memory is held against them too.
 """
@@ -25,9 +28,11 @@ from mf_core.config import BayesConfig, Config
 from mf_core.errors import TrainingError
 from mf_core.solvers.average import BUFFERED_COLUMNS
 from mf_core.solvers.buckets import Layout
+from mf_core.solvers.pattern import OVERSAMPLING
 
 _GROUPING_BYTES = 52
 _BATCH_COPIES = 4
+_COLUMN_BYTES = 24  # six float32 copies
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -42,16 +47,19 @@ class Needed:
 def needed(config: Config, head: str, n_ratings: int, shape: tuple[int, int]) -> Needed:
     """Return what fitting `head` (rating or ranking) to `n_ratings` of `shape` (n_users, n_items) will hold."""
     rows, layout = sum(shape), Layout.of_device()
-    width, extra = config.ranking_head.n_factors, 0
-    if head == "rating":
-        chosen = config.rating_head.chosen()
-        width = chosen.n_factors + 1
-        if isinstance(chosen, BayesConfig):
-            columns = 2 * chosen.output_factors + max(BUFFERED_COLUMNS, 2 * chosen.output_factors)
-            per_row = 8 * min(chosen.pattern_rank, min(shape)) + 4 * (width + 1) * chosen.kept_samples + 12 * columns
-            extra = rows * per_row
-    fit = 12 * width * rows + _BATCH_COPIES * 4 * layout.cells + extra
+    chosen = config.rating_head.chosen() if head == "rating" else config.ranking_head
+    per_row = _bayes_bytes(chosen, min(shape)) if isinstance(chosen, BayesConfig) else _COLUMN_BYTES * (chosen.n_factors + 1)
+    fit = per_row * rows + _BATCH_COPIES * 4 * layout.cells
     return Needed(host=_GROUPING_BYTES * n_ratings + fit, device=2 * (layout.index.size + 4) * n_ratings + fit)
+
+
+def _bayes_bytes(config: BayesConfig, full_rank: int) -> int:
+    """Return the bytes per user or item."""
+    width, features = config.n_factors + 1, min(config.pattern_rank, full_rank)
+    columns = 2 * config.output_factors + max(BUFFERED_COLUMNS, 2 * config.output_factors)
+    held = 4 * features + 4 * (width + 1) * config.kept_samples + 20 * width + 4 * columns
+    making = _COLUMN_BYTES * (features + OVERSAMPLING) if features else 0
+    return max(making, held + max(4 * columns, 40 * width))
 
 
 def refuse_what_does_not_fit(config: Config, head: str, n_ratings: int, shape: tuple[int, int]) -> None:

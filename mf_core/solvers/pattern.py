@@ -21,7 +21,7 @@ from mf_core.ratings import Float32s
 from mf_core.solvers.average import orthogonal
 from mf_core.solvers.buckets import Side, with_zero_row
 
-_OVERSAMPLING = 16
+OVERSAMPLING = 16
 _PASSES = 4
 _ROW_POWER, _COLUMN_POWER = -0.4, -0.25
 _ATTRIBUTE_SCALE = 0.1
@@ -74,7 +74,7 @@ def pattern_features(mine: Side, other: Side, rank: int, seed: tuple[int, int]) 
     if not rank:
         return Features(tf.zeros((mine.n_rows, 0)), tf.zeros(0))
     full = min(mine.n_rows, mine.n_other)
-    kept, sampled = min(rank, full), min(rank + _OVERSAMPLING, full)
+    kept, sampled = min(rank, full), min(rank + OVERSAMPLING, full)
     scale, other_scale = _power(mine, _ROW_POWER), _power(other, _COLUMN_POWER)
     forward, backward = _neighbour_sums(mine), _neighbour_sums(other)
     basis = scale * forward(other_scale * tf.random.stateless_normal((mine.n_other, sampled), seed))

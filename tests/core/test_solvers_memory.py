@@ -18,11 +18,13 @@ CPU = {"train.device": "cpu"}
 def test_bytes_needed_follow_the_documented_formula() -> None:
     config = make_config({**CPU, "rating_head.solver": "als", "rating_head.als.n_factors": 31})
     batch = 4 * 4 * (1 << 22)
-    assert memory.needed(config, "rating", 1_000, (30, 20)).host == 52 * 1_000 + 12 * 32 * 50 + batch
+    assert memory.needed(config, "rating", 1_000, (30, 20)).host == 52 * 1_000 + 24 * 32 * 50 + batch
     bayes = {"n_factors": 15, "pattern_rank": 8, "kept_samples": 4, "output_factors": 10}
     config = make_config({**CPU, **{f"rating_head.bayes.{name}": value for name, value in bayes.items()}})
-    extra = 50 * (8 * 8 + 4 * 17 * 4 + 12 * (20 + 256))
-    assert memory.needed(config, "rating", 1_000, (30, 20)).host == 52 * 1_000 + 12 * 16 * 50 + batch + extra
+    per_row = 4 * 8 + 4 * 17 * 4 + 20 * 16 + 4 * (20 + 256) + 4 * (20 + 256)
+    assert memory.needed(config, "rating", 1_000, (30, 20)).host == 52 * 1_000 + per_row * 50 + batch
+    wide = make_config({"rating_head.bayes.pattern_rank": 400}, config)
+    assert memory.needed(wide, "rating", 1_000, (3_000, 2_000)).host == 52 * 1_000 + 24 * 416 * 5_000 + batch
 
 
 def test_bytes_needed_count_beyond_2_to_the_31() -> None:
