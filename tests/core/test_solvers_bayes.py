@@ -114,6 +114,16 @@ def test_one_batch_without_noise_equals_weighted_ridge_regressions_solved_one_by
     assert squared_error == pytest.approx(0, abs=0.05)
 
 
+def test_no_function_is_traced_again_from_sweep_to_sweep() -> None:
+    solver = BayesianFactors(some_ratings(), (60, 50), BayesConfig(**SMALL), DataConfig(), seed=0, sweeps=12)
+    for sweep in range(12):
+        solver.iterate(sweep)
+    half = solver._users._draw_prior, solver._items._draw_prior, solver._probe._predict
+    batches = [_batch_function(4, tf.int32, few=few, measure=measure) for few in (False, True) for measure in (False, True)]
+    assert [function.experimental_get_tracing_count() for function in half] == [1, 1, 1]
+    assert all(function.experimental_get_tracing_count() <= 1 for function in batches)
+
+
 def test_prior_draws_average_to_the_precision_mean_and_weights_that_made_the_rows() -> None:
     rng, n = np.random.default_rng(2), 5_000
     basis, _ = np.linalg.qr(rng.normal(size=(n, 4)))
