@@ -66,10 +66,14 @@ def _load_rival(config: Config, engine: Engine, snapshot: Snapshot, split: Split
     return evaluation.Rival(version, heads, unseen)
 
 
-def load_recommender(
-    config: Config, engine: Engine, snapshot: Snapshot, model: ModelRef, samples: PosteriorSamples | None = None
+def recommender(
+    config: Config,
+    engine: Engine,
+    snapshot: Snapshot,
+    heads: tuple[FactorModel, FactorModel],
+    samples: PosteriorSamples | None = None,
 ) -> recommend.Recommender:
-    """Return what lists are made with: the heads, and the items that are hidden at this moment. Raises ArtifactError."""
+    """Return what lists are made with: the heads, and the items that are hidden at this moment."""
     with transaction(engine) as connection:
         hidden = list(connection.scalars(sa.select(tables.hidden_items.c.item_id)))
-    return recommend.make_recommender(config, snapshot, *load_heads(model), hidden, samples)
+    return recommend.make_recommender(config, snapshot, *heads, hidden, samples)

@@ -22,9 +22,18 @@ from mf_core import quality, recommend, registry
 from mf_core.artifacts import remove_artifact
 from mf_core.config import Config
 from mf_core.errors import ConfigError, GateError, PromotionRaceError
-from mf_core.factors import load_model
-from mf_core.loading import load_heads, load_kept_samples, load_recommender, load_rivals
-from mf_core.records import EvalReport, IngestReport, ModelRef, PublishReport, QualityReport, RollbackReport, SplitRef, Verdict
+from mf_core.loading import load_heads, load_kept_samples, load_rivals, recommender
+from mf_core.records import (
+    HEAD_FIELDS,
+    EvalReport,
+    IngestReport,
+    ModelRef,
+    PublishReport,
+    QualityReport,
+    RollbackReport,
+    SplitRef,
+    Verdict,
+)
 from mf_core.snapshot import Snapshot, content_hash, read_snapshot, write_snapshot
 from mf_core.split import split_id, take_snapshot
 from mf_core.train import run_trainer
@@ -133,10 +142,7 @@ def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, An
 
 def train(config: Config, artifact_root: str, split: SplitRef, log: Callable[[str], None] = print) -> ModelRef:
     """Fit both heads on the training rows, in a process of its own, from where `split` says. Raises TrainingError."""
-    start = None
-    if split.start_version is not None:
-        keys = ("rating_uri", "rating_sha256", "ranking_uri", "ranking_sha256")
-        start = {"version": split.start_version, **{key: getattr(split, f"start_{key}") for key in keys}}
+    start = _start(split.start_version, split, "start_")
     return run_trainer(
         config, split.uri, split.sha256, split.model_version, "evaluated", artifact_root, warm_start=start, log=log
     )
@@ -153,10 +159,7 @@ def refit(config: Config, artifact_root: str, split: SplitRef, model: ModelRef, 
     if not config.publish.refit:
         return model
     iterations = {"rating": model.rating_iterations, "ranking": model.ranking_iterations}
-    start = None
-    if model.warm_started_from is not None:
-        keys = ("rating_uri", "rating_sha256", "ranking_uri", "ranking_sha256")
-        start = {"version": model.model_version, **{key: getattr(model, key) for key in keys}}
+    start = None if model.warm_started_from is None else _start(model.model_version, model)
     return run_trainer(
         config,
         split.uri,
@@ -168,6 +171,11 @@ def refit(config: Config, artifact_root: str, split: SplitRef, model: ModelRef, 
         warm_start=start,
         log=log,
     )
+
+
+def _start(version: int | None, source: SplitRef | ModelRef, prefix: str = "") -> dict[str, Any] | None:
+    """Return the model to start from as the trainer takes it; None without a `version`."""
+    return None if version is None else {"version": version, **{name: getattr(source, prefix + name) for name in HEAD_FIELDS}}
 
 
 def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef) -> EvalReport:
@@ -247,9 +255,10 @@ def prepare(config: Config, place: Workplace, split: SplitRef, model: ModelRef, 
         GateError: the refit strays too far from the model that was evaluated.
     """
     snapshot = read_snapshot(split.uri, split.sha256)
-    made = load_recommender(config, place.engine, snapshot, refitted)
+    heads = load_heads(refitted)
+    made = recommender(config, place.engine, snapshot, heads)
     if refitted.stage == "refit":
-        decided = recommend.judge_refit(config, snapshot, load_recommender(config, place.engine, snapshot, model), made)
+        decided = recommend.judge_refit(config, snapshot, recommender(config, place.engine, snapshot, load_heads(model)), made)
         with transaction(place.engine) as connection:
             champion = registry.judged_against(connection, split.model_version)
             approved = registry.save_decision(connection, split.model_version, champion, "refit", decided)
@@ -258,13 +267,12 @@ def prepare(config: Config, place: Workplace, split: SplitRef, model: ModelRef, 
         _show(place, decided)
         if not approved:
             _refuse(split.model_version, decided)
-    ranking = load_model(refitted.ranking_uri, refitted.ranking_sha256)
     with transaction(place.engine) as connection:
         registry.save_artifacts(connection, refitted, split.split_id)
         publishing.create_table(connection, split.model_version)
         version = split.model_version
         publishing.replace_rows(connection, "popular_items", version, [recommend.popular_frame(config, made, version)])
-        publishing.replace_rows(connection, "similar_items", version, recommend.similar_frames(config, ranking, version))
+        publishing.replace_rows(connection, "similar_items", version, recommend.similar_frames(config, heads[1], version))
     return list(range(min(config.recommend.shards, len(snapshot.users))))
 
 
@@ -273,7 +281,7 @@ def recommend_shard(config: Config, place: Workplace, refitted: ModelRef, shard:
     with transaction(place.engine) as connection:
         split = registry.load_split_ref(connection, refitted.model_version)
     snapshot = read_snapshot(split.uri, split.sha256)
-    made = load_recommender(config, place.engine, snapshot, refitted, load_kept_samples(refitted, snapshot))
+    made = recommender(config, place.engine, snapshot, load_heads(refitted), load_kept_samples(refitted, snapshot))
     users = recommend.shard_users(len(snapshot.users), min(config.recommend.shards, len(snapshot.users)), shard)
     frames = recommend.recommendation_frames(config, made, users, refitted.model_version, datetime.now(UTC))
     first, last = snapshot.users.ids[users[0]], snapshot.users.ids[users[-1]]
@@ -307,7 +315,7 @@ def publish(config: Config, place: Workplace, split: SplitRef, report: EvalRepor
         report = _promote(config, place, split, report)
     retired = publishing.retire(place.engine, config.publish.keep_versions, place.log)
     _prune(config, place)
-    return _publish_report(place.engine, version, report, retired)
+    return publishing.report_of(place.engine, version, report, retired)
 
 
 def _promote(config: Config, place: Workplace, split: SplitRef, report: EvalReport) -> EvalReport:
@@ -326,22 +334,6 @@ def _promote(config: Config, place: Workplace, split: SplitRef, report: EvalRepo
             report = evaluate(config, place, split, model)
             gate(config, place, report)
     raise AssertionError("unreachable")
-
-
-def _publish_report(engine: Engine, version: int, report: EvalReport, retired: list[int]) -> PublishReport:
-    with transaction(engine) as connection:
-        counts = connection.execute(
-            sa.select(sa.func.count(tables.recommendation_rows.c.user_id.distinct()), sa.func.count()).where(
-                tables.recommendation_rows.c.model_version == version
-            )
-        ).one()
-        previous = connection.scalar(
-            sa.select(tables.promotions.c.previous_version)
-            .where(tables.promotions.c.model_version == version)
-            .order_by(tables.promotions.c.promotion_id.desc())
-            .limit(1)
-        )
-    return PublishReport(version, previous, counts[0], counts[1], ",".join(map(str, retired)), report.rmse, report.ndcg)
 
 
 def rollback(place: Workplace, model_version: int | None = None) -> RollbackReport:

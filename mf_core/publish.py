@@ -17,7 +17,7 @@ from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection, Engine
 
 from mf_core.errors import ConfigError, DatabaseError, PromotionRaceError, VerificationError
-from mf_core.records import RollbackReport
+from mf_core.records import EvalReport, PublishReport, RollbackReport
 from mf_core.warehouse import tables as t
 from mf_core.warehouse.engine import copy_frame, psycopg2_cursor, transaction
 
@@ -197,6 +197,23 @@ def was_promoted(connection: Connection, model_version: int) -> bool:
     """Say whether a version has been live before (a publish that was killed after its commit runs again)."""
     p = t.promotions
     return connection.scalar(sa.select(sa.exists().where(p.c.model_version == model_version))) is True
+
+
+def report_of(engine: Engine, version: int, report: EvalReport, retired: list[int]) -> PublishReport:
+    """Return what the publication of `version` did: its rows, the version before, and the `retired` ones."""
+    with transaction(engine) as connection:
+        counts = connection.execute(
+            sa.select(sa.func.count(t.recommendation_rows.c.user_id.distinct()), sa.func.count()).where(
+                t.recommendation_rows.c.model_version == version
+            )
+        ).one()
+        previous = connection.scalar(
+            sa.select(t.promotions.c.previous_version)
+            .where(t.promotions.c.model_version == version)
+            .order_by(t.promotions.c.promotion_id.desc())
+            .limit(1)
+        )
+    return PublishReport(version, previous, counts[0], counts[1], ",".join(map(str, retired)), report.rmse, report.ndcg)
 
 
 def rollback(engine: Engine, model_version: int | None = None) -> RollbackReport:

@@ -5,6 +5,9 @@ They cross Airflow's XCom, so they stay flat; arrays, data frames and models nev
 
 from dataclasses import dataclass
 
+HEAD_FIELDS = ("rating_uri", "rating_sha256", "ranking_uri", "ranking_sha256")
+"""Where both heads of a `ModelRef` lie; in a `SplitRef`, after `start_`, those of the model to start from."""
+
 
 @dataclass(frozen=True)
 class IngestReport:

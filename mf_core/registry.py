@@ -17,7 +17,7 @@ from mf_core.config import Config
 from mf_core.errors import ArtifactError, ConfigError
 from mf_core.evaluate import Figure
 from mf_core.gate import Rule
-from mf_core.records import EvalReport, ModelRef, SplitRef
+from mf_core.records import HEAD_FIELDS, EvalReport, ModelRef, SplitRef
 from mf_core.warehouse import tables as t
 
 
@@ -187,8 +187,7 @@ def load_split_ref(connection: Connection, model_version: int) -> SplitRef:
 
 def start_fields(start: ModelRef) -> dict[str, Any]:
     """Return the fields of a `SplitRef` that name the model to start from."""
-    keys = ("rating_uri", "rating_sha256", "ranking_uri", "ranking_sha256")
-    return {"start_version": start.model_version, **{f"start_{key}": getattr(start, key) for key in keys}}
+    return {"start_version": start.model_version, **{f"start_{name}": getattr(start, name) for name in HEAD_FIELDS}}
 
 
 def _start_fields(connection: Connection, version: int | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 from mf_core import registry
 from mf_core.config import Config
 from mf_core.errors import ArtifactError
-from mf_core.factors import load_model
+from mf_core.loading import load_heads
 from mf_core.records import ModelRef
 from mf_core.registry import LiveModel
 from mf_core.warehouse import transaction
@@ -53,8 +53,7 @@ def find_start(config: Config, engine: Engine, split_id: str, log: Callable[[str
             reason = reason_to_start_cold(config, split_id, live)
             start = registry.load_model_ref(connection, live.model_version, "evaluated") if live and not reason else None
         if start:
-            load_model(start.rating_uri, start.rating_sha256)
-            load_model(start.ranking_uri, start.ranking_sha256)
+            load_heads(start)
     except ArtifactError as error:
         start, reason = None, str(error)
     log(f"a cold start: {reason}" if start is None else f"a warm start from the evaluated model of version {start.model_version}")
