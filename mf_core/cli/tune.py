@@ -17,6 +17,13 @@ _SHOWN = 10
 @click.option("--solver", help="Solver of the rating head; as configured if absent.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Time to search for.")
 @click.option("--trials", type=click.IntRange(min=1), help="Fewer trials than the time allows.")
+@click.option(
+    "--parts",
+    type=click.IntRange(min=0),
+    default=4,
+    show_default=True,
+    help="Other validation parts that the best are fitted again on, in the last third of the time.",
+)
 @click.option("--study", help="Name of the study; one that is there goes on. Named after rows and settings if absent.")
 @click.option("--train", "train_file", help="File or URI of training ratings; those in the warehouse if absent.")
 @click.option("--show", "show_only", is_flag=True, help="Show the study, or list all of them, and search for nothing.")
@@ -28,6 +35,7 @@ def tune(
     solver: str | None,
     minutes: float,
     trials: int | None,
+    parts: int,
     study: str | None,
     train_file: str | None,
     show_only: bool,
@@ -35,7 +43,8 @@ def tune(
 ) -> None:
     """Search for better settings of one head; prints the best ones for the file named by MF_CONFIG.
 
-    Judges on a tenth of the training ratings; test ratings are never looked at. Results stay in the warehouse: the same study
+    Judges on a tenth of the training ratings, and the five best and the present settings again on other tenths, where who is
+    best is decided; test ratings are never looked at. Results stay in the warehouse: the same study
     goes on where it stopped, and several processes may work on one.
     """
     from mf_core import tune as tuning
@@ -49,7 +58,7 @@ def tune(
             task = tuning.make_task(config, head, rows)  # type: ignore[arg-type]
             study = study or task.default_study()
             place.log(f"study {study}: {len(task.fitted):,} ratings to fit, {len(task.validation):,} to judge by {task.metric}")
-            shown = tuning.tune(task, place.engine, study, 60 * minutes, place.log, trials)
+            shown = tuning.tune(task, place.engine, study, 60 * minutes, place.log, trials, parts)
     if isinstance(shown, list) or as_json:
         show(shown if isinstance(shown, list) else _as_dict(shown), as_json)
     else:
@@ -57,9 +66,9 @@ def tune(
 
 
 def _print(report: Any) -> None:
-    """Print the best trials, the first one among them, and the best settings."""
+    """Print the best trials, the first one among them, how they compare on other parts, and the best settings."""
     best = report.finished
-    listed = best[:_SHOWN] + [trial for trial in best[_SHOWN:] if trial.number == 0]
+    listed = best[:_SHOWN] + [trial for trial in best[_SHOWN:] if trial.as_begun]
     print_table(
         [
             {
@@ -72,15 +81,23 @@ def _print(report: Any) -> None:
             for trial in listed
         ]
     )
+    if report.compared:
+        click.echo(f"\nagain, mean of {len(report.compared[0].again)} other parts:\n")
+        print_table([_comparison(report, trial) for trial in report.compared])
     click.echo(f"\nstudy {report.study}: {len(report.trials)} trials, {len(best)} ran to the end; trial 0: as it began\n")
     click.echo(report.best_toml() or "no trial has finished; run it again with more --minutes")
+
+
+def _comparison(report: Any, trial: Any) -> dict[str, Any]:
+    gain, error = report.gain(trial)
+    return {"trial": trial.number, report.metric: sum(trial.again) / len(trial.again), "gain over trial 0": gain, "+-": error}
 
 
 def _as_dict(report: Any) -> dict[str, Any]:
     return {
         "study": report.study,
         "metric": report.metric,
-        "best": report.finished[0].settings if report.finished else {},
+        "best": report.best.settings if report.best else {},
         "trials": [vars(trial) for trial in report.trials],
     }
 

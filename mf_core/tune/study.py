@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count, takewhile
 from typing import Any, Literal
 
 import numpy as np
@@ -25,13 +26,24 @@ RUNG_FACTOR = 3
 """Of so many trials that come to a rung one goes on, to so many times the iterations."""
 
 _RUNGS_BELOW_THE_END = 2
+_FINALISTS = 5
 _GRACE = 4
 _LOCK = 0x6D665F74756E65  # "mf_tune", for pg_advisory_xact_lock
 
 
 @dataclass(frozen=True)
 class TrialReport:
-    """One trial. `value` is its last figure, None where it had none; `settings` what it tried, by name."""
+    """One trial.
+
+    Attributes:
+        number: its number; a trial that is run again has another one.
+        state: complete, pruned, fail, running or waiting.
+        value: its last figure, None where it had none.
+        iterations, seconds: what it took.
+        settings: what it tried, by name.
+        as_begun: these are the settings that the study was begun with.
+        again: its figures on other validation parts, those on which all of the best have one; empty if it isn't one of them.
+    """
 
     number: int
     state: str
@@ -39,6 +51,8 @@ class TrialReport:
     iterations: int | None
     seconds: float | None
     settings: dict[str, Any]
+    as_begun: bool = False
+    again: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,16 +62,38 @@ class TuneReport:
     study: str
     metric: str
     trials: list[TrialReport]
+    lower_is_better: bool
 
     @property
     def finished(self) -> list[TrialReport]:
         """Return the trials that ran to their end, best first."""
         return [trial for trial in self.trials if trial.state == "complete"]
 
+    @property
+    def compared(self) -> list[TrialReport]:
+        """Return the trials that were fitted again on other parts, the best mean first."""
+        sign = 1.0 if self.lower_is_better else -1.0
+        return sorted((trial for trial in self.trials if trial.again), key=lambda trial: sign * np.mean(trial.again))
+
+    @property
+    def best(self) -> TrialReport | None:
+        """Return the best trial by the means on other parts, or by its own figure where there are none; None without a trial."""
+        return next(iter(self.compared or self.finished), None)
+
+    def gain(self, trial: TrialReport) -> tuple[float, float]:
+        """Return the mean gain of `trial`, one of those compared, over the settings as begun, and its standard error.
+
+        Gains are taken part by part, so that what a part does to all of them drops out. One part has no standard error: NaN.
+        """
+        (begun,) = (other for other in self.compared if other.as_begun)
+        better = (np.array(begun.again) - trial.again) * (1.0 if self.lower_is_better else -1.0)
+        error = better.std(ddof=1) / np.sqrt(len(better)) if len(better) > 1 else np.nan
+        return float(better.mean()), float(error)
+
     def best_toml(self) -> str:
         """Return the best settings for the file named by MF_CONFIG; empty if no trial has finished."""
         sections: dict[str, list[str]] = {}
-        for name, value in self.finished[0].settings.items() if self.finished else ():
+        for name, value in self.best.settings.items() if self.best else ():
             section, _, leaf = name.rpartition(".")
             sections.setdefault(section, []).append(f"{leaf} = {value!r}")
         return "\n\n".join("\n".join([f"[{section}]", *lines]) for section, lines in sections.items())
@@ -78,8 +114,7 @@ def studies(engine: Engine) -> list[dict[str, Any]]:
         storage = _storage(engine, None)
         reports = [report_of(optuna.load_study(study_name=s, storage=storage)) for s in optuna.get_all_study_names(storage)]
     return [
-        {"study": r.study, "metric": r.metric, "trials": len(r.trials), "best": r.finished[0].value if r.finished else None}
-        for r in reports
+        {"study": r.study, "metric": r.metric, "trials": len(r.trials), "best": r.best.value if r.best else None} for r in reports
     ]
 
 
@@ -163,7 +198,7 @@ class TrialSeededSampler(optuna.samplers.BaseSampler):
         return self._tpe.sample_independent(study, trial, param_name, param_distribution)
 
 
-def is_first(trial: optuna.Trial) -> bool:
+def is_first(trial: optuna.Trial | FrozenTrial) -> bool:
     """Say whether these are the settings that the study was begun with, which the others are compared with."""
     return 0 in (trial.number, trial.user_attrs.get("again_of"))
 
@@ -216,10 +251,36 @@ def session() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
+def finalists(study: optuna.Study) -> list[FrozenTrial]:
+    """Return the trial with the settings as begun and the best others that ran to their end; none before that one has."""
+    sign = 1.0 if study.direction == StudyDirection.MINIMIZE else -1.0
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    complete.sort(key=lambda trial: (not is_first(trial), sign * (trial.value or 0.0)))
+    distinct: dict[tuple[Any, ...], FrozenTrial] = {}
+    for trial in complete:
+        distinct.setdefault(tuple(trial.params.values()), trial)
+    return list(distinct.values())[: 1 + _FINALISTS] if complete and is_first(complete[0]) else []
+
+
+def again_key(number: int, part: int) -> str:
+    """Return under which name the study holds the figure of trial `number` on the validation part `part`."""
+    return f"again_{number}_{part}"
+
+
 def report_of(study: optuna.Study) -> TuneReport:
     """Return a study as it stands."""
-    trials = sorted(map(_trial_report, study.get_trials(deepcopy=False)), key=_standing(study.direction))
-    return TuneReport(study.study_name, study.user_attrs.get("metric", ""), trials)
+    again = _figures_again(study)
+    reports = [_trial_report(trial, again.get(trial.number, ())) for trial in study.get_trials(deepcopy=False)]
+    trials = sorted(reports, key=_standing(study.direction))
+    return TuneReport(study.study_name, study.user_attrs.get("metric", ""), trials, study.direction == StudyDirection.MINIMIZE)
+
+
+def _figures_again(study: optuna.Study) -> dict[int, tuple[float, ...]]:
+    """Return the finalists' figures on the first parts, as many as all of them have; by the trial's number."""
+    known, numbers = study.user_attrs, [trial.number for trial in finalists(study)]
+    parts = takewhile(lambda part: numbers and all(again_key(number, part) in known for number in numbers), count(1))
+    columns = [[known[again_key(number, part)] for number in numbers] for part in parts]
+    return dict(zip(numbers, zip(*columns, strict=True), strict=False))
 
 
 def _standing(direction: StudyDirection) -> Callable[[TrialReport], tuple[bool, bool, float]]:
@@ -231,11 +292,18 @@ def _standing(direction: StudyDirection) -> Callable[[TrialReport], tuple[bool, 
     return standing
 
 
-def _trial_report(trial: FrozenTrial) -> TrialReport:
+def _trial_report(trial: FrozenTrial, again: tuple[float, ...]) -> TrialReport:
     value = trial.value
     if trial.state == TrialState.PRUNED and trial.last_step is not None:
         value = trial.intermediate_values[trial.last_step]
     attributes = trial.user_attrs
     return TrialReport(
-        trial.number, trial.state.name.lower(), value, attributes.get("iterations"), attributes.get("seconds"), trial.params
+        trial.number,
+        trial.state.name.lower(),
+        value,
+        attributes.get("iterations"),
+        attributes.get("seconds"),
+        trial.params,
+        is_first(trial),
+        again,
     )

@@ -108,19 +108,20 @@ class Task:
         return f"{self.head}{solver}-{self.fingerprint()[:8]}"
 
 
-def make_task(config: Config, head: Head, rows: TrainingRows) -> Task:
-    """Set the validation part aside.
+def make_task(config: Config, head: Head, rows: TrainingRows, part: int = 0) -> Task:
+    """Set a validation part aside, another one for every number `part`, and have the fits seeded with `train.seed` + `part`.
 
     Raises:
         QualityError: there are too few ratings for that.
         ConfigError: the solver has nothing to tune.
     """
     search_space(config, head)
-    held_out = pair_draws(rows.ratings, rows.users, rows.items, _VALIDATION_SEED) < _VALIDATION_FRACTION
+    held_out = pair_draws(rows.ratings, rows.users, rows.items, _VALIDATION_SEED + part) < _VALIDATION_FRACTION
     validation = rows.ratings.take(held_out)
     fitted = rows.ratings.take(~held_out)
     needed = config.data.relevant_from if head == "ranking" else -np.inf
     if not all((part.value >= needed).any() for part in (fitted, validation)):
         raise QualityError(f"{len(rows.ratings):,} training ratings are too few to set a validation part aside; load more.")
     attributes = encode_sides(rows.attributes)[0] if rows.attributes and head == "rating" else None
-    return Task(config, head, rows, fitted, validation, attributes)
+    seeded = make_config({"train.seed": config.train.seed + part}, config)
+    return Task(seeded, head, rows, fitted, validation, attributes)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,8 +48,10 @@ def task_of(engine: Engine, head: tune.Head = "rating", config: Config = CONFIG)
     return tune.make_task(config, head, tune.read_warehouse(config, engine))
 
 
-def search(engine: Engine, head: tune.Head = "rating", trials: int = 3, study: str = "s", config: Config = CONFIG) -> tune.TuneReport:
-    return tune.tune(task_of(engine, head, config), engine, study, 300, quiet, trials)
+def search(
+    engine: Engine, head: tune.Head = "rating", trials: int = 3, study: str = "s", config: Config = CONFIG, parts: int = 0
+) -> tune.TuneReport:
+    return tune.tune(task_of(engine, head, config), engine, study, 300, quiet, trials, parts)
 
 
 def values(report: tune.TuneReport) -> dict[int, float | None]:
@@ -210,6 +213,53 @@ def test_what_does_badly_is_stopped_early(engine: Engine) -> None:
     assert all(trial.iterations in (2, 6) and trial.value is not None for trial in stopped)
 
 
+@pytest.mark.parametrize("head", ["rating", "ranking"])
+def test_the_best_are_compared_on_other_parts(engine: Engine, head: tune.Head) -> None:
+    load(engine, make_ratings())
+    searched = search(engine, head, trials=8)
+    assert searched.compared == []
+    assert searched.best == searched.finished[0]
+    report = tune.tune(task_of(engine, head), engine, "s", 300, quiet, 0, parts=2)
+    assert values(report) == values(searched)
+    others = {tuple(trial.settings.values()): trial.number for trial in searched.finished[::-1] if trial.number}
+    expected = {0, *list(others.values())[::-1][:5]}
+    assert {trial.number for trial in report.compared} == expected
+    assert all(len({trial.value, *trial.again}) == 3 for trial in report.compared)
+    means = [np.mean(trial.again) for trial in report.compared]
+    assert means == sorted(means, reverse=head == "ranking")
+    assert report.best == report.compared[0]
+    assert {report.gain(trial) == (0.0, 0.0) for trial in report.compared if trial.as_begun} == {True}
+    # What is there is not fitted again, and another part is added to it.
+    lines: list[str] = []
+    more = tune.tune(task_of(engine, head), engine, "s", 300, lines.append, 0, parts=3)
+    assert sorted(trial.again[:2] for trial in more.compared) == sorted(trial.again for trial in report.compared)
+    assert len(lines) == len(expected)
+    assert tune.show(engine, "s") == more
+
+
+def test_a_gain_is_the_mean_of_the_differences_with_its_standard_error() -> None:
+    begun = tune.TrialReport(0, "complete", 0.9, 9, 1.0, {}, as_begun=True, again=(0.91, 0.88, 0.92))
+    better = tune.TrialReport(4, "complete", 0.8, 9, 1.0, {}, again=(0.90, 0.86, 0.89))
+    report = tune.TuneReport("s", "RMSE", [better, begun], lower_is_better=True)
+    assert report.compared == [better, begun]
+    assert report.gain(better) == pytest.approx((0.02, 0.01 / 3**0.5))
+    ndcg = dataclasses.replace(report, lower_is_better=False)
+    assert ndcg.best == begun
+    assert ndcg.gain(better) == pytest.approx((-0.02, 0.01 / 3**0.5))
+    (one, _) = (dataclasses.replace(trial, again=trial.again[:1]) for trial in (begun, better))
+    assert np.isnan(tune.TuneReport("s", "RMSE", [one], lower_is_better=True).gain(one)[1])
+
+
+def test_a_comparison_without_time_leaves_the_search_s_word_and_is_gone_on_with(engine: Engine) -> None:
+    load(engine, make_ratings())
+    searched = search(engine, trials=3)
+    lines: list[str] = []
+    report = tune.tune(task_of(engine), engine, "s", 1e-6, lines.append, 0, parts=1)
+    assert (report.compared, report.best) == ([], searched.best)
+    assert lines == ["the time is up; start it again to have the best trials compared on all parts"]
+    assert tune.tune(task_of(engine), engine, "s", 300, quiet, 0, parts=1).compared
+
+
 def test_settings_that_fail_every_time_end_the_search(engine: Engine) -> None:
     load(engine, make_ratings())
     task = task_of(engine, config=make_config({"train.device": "gpu"}, CONFIG))
@@ -231,7 +281,9 @@ def test_too_few_ratings_and_nothing_to_tune_are_refused(engine: Engine) -> None
 def test_optunas_tables_stay_out_of_ours(engine: Engine, warehouse_url: str) -> None:
     load(engine, make_ratings())
     search(engine, trials=1)
-    assert rows(engine, "SELECT version_num FROM mf.alembic_version") != rows(engine, "SELECT version_num FROM mf_tune.alembic_version")
+    assert rows(engine, "SELECT version_num FROM mf.alembic_version") != rows(
+        engine, "SELECT version_num FROM mf_tune.alembic_version"
+    )
     assert rows(engine, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace") == []
     with transaction(engine) as connection:
         command.downgrade(alembic_config(connection), "0004")
@@ -246,11 +298,15 @@ def test_the_command_searches_a_file_shows_and_goes_on(warehouse_url: str, tmp_p
     make_ratings().drop(columns="rated_at").to_csv(path, index=False)
     mf = Mf(MF_DATABASE_URL=warehouse_url)
     settings = [f"--set={name}={value}" for name, value in SMALL.items()]
-    printed = mf("tune", "--train", str(path), "--trials", "2", "--study", "mine", *settings)
+    printed = mf("tune", "--train", str(path), "--trials", "2", "--parts", "2", "--study", "mine", *settings)
+    assert re.search(r"^again, mean of 2 other parts:\n\ntrial +RMSE +gain over trial 0 +\+-\n", printed, re.M)
+    assert re.search(r"^0 +0\.\d{4} +0\.0000 +0\.0000$", printed, re.M)
     assert "[rating_head.als]" in printed
     assert tomllib.loads(printed[printed.index("[rating_head") :])
     assert "trial 0 (n_factors 4" in mf.errors
-    assert len(mf.json("tune", "--train", str(path), "--trials", "1", "--study", "mine", *settings)["trials"]) == 3
+    assert (
+        len(mf.json("tune", "--train", str(path), "--trials", "1", "--parts", "0", "--study", "mine", *settings)["trials"]) == 3
+    )
     assert mf.json("tune", "--show", "--study", "mine")["metric"] == "RMSE"
     assert [row["trials"] for row in mf.json("tune", "--show")] == [3]
     mf("tune", "--show", "--study", "none", code=2)
