@@ -16,7 +16,7 @@ _SHOWN = 10
 )
 @click.option("--solver", help="Solver of the rating head; as configured if absent.")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Time to search for.")
-@click.option("--trials", type=click.IntRange(min=1), help="Fewer trials than the time allows.")
+@click.option("--trials", type=click.IntRange(min=0), help="Fewer trials than the time allows; 0: only compare again.")
 @click.option(
     "--parts",
     type=click.IntRange(min=0),

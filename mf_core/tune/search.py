@@ -11,12 +11,23 @@ from sqlalchemy.engine import Engine
 from mf_core.errors import TrainingError
 from mf_core.tune.again import fit_again
 from mf_core.tune.fit import AfterIteration, Figure, fit_and_judge
-from mf_core.tune.study import RUNG_FACTOR, TuneReport, first_rung, is_first, open_study, put_in_line_again, report_of, session
+from mf_core.tune.study import (
+    RUNG_FACTOR,
+    TuneReport,
+    first_rung,
+    fitted_before,
+    is_first,
+    open_study,
+    put_in_line_again,
+    report_of,
+    session,
+)
 from mf_core.tune.task import Task
 
 Log = Callable[[str], None]
 
 _FAILURES_IN_A_ROW = 3
+_REPETITIONS_IN_A_ROW = 20
 _HEARTBEAT_SECONDS = 15
 _SEARCH_SHARE = 2 / 3
 
@@ -67,16 +78,18 @@ class _BrokenOffError(Exception):
 
 @dataclass
 class _Objective:
-    """Runs one trial after the other. `failures` counts those in a row."""
+    """Runs one trial after the other. `failures` and `repetitions` (settings fitted before) count those in a row."""
 
     task: Task
     study: optuna.Study
     deadline: float
     log: Log
     failures: int = field(default=0)
+    repetitions: int = field(default=0)
 
     def __call__(self, trial: optuna.Trial) -> float:
         overrides = {name: _suggest(trial, name, distribution) for name, distribution in self.task.space.items()}
+        self._refuse_repetition(trial)
         started = time.monotonic()
         try:
             value, iterations = fit_and_judge(self.task, overrides, self._watch_of(trial))
@@ -94,6 +107,17 @@ class _Objective:
         self.failures = 0
         self._say(trial, f"{self.task.metric} {value:.4f} in {iterations} iterations")
         return value
+
+    def _refuse_repetition(self, trial: optuna.Trial) -> None:
+        """Break off what would give the figure of another trial again: fits are seeded. End a search that finds nothing else."""
+        if not fitted_before(self.study, trial):
+            self.repetitions = 0
+            return
+        self.repetitions += 1
+        if self.repetitions == _REPETITIONS_IN_A_ROW:
+            self.log("nothing new is proposed any more")
+            self.study.stop()
+        raise _BrokenOffError
 
     def _watch_of(self, trial: optuna.Trial) -> AfterIteration:
         """Return what breaks the trial off where the time is up, and stops it where others did better at a rung."""

@@ -203,6 +203,12 @@ def is_first(trial: optuna.Trial | FrozenTrial) -> bool:
     return 0 in (trial.number, trial.user_attrs.get("again_of"))
 
 
+def fitted_before(study: optuna.Study, trial: optuna.Trial) -> bool:
+    """Say whether another trial has had the same settings, to its end or until it was stopped."""
+    others = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return any(other.params == trial.params for other in others)
+
+
 def put_in_line_again(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> None:
     """Have settings tried again whose trial did not end; once, lest what kills a process does so for ever."""
     if trial.params and "again_of" not in trial.user_attrs:

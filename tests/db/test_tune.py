@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 from alembic import command
+from optuna.distributions import IntDistribution
 from sqlalchemy.engine import Engine
 
 from mf_core import tune
@@ -258,6 +259,18 @@ def test_a_comparison_without_time_leaves_the_search_s_word_and_is_gone_on_with(
     assert (report.compared, report.best) == ([], searched.best)
     assert lines == ["the time is up; start it again to have the best trials compared on all parts"]
     assert tune.tune(task_of(engine), engine, "s", 300, quiet, 0, parts=1).compared
+
+
+def test_the_same_settings_are_not_fitted_twice_and_a_search_without_others_ends(engine: Engine) -> None:
+    load(engine, make_ratings())
+    number = "rating_head.als.n_factors"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tune.Task, "space", {number: IntDistribution(4, 6)})
+        lines: list[str] = []
+        report = tune.tune(task_of(engine), engine, "s", 300, lines.append)
+    assert sorted(trial.settings[number] for trial in report.trials if trial.state != "fail") == [4, 5, 6]
+    assert lines[-1] == "nothing new is proposed any more"
+    assert sum(line.startswith("trial") for line in lines) == 3
 
 
 def test_settings_that_fail_every_time_end_the_search(engine: Engine) -> None:
