@@ -109,7 +109,7 @@ class AlsConfig(_Section):
 class BayesConfig(_Section):
     """Bayesian matrix factorization by Gibbs sampling, with implicit features on both sides."""
 
-    n_factors: int = Field(16, description="Number of factors of a sample.", ge=1, le=512)
+    n_factors: int = Field(26, description="Number of factors of a sample.", ge=1, le=512)
     sweeps: int = Field(200, description="Sweeps at most, the burn-in included.", ge=2, le=100_000)
     burn_in: int = Field(
         10, description="Sweeps before the mean of the samples begins, at most half of them all.", ge=1, le=100_000
@@ -118,7 +118,7 @@ class BayesConfig(_Section):
         50, description="Sweeps in which the mean must gain a ten-thousandth of its validation error to go on.", ge=1, le=100_000
     )
     pattern_rank: int = Field(
-        128, description="Implicit features per side: leading singular vectors of who rated what; 0: none.", ge=0, le=4_096
+        36, description="Implicit features per side: leading singular vectors of who rated what; 0: none.", ge=0, le=4_096
     )
     kept_samples: int = Field(
         16, description="Samples kept for the standard deviation of predictions; 0: none is published.", ge=0, le=1_000
@@ -188,10 +188,10 @@ class RankingHeadConfig(_Section):
         ge=0,
         le=1,
     )
-    n_factors: int = Field(64, description="Number of factors.", ge=1, le=512)
+    n_factors: int = Field(128, description="Number of factors.", ge=1, le=512)
     iterations: int = Field(12, description="Sweeps.", ge=1, le=1_000)
     unobserved_weight: float = Field(0.2, description="Weight alpha0 of the pairs nobody rated.", gt=0, le=1e3)
-    regularization: float = Field(0.02, description="Ridge lambda, scaled by each row's frequency.", gt=0, le=1e6)
+    regularization: float = Field(0.016, description="Ridge lambda, scaled by each row's frequency.", gt=0, le=1e6)
     regularization_exponent: float = Field(
         1.0, description="Exponent nu of the frequency scaling (Rendle et al. 2021).", ge=0, le=2
     )

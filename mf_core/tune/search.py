@@ -73,7 +73,7 @@ def tune(
 
 
 class _BrokenOffError(Exception):
-    """The trial has no figure to keep: the time was up, or it failed."""
+    """The trial has no figure to keep: the time was up, it failed, or it would repeat another."""
 
 
 @dataclass
