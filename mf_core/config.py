@@ -110,7 +110,7 @@ class BayesConfig(_Section):
     """Bayesian matrix factorization by Gibbs sampling, with implicit features on both sides."""
 
     n_factors: int = Field(26, description="Number of factors of a sample.", ge=1, le=512)
-    sweeps: int = Field(200, description="Sweeps at most, the burn-in included.", ge=2, le=100_000)
+    sweeps: int = Field(120, description="Sweeps at most, the burn-in included.", ge=2, le=100_000)
     burn_in: int = Field(
         10, description="Sweeps before the mean of the samples begins, at most half of them all.", ge=1, le=100_000
     )
