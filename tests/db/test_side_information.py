@@ -196,6 +196,7 @@ def test_a_new_user_is_predicted_from_attributes_with_a_deviation(engine: Engine
         **ON,
         rating_head__bayes__sweeps=60,
         rating_head__bayes__n_factors=4,
+        rating_head__bayes__pattern_rank=128,
         gate__require_popularity=False,
         gate__require_better_than_biases=False,
     )
