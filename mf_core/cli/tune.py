@@ -43,9 +43,9 @@ def tune(
 ) -> None:
     """Search for better settings of one head; prints the best ones for the file named by MF_CONFIG.
 
-    Judges on a tenth of the training ratings, and the five best and the present settings again on other tenths, where who is
-    best is decided; test ratings are never looked at. Results stay in the warehouse: the same study
-    goes on where it stopped, and several processes may work on one.
+    Judges on a tenth of the training ratings, and the five best and the present settings again on other tenths, where who is best
+    is decided; test ratings are never looked at. Results stay in the warehouse: the same study goes on where it stopped, and
+    several processes may work on one.
     """
     from mf_core import tune as tuning
 

@@ -7,7 +7,7 @@ same parts for all, and the difference to the present settings part by part, wit
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import optuna
 
@@ -35,8 +35,11 @@ def fit_again(task: Task, study: optuna.Study, parts: int, deadline: float, log:
 
     try:
         for part in range(1, parts + 1):
-            other = make_task(task.config, task.head, task.rows, part)
-            for trial in _missing(study, part):
+            other = None
+            while missing := _missing(study, part):
+                # A choice of the process's own: several seldom fit the same.
+                trial = random.Random(os.getpid()).choice(missing)
+                other = other or make_task(task.config, task.head, task.rows, part)
                 value, _ = fit_and_judge(other, trial.params, after)
                 study.set_user_attr(again_key(trial.number, part), value)
                 log(f"trial {trial.number} again, part {part}: {task.metric} {value:.4f}")
@@ -44,10 +47,7 @@ def fit_again(task: Task, study: optuna.Study, parts: int, deadline: float, log:
         log("the time is up; start it again to have the best trials compared on all parts")
 
 
-def _missing(study: optuna.Study, part: int) -> Iterator[optuna.trial.FrozenTrial]:
-    """Yield the finalists without a figure on this part, in an order of the process's own: several seldom fit the same."""
-    wanted = finalists(study)
-    random.Random(os.getpid()).shuffle(wanted)
-    for trial in wanted:
-        if again_key(trial.number, part) not in study.user_attrs:
-            yield trial
+def _missing(study: optuna.Study, part: int) -> list[optuna.trial.FrozenTrial]:
+    """Return the finalists without a figure on this part."""
+    known = study.user_attrs
+    return [trial for trial in finalists(study) if again_key(trial.number, part) not in known]

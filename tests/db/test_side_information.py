@@ -196,7 +196,8 @@ def test_a_new_user_is_predicted_from_attributes_with_a_deviation(engine: Engine
         **ON,
         rating_head__bayes__sweeps=60,
         rating_head__bayes__n_factors=4,
-        rating_head__bayes__pattern_rank=128,
+        # With as many features as rows, who rated what explains the groups as well as the attributes do.
+        rating_head__bayes__pattern_rank=4,
         gate__require_popularity=False,
         gate__require_better_than_biases=False,
     )
@@ -223,4 +224,4 @@ def test_a_new_user_is_predicted_from_attributes_with_a_deviation(engine: Engine
     fitted = load_model(uri, sha256)
     user, item = fitted.users.rows(["new0", "new1"]), fitted.items.rows(["i900", "i901"])
     mine, other = fitted.predict(user, item), fitted.predict(user, item[::-1])
-    assert (mine > other + 0.3).all()
+    assert (mine > other + 1.5).all()
