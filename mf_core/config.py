@@ -190,6 +190,7 @@ class RankingHeadConfig(_Section):
     )
     n_factors: int = Field(128, description="Number of factors.", ge=1, le=512)
     iterations: int = Field(12, description="Sweeps.", ge=1, le=1_000)
+    conjugate_steps: int = Field(3, description="Steps of conjugate gradients per row and sweep.", ge=1, le=1_000)
     unobserved_weight: float = Field(0.2, description="Weight alpha0 of the pairs nobody rated.", gt=0, le=1e3)
     regularization: float = Field(0.016, description="Ridge lambda, scaled by each row's frequency.", gt=0, le=1e6)
     regularization_exponent: float = Field(

@@ -1,4 +1,4 @@
-"""Alternating least squares, exact, on implicit feedback.
+"""Alternating least squares on implicit feedback, by conjugate gradients.
 
 Implicit, iALS (Hu, Koren, Volinsky 2008; Rendle et al. 2021, 'Revisiting the performance of iALS on item recommendation
 benchmarks'), over the set S of observed pairs, with targets t that say how much the user liked the item:
@@ -10,8 +10,10 @@ benchmarks'), over the set S of observed pairs, with targets t that say how much
 The papers take the pairs that count as positive, all with target 1. A rating below `relevant_from` is an observation too:
 the user chose the item, which most items can't say, and did not care for it (docs/adr/0014-graded-targets.md).
 
-`sum_all` needs only alpha0 Y^T Y, once per sweep. U and I count the users and items with an observed pair; the others have
-zero factors and would add nothing to the loss.
+`sum_all` needs only alpha0 Y^T Y, once per sweep. In the basis of its eigenvectors a row's equations are (D + G^T G) x = G^T t
+with D diagonal, and a few steps of conjugate gradients go on from the row's last solution, as for explicit ratings: no K x K
+matrix is formed per row. U and I count the users and items with an observed pair; the others have zero factors and would add
+nothing to the loss.
 """
 
 from collections.abc import Callable
@@ -22,7 +24,8 @@ import tensorflow as tf
 
 from mf_core.config import DataConfig, RankingHeadConfig
 from mf_core.ratings import Float32s, Ratings
-from mf_core.solvers.buckets import Side, both_sides, factorize, padding_note, solve, with_zero_row
+from mf_core.solvers.buckets import Side, both_sides, padding_note, with_zero_row
+from mf_core.solvers.conjugate import improve
 from mf_core.solvers.iterate import Arrays, Factors, Start
 
 _INITIAL_SPREAD = 0.1
@@ -39,26 +42,30 @@ def _float(*shape: int | None) -> tf.TensorSpec:
 
 
 @cache
-def _implicit_step(n_factors: int, index: tf.DType, *, measure: bool) -> _Step:
-    """Return the function that solves one batch: (*batch, table, gram, ridge) -> (solutions (B, K), squared error).
+def _implicit_step(n_factors: int, steps: int, index: tf.DType) -> _Step:
+    """Return the function that improves one batch: (*batch, table, weight, ridge, old) -> (solutions (B, K), squared error).
 
-    The values of the batch are the targets. All fits of a process share the function's trace.
+    The values of the batch are the targets; `table`, `old` and the solutions are in the basis in which alpha0 Y^T Y is diagonal,
+    `weight` (K,). All fits of a process share the function's trace.
     """
 
     def step(
-        rows: tf.Tensor, other: tf.Tensor, target: tf.Tensor, table: tf.Tensor, gram: tf.Tensor, ridge: tf.Tensor
+        rows: tf.Tensor,
+        other: tf.Tensor,
+        target: tf.Tensor,
+        table: tf.Tensor,
+        weight: tf.Tensor,
+        ridge: tf.Tensor,
+        old: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         design = tf.gather(table, other)
-        diagonal = tf.tile(tf.gather(ridge, rows)[:, None], (1, n_factors))
-        solution = solve(factorize(design, diagonal, gram), design, target)
-        if not measure:
-            return solution, tf.zeros(())
-        # A padded place has target and prediction 0.
-        error = target - tf.matmul(design, solution[:, :, None])[:, :, 0]
-        return solution, tf.reduce_sum(tf.square(error))
+        diagonal = weight + tf.gather(ridge, rows)[:, None]
+        scale = 1.0 / (diagonal + tf.reduce_sum(tf.square(design), axis=1))
+        return improve(design, diagonal, scale, target, tf.gather(old, rows), steps)
 
     batch = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, None), index), _float(None, None))
-    return tf.function(step, input_signature=(*batch, _float(None, n_factors), _float(n_factors, n_factors), _float(None)))
+    table, vector = _float(None, n_factors), _float(None)
+    return tf.function(step, input_signature=(*batch, table, _float(n_factors), vector, table))
 
 
 def preference_targets(rating: Float32s, lowest: float, data: DataConfig) -> Float32s:
@@ -89,32 +96,31 @@ class ImplicitAls:
         targets = Ratings(train.user, train.item, preference_targets(train.value, config.lowest_target, data))
         self._users, self._items = both_sides(targets, shape, config.n_factors)
         self.n_ratings, self.note = len(train), padding_note(self._users, self._items)
-        index = self._users.batches[0].other.dtype
-        self._solve_users = _implicit_step(config.n_factors, index, measure=False)
-        self._solve_items = _implicit_step(config.n_factors, index, measure=True)
+        self._step = _implicit_step(config.n_factors, config.conjugate_steps, self._users.batches[0].other.dtype)
         self._user_ridge = self._ridge(self._users, self._items.n_active, config)
         self._item_ridge = self._ridge(self._items, self._users.n_active, config)
-        # Only the items' start matters: the users are solved first.
-        self._item = _initial(self._items, config.n_factors, seed)
+        self._item, self._user = _initial(self._items, config.n_factors, seed), tf.zeros((shape[0], config.n_factors))
         if start:
             known = start.item[:, :-1].any(axis=1, keepdims=True)
-            self._item = tf.where(known, start.item[:, :-1], self._item)
-        self._user = tf.zeros((shape[0], config.n_factors))
+            self._item, self._user = tf.where(known, start.item[:, :-1], self._item), tf.constant(start.user[:, :-1])
 
     def _ridge(self, side: Side, n_other: int, config: RankingHeadConfig) -> tf.Tensor:
         return config.regularization * (side.count + self._alpha0 * n_other) ** config.regularization_exponent
 
     def iterate(self, iteration: int) -> float:
         """Run one sweep and return the root mean square of target - score over the observed pairs."""
-        self._user, _ = self._half(self._users, self._solve_users, self._item, self._user_ridge)
-        self._item, squared_error = self._half(self._items, self._solve_items, self._user, self._item_ridge)
+        self._user, _ = self._half(self._users, self._user, self._item, self._user_ridge)
+        self._item, squared_error = self._half(self._items, self._item, self._user, self._item_ridge)
         return float(np.sqrt(float(squared_error) / self.n_ratings))
 
-    def _half(self, side: Side, step: _Step, other: tf.Tensor, ridge: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        table, gram = with_zero_row(other), self._alpha0 * tf.matmul(other, other, transpose_a=True)
-        solutions, errors = zip(*side.each_batch(lambda *batch: step(*batch, table, gram, ridge)), strict=True)
+    def _half(self, side: Side, mine: tf.Tensor, other: tf.Tensor, ridge: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        gram = self._alpha0 * tf.matmul(other, other, transpose_a=True)
+        eigen = tf.linalg.eigh(tf.cast(gram, tf.float64))
+        weight, basis = (tf.cast(part, tf.float32) for part in (tf.maximum(eigen[0], 0.0), eigen[1]))
+        table, old = with_zero_row(tf.matmul(other, basis)), tf.matmul(mine, basis)
+        solutions, errors = zip(*side.each_batch(lambda *batch: self._step(*batch, table, weight, ridge, old)), strict=True)
         total = tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
-        return side.in_row_order(list(solutions)), total
+        return tf.matmul(side.in_row_order(list(solutions)), basis, transpose_b=True), total
 
     def validation_rmse(self) -> None:
         """There is none: squared error on held-out pairs says little about lists."""

@@ -1,13 +1,13 @@
-"""Ratings grouped by the rows of one side, and the normal equations of many rows at once.
+"""Ratings grouped by the rows of one side, for batches of many rows at once.
 
 Rows are grouped by their number of ratings into power-of-two buckets, sorted by count within a bucket, and cut into batches
 that are padded to their longest row: a batch of B rows with at most L ratings each gathers a (B, L, K) block G of the other
-side's factors, and
+side's factors, with which batched operations solve
 
-    A = G^T G,   b = G^T t,   x = (A + ridge)^-1 b
+    (G^T G + ridge) x = G^T t
 
-come from batched `matmul`, `cholesky` and `cholesky_solve`. A padded place points at an extra row of zeros, so it adds
-nothing to A or b. Less than half of a batch is ever padding; the sort makes it a few percent on real data.
+A padded place points at an extra row of zeros, so it adds nothing to G^T G or G^T t. Less than half of a batch is ever padding;
+the sort makes it a few percent on real data.
 """
 
 import os
@@ -226,20 +226,3 @@ def _stable_order(key: Int64s) -> Int64s:
 def with_zero_row(table: tf.Tensor) -> tf.Tensor:
     """Return `table` of shape (n, ...) with a row of zeros below it: what padding points at."""
     return tf.concat([table, tf.zeros_like(table[:1])], axis=0)
-
-
-def factorize(design: tf.Tensor, ridge: tf.Tensor, gram: tf.Tensor | None = None) -> tf.Tensor:
-    """Return the Cholesky factors of G^T G + gram + diag(ridge), shape (B, K, K).
-
-    `design` G has shape (B, L, K), `ridge` (B, K), and `gram`, shared by all rows, (K, K).
-    """
-    precision = tf.matmul(design, design, transpose_a=True)
-    if gram is not None:
-        precision += gram
-    return tf.linalg.cholesky(tf.linalg.set_diag(precision, tf.linalg.diag_part(precision) + ridge))
-
-
-def solve(cholesky: tf.Tensor, design: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-    """Return the solutions of (L L^T) x = G^T t, shape (B, K); `target` t has shape (B, L)."""
-    right = tf.matmul(design, target[:, :, None], transpose_a=True)
-    return tf.linalg.cholesky_solve(cholesky, right)[:, :, 0]

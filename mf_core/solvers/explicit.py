@@ -28,6 +28,7 @@ import tensorflow as tf
 from mf_core.config import AlsConfig, DataConfig
 from mf_core.ratings import Ratings
 from mf_core.solvers.buckets import Side, both_sides, padding_note, with_zero_row
+from mf_core.solvers.conjugate import improve
 from mf_core.solvers.iterate import Arrays, Factors, HeldOut, Start
 
 _INITIAL_SPREAD = 0.1
@@ -133,41 +134,10 @@ def _batch_solver(n_factors: int, steps: int, index: tf.DType) -> Any:
         weight = ridge[0] * (_PRIOR_RATINGS + n_ratings)
         diagonal = tf.concat([tf.tile(weight, (1, n_factors)), tf.fill((tf.shape(rows)[0], 1), ridge[1])], axis=1)
         scale = 1.0 / (diagonal + n_ratings * squares)
-        start = tf.gather(old, rows)
-        error = target - _times(design, start)
-        gradient = _transposed_times(design, error)
-        change, residual = _conjugate_gradients(design, diagonal, scale, gradient - diagonal * start, steps)
-        # |target - G x|^2 without another pass over G; a padded place has no error.
-        curvature = gradient - diagonal * start - residual - diagonal * change  # G^T G change
-        return start + change, tf.reduce_sum(tf.square(error)) - tf.reduce_sum(change * (2.0 * gradient - curvature))
+        return improve(design, diagonal, scale, target, tf.gather(old, rows), steps)
 
     width = n_factors + 1
     batch = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, None), index), tf.TensorSpec((None, None)))
     table, vector = tf.TensorSpec((None, width)), tf.TensorSpec((None,))
     given = (table, tf.TensorSpec((width,)), vector, vector, table, tf.TensorSpec((2,)))
     return tf.function(solve, input_signature=(*batch, *given))
-
-
-def _conjugate_gradients(
-    design: tf.Tensor, diagonal: tf.Tensor, scale: tf.Tensor, residual: tf.Tensor, steps: int
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return (d, remaining residual) after `steps` steps on (G^T G + diag) d = residual from d = 0, preconditioned by `scale`."""
-    change, scaled = tf.zeros_like(residual), scale * residual
-    direction, length = scaled, tf.reduce_sum(residual * scaled, axis=1, keepdims=True)
-    for step in range(steps):
-        image = _transposed_times(design, _times(design, direction)) + diagonal * direction
-        stride = tf.math.divide_no_nan(length, tf.reduce_sum(direction * image, axis=1, keepdims=True))
-        change, residual = change + stride * direction, residual - stride * image
-        if step + 1 < steps:
-            scaled, before = scale * residual, length
-            length = tf.reduce_sum(residual * scaled, axis=1, keepdims=True)
-            direction = scaled + tf.math.divide_no_nan(length, before) * direction
-    return change, residual
-
-
-def _times(design: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
-    return tf.matmul(design, vector[:, :, None])[:, :, 0]
-
-
-def _transposed_times(design: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
-    return tf.matmul(design, vector[:, :, None], transpose_a=True)[:, :, 0]

@@ -96,7 +96,12 @@ def test_one_explicit_sweep_equals_ridge_regressions_solved_one_by_one() -> None
 def test_one_implicit_sweep_equals_dense_weighted_regressions_over_all_pairs() -> None:
     train, shape, k, alpha0 = sparse_ratings(8, 6, 0.4), (8, 6), 3, 0.2
     config = RankingHeadConfig(
-        n_factors=k, unobserved_weight=alpha0, regularization=0.1, regularization_exponent=0.7, lowest_target=0.4
+        n_factors=k,
+        unobserved_weight=alpha0,
+        regularization=0.1,
+        regularization_exponent=0.7,
+        lowest_target=0.4,
+        conjugate_steps=30,
     )
     solver = ImplicitAls(train, shape, config, DataConfig(), seed=5)
     item = solver.state()["item"].astype(np.float64)
