@@ -1,5 +1,6 @@
 """A real Postgres for the tests: the embedded server, and a freshly migrated warehouse per test."""
 
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,16 +15,19 @@ from mf_core.warehouse.engine import database_engine
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    """An embedded server with a migrated template database."""
-    root: Path = tmp_path_factory.mktemp("postgres")
-    running = start_embedded(root / "data")
-    try:
-        bootstrap_warehouse(running.admin_url, database="template_warehouse")
-        migrate(running.url("template_warehouse", "mf_writer"))
-        yield running
-    finally:
-        running.stop()
+def server() -> Iterator[EmbeddedServer]:
+    """An embedded server with a migrated template database.
+
+    Not below pytest's own folder: another run of pytest closes that to the server's user, who isn't root even where the tests are.
+    """
+    with tempfile.TemporaryDirectory(prefix="mf-postgres-") as folder:
+        running = start_embedded(Path(folder) / "data")
+        try:
+            bootstrap_warehouse(running.admin_url, database="template_warehouse")
+            migrate(running.url("template_warehouse", "mf_writer"))
+            yield running
+        finally:
+            running.stop()
 
 
 @pytest.fixture
