@@ -205,8 +205,10 @@ def test_the_trainer_s_error_is_raised_by_the_launcher(data: Data, tmp_path: Pat
 
 
 def launcher(data: Data, root: Path) -> "subprocess.Popen[str]":
-    """A process that calls `run_trainer`, as a task would."""
+    """A process that calls `run_trainer`, as a task would; it hears SIGINT even where a shell's background job ignores it."""
     code = f"""
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         from mf_core.config import Config
         from mf_core.train import run_trainer
         root = {str(root)!r}
