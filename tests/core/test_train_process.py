@@ -204,7 +204,8 @@ def test_the_trainer_s_error_is_raised_by_the_launcher(data: Data, tmp_path: Pat
         run(Data(data.uri, "0" * 64), tmp_path, print)
 
 
-def launcher(data: Data, root: Path) -> "subprocess.Popen[str]":
+@contextmanager
+def launcher(data: Data, root: Path) -> Iterator["subprocess.Popen[str]"]:
     """A process that calls `run_trainer`, as a task would; it hears SIGINT even where a shell's background job ignores it."""
     code = f"""
         import signal
@@ -214,7 +215,11 @@ def launcher(data: Data, root: Path) -> "subprocess.Popen[str]":
         root = {str(root)!r}
         run_trainer(Config(), {data.uri!r}, {data.sha256!r}, 1, "evaluated", root, log=lambda line: print(line, flush=True))
     """
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9), (signal.SIGINT, -2)])
