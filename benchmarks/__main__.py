@@ -23,11 +23,15 @@ from benchmarks.scale import run_linear, run_scale
 
 def main() -> None:
     """Run the subcommand."""
-    options = _options().parse_args(sys.argv[1:] if _named(sys.argv[1:]) else ["quick", *sys.argv[1:]])
+    options = _options().parse_args(
+        sys.argv[1:] if _named(sys.argv[1:]) else ["quick", *sys.argv[1:]]
+    )
     overrides = dict(pair.split("=", 1) for pair in getattr(options, "set", []))
     only = set(options.only.split(",")) if getattr(options, "only", None) else None
     if options.command == "quick":
-        run_ml100k(only or QUICK, options.folds, options.seeds, overrides, options.run, options.name)
+        run_ml100k(
+            only or QUICK, options.folds, options.seeds, overrides, options.run, options.name
+        )
     elif options.command == "ml100k":
         run_ml100k(only, options.folds, options.seeds, overrides, options.run, options.name)
     elif options.command == "scale":
@@ -43,12 +47,16 @@ def main() -> None:
 
 
 def _named(arguments: list[str]) -> bool:
-    return bool(arguments) and (not arguments[0].startswith("-") or arguments[0] in ("-h", "--help"))
+    return bool(arguments) and (
+        not arguments[0].startswith("-") or arguments[0] in ("-h", "--help")
+    )
 
 
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for command, seeds in (("quick", 1), ("ml100k", 3)):
@@ -62,7 +70,9 @@ def _options() -> argparse.ArgumentParser:
     linear = commands.add_parser("linear")
     _common(linear, "linear", partial=False)
     plots = commands.add_parser("plot")
-    plots.add_argument("names", nargs="*", default=["ml100k", "scale"], help="of the files of results")
+    plots.add_argument(
+        "names", nargs="*", default=["ml100k", "scale"], help="of the files of results"
+    )
     generate = commands.add_parser("generate")
     generate.add_argument("--sizes", nargs="+", default=list(SETS), choices=list(SETS))
     commands.add_parser("install")
@@ -70,11 +80,25 @@ def _options() -> argparse.ArgumentParser:
 
 
 def _common(parser: argparse.ArgumentParser, name: str, partial: bool = True) -> None:
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override a setting of ours")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="override a setting of ours",
+    )
     parser.add_argument("--name", default=name, help="name of the files of results")
     if partial:
-        parser.add_argument("--only", metavar="SYSTEM,...", help="measure these only; `bayes` also means bayes-side and so on")
-        parser.add_argument("--run", metavar="ID", help="keep the others' figures: the run that the file of results holds")
+        parser.add_argument(
+            "--only",
+            metavar="SYSTEM,...",
+            help="measure these only; `bayes` also means bayes-side and so on",
+        )
+        parser.add_argument(
+            "--run",
+            metavar="ID",
+            help="keep the others' figures: the run that the file of results holds",
+        )
 
 
 def plot(names: list[str]) -> None:
@@ -82,7 +106,9 @@ def plot(names: list[str]) -> None:
     files = [str(RESULTS / f"{name}.json") for name in names if (RESULTS / f"{name}.json").exists()]
     if not files:
         raise SystemExit(f"there are no results {', '.join(names)} in {RESULTS}; measure first")
-    subprocess.run([str(python_of("plot")), str(Path(__file__).parent / "plot.py"), *files], check=True)
+    subprocess.run(
+        [str(python_of("plot")), str(Path(__file__).parent / "plot.py"), *files], check=True
+    )
 
 
 def install() -> None:

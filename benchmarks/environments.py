@@ -43,7 +43,10 @@ _COMPILER = (
     "It is compiled from source: install a C/C++ compiler (Debian and Ubuntu: apt install build-essential python3-dev).",
 )
 ENVIRONMENTS = {
-    "myfm": Environment(("myfm==0.4.0", "numpy==2.4.6", "scipy==1.17.1", "pandas==3.1.1", "setuptools==80.9.0"), "myfm"),
+    "myfm": Environment(
+        ("myfm==0.4.0", "numpy==2.4.6", "scipy==1.17.1", "pandas==3.1.1", "setuptools==80.9.0"),
+        "myfm",
+    ),
     "cornac": Environment(("cornac==3.0.1", "numpy==2.4.6", "scipy==1.17.1"), "cornac.models"),
     "libmf": Environment(
         ("libmf==0.9.2", "numpy==2.4.6"),
@@ -54,15 +57,26 @@ ENVIRONMENTS = {
     ),
     # Its own build compiles with -O3 -march=native and OpenMP.
     "cmfrec": Environment(
-        ("cmfrec==3.5.1.post14", "numpy==2.4.6", "scipy==1.17.1", "pandas==3.1.1", "threadpoolctl==3.6.0"),
+        (
+            "cmfrec==3.5.1.post14",
+            "numpy==2.4.6",
+            "scipy==1.17.1",
+            "pandas==3.1.1",
+            "threadpoolctl==3.6.0",
+        ),
         "cmfrec",
         needs=_COMPILER,
     ),
-    "surprise": Environment(("scikit-surprise==1.1.5", "numpy==2.4.6", "scipy==1.17.1"), "surprise"),
+    "surprise": Environment(
+        ("scikit-surprise==1.1.5", "numpy==2.4.6", "scipy==1.17.1"), "surprise"
+    ),
     "spark": Environment(
         ("pyspark==4.3.0", "numpy==2.4.6", "pandas==2.3.3", "pyarrow==26.0.1"),
         "pyspark.ml",
-        needs=("java", "Spark needs Java 17 or newer (Debian and Ubuntu: apt install openjdk-17-jre-headless)."),
+        needs=(
+            "java",
+            "Spark needs Java 17 or newer (Debian and Ubuntu: apt install openjdk-17-jre-headless).",
+        ),
     ),
     "plot": Environment(("matplotlib==3.11.2",), "matplotlib"),
 }
@@ -101,12 +115,20 @@ def python_of(name: str) -> Path:
 def _run(name: str, command: list[str], variables: dict[str, str]) -> None:
     # From an empty folder: some packages import what lies in the current one.
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=clean_environment() | variables)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=folder, env=clean_environment() | variables
+        )
     if done.returncode:
         lines = "\n  ".join((done.stdout + done.stderr).strip().splitlines()[-15:])
-        raise PeerUnavailableError(f"the environment of {name} could not be made; `{' '.join(command[:6])} ...` said:\n  {lines}")
+        raise PeerUnavailableError(
+            f"the environment of {name} could not be made; `{' '.join(command[:6])} ...` said:\n  {lines}"
+        )
 
 
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without what would lead a peer's Python to our packages."""
-    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+    }

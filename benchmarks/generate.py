@@ -77,10 +77,15 @@ def draw_ratings(shape: Shape) -> Draw:
     return Draw(user, item, np.clip(np.round(noisy * 2) / 2, LOW, HIGH).astype(np.float32), signal)
 
 
-def _distinct_pairs(rng: np.random.Generator, activity: Float64s, popularity: Float64s, n: int) -> tuple[Int32s, Int32s]:
+def _distinct_pairs(
+    rng: np.random.Generator, activity: Float64s, popularity: Float64s, n: int
+) -> tuple[Int32s, Int32s]:
     """Return `n` distinct (user, item) pairs drawn by activity x popularity, sorted."""
     n_items = len(popularity)
-    user_steps, item_steps = np.cumsum(activity / activity.sum()), np.cumsum(popularity / popularity.sum())
+    user_steps, item_steps = (
+        np.cumsum(activity / activity.sum()),
+        np.cumsum(popularity / popularity.sum()),
+    )
     user_steps /= user_steps[-1]
     item_steps /= item_steps[-1]
     keys = np.empty(0, np.int64)
@@ -95,13 +100,17 @@ def _distinct_pairs(rng: np.random.Generator, activity: Float64s, popularity: Fl
 
 def rows_of_share(draw: Draw, shape: Shape, share: int) -> NDArray[np.int64]:
     """Return a random `1 / share` of the rows, in random order; a smaller part lies within a larger one."""
-    return np.random.default_rng(shape.seed + 1).permutation(shape.n_ratings)[: shape.n_ratings // share]
+    return np.random.default_rng(shape.seed + 1).permutation(shape.n_ratings)[
+        : shape.n_ratings // share
+    ]
 
 
 def rows_of_users(draw: Draw, shape: Shape, share: int) -> NDArray[np.int64]:
     """Return all rows of a random `1 / share` of the users, in random order."""
     chosen = np.zeros(shape.n_users, bool)
-    chosen[np.random.default_rng(shape.seed + 2).permutation(shape.n_users)[: shape.n_users // share]] = True
+    chosen[
+        np.random.default_rng(shape.seed + 2).permutation(shape.n_users)[: shape.n_users // share]
+    ] = True
     rows = rows_of_share(draw, shape, 1)
     return rows[chosen[draw.user[rows]]]
 
@@ -132,7 +141,9 @@ def one_set(draw: Draw, shape: Shape, name: str) -> dict[str, Int32s | Float32s]
     n_held_out = len(rows) // HOLDOUT
     sides = {"te": rows[:n_held_out], "tr": rows[n_held_out:]}
     columns = {"u": user, "i": draw.item, "r": draw.value}
-    return {side + key: column[sides[side]] for side in ("tr", "te") for key, column in columns.items()}
+    return {
+        side + key: column[sides[side]] for side in ("tr", "te") for key, column in columns.items()
+    }
 
 
 def noise_floor(draw: Draw, shape: Shape, name: str) -> float:
@@ -143,7 +154,9 @@ def noise_floor(draw: Draw, shape: Shape, name: str) -> float:
     grid = np.linspace(-3, 10, 13_001)
     expected = np.full_like(grid, LOW)
     for threshold in np.arange(LOW + 0.25, HIGH, 0.5):
-        expected += 0.25 * (1 + np.array([erf((at - threshold) / (_NOISE * sqrt(2))) for at in grid]))
+        expected += 0.25 * (
+            1 + np.array([erf((at - threshold) / (_NOISE * sqrt(2))) for at in grid])
+        )
     errors = np.interp(draw.signal[held_out].astype(float), grid, expected) - draw.value[held_out]
     return float(np.sqrt(np.mean(errors**2)))
 
@@ -155,12 +168,19 @@ def write_sets(folder: Path, names: list[str], shape: Shape | None = None) -> di
     if not missing:
         return paths
     shape = shape or Shape()
-    print(f"generating {', '.join(missing)}: {shape.n_ratings:,} ratings, seed {shape.seed} (about a minute)", flush=True)
+    print(
+        f"generating {', '.join(missing)}: {shape.n_ratings:,} ratings, seed {shape.seed} (about a minute)",
+        flush=True,
+    )
     folder.mkdir(parents=True, exist_ok=True)
     draw = draw_ratings(shape)
     for name in missing:
         arrays = one_set(draw, shape, name)
-        about = asdict(shape) | {"set": name, "n_train": len(arrays["tru"]), "n_held_out": len(arrays["teu"])}
+        about = asdict(shape) | {
+            "set": name,
+            "n_train": len(arrays["tru"]),
+            "n_held_out": len(arrays["teu"]),
+        }
         about["floor_rmse"] = noise_floor(draw, shape, name)
         paths[name].with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
         # Under its name only once it is whole. (A file object, since savez appends .npz to other names.)

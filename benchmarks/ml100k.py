@@ -40,7 +40,11 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "bayes-plain": (
         "ours, bayes without implicit features, rank 10",
-        {"rating_head.solver": "bayes", "rating_head.bayes.pattern_rank": 0, "rating_head.bayes.n_factors": 10},
+        {
+            "rating_head.solver": "bayes",
+            "rating_head.bayes.pattern_rank": 0,
+            "rating_head.bayes.n_factors": 10,
+        },
     ),
     "als": ("ours, als", {"rating_head.solver": "als"}),
 }
@@ -53,31 +57,55 @@ def folds_folder() -> Path:
     """Return the folder with u1.base .. u5.test: ML100K, or the official archive unpacked into the cache."""
     if named := os.environ.get("ML100K"):
         return Path(named)
-    cache = Path(os.environ.get("MF_CACHE_DIR") or "~/.cache/mf-retrain").expanduser() / "ml-100k-folds"
+    cache = (
+        Path(os.environ.get("MF_CACHE_DIR") or "~/.cache/mf-retrain").expanduser() / "ml-100k-folds"
+    )
     if not (cache / "ml-100k" / "u5.test").exists():
-        print(f"downloading {ARCHIVE}; or name a folder that holds u1.base .. u5.test in ML100K", file=sys.stderr)
+        print(
+            f"downloading {ARCHIVE}; or name a folder that holds u1.base .. u5.test in ML100K",
+            file=sys.stderr,
+        )
         with urllib.request.urlopen(ARCHIVE, timeout=30) as answer:
             zipfile.ZipFile(io.BytesIO(answer.read())).extractall(cache)
     return cache / "ml-100k"
 
 
 def run_ml100k(
-    only: set[str] | None, folds: list[int], seeds: int, overrides: dict[str, str], run: str | None, name: str
+    only: set[str] | None,
+    folds: list[int],
+    seeds: int,
+    overrides: dict[str, str],
+    run: str | None,
+    name: str,
 ) -> None:
     """Measure all systems, or `only` those, and write results/NAME.
 
     `run`: keep the other systems' figures from results/NAME.json, which must be of that run on this machine.
     """
-    about = kept(name, run) or this_run() | {"settings": overrides, "n_seeds": seeds, "systems": {}, "lists": None}
+    about = kept(name, run) or this_run() | {
+        "settings": overrides,
+        "n_seeds": seeds,
+        "systems": {},
+        "lists": None,
+    }
     folder = folds_folder()
-    keys = [key for key in (*OURS, *ML100K, BIASES) if only is None or key in only or key.split("-")[0] in only]
+    keys = [
+        key
+        for key in (*OURS, *ML100K, BIASES)
+        if only is None or key in only or key.split("-")[0] in only
+    ]
     for key in keys:
-        label = OURS[key][0] if key in OURS else ML100K[key].label if key in ML100K else "biases only"
+        label = (
+            OURS[key][0] if key in OURS else ML100K[key].label if key in ML100K else "biases only"
+        )
         found = {"label": label, "fits": [], "failed": None}
         lists = _Lists() if key == "bayes" else None
         try:
             for fit in _fits(key, folder, folds, seeds, overrides, lists):
-                print(f"{label}, u{fit['fold']}, seed {fit['seed']}: RMSE {fit['rmse']:.4f}, {fit['seconds']:.2f} s", flush=True)
+                print(
+                    f"{label}, u{fit['fold']}, seed {fit['seed']}: RMSE {fit['rmse']:.4f}, {fit['seconds']:.2f} s",
+                    flush=True,
+                )
                 found["fits"].append(fit)
         except FAILURES as failure:
             found["failed"] = str(failure)
@@ -88,7 +116,12 @@ def run_ml100k(
 
 
 def _fits(
-    key: str, folder: Path, folds: list[int], seeds: int, overrides: dict[str, str], lists: "_Lists | None"
+    key: str,
+    folder: Path,
+    folds: list[int],
+    seeds: int,
+    overrides: dict[str, str],
+    lists: "_Lists | None",
 ) -> Iterator[dict[str, Any]]:
     """Yield each fold's and seed's figures of one system. Raises PeerUnavailableError or FitFailedError."""
     if key == "bayes-side" and "side_information" not in BayesConfig.model_fields:
@@ -106,20 +139,30 @@ def _fits(
 
 
 def _config(folder: Path, fold: int, overrides: dict[str, Any]) -> Config:
-    files = {"source.uri": str(folder / f"u{fold}.base"), "source.test_uri": str(folder / f"u{fold}.test")}
+    files = {
+        "source.uri": str(folder / f"u{fold}.base"),
+        "source.test_uri": str(folder / f"u{fold}.test"),
+    }
     if overrides.get("rating_head.bayes.side_information"):
-        files |= {"source.users_uri": str(folder / "u.user"), "source.items_uri": str(folder / "u.item")}
+        files |= {
+            "source.users_uri": str(folder / "u.user"),
+            "source.items_uri": str(folder / "u.item"),
+        }
     return make_config({**files, **overrides})
 
 
-def _fit_ours(folder: Path, fold: int, seed: int, overrides: dict[str, Any], lists: "_Lists | None") -> dict[str, Any]:
+def _fit_ours(
+    folder: Path, fold: int, seed: int, overrides: dict[str, Any], lists: "_Lists | None"
+) -> dict[str, Any]:
     from mf_core.solvers.heads import fit_rating_head
 
     config = _config(folder, fold, {**overrides, "train.seed": seed})
     snapshot = read_folds(config)
     # From arrays to a model, all of it: FitResult's own seconds are those of the iterations.
     began = time.perf_counter()
-    rating = fit_rating_head(config, snapshot.train, snapshot.users, snapshot.items, **_attributes(config, snapshot))
+    rating = fit_rating_head(
+        config, snapshot.train, snapshot.users, snapshot.items, **_attributes(config, snapshot)
+    )
     seconds = time.perf_counter() - began
     if lists is not None:
         lists.add(config, snapshot, rating.model, fold, seed)
@@ -135,7 +178,9 @@ def _attributes(config: Config, snapshot: Snapshot) -> dict[str, Any]:
     return {"attributes": encoded_attributes(config, snapshot, print)}
 
 
-def _figures(snapshot: Snapshot, model: FactorModel, fold: int, seed: int, seconds: float) -> dict[str, Any]:
+def _figures(
+    snapshot: Snapshot, model: FactorModel, fold: int, seed: int, seconds: float
+) -> dict[str, Any]:
     predicted = np.clip(model.predict(snapshot.test.user, snapshot.test.item), *PREDICTED_IN_FULL)
     errors = predicted - snapshot.test.value
     figures = {"rmse": float(np.sqrt(np.mean(errors**2))), "mae": float(np.mean(np.abs(errors)))}
@@ -145,7 +190,10 @@ def _figures(snapshot: Snapshot, model: FactorModel, fold: int, seed: int, secon
 def _fit_peer(key: str, folder: Path, fold: int, seed: int) -> dict[str, Any]:
     data = _fold_arrays(folder, fold)
     *_, last = peer_points(ML100K[key], data, PREDICTED_IN_FULL, seed)
-    figures: Point = {name: last[name] for name in ("rmse", "mae", "seconds", "prepare_seconds", "peak_mb", "iterations")}
+    figures: Point = {
+        name: last[name]
+        for name in ("rmse", "mae", "seconds", "prepare_seconds", "peak_mb", "iterations")
+    }
     return {"fold": fold, "seed": seed, **figures}
 
 
@@ -155,7 +203,9 @@ def _fold_arrays(folder: Path, fold: int) -> Path:
     if not path.exists():
         snapshot = read_folds(_config(folder, fold, {}))
         sides = {"tr": snapshot.train, "te": snapshot.test}
-        arrays = {s + key[0]: getattr(side, key) for s, side in sides.items() for key in ("user", "item")}
+        arrays = {
+            s + key[0]: getattr(side, key) for s, side in sides.items() for key in ("user", "item")
+        }
         arrays |= {s + "r": side.value for s, side in sides.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         # Under its name only once it is whole.
@@ -173,7 +223,9 @@ class _Lists:
         self._theirs: dict[int, tuple[ListQuality, ListQuality]] = {}
         self._seconds: list[float] = []
 
-    def add(self, config: Config, snapshot: Snapshot, rating: FactorModel, fold: int, seed: int) -> None:
+    def add(
+        self, config: Config, snapshot: Snapshot, rating: FactorModel, fold: int, seed: int
+    ) -> None:
         """Fit the ranking head, and measure its lists and the peers'."""
         from mf_core.solvers.heads import fit_ranking_head
 
@@ -185,20 +237,32 @@ class _Lists:
         if fold not in self._theirs:
             relevant_from = config.data.relevant_from
             models = ease(snapshot, relevant_from), popularity_model(snapshot, relevant_from)
-            ease_quality, popularity_quality = (_quality(config, snapshot, model) for model in models)
+            ease_quality, popularity_quality = (
+                _quality(config, snapshot, model) for model in models
+            )
             self._theirs[fold] = ease_quality, popularity_quality
         mine, theirs = _mean(self._ours[-1][2]), _mean(self._theirs[fold][0])
-        print(f"lists of u{fold}, seed {seed}: NDCG@{CUTOFF} {mine:.4f}, EASE {theirs:.4f}", flush=True)
+        print(
+            f"lists of u{fold}, seed {seed}: NDCG@{CUTOFF} {mine:.4f}, EASE {theirs:.4f}",
+            flush=True,
+        )
 
     def figures(self) -> dict[str, Any]:
         """Return the figures per fold (seeds averaged by user) and over all folds together."""
         folds = list(self._theirs)
-        ours = {fold: _columns([quality for f, _, quality in self._ours if f == fold]) for fold in folds}
+        ours = {
+            fold: _columns([quality for f, _, quality in self._ours if f == fold]) for fold in folds
+        }
         theirs = {fold: _columns([self._theirs[fold][0]]) for fold in folds}
         popularity = {fold: _columns([self._theirs[fold][1]]) for fold in folds}
-        per_fold = {f"u{fold}": _compared(ours[fold], theirs[fold], popularity[fold], seed=fold) for fold in folds}
+        per_fold = {
+            f"u{fold}": _compared(ours[fold], theirs[fold], popularity[fold], seed=fold)
+            for fold in folds
+        }
         # A user of several folds is one user: all that is his is drawn together.
-        pooled = _compared(*(_sum(list(columns.values())) for columns in (ours, theirs, popularity)), seed=0)
+        pooled = _compared(
+            *(_sum(list(columns.values())) for columns in (ours, theirs, popularity)), seed=0
+        )
         return {"folds": per_fold, "all": pooled, "ranking_seconds": float(np.mean(self._seconds))}
 
 
@@ -212,20 +276,37 @@ def _mean(quality: ListQuality) -> float:
 
 def _columns(qualities: list[ListQuality]) -> Column:
     judged = qualities[0].judged
-    return Column("ndcg", "all", np.mean([quality.ndcg for quality in qualities], axis=0), judged, int(judged.sum()))
+    return Column(
+        "ndcg",
+        "all",
+        np.mean([quality.ndcg for quality in qualities], axis=0),
+        judged,
+        int(judged.sum()),
+    )
 
 
 def _sum(columns: list[Column]) -> Column:
-    numerator, denominator = (np.sum([getattr(c, side) for c in columns], axis=0) for side in ("numerator", "denominator"))
+    numerator, denominator = (
+        np.sum([getattr(c, side) for c in columns], axis=0) for side in ("numerator", "denominator")
+    )
     return Column("ndcg", "all", numerator, denominator, sum(column.n for column in columns))
 
 
 def _compared(ours: Column, ease_lists: Column, popularity: Column, seed: int) -> dict[str, Any]:
     """Losses are NDCG of EASE minus ours, with one-sided 95% bounds, paired by user: below 0 is better than EASE."""
     loss = paired_loss(ease_lists, ours, SAMPLES, seed)
-    means = [float(column.numerator.sum() / column.denominator.sum()) for column in (ours, ease_lists, popularity)]
+    means = [
+        float(column.numerator.sum() / column.denominator.sum())
+        for column in (ours, ease_lists, popularity)
+    ]
     figures = dict(zip(("ndcg", "ease_ndcg", "popularity_ndcg"), means, strict=True))
-    return {**figures, "loss_against_ease": loss.value, "loss_low": loss.low, "loss_high": loss.high, "n": ours.n}
+    return {
+        **figures,
+        "loss_against_ease": loss.value,
+        "loss_low": loss.low,
+        "loss_high": loss.high,
+        "n": ours.n,
+    }
 
 
 def ease(snapshot: Snapshot, relevant_from: float) -> FactorModel:
@@ -237,12 +318,21 @@ def ease(snapshot: Snapshot, relevant_from: float) -> FactorModel:
     weights = inverse / -np.diag(inverse)
     np.fill_diagonal(weights, 0)
     nothing = [np.zeros(n, np.float32) for n in rows.shape]
-    return FactorModel(0.0, *nothing, rows.astype(np.float32), weights.T.astype(np.float32), snapshot.users, snapshot.items)
+    return FactorModel(
+        0.0,
+        *nothing,
+        rows.astype(np.float32),
+        weights.T.astype(np.float32),
+        snapshot.users,
+        snapshot.items,
+    )
 
 
 def text_of(about: dict[str, Any]) -> str:
     """Return the tables."""
-    rows = sorted((_row(system) for system in about["systems"].values()), key=lambda row: row[1] or "~")
+    rows = sorted(
+        (_row(system) for system in about["systems"].values()), key=lambda row: row[1] or "~"
+    )
     heads = ["system", "RMSE", "MAE", *(f"u{fold}" for fold in FOLDS), "train s per fold", "seeds"]
     parts = [heading(about), table(heads, rows)]
     if about["lists"]:
@@ -267,6 +357,7 @@ def _row(system: dict[str, Any]) -> list[str]:
 def _list_table(lists: dict[str, Any]) -> str:
     names = ("ndcg", "ease_ndcg", "popularity_ndcg", "loss_against_ease", "loss_low", "loss_high")
     rows = [
-        [fold, *(f"{figures[name]:.4f}" for name in names)] for fold, figures in [*lists["folds"].items(), ("all", lists["all"])]
+        [fold, *(f"{figures[name]:.4f}" for name in names)]
+        for fold, figures in [*lists["folds"].items(), ("all", lists["all"])]
     ]
     return table(["fold", *names], rows)

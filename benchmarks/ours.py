@@ -24,12 +24,17 @@ from mf_core.solvers.runtime import select_device
 def main() -> None:
     """Fit, and print a JSON line per point."""
     with np.load(sys.argv[1]) as arrays:
-        train, held_out = (Ratings(*(arrays[side + column] for column in "uir")) for side in ("tr", "te"))
+        train, held_out = (
+            Ratings(*(arrays[side + column] for column in "uir")) for side in ("tr", "te")
+        )
     task = json.loads(sys.argv[2])
     low, high = task["clip"]
     scale = {"data.scale_low": low, "data.scale_high": high, "data.relevant_from": high}
     config = make_config({**scale, **task["overrides"]})
-    shape = (int(max(train.user.max(), held_out.user.max())) + 1, int(max(train.item.max(), held_out.item.max())) + 1)
+    shape = (
+        int(max(train.user.max(), held_out.user.max())) + 1,
+        int(max(train.item.max(), held_out.item.max())) + 1,
+    )
     device = select_device(config.train.device)
     measured, points = HeldOut(held_out, low, high), set(task["points"]) | {task["iterations"]}
     with tf.device(device.name):
@@ -42,11 +47,18 @@ def main() -> None:
             clock.start()
             train_rmse = solver.iterate(iteration)
             sweep_seconds = clock.stop()
-            point = {"iterations": iteration + 1, "sweep_seconds": sweep_seconds, "train_rmse": train_rmse}
+            point = {
+                "iterations": iteration + 1,
+                "sweep_seconds": sweep_seconds,
+                "train_rmse": train_rmse,
+            }
             if iteration + 1 in points:
                 began = time.perf_counter()
                 factors = solver.factors()
-                point |= {"seconds": clock.seconds + time.perf_counter() - began, **_errors(measured, factors)}
+                point |= {
+                    "seconds": clock.seconds + time.perf_counter() - began,
+                    **_errors(measured, factors),
+                }
             print(json.dumps(point | {"peak_mb": peak_mb(), "device": device.label}), flush=True)
 
 

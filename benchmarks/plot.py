@@ -12,18 +12,28 @@ from matplotlib.ticker import FuncFormatter
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; ours are the two strong ones.
 _OURS = {"bayes": "#D55E00", "als": "#0072B2"}
-_PEERS = {"libmf": "#009E73", "cmfrec": "#CC79A7", "surprise": "#8C8C8C", "spark": "#E69F00", "myfm": "#56B4E9"}
+_PEERS = {
+    "libmf": "#009E73",
+    "cmfrec": "#CC79A7",
+    "surprise": "#8C8C8C",
+    "spark": "#E69F00",
+    "myfm": "#56B4E9",
+}
 _INK, _FAINT = "#222222", "#E3E3E3"
 
 
 def main() -> None:
-    plt.rcParams.update({"font.family": "DejaVu Sans", "font.size": 10, "text.color": _INK, "axes.labelcolor": _INK})
+    plt.rcParams.update(
+        {"font.family": "DejaVu Sans", "font.size": 10, "text.color": _INK, "axes.labelcolor": _INK}
+    )
     for path in map(Path, sys.argv[1:]):
         about = json.loads(path.read_text())
         pictures = _curves(about) if "sets" in about else [("", _folds(about))]
         for suffix, figure in pictures:
             target = path.with_name(f"{path.stem}{suffix}.png")
-            figure.savefig(target, dpi=160, bbox_inches="tight", facecolor="white", metadata={"Software": None})
+            figure.savefig(
+                target, dpi=160, bbox_inches="tight", facecolor="white", metadata={"Software": None}
+            )
             plt.close(figure)
             print(f"written to {target}")
 
@@ -69,10 +79,18 @@ def _curve(size, systems, about):
     axes.set_xlabel("seconds of training (logarithmic)")
     axes.set_ylabel("RMSE on the held-out ratings")
     axes.set_title(
-        f"{size[:-1]} {'million' if size.endswith('m') else 'thousand'} ratings, rank 32", loc="left", weight="bold", pad=24
+        f"{size[:-1]} {'million' if size.endswith('m') else 'thousand'} ratings, rank 32",
+        loc="left",
+        weight="bold",
+        pad=24,
     )
     axes.text(
-        0, 1.03, f"lower and further left is better · {about['machine']}", transform=axes.transAxes, fontsize=8.5, color="#666666"
+        0,
+        1.03,
+        f"lower and further left is better · {about['machine']}",
+        transform=axes.transAxes,
+        fontsize=8.5,
+        color="#666666",
     )
     _quiet(axes)
     return figure
@@ -108,8 +126,15 @@ def _name_ends(axes, ends):
 
 def _folds(about):
     """Mean RMSE per system, the folds as faint dots."""
-    measured = {key: system for key, system in about["systems"].items() if system["fits"] and not system["failed"]}
-    means = {key: sum(fit["rmse"] for fit in system["fits"]) / len(system["fits"]) for key, system in measured.items()}
+    measured = {
+        key: system
+        for key, system in about["systems"].items()
+        if system["fits"] and not system["failed"]
+    }
+    means = {
+        key: sum(fit["rmse"] for fit in system["fits"]) / len(system["fits"])
+        for key, system in measured.items()
+    }
     order = sorted(means, key=means.get, reverse=True)
     figure, axes = plt.subplots(figsize=(8.6, 0.36 * len(order) + 1.2))
     for row, key in enumerate(order):
@@ -136,7 +161,9 @@ def _folds(about):
     axes.set_yticks(range(len(order)), [measured[key]["label"] for key in order])
     for text, key in zip(axes.get_yticklabels(), order, strict=True):
         text.set_weight("bold" if measured[key]["label"].startswith("ours") else "normal")
-    axes.set_xlabel("RMSE on the published folds u1..u5 (large: the mean; small: each fold and seed)")
+    axes.set_xlabel(
+        "RMSE on the published folds u1..u5 (large: the mean; small: each fold and seed)"
+    )
     axes.set_title("MovieLens 100K", loc="left", weight="bold")
     axes.margins(y=0.08)
     _quiet(axes)

@@ -18,14 +18,20 @@ RESULTS = Path(__file__).parent / "results"
 def this_run() -> dict[str, Any]:
     """Return what identifies a run: an id, the time, the machine, our commit, the peers' versions."""
     started = datetime.now(UTC)
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
     return {
         "run": f"{started:%Y%m%d}-{secrets.token_hex(3)}",
         "started": started.isoformat(timespec="seconds"),
         "machine": machine(),
         "commit": commit or "unknown",
         "python": platform.python_version(),
-        "peers": {name: environment.requirements[0] for name, environment in ENVIRONMENTS.items() if name != "plot"},
+        "peers": {
+            name: environment.requirements[0]
+            for name, environment in ENVIRONMENTS.items()
+            if name != "plot"
+        },
     }
 
 
@@ -33,7 +39,11 @@ def machine() -> str:
     """Return the processor, the number of cores and the memory."""
     processor, memory = platform.machine(), 0
     if (info := Path("/proc/cpuinfo")).exists():
-        names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.partition(":")[2].strip()
+            for line in info.read_text().splitlines()
+            if line.startswith("model name")
+        ]
         processor = names[0] if names else processor
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return f"{processor}, {os.cpu_count()} cores, {memory / 1e9:.0f} GB"

@@ -35,16 +35,29 @@ def peer_points(run: PeerRun, data: Path, clip: list[float], seed: int) -> Itera
     runner = Path(__file__).parent / "peers" / f"run_{run.environment}.py"
     for iterations in run.iterations:
         settings = run.settings | {"clip": clip, "iterations": iterations, "seed": seed}
-        yield from points([str(python), str(runner), str(data.resolve()), json.dumps(settings)], clean_environment())
+        yield from points(
+            [str(python), str(runner), str(data.resolve()), json.dumps(settings)],
+            clean_environment(),
+        )
 
 
 def our_points(data: Path, clip: list[float], task: Mapping[str, Any]) -> Iterator[Point]:
     """Yield the points of one of our solvers on one file; `task` as in `benchmarks.ours`. Raises FitFailedError."""
-    command = [sys.executable, "-m", "benchmarks.ours", str(data.resolve()), json.dumps({**task, "clip": clip})]
-    yield from points(command, os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}, ROOT)
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.ours",
+        str(data.resolve()),
+        json.dumps({**task, "clip": clip}),
+    ]
+    yield from points(
+        command, os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}, ROOT
+    )
 
 
-def points(command: list[str], environment: Mapping[str, str], folder: Path | None = None) -> Iterator[Point]:
+def points(
+    command: list[str], environment: Mapping[str, str], folder: Path | None = None
+) -> Iterator[Point]:
     """Yield the JSON lines that `command` prints, as they come. Raises FitFailedError."""
     with tempfile.TemporaryFile("w+") as messages, tempfile.TemporaryDirectory() as empty:
         # A session of its own, so that what the process has started (Spark's JVM) ends with it.
@@ -82,7 +95,11 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def _reason(code: int, n_points: int, messages: str) -> str:
-    what = f"ended by signal {-code} (9: out of memory, or over {LIMIT_SECONDS:g} s)" if code < 0 else f"exit code {code}"
+    what = (
+        f"ended by signal {-code} (9: out of memory, or over {LIMIT_SECONDS:g} s)"
+        if code < 0
+        else f"exit code {code}"
+    )
     said = " | ".join(line.strip() for line in messages.strip().splitlines()[-4:])
     return f"{what} after {n_points} points: {said[-600:]}"
 

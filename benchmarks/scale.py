@@ -49,7 +49,9 @@ LINEAR_SETS = (("1m", "5m", "20m"), ("1m_users", "5m_users", "20m"))
 LINEAR_WITHIN = 1.5
 
 
-def run_scale(sizes: list[str], only: set[str] | None, overrides: dict[str, str], run: str | None, name: str) -> None:
+def run_scale(
+    sizes: list[str], only: set[str] | None, overrides: dict[str, str], run: str | None, name: str
+) -> None:
     """Measure the curves of all systems, or of `only` those, on the sets `sizes`, and write results/NAME.
 
     `run`: keep the others' points from results/NAME.json, which must be of that run on this machine.
@@ -67,7 +69,11 @@ def run_scale(sizes: list[str], only: set[str] | None, overrides: dict[str, str]
 def _measure(size: str, key: str, data: Path, overrides: dict[str, str]) -> dict[str, Any]:
     label = OURS[key]["label"] if key in OURS else SCALE[size][key].label
     chosen = _PER_SET.get(size, {}).get(key, {})
-    settings = {**OURS[key]["overrides"], **chosen, **overrides} if key in OURS else SCALE[size][key].settings
+    settings = (
+        {**OURS[key]["overrides"], **chosen, **overrides}
+        if key in OURS
+        else SCALE[size][key].settings
+    )
     found: dict[str, Any] = {"label": label, "settings": settings, "points": [], "failed": None}
     if key in OURS:
         source = our_points(data, PREDICTED_IN_HALVES, {**OURS[key], "overrides": settings})
@@ -85,9 +91,7 @@ def _measure(size: str, key: str, data: Path, overrides: dict[str, str]) -> dict
 
 
 def _shown(point: Point) -> str:
-    return (
-        f"{point['iterations']} iterations, {point['seconds']:.1f} s, RMSE {point['rmse']:.4f}, {point['peak_mb'] / 1e3:.2f} GB"
-    )
+    return f"{point['iterations']} iterations, {point['seconds']:.1f} s, RMSE {point['rmse']:.4f}, {point['peak_mb'] / 1e3:.2f} GB"
 
 
 def best(points: list[Point]) -> Point:
@@ -105,7 +109,11 @@ def scale_text(about: dict[str, Any]) -> str:
     """Return the tables and the verdicts."""
     parts = [heading(about)]
     for size, systems in about["sets"].items():
-        parts += [f"## {size} ratings, rank {_RANK}", _curve_table(systems), "\n".join(verdicts(size, systems))]
+        parts += [
+            f"## {size} ratings, rank {_RANK}",
+            _curve_table(systems),
+            "\n".join(verdicts(size, systems)),
+        ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -119,10 +127,29 @@ def _curve_table(systems: dict[str, Any]) -> str:
             continue
         lowest = best(points)
         shown = f"{lowest['rmse']:.4f} at {lowest['seconds']:.1f} s"
-        curve = ", ".join(f"{point['rmse']:.4f} at {point['seconds']:.1f}" for point in _spread(points))
+        curve = ", ".join(
+            f"{point['rmse']:.4f} at {point['seconds']:.1f}" for point in _spread(points)
+        )
         peak = max(point["peak_mb"] for point in points) / 1e3
-        rows.append([system["label"], f"{shown} {failed}".strip(), curve, f"{lowest['prepare_seconds']:.1f}", f"{peak:.2f}"])
-    return table(["system", "best RMSE", "on the way, at s", "preparing, s (not counted)", "peak memory, GB"], rows)
+        rows.append(
+            [
+                system["label"],
+                f"{shown} {failed}".strip(),
+                curve,
+                f"{lowest['prepare_seconds']:.1f}",
+                f"{peak:.2f}",
+            ]
+        )
+    return table(
+        [
+            "system",
+            "best RMSE",
+            "on the way, at s",
+            "preparing, s (not counted)",
+            "peak memory, GB",
+        ],
+        rows,
+    )
 
 
 def _spread(points: list[Point]) -> list[Point]:
@@ -140,7 +167,11 @@ def verdicts(size: str, systems: dict[str, Any]) -> list[str]:
         label = systems[key]["label"]
         peak = max(point["peak_mb"] for point in ours) / 1e3
         limit = MEMORY_LIMIT_GB[key]
-        held = f", {'within' if peak <= limit else 'OVER'} the limit of {limit:g} GB" if size == "20m" else ""
+        held = (
+            f", {'within' if peak <= limit else 'OVER'} the limit of {limit:g} GB"
+            if size == "20m"
+            else ""
+        )
         lines.append(f"- {label}: best {best(ours)['rmse']:.4f}; peak memory {peak:.2f} GB{held}")
         for peer_key, peer in systems.items():
             if peer_key not in OURS and peer["points"]:
@@ -190,7 +221,12 @@ def _pace(key: str, data: Path, overrides: dict[str, str]) -> dict[str, Any]:
     seconds = min(point["sweep_seconds"] for point in points[first:])
     peak = max(point["peak_mb"] for point in points)
     cost = seconds / n_ratings * 1e9
-    return {"n_ratings": n_ratings, "sweep_seconds": seconds, "nanoseconds_per_rating": cost, "peak_mb": peak}
+    return {
+        "n_ratings": n_ratings,
+        "sweep_seconds": seconds,
+        "nanoseconds_per_rating": cost,
+        "peak_mb": peak,
+    }
 
 
 def _n_train(data: Path) -> int:
@@ -202,7 +238,11 @@ def linear_text(about: dict[str, Any]) -> str:
     """Return the tables, a line each on whether the cost grows linearly."""
     parts = [heading(about)]
     for sizes in LINEAR_SETS:
-        what = "a part of the users" if sizes[0].endswith("users") else "a part of the ratings, users and items as many"
+        what = (
+            "a part of the users"
+            if sizes[0].endswith("users")
+            else "a part of the ratings, users and items as many"
+        )
         rows = []
         for key, paces in about["pace"].items():
             found = [paces[size] for size in sizes]
@@ -211,7 +251,12 @@ def linear_text(about: dict[str, Any]) -> str:
                 continue
             costs = [pace["nanoseconds_per_rating"] for pace in found]
             ratio = max(costs) / min(costs)
-            held = f"{ratio:.2f}x ({'within' if ratio <= LINEAR_WITHIN else 'OVER'} {LINEAR_WITHIN}x)"
+            held = (
+                f"{ratio:.2f}x ({'within' if ratio <= LINEAR_WITHIN else 'OVER'} {LINEAR_WITHIN}x)"
+            )
             rows.append([key, *(f"{cost:.0f}" for cost in costs), held])
-        parts += [f"Nanoseconds per sweep and rating; a smaller set is {what}.", table(["solver", *sizes, "spread"], rows)]
+        parts += [
+            f"Nanoseconds per sweep and rating; a smaller set is {what}.",
+            table(["solver", *sizes, "spread"], rows),
+        ]
     return "\n\n".join(parts)

@@ -42,8 +42,17 @@ class NightResult:
 
 def read_ratings(path: str, order: str) -> pd.DataFrame:
     """Return the ratings in the order in which they come in."""
-    frame = pd.read_csv(path, sep="\t", names=["user_id", "item_id", "rating", "time"], dtype={"user_id": str, "item_id": str})
-    return frame.sort_values("time", kind="stable") if order == "time" else frame.sample(frac=1, random_state=0)
+    frame = pd.read_csv(
+        path,
+        sep="\t",
+        names=["user_id", "item_id", "rating", "time"],
+        dtype={"user_id": str, "item_id": str},
+    )
+    return (
+        frame.sort_values("time", kind="stable")
+        if order == "time"
+        else frame.sample(frac=1, random_state=0)
+    )
 
 
 def make_snapshot(rows: pd.DataFrame) -> Snapshot:
@@ -52,18 +61,28 @@ def make_snapshot(rows: pd.DataFrame) -> Snapshot:
     value = rows["rating"].to_numpy(dtype=np.float32)
     ratings = Ratings(users.rows(rows["user_id"]), items.rows(rows["item_id"]), value)
     judged = pair_draws(ratings, users, items, JUDGED_SEED) < JUDGED
-    return Snapshot(users, items, sort_ratings(ratings.take(~judged)), sort_ratings(ratings.take(judged)))
+    return Snapshot(
+        users, items, sort_ratings(ratings.take(~judged)), sort_ratings(ratings.take(judged))
+    )
 
 
-def fit(config: Config, snapshot: Snapshot, night: int, head: str, start: FactorModel | None) -> tuple[NightResult, FactorModel]:
+def fit(
+    config: Config, snapshot: Snapshot, night: int, head: str, start: FactorModel | None
+) -> tuple[NightResult, FactorModel]:
     """Fit one head and judge it."""
     from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
 
     fit_head = fit_rating_head if head == "rating" else fit_ranking_head
     fitted = fit_head(config, snapshot.train, snapshot.users, snapshot.items, start=start)
-    figure = rmse(config, snapshot, fitted.model) if head == "rating" else ndcg(config, snapshot, fitted.model)
+    figure = (
+        rmse(config, snapshot, fitted.model)
+        if head == "rating"
+        else ndcg(config, snapshot, fitted.model)
+    )
     kind, n_train = "cold" if start is None else "warm", len(snapshot.train)
-    return NightResult(night, head, kind, n_train, fitted.iterations, fitted.seconds, figure), fitted.model
+    return NightResult(
+        night, head, kind, n_train, fitted.iterations, fitted.seconds, figure
+    ), fitted.model
 
 
 def rmse(config: Config, snapshot: Snapshot, model: FactorModel) -> float:
@@ -76,7 +95,9 @@ def rmse(config: Config, snapshot: Snapshot, model: FactorModel) -> float:
 def ndcg(config: Config, snapshot: Snapshot, model: FactorModel) -> float:
     """Return the NDCG of the lists on the judged part."""
     ordering = make_heads(config, snapshot, model, model).ordering
-    quality = list_quality(ordering, snapshot.train, snapshot.test, config.data.relevant_from, CUTOFF)
+    quality = list_quality(
+        ordering, snapshot.train, snapshot.test, config.data.relevant_from, CUTOFF
+    )
     return float(quality.ndcg.sum() / quality.judged.sum())
 
 
@@ -94,7 +115,10 @@ def measure(config: Config, rows: pd.DataFrame, nights: int, news: float) -> lis
                 results.append(warm)
             start = model
             for result in results[-2 if night else -1 :]:
-                print(f"night {night}, {head}, {result.start}: {result.figure:.4f} in {result.seconds:.2f} s", file=sys.stderr)
+                print(
+                    f"night {night}, {head}, {result.start}: {result.figure:.4f} in {result.seconds:.2f} s",
+                    file=sys.stderr,
+                )
     return results
 
 
@@ -103,7 +127,10 @@ def table(results: list[NightResult]) -> str:
     names = list(asdict(results[0]))
     lines = ["| " + " | ".join(names) + " |", "| " + " | ".join("---" for _ in names) + " |"]
     for result in results:
-        cells = (f"{value:.4f}" if isinstance(value, float) else str(value) for value in asdict(result).values())
+        cells = (
+            f"{value:.4f}" if isinstance(value, float) else str(value)
+            for value in asdict(result).values()
+        )
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -113,13 +140,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.warm_start", description=__doc__)
     parser.add_argument("ratings", help="a fold's training ratings, such as ml-100k/u1.base")
     parser.add_argument("--nights", type=int, default=3, help="nights after the first one")
-    parser.add_argument("--news", type=float, default=0.01, help="share of the ratings that comes in on each of them")
-    parser.add_argument("--order", choices=["time", "random"], default="time", help="order in which ratings come in")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="override a setting")
+    parser.add_argument(
+        "--news",
+        type=float,
+        default=0.01,
+        help="share of the ratings that comes in on each of them",
+    )
+    parser.add_argument(
+        "--order", choices=["time", "random"], default="time", help="order in which ratings come in"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="override a setting"
+    )
     parser.add_argument("--json", type=Path, help="file for the results as JSON")
     options = parser.parse_args()
-    overrides: dict[str, Any] = {"train.warm_start": True, **dict(pair.split("=", 1) for pair in options.set)}
-    results = measure(make_config(overrides), read_ratings(options.ratings, options.order), options.nights, options.news)
+    overrides: dict[str, Any] = {
+        "train.warm_start": True,
+        **dict(pair.split("=", 1) for pair in options.set),
+    }
+    results = measure(
+        make_config(overrides),
+        read_ratings(options.ratings, options.order),
+        options.nights,
+        options.news,
+    )
     print(table(results))
     if options.json:
         options.json.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")

@@ -27,7 +27,9 @@ def read_recommendations(*, triggering_asset_events=None) -> int:  # type: ignor
 
     engine = sa.create_engine(os.environ.get("MF_READER_DATABASE_URL") or warehouse_url())
     with engine.connect() as connection:
-        users = connection.execute(sa.text("SELECT count(DISTINCT user_id) FROM mf.recommendations")).scalar_one()
+        users = connection.execute(
+            sa.text("SELECT count(DISTINCT user_id) FROM mf.recommendations")
+        ).scalar_one()
     for event in triggering_asset_events[RECOMMENDATIONS]:
         print(f"{users} users have recommendations; the event says {event.extra}.")
     return int(users)

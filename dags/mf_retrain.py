@@ -32,7 +32,15 @@ from datetime import timedelta
 from airflow.sdk import CronTriggerTimetable, dag, task
 
 from mf_core.config import load_config
-from mf_core.records import EvalReport, IngestReport, ModelRef, PublishReport, QualityReport, SplitRef, Verdict
+from mf_core.records import (
+    EvalReport,
+    IngestReport,
+    ModelRef,
+    PublishReport,
+    QualityReport,
+    SplitRef,
+    Verdict,
+)
 from mf_dags.alerts import alert_failure, alert_timeout
 from mf_dags.assets import RECOMMENDATIONS
 from mf_dags.params import trigger_params
@@ -152,7 +160,9 @@ def publish(snapshot: SplitRef, report: EvalReport, *, outlet_events=None) -> Pu
 @dag(
     dag_id="mf_retrain",
     # Unpausing starts no missed run: not by a start date in the past, nor as "just missed" (a tenth of the interval, unless set).
-    schedule=CronTriggerTimetable(os.environ.get("MF_SCHEDULE", "0 2 * * *"), timezone="UTC", run_immediately=timedelta()),
+    schedule=CronTriggerTimetable(
+        os.environ.get("MF_SCHEDULE", "0 2 * * *"), timezone="UTC", run_immediately=timedelta()
+    ),
     start_date=None,
     catchup=False,
     max_active_runs=1,

@@ -29,7 +29,9 @@ def rollback(*, params=None, outlet_events=None) -> RollbackReport:  # type: ign
     from mf_core import pipeline
 
     report = pipeline.rollback(place(), params["model_version"])
-    print(f"Version {report.model_version} is live again, in place of version {report.previous_version}.")
+    print(
+        f"Version {report.model_version} is live again, in place of version {report.previous_version}."
+    )
     outlet_events[RECOMMENDATIONS].extra = asdict(report)
     return report
 
@@ -43,7 +45,10 @@ def rollback(*, params=None, outlet_events=None) -> RollbackReport:  # type: ign
     default_args={**RETRY_ARGS, "on_failure_callback": [alert_failure]},
     params={
         "model_version": Param(
-            None, type=["integer", "null"], minimum=1, description="Version to make live; empty: the one before the live one."
+            None,
+            type=["integer", "null"],
+            minimum=1,
+            description="Version to make live; empty: the one before the live one.",
         )
     },
     doc_md=__doc__,

@@ -60,7 +60,10 @@ class AirflowApi:
             health = self._request("GET", "/api/v2/monitor/health", None, {})
         except (OSError, ApiError):
             return False
-        return all((health.get(part) or {}).get("status") == "healthy" for part in ("metadatabase", "scheduler", "dag_processor"))
+        return all(
+            (health.get(part) or {}).get("status") == "healthy"
+            for part in ("metadatabase", "scheduler", "dag_processor")
+        )
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Call `/api/v2<path>` and return the decoded answer.
@@ -71,7 +74,9 @@ class AirflowApi:
         """
         if self._token is None:
             self._token = self._request("POST", "/auth/token", self._login, {})["access_token"]
-        return self._request(method, f"/api/v2{path}", body, {"Authorization": f"Bearer {self._token}"})
+        return self._request(
+            method, f"/api/v2{path}", body, {"Authorization": f"Bearer {self._token}"}
+        )
 
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
         """Create the pool, or set its size."""
@@ -96,7 +101,9 @@ class AirflowApi:
                 return
             except ApiError as error:
                 if error.status != HTTPStatus.NOT_FOUND or time.monotonic() > deadline:
-                    raise ApiError(error.status, f"{error.detail} {self._import_errors()}".strip()) from None
+                    raise ApiError(
+                        error.status, f"{error.detail} {self._import_errors()}".strip()
+                    ) from None
             time.sleep(0.5)
 
     def set_paused(self, dag_id: str, paused: bool) -> None:
@@ -105,7 +112,11 @@ class AirflowApi:
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> str:
         """Start a run and return its id."""
-        return str(self.call("POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": dict(conf)})["dag_run_id"])
+        return str(
+            self.call(
+                "POST", f"/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": dict(conf)}
+            )["dag_run_id"]
+        )
 
     def run(self, dag_id: str, run_id: str) -> RunState:
         """Return the state of one run."""
@@ -113,7 +124,9 @@ class AirflowApi:
 
     def unfinished_runs(self, dag_id: str) -> list[RunState]:
         """Return the runs that are queued or running, oldest first."""
-        found = self.call("GET", f"/dags/{dag_id}/dagRuns?state=queued&state=running&order_by=run_after&limit=100")
+        found = self.call(
+            "GET", f"/dags/{dag_id}/dagRuns?state=queued&state=running&order_by=run_after&limit=100"
+        )
         return [_run_state(run) for run in found["dag_runs"]]
 
     def fail_run(self, dag_id: str, run_id: str) -> None:
@@ -122,7 +135,9 @@ class AirflowApi:
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
         """Return the latest try of every task of a run."""
-        found = self.call("GET", f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances?limit=1000")
+        found = self.call(
+            "GET", f"/dags/{dag_id}/dagRuns/{_quote(run_id)}/taskInstances?limit=1000"
+        )
         return [
             TaskState(
                 task["task_id"],
@@ -138,24 +153,37 @@ class AirflowApi:
 
     def task_order(self, dag_id: str) -> list[str]:
         """Return the ids of the DAG's tasks, each after those that it waits for."""
-        waiting = {task["task_id"]: task["downstream_task_ids"] for task in self.call("GET", f"/dags/{dag_id}/tasks")["tasks"]}
+        waiting = {
+            task["task_id"]: task["downstream_task_ids"]
+            for task in self.call("GET", f"/dags/{dag_id}/tasks")["tasks"]
+        }
         upstream: dict[str, set[str]] = {task: set() for task in waiting}
         for task, downstream in waiting.items():
             for later in downstream:
                 upstream[later].add(task)
         ordered: list[str] = []
         while len(ordered) < len(waiting):
-            ordered += sorted(task for task in waiting if task not in ordered and upstream[task] <= set(ordered))
+            ordered += sorted(
+                task for task in waiting if task not in ordered and upstream[task] <= set(ordered)
+            )
         return ordered
 
     def _import_errors(self) -> str:
         found = self.call("GET", "/importErrors?limit=10")["import_errors"]
-        return " ".join(f"{error['filename']} does not import: {error['stack_trace'].strip()}" for error in found)
+        return " ".join(
+            f"{error['filename']} does not import: {error['stack_trace'].strip()}"
+            for error in found
+        )
 
-    def _request(self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]) -> Any:
+    def _request(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
-            self._address + path, data=data, method=method, headers={"Content-Type": "application/json", **headers}
+            self._address + path,
+            data=data,
+            method=method,
+            headers={"Content-Type": "application/json", **headers},
         )
         try:
             with _OPENER.open(request, timeout=_TIMEOUT_SECONDS) as answer:

@@ -38,7 +38,12 @@ def main(arguments: Sequence[str]) -> int:
     if not console.is_terminal:
         # A pipe has no width; Rich's 80 columns would break the report's lines.
         console.width = _PIPE_COLUMNS
-    command: Callable[[Layout, Console], int] = {"run": _run, "up": _up, "down": _down, "psql": _psql}[options.command]
+    command: Callable[[Layout, Console], int] = {
+        "run": _run,
+        "up": _up,
+        "down": _down,
+        "psql": _psql,
+    }[options.command]
     try:
         return command(layout, console)
     except Interrupted as interruption:
@@ -54,8 +59,17 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
-    parser.add_argument("--var", default=os.environ.get("MF_VAR", str(REPOSITORY / "var")), help="folder of the stack's state")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port of Airflow's server, if it is free (supervise)")
+    parser.add_argument(
+        "--var",
+        default=os.environ.get("MF_VAR", str(REPOSITORY / "var")),
+        help="folder of the stack's state",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=DEFAULT_PORT,
+        help="port of Airflow's server, if it is free (supervise)",
+    )
     parser.add_argument("command", choices=["run", "up", "down", "psql", "supervise"])
     return parser
 
@@ -65,17 +79,25 @@ def _run(layout: Layout, console: Console) -> int:
     layout.make_folders()
     with temporary_stack(layout, lambda what: console.print(f"… {what}")) as stack:
         if stack.was_running:
-            console.print(f"Using the stack that runs at {stack.state.address} (`make down` ends it).")
+            console.print(
+                f"Using the stack that runs at {stack.state.address} (`make down` ends it)."
+            )
         return run_demo(stack, conf, console)
 
 
 def _up(layout: Layout, console: Console) -> int:
     layout.make_folders()
     stack = start_lasting_stack(layout, lambda what: console.print(f"… {what}"))
-    console.print("Already running." if stack.was_running else "The stack is up; it stays until `make down`.")
+    console.print(
+        "Already running." if stack.was_running else "The stack is up; it stays until `make down`."
+    )
     console.print(f"  Airflow   {stack.state.address}", soft_wrap=True)
-    console.print(f"  login     {ADMIN} / {load_secrets(layout).admin_password}", soft_wrap=True, markup=False)
-    console.print(f"  warehouse {stack.state.warehouse_url} (or `make psql`)", soft_wrap=True, markup=False)
+    console.print(
+        f"  login     {ADMIN} / {load_secrets(layout).admin_password}", soft_wrap=True, markup=False
+    )
+    console.print(
+        f"  warehouse {stack.state.warehouse_url} (or `make psql`)", soft_wrap=True, markup=False
+    )
     return 0
 
 
@@ -94,8 +116,18 @@ def _psql(layout: Layout, console: Console) -> int:
     with exclusive(layout.postgres_data):
         server = start_embedded(layout.postgres_data)
     try:
-        command = [str(server.bin_dir / "psql"), "-h", str(server.socket_dir), "-U", "mf_writer", "-d", "warehouse"]
-        return subprocess.run(command, check=False, env={**os.environ, "PGOPTIONS": "-c search_path=mf,public"}).returncode
+        command = [
+            str(server.bin_dir / "psql"),
+            "-h",
+            str(server.socket_dir),
+            "-U",
+            "mf_writer",
+            "-d",
+            "warehouse",
+        ]
+        return subprocess.run(
+            command, check=False, env={**os.environ, "PGOPTIONS": "-c search_path=mf,public"}
+        ).returncode
     finally:
         if stack is None and find_stack(layout) is None:
             with exclusive(layout.postgres_data):

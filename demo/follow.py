@@ -17,8 +17,21 @@ from demo.task_logs import ProgressReader, last_error, log_file
 
 _POLL_SECONDS = 0.5
 _FINISHED = ("success", "failed")
-_STYLES = {"success": "green", "running": "cyan", "failed": "red", "upstream_failed": "red", "up_for_retry": "yellow"}
-_SIGNS = {"success": "✓", "running": "▶", "failed": "✗", "upstream_failed": "✗", "up_for_retry": "↻", "skipped": "-"}
+_STYLES = {
+    "success": "green",
+    "running": "cyan",
+    "failed": "red",
+    "upstream_failed": "red",
+    "up_for_retry": "yellow",
+}
+_SIGNS = {
+    "success": "✓",
+    "running": "▶",
+    "failed": "✗",
+    "upstream_failed": "✗",
+    "up_for_retry": "↻",
+    "skipped": "-",
+}
 
 
 @dataclass
@@ -72,14 +85,24 @@ class RunFollower:
                 news.append(f"  {task_id}: {message}")
             if state and state != self.progress.states.get(task_id):
                 self.progress.states[task_id] = state
-                took = f" ({seconds:.1f} s)" if seconds is not None and state in ("success", "failed") else ""
-                news.append(f"{task_id}: {state.replace('_', ' ')}{took}{self._reason(tries, state)}")
+                took = (
+                    f" ({seconds:.1f} s)"
+                    if seconds is not None and state in ("success", "failed")
+                    else ""
+                )
+                news.append(
+                    f"{task_id}: {state.replace('_', ' ')}{took}{self._reason(tries, state)}"
+                )
         return news
 
     def _reason(self, tries: list[TaskState], state: str) -> str:
         if state not in ("failed", "up_for_retry"):
             return ""
-        logs = [log_file(self._task_logs, self._dag_id, self._run_id, task) for task in tries if task.state == state]
+        logs = [
+            log_file(self._task_logs, self._dag_id, self._run_id, task)
+            for task in tries
+            if task.state == state
+        ]
         errors = [error for log in logs if (error := last_error(log))]
         return f" - {errors[0]}" if errors else ""
 
@@ -116,8 +139,16 @@ def _table(progress: Progress) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for task_id in progress.order:
         state = progress.states.get(task_id, "")
-        seconds, style, sign = progress.seconds.get(task_id), _STYLES.get(state, "dim"), _SIGNS.get(state, "·")
+        seconds, style, sign = (
+            progress.seconds.get(task_id),
+            _STYLES.get(state, "dim"),
+            _SIGNS.get(state, "·"),
+        )
         message = escape(progress.messages.get(task_id, "")) if state == "running" else ""
         duration = f"{seconds:.1f} s" if seconds is not None and state != "running" else ""
-        table.add_row(*(f"[{style}]{text}[/]" for text in (sign, task_id, state.replace("_", " "))), duration, message)
+        table.add_row(
+            *(f"[{style}]{text}[/]" for text in (sign, task_id, state.replace("_", " "))),
+            duration,
+            message,
+        )
     return table

@@ -54,7 +54,9 @@ def raise_on_signals() -> None:
 
 
 @contextmanager
-def temporary_stack(layout: Layout, say: Callable[[str], None], preferred_port: int = DEFAULT_PORT) -> Iterator[Stack]:
+def temporary_stack(
+    layout: Layout, say: Callable[[str], None], preferred_port: int = DEFAULT_PORT
+) -> Iterator[Stack]:
     """Yield the stack that runs, or start one and stop it at the end of the block.
 
     Raises:
@@ -102,7 +104,9 @@ def find_stack(layout: Layout) -> Stack | None:
         if state.phase == READY:
             return _stack(layout, state, was_running=True)
         if time.monotonic() > deadline:
-            raise StackError(f"process {state.pid} has been {state.phase} the stack for too long; `make down` ends it.")
+            raise StackError(
+                f"process {state.pid} has been {state.phase} the stack for too long; `make down` ends it."
+            )
         time.sleep(0.25)
     return None
 
@@ -120,7 +124,9 @@ def stop_lasting_stack(layout: Layout) -> bool:
         with suppress(ProcessLookupError):
             os.kill(state.pid, signal.SIGTERM)
     if not processes.wait_until(lambda: running_stack(layout) is None, _STOP_SECONDS):
-        raise StackError(f"the stack's supervisor (pid {state.pid}) did not end within {_STOP_SECONDS:.0f} s; see {layout.logs}.")
+        raise StackError(
+            f"the stack's supervisor (pid {state.pid}) did not end within {_STOP_SECONDS:.0f} s; see {layout.logs}."
+        )
     return True
 
 
@@ -138,7 +144,16 @@ def _start_supervisor(
     layout: Layout, preferred_port: int, environment: Mapping[str, str], *, outlive_parent: bool
 ) -> subprocess.Popen[bytes]:
     return processes.spawn(
-        [sys.executable, "-m", "demo", "--var", str(layout.var), "--port", str(preferred_port), "supervise"],
+        [
+            sys.executable,
+            "-m",
+            "demo",
+            "--var",
+            str(layout.var),
+            "--port",
+            str(preferred_port),
+            "supervise",
+        ],
         log=layout.logs / "supervisor.log",
         environment=environment,
         folder=layout.repository,
@@ -146,7 +161,9 @@ def _start_supervisor(
     )
 
 
-def _wait_until_ready(layout: Layout, supervisor: subprocess.Popen[bytes], say: Callable[[str], None]) -> Stack:
+def _wait_until_ready(
+    layout: Layout, supervisor: subprocess.Popen[bytes], say: Callable[[str], None]
+) -> Stack:
     said = ""
     while True:
         ended = supervisor.poll() is not None
@@ -167,11 +184,18 @@ def _why_it_ended(layout: Layout, status: int, detail: str) -> str:
     if status == ALREADY_RUNNING:
         return "another `make demo` or `make up` was started at the same moment; try again."
     log = layout.logs / "supervisor.log"
-    return detail or "\n".join([f"the stack did not start (status {status}); the end of {log}:", *processes.tail(log, 15)])
+    return detail or "\n".join(
+        [f"the stack did not start (status {status}); the end of {log}:", *processes.tail(log, 15)]
+    )
 
 
 def _stack(layout: Layout, state: StackState, *, was_running: bool) -> Stack:
-    return Stack(layout, state, AirflowApi(state.address, ADMIN, load_secrets(layout).admin_password), was_running)
+    return Stack(
+        layout,
+        state,
+        AirflowApi(state.address, ADMIN, load_secrets(layout).admin_password),
+        was_running,
+    )
 
 
 def _end(supervisor: subprocess.Popen[bytes]) -> None:

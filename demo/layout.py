@@ -70,5 +70,12 @@ class Layout:
 
     def make_folders(self) -> None:
         """Create the folders that several processes write to."""
-        for folder in (self.airflow_home, self.artifacts, self.cache, self.logs, self.state_file.parent, self.report_file.parent):
+        for folder in (
+            self.airflow_home,
+            self.artifacts,
+            self.cache,
+            self.logs,
+            self.state_file.parent,
+            self.report_file.parent,
+        ):
             folder.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,12 @@ def end_with_parent(parent: int) -> None:
 
 
 def spawn(
-    command: Sequence[str], *, log: Path, environment: Mapping[str, str], folder: Path, outlive_parent: bool = False
+    command: Sequence[str],
+    *,
+    log: Path,
+    environment: Mapping[str, str],
+    folder: Path,
+    outlive_parent: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start `command` in a session of its own, with its output appended to `log`."""
     parent = os.getpid()
@@ -98,7 +103,9 @@ def reap_adopted(own: set[int]) -> None:
                 os.waitpid(process.pid, os.WNOHANG)
 
 
-def wait_until(condition: Callable[[], bool], timeout_seconds: float, pause_seconds: float = 0.1) -> bool:
+def wait_until(
+    condition: Callable[[], bool], timeout_seconds: float, pause_seconds: float = 0.1
+) -> bool:
     """Return whether `condition` came to hold within `timeout_seconds`."""
     deadline = time.monotonic() + timeout_seconds
     while not condition():

@@ -38,9 +38,7 @@ _DECISIONS = """
 SELECT stage, approved, reasons, decided_by FROM mf.gate_decisions WHERE model_version = :version ORDER BY decision_id
 """
 
-_PUBLISHED = (
-    "SELECT count(DISTINCT user_id) AS users, count(*) AS rows_published FROM mf.recommendations WHERE model_version = :version"
-)
+_PUBLISHED = "SELECT count(DISTINCT user_id) AS users, count(*) AS rows_published FROM mf.recommendations WHERE model_version = :version"
 
 # Ids that are numbers sort as numbers: by length first.
 _SOME_USER = """
@@ -58,7 +56,16 @@ _RATING_MODEL = """
 SELECT uri, sha256 FROM mf.model_artifacts WHERE model_version = :version AND head = 'rating' AND stage = 'evaluated'
 """
 
-_OF_THE_RUN = ("model_version", "champion_version", "n_train", "n_test", "n_users", "n_items", "device", "cutoff")
+_OF_THE_RUN = (
+    "model_version",
+    "champion_version",
+    "n_train",
+    "n_test",
+    "n_users",
+    "n_items",
+    "device",
+    "cutoff",
+)
 _OF_THE_BATCH = ("source_uri", "rows_read", "rows_rejected", "total_ratings")
 
 
@@ -127,20 +134,28 @@ class DemoReport:
         return self.verdict == "refused"
 
 
-def read_report(warehouse_url: str, run_id: str, started: str, seconds: Mapping[str, float]) -> DemoReport | None:
+def read_report(
+    warehouse_url: str, run_id: str, started: str, seconds: Mapping[str, float]
+) -> DemoReport | None:
     """Return the report of a DAG run that started at `started` (ISO 8601), or None if the run made no model version."""
     import sqlalchemy as sa
 
     engine = sa.create_engine(warehouse_url, poolclass=sa.NullPool)
     with engine.connect() as connection:
         again = run_id.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%") + "#%"
-        run = connection.execute(sa.text(_RUN), {"run_id": run_id, "run_id_again": again}).mappings().one_or_none()
+        run = (
+            connection.execute(sa.text(_RUN), {"run_id": run_id, "run_id_again": again})
+            .mappings()
+            .one_or_none()
+        )
         if run is None:
             return None
         version = {"version": run["model_version"]}
         offered = {"started": started, "source_uri": run["source_uri"]}
         batch = connection.execute(sa.text(_BATCH), offered).mappings().one()
-        decisions = [dict(row) for row in connection.execute(sa.text(_DECISIONS), version).mappings()]
+        decisions = [
+            dict(row) for row in connection.execute(sa.text(_DECISIONS), version).mappings()
+        ]
         shown_user = connection.scalar(sa.text(_SOME_USER), version)
         return DemoReport(
             run_id=run_id,
@@ -150,7 +165,12 @@ def read_report(warehouse_url: str, run_id: str, started: str, seconds: Mapping[
             split=run["protocol"],
             verdict=_verdict(decisions),
             published=run["is_live"],
-            reasons=tuple(rule["text"] for decision in decisions for rule in decision["reasons"] if _matters(decision, rule)),
+            reasons=tuple(
+                rule["text"]
+                for decision in decisions
+                for rule in decision["reasons"]
+                if _matters(decision, rule)
+            ),
             **_headline_figures(connection, run["model_version"], run["cutoff"]),
             **dict(connection.execute(sa.text(_PUBLISHED), version).mappings().one()),
             known_rating=_known_rating(connection, dict(run), shown_user),
@@ -204,10 +224,15 @@ def _shown_list(connection: "Connection", user_id: str | None) -> tuple[ListedIt
     if user_id is None:
         return ()
     rows = connection.execute(sa.text(_LIST), {"user_id": user_id}).mappings()
-    return tuple(ListedItem(row["rank"], row["item_id"], row["title"], row["predicted_rating"]) for row in rows)
+    return tuple(
+        ListedItem(row["rank"], row["item_id"], row["title"], row["predicted_rating"])
+        for row in rows
+    )
 
 
-def _known_rating(connection: "Connection", run: Mapping[str, Any], user_id: str | None) -> KnownRating | None:
+def _known_rating(
+    connection: "Connection", run: Mapping[str, Any], user_id: str | None
+) -> KnownRating | None:
     """Pick a held-out rating, of the shown user if there is one, and predict it."""
     import numpy as np
     import sqlalchemy as sa
@@ -215,7 +240,9 @@ def _known_rating(connection: "Connection", run: Mapping[str, Any], user_id: str
     from mf_core.factors import load_model
     from mf_core.snapshot import read_snapshot
 
-    artifact = connection.execute(sa.text(_RATING_MODEL), {"version": run["model_version"]}).one_or_none()
+    artifact = connection.execute(
+        sa.text(_RATING_MODEL), {"version": run["model_version"]}
+    ).one_or_none()
     if artifact is None:
         return None
     snapshot = read_snapshot(run["uri"], run["sha256"])
@@ -223,9 +250,18 @@ def _known_rating(connection: "Connection", run: Mapping[str, Any], user_id: str
     user = snapshot.users.rows([user_id])[0] if user_id is not None else -1
     (of_user,) = np.nonzero(snapshot.test.user == user)
     row = int(of_user[0]) if len(of_user) else 0
-    user_id, item_id = snapshot.users.ids[snapshot.test.user[row]], snapshot.items.ids[snapshot.test.item[row]]
-    (predicted,) = np.clip(
-        model.predict(model.users.rows([user_id]), model.items.rows([item_id])), run["scale_low"], run["scale_high"]
+    user_id, item_id = (
+        snapshot.users.ids[snapshot.test.user[row]],
+        snapshot.items.ids[snapshot.test.item[row]],
     )
-    title = connection.scalar(sa.text("SELECT title FROM mf.items WHERE item_id = :item_id"), {"item_id": item_id})
-    return KnownRating(str(user_id), str(item_id), title, float(snapshot.test.value[row]), float(predicted))
+    (predicted,) = np.clip(
+        model.predict(model.users.rows([user_id]), model.items.rows([item_id])),
+        run["scale_low"],
+        run["scale_high"],
+    )
+    title = connection.scalar(
+        sa.text("SELECT title FROM mf.items WHERE item_id = :item_id"), {"item_id": item_id}
+    )
+    return KnownRating(
+        str(user_id), str(item_id), title, float(snapshot.test.value[row]), float(predicted)
+    )

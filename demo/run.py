@@ -35,7 +35,9 @@ def run_demo(stack: Stack, conf: Mapping[str, Any], console: Console) -> int:
     started = datetime.now(UTC).isoformat()
     run_id = stack.api.trigger(DAG_ID, conf)
     where = f"watch it at {stack.state.address}"
-    console.print(f"Run {run_id} of {DAG_ID} on {conf['source.uri']}; {where}", markup=False, soft_wrap=True)
+    console.print(
+        f"Run {run_id} of {DAG_ID} on {conf['source.uri']}; {where}", markup=False, soft_wrap=True
+    )
     follower = RunFollower(stack.api, DAG_ID, run_id, stack.layout.task_logs)
     try:
         run = follower.follow(console, _stack_check(stack))
@@ -86,7 +88,9 @@ def _conclude(stack: Stack, run: RunState, report: DemoReport | None, console: C
             console.print(f"The report: {stack.layout.report_file}", markup=False, soft_wrap=True)
             return PUBLISHED
         if report.refused:
-            console.print(f"\n[red]The gate refused version {report.model_version};[/] nothing was published.")
+            console.print(
+                f"\n[red]The gate refused version {report.model_version};[/] nothing was published."
+            )
             return REFUSED
     _print_failures(stack, run, console)
     return FAILED
@@ -97,7 +101,9 @@ def _print_failures(stack: Stack, run: RunState, console: Console) -> None:
     for task in stack.api.tasks(DAG_ID, run.run_id):
         if task.state == "failed":
             log = log_file(stack.layout.task_logs, DAG_ID, run.run_id, task)
-            console.print(f"\nTask {task.task_id} failed; the end of {log}:", markup=False, soft_wrap=True)
+            console.print(
+                f"\nTask {task.task_id} failed; the end of {log}:", markup=False, soft_wrap=True
+            )
             for line in last_lines(log):
                 console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
@@ -105,7 +111,11 @@ def _print_failures(stack: Stack, run: RunState, console: Console) -> None:
 def _abandon_unfinished_runs(stack: Stack, console: Console) -> None:
     """End what an interrupted demo left behind: the DAG runs one at a time, and ours would wait."""
     for run in stack.api.unfinished_runs(DAG_ID):
-        console.print(f"Run {run.run_id} was interrupted earlier; it is marked as failed.", markup=False, soft_wrap=True)
+        console.print(
+            f"Run {run.run_id} was interrupted earlier; it is marked as failed.",
+            markup=False,
+            soft_wrap=True,
+        )
         stack.api.fail_run(DAG_ID, run.run_id)
 
 
@@ -122,6 +132,8 @@ def _stack_check(stack: Stack) -> Callable[[], None]:
     def check() -> None:
         state = running_stack(stack.layout)
         if state is None or state.phase != READY:
-            raise StackError(f"the stack went down while the run was under way. {state.detail if state else ''}".strip())
+            raise StackError(
+                f"the stack went down while the run was under way. {state.detail if state else ''}".strip()
+            )
 
     return check

@@ -55,7 +55,11 @@ def component_environment(
     """
     foreign = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG")
     kept = {name: value for name, value in inherited.items() if not name.startswith(foreign)}
-    local = ",".join(filter(None, [inherited.get("NO_PROXY") or inherited.get("no_proxy"), "127.0.0.1", "localhost"]))
+    local = ",".join(
+        filter(
+            None, [inherited.get("NO_PROXY") or inherited.get("no_proxy"), "127.0.0.1", "localhost"]
+        )
+    )
     return {
         **kept,
         **_airflow_settings(layout, port, metadata_url, load_secrets(layout)),
@@ -70,7 +74,9 @@ def component_environment(
     }
 
 
-def _airflow_settings(layout: Layout, port: int, metadata_url: str, keys: Secrets) -> dict[str, str]:
+def _airflow_settings(
+    layout: Layout, port: int, metadata_url: str, keys: Secrets
+) -> dict[str, str]:
     address = f"http://127.0.0.1:{port}"
     settings = {
         "CORE__EXECUTOR": "LocalExecutor",

@@ -63,4 +63,8 @@ def running_stack(layout: Layout) -> StackState | None:
     holder = int(layout.lock_file.read_text() or 0)
     state = read_state(layout)
     # The file may still be that of an earlier supervisor, which was killed.
-    return state if state is not None and state.pid == holder else StackState(holder, STARTING, "", "", "", "")
+    return (
+        state
+        if state is not None and state.pid == holder
+        else StackState(holder, STARTING, "", "", "", "")
+    )

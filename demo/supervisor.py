@@ -69,7 +69,11 @@ class Supervisor:
         except StopRequested:
             pass
         except Exception as error:
-            failure = f"{type(error).__name__}: {error}" if not isinstance(error, StackError) else str(error)
+            failure = (
+                f"{type(error).__name__}: {error}"
+                if not isinstance(error, StackError)
+                else str(error)
+            )
             print(failure, file=sys.stderr, flush=True)
         finally:
             self._say(STOPPING, failure)
@@ -84,7 +88,10 @@ class Supervisor:
     def _start(self) -> None:
         self._say(STARTING, "Postgres")
         metadata_url = self._start_postgres()
-        write_private(self._layout.passwords_file, f'{{"{ADMIN}": "{load_secrets(self._layout).admin_password}"}}')
+        write_private(
+            self._layout.passwords_file,
+            f'{{"{ADMIN}": "{load_secrets(self._layout).admin_password}"}}',
+        )
         port = processes.free_port(self._preferred_port)
         self._migrate_airflow(self._environment(port, metadata_url))
         self._say(STARTING, "Airflow's scheduler, DAG processor and API server")
@@ -97,7 +104,9 @@ class Supervisor:
         self._say(READY, "")
 
     def _environment(self, port: int, metadata_url: str) -> dict[str, str]:
-        return component_environment(self._layout, port, metadata_url, self._state.warehouse_url, dict(os.environ))
+        return component_environment(
+            self._layout, port, metadata_url, self._state.warehouse_url, dict(os.environ)
+        )
 
     def _start_airflow(self, port: int, environment: dict[str, str]) -> None:
         self._state = replace(self._state, address=f"http://127.0.0.1:{port}")
@@ -131,7 +140,9 @@ class Supervisor:
         engine = sa.create_engine(self._state.admin_url, poolclass=sa.NullPool)
         with engine.begin() as connection:
             found = connection.scalar(
-                sa.text("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'airflow'")
+                sa.text(
+                    "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'airflow'"
+                )
             )
         if found == note:
             return
@@ -143,11 +154,17 @@ class Supervisor:
             time.sleep(0.1)
         del self._components["db-migrate"]
         if migration.returncode != 0:
-            raise StackError(self._last_words("db-migrate", f"`airflow db migrate` ended with status {migration.returncode}"))
+            raise StackError(
+                self._last_words(
+                    "db-migrate", f"`airflow db migrate` ended with status {migration.returncode}"
+                )
+            )
         with engine.begin() as connection:
             connection.exec_driver_sql(f"COMMENT ON DATABASE airflow IS '{note}'")
 
-    def _airflow(self, arguments: list[str], name: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    def _airflow(
+        self, arguments: list[str], name: str, environment: dict[str, str]
+    ) -> subprocess.Popen[bytes]:
         return processes.spawn(
             [sys.executable, "-m", "airflow", *arguments],
             log=self._layout.logs / f"{name}.log",
@@ -164,7 +181,9 @@ class Supervisor:
                 raise PortTaken
             self._check()
             if time.monotonic() > deadline:
-                raise StackError(f"Airflow was not healthy after {_START_SECONDS:.0f} s; see {self._layout.logs}.")
+                raise StackError(
+                    f"Airflow was not healthy after {_START_SECONDS:.0f} s; see {self._layout.logs}."
+                )
             time.sleep(0.25)
         api.ensure_pool("gpu", 1, "One training at a time: the tasks on queue gpu.")
 
@@ -179,10 +198,21 @@ class Supervisor:
         if self._stop_requested:
             raise StopRequested
         for name, component in self._components.items():
-            if component.poll() not in (None, 0) or (component.poll() == 0 and name != "db-migrate"):
-                raise StackError(self._last_words(name, f"Airflow's {name} ended with status {component.returncode}"))
-        if self._server is not None and not (self._layout.postgres_data / "postmaster.pid").exists():
-            raise StackError(f"Postgres has stopped; its log is {self._layout.postgres_data / 'log'}.")
+            if component.poll() not in (None, 0) or (
+                component.poll() == 0 and name != "db-migrate"
+            ):
+                raise StackError(
+                    self._last_words(
+                        name, f"Airflow's {name} ended with status {component.returncode}"
+                    )
+                )
+        if (
+            self._server is not None
+            and not (self._layout.postgres_data / "postmaster.pid").exists()
+        ):
+            raise StackError(
+                f"Postgres has stopped; its log is {self._layout.postgres_data / 'log'}."
+            )
 
     def _last_words(self, name: str, what: str) -> str:
         log = self._layout.logs / f"{name}.log"

@@ -72,4 +72,7 @@ def _readable(entry: dict[str, Any]) -> list[str]:
 
 
 def _errors(entry: dict[str, Any]) -> list[str]:
-    return [f"{error.get('exc_type', 'error')}: {error.get('exc_value', '')}" for error in entry.get("error_detail") or []]
+    return [
+        f"{error.get('exc_type', 'error')}: {error.get('exc_value', '')}"
+        for error in entry.get("error_detail") or []
+    ]

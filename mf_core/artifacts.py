@@ -76,7 +76,9 @@ def _move(temporary: UPath, target: UPath, manifest: bytes) -> None:
     """Rename `temporary`; if a run beside this one has just written the same artifact, drop ours."""
     try:
         if target.protocol in ("", "file", "local"):
-            os.rename(temporary.path, target.path)  # atomic, and refuses a folder that holds something
+            os.rename(
+                temporary.path, target.path
+            )  # atomic, and refuses a folder that holds something
         elif not _holds(target, manifest):
             target.fs.mv(temporary.path, target.path, recursive=True)
     except OSError:

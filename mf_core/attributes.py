@@ -24,7 +24,9 @@ MIN_ROWS = 5
 MAX_COLUMNS = 1_000
 _MAX_VALUE_LENGTH = 200  # longer texts are prose, not categories
 _BINS = 8
-_LARGEST_DEVIATION = 5.0  # in standard deviations, so that one absurd entry does not rule a regression
+_LARGEST_DEVIATION = (
+    5.0  # in standard deviations, so that one absurd entry does not rule a regression
+)
 _SHOWN = 10
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _DAYS_PER_YEAR = 365.2425
@@ -101,13 +103,19 @@ def encode(texts: Iterable[str | None], max_columns: int = MAX_COLUMNS) -> Desig
     rows = list(texts)
     parsed = _Parsed(rows)
     found = [*parsed.indicators(), *parsed.numbers()]
-    usable = [column for column in found if len(column.rows) >= MIN_ROWS and not _is_constant(column, len(rows))]
+    usable = [
+        column
+        for column in found
+        if len(column.rows) >= MIN_ROWS and not _is_constant(column, len(rows))
+    ]
     usable.sort(key=lambda column: (-len(column.rows), column.attribute, column.name))
     kept = sorted(usable[:max_columns], key=lambda column: (column.attribute, column.name))
     matrix = np.zeros((len(rows), len(kept)), np.float32)
     for number, column in enumerate(kept):
         matrix[column.rows, number] = column.value
-    return Design(matrix, tuple(column.name for column in kept), _note(kept, len(usable), len(found), parsed))
+    return Design(
+        matrix, tuple(column.name for column in kept), _note(kept, len(usable), len(found), parsed)
+    )
 
 
 def encode_sides(attributes: Attributes) -> tuple[AttributeMatrices, tuple[str, str]]:
@@ -202,7 +210,9 @@ def _standardised(values: Float64s) -> Float64s | None:
     spread = scaled.std()
     if not spread > 0:
         return None
-    return np.asarray(np.clip((scaled - scaled.mean()) / spread, -_LARGEST_DEVIATION, _LARGEST_DEVIATION))
+    return np.asarray(
+        np.clip((scaled - scaled.mean()) / spread, -_LARGEST_DEVIATION, _LARGEST_DEVIATION)
+    )
 
 
 def _bins(attribute: str, rows: NDArray[np.int64], values: Float64s) -> Iterator[_Column]:
@@ -221,9 +231,13 @@ def _note(kept: list[_Column], n_usable: int, n_found: int, parsed: _Parsed) -> 
     attributes = sorted({column.attribute for column in kept})
     parts = [f"{len(kept):,} columns of {_listed(attributes)}" if kept else "no columns"]
     if n_found > n_usable:
-        parts.append(f"{n_found - n_usable:,} values held by fewer than {MIN_ROWS} rows or by all were left out")
+        parts.append(
+            f"{n_found - n_usable:,} values held by fewer than {MIN_ROWS} rows or by all were left out"
+        )
     if n_usable > len(kept):
-        parts.append(f"{n_usable - len(kept):,} beyond the {len(kept):,} most frequent were left out")
+        parts.append(
+            f"{n_usable - len(kept):,} beyond the {len(kept):,} most frequent were left out"
+        )
     if unusable := sorted(name for name, count in parsed.unusable.items() if count):
         parts.append(f"nested, infinite or overlong values of {_listed(unusable)} were left out")
     if parsed.unreadable:

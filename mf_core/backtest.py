@@ -47,7 +47,9 @@ class BacktestReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for JSON: the candidate's figures by name, baselines prefixed, slices apart."""
-        overall = {f.metric: f for f in self.figures if f.subject == "candidate" and f.slice == "all"}
+        overall = {
+            f.metric: f for f in self.figures if f.subject == "candidate" and f.slice == "all"
+        }
         named: dict[str, Any] = {metric: figure.value for metric, figure in overall.items()}
         named |= {f"{m}_interval": [f.low, f.high] for m, f in overall.items() if f.low is not None}
         for f in self.figures:
@@ -93,7 +95,10 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
 
     wanted = [head] if head else ["rating", "ranking"]
     fitted: dict[str, FitResult] = {
-        name: fits[name](config, snapshot.train, snapshot.users, snapshot.items, report=report, log=log) for name in wanted
+        name: fits[name](
+            config, snapshot.train, snapshot.users, snapshot.items, report=report, log=log
+        )
+        for name in wanted
     }
     models = {name: fitted[name].model if name in fitted else _no_model(snapshot) for name in fits}
     samples = fitted["rating"].samples if "rating" in fitted else None
@@ -116,7 +121,9 @@ def read_folds(config: Config) -> Snapshot:
     files = read_files(config)
     is_test = files.is_test
     if not 0 < is_test.sum() < len(files.ratings):
-        raise InputError("a backtest needs rows on both sides; name two files with --train and --test.")
+        raise InputError(
+            "a backtest needs rows on both sides; name two files with --train and --test."
+        )
     sides = (sort_ratings(files.ratings.take(~is_test)), sort_ratings(files.ratings.take(is_test)))
     return Snapshot(files.users, files.items, *sides, files.attributes)
 
@@ -135,21 +142,40 @@ class Files:
 def read_files(config: Config) -> Files:
     """Return the source's ratings, with the ids and attributes of its users' and items' files where named. Raises InputError."""
     with open_source(config, os.environ) as source:
-        tables = [_all_good(name, chunk) for name, chunk in source.chunks(config, datetime.now(UTC))]
-        users = read_users(source.users(), config.source) if source.users and config.source.users_uri else Metadata((), 0)
-        items = read_items(source.items(), config.source) if source.items and config.source.items_uri else Metadata((), 0)
+        tables = [
+            _all_good(name, chunk) for name, chunk in source.chunks(config, datetime.now(UTC))
+        ]
+        users = (
+            read_users(source.users(), config.source)
+            if source.users and config.source.users_uri
+            else Metadata((), 0)
+        )
+        items = (
+            read_items(source.items(), config.source)
+            if source.items and config.source.items_uri
+            else Metadata((), 0)
+        )
     table = pa.concat_tables(tables)
-    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in ("user_id", "item_id", "rating", "side")}
+    columns = {
+        name: table[name].to_numpy(zero_copy_only=False)
+        for name in ("user_id", "item_id", "rating", "side")
+    }
     user_ids = id_map([*columns["user_id"], *(row.id for row in users.rows)])
     item_ids = id_map([*columns["item_id"], *(row.id for row in items.rows)])
-    ratings = Ratings(user_ids.rows(columns["user_id"]), item_ids.rows(columns["item_id"]), columns["rating"].astype(np.float32))
+    ratings = Ratings(
+        user_ids.rows(columns["user_id"]),
+        item_ids.rows(columns["item_id"]),
+        columns["rating"].astype(np.float32),
+    )
     wanted = config.rating_head.uses_attributes()
     attributes = Attributes(_texts(user_ids, users), _texts(item_ids, items)) if wanted else None
     return Files(user_ids, item_ids, ratings, columns["side"] == "test", attributes)
 
 
 def _texts(ids: IdMap, metadata: Metadata) -> NDArray[np.object_]:
-    return texts_by_row(ids, {row.id: json.dumps(row.attributes) for row in metadata.rows if row.attributes})
+    return texts_by_row(
+        ids, {row.id: json.dumps(row.attributes) for row in metadata.rows if row.attributes}
+    )
 
 
 def _all_good(name: str, chunk: Any) -> Any:
@@ -164,4 +190,12 @@ def _all_good(name: str, chunk: Any) -> Any:
 def _no_model(snapshot: Snapshot) -> FactorModel:
     users, items = len(snapshot.users), len(snapshot.items)
     user_bias, item_bias = np.zeros(users, np.float32), np.zeros(items, np.float32)
-    return FactorModel(0.0, user_bias, item_bias, user_bias[:, None], item_bias[:, None], snapshot.users, snapshot.items)
+    return FactorModel(
+        0.0,
+        user_bias,
+        item_bias,
+        user_bias[:, None],
+        item_bias[:, None],
+        snapshot.users,
+        snapshot.items,
+    )

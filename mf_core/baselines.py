@@ -20,7 +20,10 @@ def biases_only_model(snapshot: Snapshot) -> FactorModel:
     train, n_users, n_items = snapshot.train, len(snapshot.users), len(snapshot.items)
     residual = train.value.astype(np.float64) - train.value.mean(dtype=np.float64)
     user_bias, item_bias = np.zeros(n_users), np.zeros(n_items)
-    user_count, item_count = np.bincount(train.user, minlength=n_users), np.bincount(train.item, minlength=n_items)
+    user_count, item_count = (
+        np.bincount(train.user, minlength=n_users),
+        np.bincount(train.item, minlength=n_items),
+    )
     for _ in range(_SWEEPS):
         item_sum = np.bincount(train.item, residual - user_bias[train.user], minlength=n_items)
         item_bias = item_sum / (item_count + _DAMPING_ITEM)
@@ -31,7 +34,9 @@ def biases_only_model(snapshot: Snapshot) -> FactorModel:
 
 def popularity(train: Ratings, n_items: int, relevant_from: float) -> Float64s:
     """Return each item's number of training ratings of at least `relevant_from`; float64 array of shape (n_items,)."""
-    return np.bincount(train.item[train.value >= relevant_from], minlength=n_items).astype(np.float64)
+    return np.bincount(train.item[train.value >= relevant_from], minlength=n_items).astype(
+        np.float64
+    )
 
 
 def popularity_model(snapshot: Snapshot, relevant_from: float) -> FactorModel:
@@ -40,7 +45,9 @@ def popularity_model(snapshot: Snapshot, relevant_from: float) -> FactorModel:
     return _model(snapshot, np.zeros(len(snapshot.users)), counts, mean=0.0)
 
 
-def _model(snapshot: Snapshot, user_bias: Float64s, item_bias: Float64s, mean: float | None = None) -> FactorModel:
+def _model(
+    snapshot: Snapshot, user_bias: Float64s, item_bias: Float64s, mean: float | None = None
+) -> FactorModel:
     return FactorModel(
         mean=float(snapshot.train.value.mean(dtype=np.float64)) if mean is None else mean,
         user_bias=user_bias.astype(np.float32),

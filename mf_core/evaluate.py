@@ -13,7 +13,16 @@ from numpy.typing import NDArray
 from mf_core.baselines import biases_only_model, global_mean_model, popularity, popularity_model
 from mf_core.config import Config
 from mf_core.factors import FactorModel
-from mf_core.metrics import Column, ListQuality, diversity, estimates, list_quality, mean_column, paired_loss, rating_column
+from mf_core.metrics import (
+    Column,
+    ListQuality,
+    diversity,
+    estimates,
+    list_quality,
+    mean_column,
+    paired_loss,
+    rating_column,
+)
 from mf_core.ratings import Float64s, IdMap, Int32s, Ratings
 from mf_core.samples import PosteriorSamples
 from mf_core.snapshot import Snapshot
@@ -180,30 +189,54 @@ class _Judge:
         self.activity = np.bincount(self.train.user, minlength=self.n_users)
         self.popularity = np.bincount(self.train.item, minlength=self.n_items)
 
-    def ratings(self, subject: str, model: FactorModel, *, rows: Mask | None = None, slices: bool = False) -> list[Figure]:
+    def ratings(
+        self, subject: str, model: FactorModel, *, rows: Mask | None = None, slices: bool = False
+    ) -> list[Figure]:
         """Rating figures of a model on all or some test rows."""
         everything = np.ones(len(self.test), bool) if rows is None else rows
         errors = self._errors(model)
-        columns = [self._rating_column(metric, errors, everything, "all") for metric in ("rmse", "mae", "average_error")]
+        columns = [
+            self._rating_column(metric, errors, everything, "all")
+            for metric in ("rmse", "mae", "average_error")
+        ]
         if slices:
-            columns += [self._rating_column("rmse", errors, mask, name) for name, mask in self._test_slices() if mask.any()]
+            columns += [
+                self._rating_column("rmse", errors, mask, name)
+                for name, mask in self._test_slices()
+                if mask.any()
+            ]
         return self._figures(subject, "rating", columns)
 
-    def lists(self, subject: str, model: FactorModel, *, rows: Mask | None = None, slices: bool = False) -> list[Figure]:
+    def lists(
+        self, subject: str, model: FactorModel, *, rows: Mask | None = None, slices: bool = False
+    ) -> list[Figure]:
         """List figures of a model on all or some test rows."""
         quality = self._quality(model, rows)
         columns = self._list_columns(quality)
         if slices:
             masks = [(name, mask * quality.judged) for name, mask in self._user_slices()]
-            columns += [self._list_column("ndcg", quality, mask, name) for name, mask in masks if mask.any()]
+            columns += [
+                self._list_column("ndcg", quality, mask, name) for name, mask in masks if mask.any()
+            ]
         figures = self._figures(subject, self.head, columns)
         spread = diversity(quality.lists, self.train, self.n_items, self.unlisted)
         return figures + [
-            Figure(subject, self.head, f"{metric}_at_{self.cutoff}", "all", value, None, None, len(quality.lists))
+            Figure(
+                subject,
+                self.head,
+                f"{metric}_at_{self.cutoff}",
+                "all",
+                value,
+                None,
+                None,
+                len(quality.lists),
+            )
             for metric, value in spread.items()
         ]
 
-    def deviations(self, subject: str, model: FactorModel, samples: PosteriorSamples) -> list[Figure]:
+    def deviations(
+        self, subject: str, model: FactorModel, samples: PosteriorSamples
+    ) -> list[Figure]:
         """How the predicted standard deviations fit the errors: the share of test ratings within a 90% interval, and their mean.
 
         Measured on evenly spaced test rows where there are many: the share is known well enough then.
@@ -216,7 +249,15 @@ class _Judge:
         columns = [mean_column("mean_sd", test.user, deviation, self.n_users, "all")]
         for name, mask in (("all", np.ones(n_test, bool)), *self._test_slices()):
             if (chosen := mask[rows]).any():
-                columns.append(mean_column("interval_coverage_90", test.user[chosen], within[chosen], self.n_users, name))
+                columns.append(
+                    mean_column(
+                        "interval_coverage_90",
+                        test.user[chosen],
+                        within[chosen],
+                        self.n_users,
+                        name,
+                    )
+                )
         return self._figures(subject, "rating", columns)
 
     def rating_losses(self, subject: str, candidate: Heads, rival: Rival) -> list[Figure]:
@@ -237,7 +278,9 @@ class _Judge:
 
     def list_losses(self, subject: str, candidate: Heads, rival: Rival) -> list[Figure]:
         """How far the candidate's NDCG stays below the rival's, for all users and for those warm for both."""
-        ours, theirs = (self._quality(heads.ordering, rival.unseen) for heads in (candidate, rival.heads))
+        ours, theirs = (
+            self._quality(heads.ordering, rival.unseen) for heads in (candidate, rival.heads)
+        )
         warm = (candidate.warm_users & rival.heads.warm_users).astype(np.float64)
         masks = (("all", ours.judged), ("warm_both", ours.judged * warm))
         return [
@@ -264,36 +307,56 @@ class _Judge:
 
     def _errors(self, model: FactorModel) -> Float64s:
         scale = self.config.data
-        return np.clip(model.predict(self.test.user, self.test.item), scale.scale_low, scale.scale_high) - self.test.value
+        return (
+            np.clip(
+                model.predict(self.test.user, self.test.item), scale.scale_low, scale.scale_high
+            )
+            - self.test.value
+        )
 
     def _quality(self, model: FactorModel, rows: Mask | None) -> ListQuality:
         test = self.test if rows is None or rows.all() else self.test.take(rows)
         relevant_from, tile_mib = self.config.data.relevant_from, self.config.recommend.tile_mib
-        return list_quality(model, self.train, test, relevant_from, self.cutoff, tile_mib, self.unlisted)
+        return list_quality(
+            model, self.train, test, relevant_from, self.cutoff, tile_mib, self.unlisted
+        )
 
     def _rating_column(self, metric: str, errors: Float64s, mask: Mask, name: str) -> Column:
         return rating_column(metric, self.test, errors, mask, self.n_users, name)
 
     def _list_columns(self, quality: ListQuality) -> list[Column]:
-        return [self._list_column(metric, quality, quality.judged, "all") for metric in ("ndcg", "recall", "map", "hit_rate")]
+        return [
+            self._list_column(metric, quality, quality.judged, "all")
+            for metric in ("ndcg", "recall", "map", "hit_rate")
+        ]
 
     def _list_column(self, metric: str, quality: ListQuality, mask: Float64s, name: str) -> Column:
-        values = {"ndcg": quality.ndcg, "recall": quality.recall, "map": quality.average_precision, "hit_rate": quality.hit}[
-            metric
-        ]
+        values = {
+            "ndcg": quality.ndcg,
+            "recall": quality.recall,
+            "map": quality.average_precision,
+            "hit_rate": quality.hit,
+        }[metric]
         return Column(f"{metric}_at_{self.cutoff}", name, values * mask, mask, int(mask.sum()))
 
     def _figures(self, subject: str, head: str, columns: list[Column]) -> list[Figure]:
         measured = zip(columns, estimates(columns, self.samples, _BOOTSTRAP_SEED), strict=True)
-        return [Figure(subject, head, c.metric, c.slice, e.value, e.low, e.high, c.n) for c, e in measured]
+        return [
+            Figure(subject, head, c.metric, c.slice, e.value, e.low, e.high, c.n)
+            for c, e in measured
+        ]
 
-    def _loss(self, subject: str, head: str, metric: str, name: str, worse: Column, better: Column) -> Figure:
+    def _loss(
+        self, subject: str, head: str, metric: str, name: str, worse: Column, better: Column
+    ) -> Figure:
         loss = paired_loss(worse, better, self.samples, _BOOTSTRAP_SEED)
         return Figure(subject, head, metric, name, loss.value, loss.low, loss.high, worse.n)
 
     def _warm_rows(self, candidate: Heads, rival: Heads) -> Mask:
         user, item = self.test.user, self.test.item
-        return (candidate.warm_users & rival.warm_users)[user] & (candidate.warm_items & rival.warm_items)[item]
+        return (candidate.warm_users & rival.warm_users)[user] & (
+            candidate.warm_items & rival.warm_items
+        )[item]
 
     def _user_slices(self) -> Iterator[tuple[str, Float64s]]:
         for name, mask in _thirds("users", self.activity):

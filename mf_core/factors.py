@@ -49,7 +49,9 @@ class FactorModel:
             rows = slice(start, start + _ROWS_AT_A_TIME)
             u, i = user[rows], item[rows]
             known_user, known_item = u >= 0, i >= 0
-            dots = np.einsum("nk,nk->n", self.user_factors[u], self.item_factors[i], dtype=np.float64)
+            dots = np.einsum(
+                "nk,nk->n", self.user_factors[u], self.item_factors[i], dtype=np.float64
+            )
             out[rows] = (
                 self.mean
                 + np.where(known_user, self.user_bias[u], 0.0)
@@ -59,7 +61,12 @@ class FactorModel:
         return out
 
 
-def save_model(model: FactorModel, uri: str, metadata: dict[str, Any], further_files: Mapping[str, bytes] | None = None) -> str:
+def save_model(
+    model: FactorModel,
+    uri: str,
+    metadata: dict[str, Any],
+    further_files: Mapping[str, bytes] | None = None,
+) -> str:
     """Write `model` as an artifact to `uri` and return its sha256. Raises ArtifactStoreError.
 
     `further_files` lie in the same artifact, under its checksum; `load_model` does not read them.
@@ -83,7 +90,10 @@ def load_model(uri: str, sha256: str) -> FactorModel:
         name: npy_array(read_file(uri, f"{name}.npy", manifest))
         for name in ("user_bias", "item_bias", "user_factors", "item_factors")
     }
-    users, items = (_ids_from_parquet(read_file(uri, f"{side}.parquet", manifest)) for side in ("users", "items"))
+    users, items = (
+        _ids_from_parquet(read_file(uri, f"{side}.parquet", manifest))
+        for side in ("users", "items")
+    )
     return FactorModel(mean=float(manifest["mean"]), users=users, items=items, **arrays)
 
 

@@ -21,7 +21,10 @@ class Rule:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the rule as it stands in `mf.gate_decisions.reasons` (JSON has no NaN)."""
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+        return {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in asdict(self).items()
+        }
 
 
 class Figures:
@@ -50,7 +53,9 @@ class Figures:
         return 0 if figure is None else figure.n
 
 
-def judge(config: Config, figures: Sequence[Figure], champion_version: int | None, recent_best: bool) -> list[Rule]:
+def judge(
+    config: Config, figures: Sequence[Figure], champion_version: int | None, recent_best: bool
+) -> list[Rule]:
     """Return every rule with its outcome; the candidate is approved if all of them passed.
 
     Args:
@@ -62,9 +67,13 @@ def judge(config: Config, figures: Sequence[Figure], champion_version: int | Non
     look_up = Figures(figures)
     rules = [*_enough_to_judge(config, look_up), *_absolute(config, look_up)]
     if champion_version is not None:
-        rules += _non_inferior(config, look_up, "champion", f"the champion (version {champion_version})")
+        rules += _non_inferior(
+            config, look_up, "champion", f"the champion (version {champion_version})"
+        )
     if recent_best:
-        rules += _non_inferior(config, look_up, "recent_best", f"the best of the last {config.gate.recent_days} days")
+        rules += _non_inferior(
+            config, look_up, "recent_best", f"the best of the last {config.gate.recent_days} days"
+        )
     return rules
 
 
@@ -79,11 +88,22 @@ def _enough_to_judge(config: Config, figures: Figures) -> Iterator[Rule]:
     ndcg = f"ndcg_at_{config.gate.cutoff}"
     n_ratings, n_users = figures.n("candidate", "rmse"), figures.n("candidate", ndcg)
     yield _at_least("enough_test_ratings", "test ratings", n_ratings, config.gate.min_test_ratings)
-    yield _at_least("enough_test_users", "users with a relevant test rating", n_users, config.gate.min_test_users)
+    yield _at_least(
+        "enough_test_users",
+        "users with a relevant test rating",
+        n_users,
+        config.gate.min_test_users,
+    )
     missing = [
-        metric for metric in ("rmse", "mae", "average_error", ndcg) if not math.isfinite(figures.value("candidate", metric))
+        metric
+        for metric in ("rmse", "mae", "average_error", ndcg)
+        if not math.isfinite(figures.value("candidate", metric))
     ]
-    text = f"figures missing or not finite: {', '.join(missing)}" if missing else "all figures are there and finite"
+    text = (
+        f"figures missing or not finite: {', '.join(missing)}"
+        if missing
+        else "all figures are there and finite"
+    )
     yield Rule("figures_complete", not missing, text, float(len(missing)), 0.0)
 
 
@@ -92,13 +112,23 @@ def _absolute(config: Config, figures: Figures) -> Iterator[Rule]:
     yield _below("rmse_ceiling", "test RMSE", rmse, ceiling, "the limit")
     biases = figures.value("biases", "rmse")
     if config.gate.require_better_than_biases:
-        yield _below("better_than_biases", "test RMSE", rmse, biases, "the biases-only baseline", strict=True)
+        yield _below(
+            "better_than_biases", "test RMSE", rmse, biases, "the biases-only baseline", strict=True
+        )
     else:
-        yield Rule("better_than_biases", True, f"switched off; test RMSE {rmse:.4f}, biases only {biases:.4f}", rmse, biases)
+        yield Rule(
+            "better_than_biases",
+            True,
+            f"switched off; test RMSE {rmse:.4f}, biases only {biases:.4f}",
+            rmse,
+            biases,
+        )
     metric = f"ndcg_at_{config.gate.cutoff}"
     ndcg, popular = figures.value("candidate", metric), figures.value("popularity", metric)
     relation = "is not below" if ndcg >= popular else "is below"
-    lists = f"NDCG@{config.gate.cutoff} of the lists (ordered by the {config.recommend.rank_by} head)"
+    lists = (
+        f"NDCG@{config.gate.cutoff} of the lists (ordered by the {config.recommend.rank_by} head)"
+    )
     text = f"{lists} {ndcg:.4f} {relation} the popularity list's {popular:.4f}"
     if config.gate.require_popularity:
         passed = ndcg >= popular
@@ -118,7 +148,9 @@ def _non_inferior(config: Config, figures: Figures, subject: str, name: str) -> 
     )
     for short, metric, words, limit in losses:
         for rows, in_words in (("all", "all common rows"), ("warm_both", "rows warm for both")):
-            loss, bound, n = (look(subject, metric, rows) for look in (figures.value, figures.high, figures.n))
+            loss, bound, n = (
+                look(subject, metric, rows) for look in (figures.value, figures.high, figures.n)
+            )
             passed = bound <= limit
             what = f"loss in {words} against {name} on {in_words}"
             if math.isfinite(bound):
@@ -133,10 +165,20 @@ def _non_inferior(config: Config, figures: Figures, subject: str, name: str) -> 
 
 
 def _at_least(rule: str, what: str, value: int, limit: int) -> Rule:
-    return Rule(rule, value >= limit, f"{value:,} {what}, {limit:,} needed", float(value), float(limit))
+    return Rule(
+        rule, value >= limit, f"{value:,} {what}, {limit:,} needed", float(value), float(limit)
+    )
 
 
-def _below(rule: str, what: str, value: float, limit: float, limit_name: str, *, strict: bool = False) -> Rule:
+def _below(
+    rule: str, what: str, value: float, limit: float, limit_name: str, *, strict: bool = False
+) -> Rule:
     passed = value < limit if strict else value <= limit
-    relation = ("is below" if strict else "is within") if passed else ("is not below" if strict else "exceeds")
-    return Rule(rule, passed, f"{what} {value:.4f} {relation} {limit_name} {limit:.4f}", value, limit)
+    relation = (
+        ("is below" if strict else "is within")
+        if passed
+        else ("is not below" if strict else "exceeds")
+    )
+    return Rule(
+        rule, passed, f"{what} {value:.4f} {relation} {limit_name} {limit:.4f}", value, limit
+    )

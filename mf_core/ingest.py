@@ -100,7 +100,9 @@ WHERE state = 'loaded' AND fingerprint = :fingerprint AND EXISTS (SELECT FROM mf
     END
 """
 
-_STAGE_METADATA = 'CREATE TEMPORARY TABLE {} (id text COLLATE "C", title text, attributes text) ON COMMIT DROP'
+_STAGE_METADATA = (
+    'CREATE TEMPORARY TABLE {} (id text COLLATE "C", title text, attributes text) ON COMMIT DROP'
+)
 
 _UPSERT_ITEMS = """
 INSERT INTO mf.items AS i (item_id, title, attributes)
@@ -134,7 +136,9 @@ class _Batch:
     refusal: str = ""
 
 
-def ingest(engine: Engine, config: Config, now: datetime, log: Log, environ: Mapping[str, str] = os.environ) -> IngestReport:
+def ingest(
+    engine: Engine, config: Config, now: datetime, log: Log, environ: Mapping[str, str] = os.environ
+) -> IngestReport:
     """Load the configured source's ratings, and the items and users beside them, and say what changed.
 
     Args:
@@ -158,7 +162,9 @@ def ingest(engine: Engine, config: Config, now: datetime, log: Log, environ: Map
             batch = _Batch(same) if same else _load(connection, source, config, now, log)
             if not batch.refusal:
                 _merge_metadata(connection, items, users, config, log)
-            report = _report(connection, batch, source, already_ingested=bool(same), started=started)
+            report = _report(
+                connection, batch, source, already_ingested=bool(same), started=started
+            )
     if batch.refusal:
         raise InputError(batch.refusal)
     log(_summary(report))
@@ -171,7 +177,9 @@ def _find_same(connection: Connection, source: RatingsSource, config: Config) ->
     return same
 
 
-def _load(connection: Connection, source: RatingsSource, config: Config, now: datetime, log: Log) -> _Batch:
+def _load(
+    connection: Connection, source: RatingsSource, config: Config, now: datetime, log: Log
+) -> _Batch:
     batch = _Batch(_insert_batch(connection, source, config, now))
     _stage(connection, source, config, now, batch, log)
     batch.refusal = _refuse_rejects(batch, source, config)
@@ -193,7 +201,9 @@ def _load(connection: Connection, source: RatingsSource, config: Config, now: da
     return batch
 
 
-def _insert_batch(connection: Connection, source: RatingsSource, config: Config, now: datetime) -> int:
+def _insert_batch(
+    connection: Connection, source: RatingsSource, config: Config, now: datetime
+) -> int:
     statement = sa.insert(ingest_batches).values(
         source_uri=source.uri,
         content_sha256=source.content_sha256,
@@ -206,7 +216,14 @@ def _insert_batch(connection: Connection, source: RatingsSource, config: Config,
     return int(connection.execute(statement.returning(ingest_batches.c.batch_id)).scalar_one())
 
 
-def _stage(connection: Connection, source: RatingsSource, config: Config, now: datetime, batch: _Batch, log: Log) -> None:
+def _stage(
+    connection: Connection,
+    source: RatingsSource,
+    config: Config,
+    now: datetime,
+    batch: _Batch,
+    log: Log,
+) -> None:
     connection.execute(sa.text(_STAGE))
     for name, chunk in source.chunks(config, now):
         copy_table(connection, ("staged",), chunk.rows.drop_columns(["line"]))
@@ -218,11 +235,18 @@ def _stage(connection: Connection, source: RatingsSource, config: Config, now: d
         batch.examples += [f"{name}:{row.line}: {row.reason}" for row in chunk.rejected[:missing]]
         log(f"{name}: {batch.rows_read:,} rows read, {batch.rows_rejected:,} of them bad")
     if not batch.rows_read:
-        raise InputError(f"{source.uri}: expected ratings, got no row. Check what writes it, or the query.")
+        raise InputError(
+            f"{source.uri}: expected ratings, got no row. Check what writes it, or the query."
+        )
 
 
-def _keep_rejects(connection: Connection, batch_id: int, name: str, rejected: Iterable[RejectedRow]) -> None:
-    rows = [{"batch_id": batch_id, "file": name, "line": r.line, "raw": r.raw, "reason": r.reason} for r in rejected]
+def _keep_rejects(
+    connection: Connection, batch_id: int, name: str, rejected: Iterable[RejectedRow]
+) -> None:
+    rows = [
+        {"batch_id": batch_id, "file": name, "line": r.line, "raw": r.raw, "reason": r.reason}
+        for r in rejected
+    ]
     if rows:
         copy_table(connection, ("mf", "rejected_ratings"), pa.Table.from_pylist(rows))
 
@@ -263,7 +287,9 @@ def _merge(connection: Connection, batch: _Batch, source: RatingsSource, config:
     }
 
 
-def _refuse_removal(connection: Connection, batch: _Batch, source: RatingsSource, config: Config) -> str:
+def _refuse_removal(
+    connection: Connection, batch: _Batch, source: RatingsSource, config: Config
+) -> str:
     total, gone = connection.execute(sa.text(_COUNT_GONE)).one()
     if not total or gone / total <= config.data.max_removed_share:
         return ""
@@ -275,7 +301,12 @@ def _refuse_removal(connection: Connection, batch: _Batch, source: RatingsSource
 
 
 def _report(
-    connection: Connection, batch: _Batch, source: RatingsSource, *, already_ingested: bool, started: float
+    connection: Connection,
+    batch: _Batch,
+    source: RatingsSource,
+    *,
+    already_ingested: bool,
+    started: float,
 ) -> IngestReport:
     counts = ("rows_duplicate", "rows_inserted", "rows_updated", "rows_unchanged", "rows_removed")
     return IngestReport(
@@ -302,9 +333,14 @@ def _summary(report: IngestReport) -> str:
     )
 
 
-def _merge_metadata(connection: Connection, items: Metadata | None, users: Metadata | None, config: Config, log: Log) -> None:
+def _merge_metadata(
+    connection: Connection, items: Metadata | None, users: Metadata | None, config: Config, log: Log
+) -> None:
     replace = config.data.ingest_mode == "replace"
-    for kind, metadata, upsert in (("items", items, _UPSERT_ITEMS), ("users", users, _UPSERT_USERS)):
+    for kind, metadata, upsert in (
+        ("items", items, _UPSERT_ITEMS),
+        ("users", users, _UPSERT_USERS),
+    ):
         if metadata is None and not replace:
             continue
         known = metadata or Metadata((), 0)
@@ -313,11 +349,17 @@ def _merge_metadata(connection: Connection, items: Metadata | None, users: Metad
             cursor.execute(pg.SQL(_STAGE_METADATA).format(pg.Identifier(name)))
         copy_table(connection, (name,), _metadata_table(known.rows))
         changed = connection.execute(sa.text(upsert)).rowcount
-        removed = connection.execute(sa.text(_REMOVE_GONE_METADATA[kind])).rowcount if replace else 0
-        log(f"{kind}: {len(known.rows):,} read, {changed:,} new or changed, {removed:,} removed, {known.skipped:,} lines skipped")
+        removed = (
+            connection.execute(sa.text(_REMOVE_GONE_METADATA[kind])).rowcount if replace else 0
+        )
+        log(
+            f"{kind}: {len(known.rows):,} read, {changed:,} new or changed, {removed:,} removed, {known.skipped:,} lines skipped"
+        )
 
 
 def _metadata_table(rows: Iterable[MetadataRow]) -> pa.Table:
     columns = [(row.id, row.title, json.dumps(row.attributes, ensure_ascii=False)) for row in rows]
     schema = pa.schema([(name, pa.string()) for name in ("id", "title", "attributes")])
-    return pa.Table.from_pylist([dict(zip(schema.names, column, strict=True)) for column in columns], schema=schema)
+    return pa.Table.from_pylist(
+        [dict(zip(schema.names, column, strict=True)) for column in columns], schema=schema
+    )

@@ -18,7 +18,9 @@ from mf_core.warehouse import tables, transaction
 
 def load_heads(model: ModelRef) -> tuple[FactorModel, FactorModel]:
     """Return the rating and the ranking head. Raises ArtifactError."""
-    return load_model(model.rating_uri, model.rating_sha256), load_model(model.ranking_uri, model.ranking_sha256)
+    return load_model(model.rating_uri, model.rating_sha256), load_model(
+        model.ranking_uri, model.ranking_sha256
+    )
 
 
 def load_kept_samples(model: ModelRef, snapshot: Snapshot) -> PosteriorSamples | None:
@@ -38,7 +40,12 @@ def load_kept_samples(model: ModelRef, snapshot: Snapshot) -> PosteriorSamples |
 
 
 def load_rivals(
-    config: Config, engine: Engine, snapshot: Snapshot, split: SplitRef, versions: set[int], log: Callable[[str], None]
+    config: Config,
+    engine: Engine,
+    snapshot: Snapshot,
+    split: SplitRef,
+    versions: set[int],
+    log: Callable[[str], None],
 ) -> dict[int, evaluation.Rival]:
     """Return the evaluated models of `versions`, to compare with on the test rows that they were not trained on.
 
@@ -53,14 +60,18 @@ def load_rivals(
     return rivals
 
 
-def _load_rival(config: Config, engine: Engine, snapshot: Snapshot, split: SplitRef, version: int) -> evaluation.Rival:
+def _load_rival(
+    config: Config, engine: Engine, snapshot: Snapshot, split: SplitRef, version: int
+) -> evaluation.Rival:
     with transaction(engine) as connection:
         theirs = registry.load_split_ref(connection, version)
         model = registry.load_model_ref(connection, version, "evaluated")
     trained_on = read_snapshot(theirs.uri, theirs.sha256)
     heads = evaluation.make_heads(config, snapshot, *load_heads(model), trained_on)
     if theirs.split_id == split.split_id and config.split.protocol == "hash":
-        unseen = snapshot.test.user >= 0  # a pair's side never changes, so none of these rows was a training row
+        unseen = (
+            snapshot.test.user >= 0
+        )  # a pair's side never changes, so none of these rows was a training row
     else:
         unseen = evaluation.unseen_rows(snapshot.test, snapshot.users, snapshot.items, trained_on)
     return evaluation.Rival(version, heads, unseen)

@@ -67,7 +67,9 @@ class Estimate:
     high: float
 
 
-def rating_column(metric: str, test: Ratings, errors: Float64s, rows: NDArray[np.bool_], n_users: int, name: str) -> Column:
+def rating_column(
+    metric: str, test: Ratings, errors: Float64s, rows: NDArray[np.bool_], n_users: int, name: str
+) -> Column:
     """Return rmse, mae or the post's average_error, sum(d^2) / (2 n), over the test rows of one slice.
 
     Args:
@@ -94,7 +96,9 @@ def rating_column(metric: str, test: Ratings, errors: Float64s, rows: NDArray[np
 def mean_column(metric: str, user: Int32s, values: Float64s, n_users: int, name: str) -> Column:
     """Return the mean of `values`, one per test row, whose users are `user`; both arrays of shape (n,)."""
     sums = np.bincount(user, values, minlength=n_users).astype(np.float64)
-    return Column(metric, name, sums, np.bincount(user, minlength=n_users).astype(np.float64), len(user))
+    return Column(
+        metric, name, sums, np.bincount(user, minlength=n_users).astype(np.float64), len(user)
+    )
 
 
 def list_quality(
@@ -117,12 +121,20 @@ def list_quality(
     judged = np.flatnonzero(n_relevant).astype(np.int32)
     seen, wanted = seen_items(train, n_users), seen_items(relevant, n_users)
     tiles = list(top_n(model, judged, seen, cutoff, hidden=unlisted, tile_mib=tile_mib))
-    lists = np.concatenate([tile.item for tile in tiles]) if tiles else np.empty((0, cutoff), np.int32)
+    lists = (
+        np.concatenate([tile.item for tile in tiles]) if tiles else np.empty((0, cutoff), np.int32)
+    )
     return _quality(lists, judged, wanted, n_relevant, n_users, cutoff, len(model.items))
 
 
 def _quality(
-    lists: Int32s, judged: Int32s, wanted: Seen, n_relevant: np.ndarray, n_users: int, cutoff: int, n_items: int
+    lists: Int32s,
+    judged: Int32s,
+    wanted: Seen,
+    n_relevant: np.ndarray,
+    n_users: int,
+    cutoff: int,
+    n_items: int,
 ) -> ListQuality:
     position, item = wanted.of(judged)
     relevant_keys = position * n_items + item
@@ -148,7 +160,9 @@ def _quality(
     )
 
 
-def diversity(lists: Int32s, train: Ratings, n_items: int, unlisted: Int32s | None = None) -> dict[str, float]:
+def diversity(
+    lists: Int32s, train: Ratings, n_items: int, unlisted: Int32s | None = None
+) -> dict[str, float]:
     """Return coverage (share of items recommended to anybody), novelty (mean self-information of a recommended item, in bits)
     and the Gini index of how often items are recommended (0: all alike), over the items that are not `unlisted`."""
     listed = np.delete(np.arange(n_items), [] if unlisted is None else unlisted)
@@ -158,7 +172,11 @@ def diversity(lists: Int32s, train: Ratings, n_items: int, unlisted: Int32s | No
     bits = -np.log2(popularity / popularity.sum())
     ordered = np.sort(shown)
     total = ordered.sum()
-    gini = float(((2 * np.arange(1, n_items + 1) - n_items - 1) * ordered).sum() / (n_items * total)) if total else float("nan")
+    gini = (
+        float(((2 * np.arange(1, n_items + 1) - n_items - 1) * ordered).sum() / (n_items * total))
+        if total
+        else float("nan")
+    )
     novelty = float((shown * bits).sum() / total) if total else float("nan")
     return {"coverage": float((shown > 0).mean()), "novelty": novelty, "gini": gini}
 
@@ -206,6 +224,8 @@ def resample(columns: Sequence[Column], samples: int, seed: int) -> tuple[Float6
         size = min(at_a_time, samples - start)
         drawn = generator.integers(0, n_users, (size, n_users))
         flat = (drawn + np.arange(size)[:, None] * n_users).ravel()
-        weights = np.bincount(flat, minlength=size * n_users).reshape(size, n_users).astype(np.float64)
+        weights = (
+            np.bincount(flat, minlength=size * n_users).reshape(size, n_users).astype(np.float64)
+        )
         parts.append(figures(weights @ numerators, weights @ denominators))
     return figures(numerators.sum(axis=0), denominators.sum(axis=0)), np.concatenate(parts)

@@ -52,7 +52,11 @@ class Workplace:
     log: Callable[[str], None] = print
 
 
-def workplace(database_url: str | None = None, artifact_root: str | None = None, log: Callable[[str], None] = print) -> Workplace:
+def workplace(
+    database_url: str | None = None,
+    artifact_root: str | None = None,
+    log: Callable[[str], None] = print,
+) -> Workplace:
     """Return the workplace of the given places, or of the environment variables MF_DATABASE_URL and MF_ARTIFACT_ROOT.
 
     Raises:
@@ -60,8 +64,14 @@ def workplace(database_url: str | None = None, artifact_root: str | None = None,
     """
     url = database_url or os.environ.get("MF_DATABASE_URL")
     if not url:
-        raise ConfigError("no warehouse is named; set MF_DATABASE_URL=postgresql+psycopg2://USER:PASSWORD@HOST:PORT/DATABASE.")
-    root = artifact_root or os.environ.get("MF_ARTIFACT_ROOT") or (Path.cwd() / "var" / "artifacts").as_uri()
+        raise ConfigError(
+            "no warehouse is named; set MF_DATABASE_URL=postgresql+psycopg2://USER:PASSWORD@HOST:PORT/DATABASE."
+        )
+    root = (
+        artifact_root
+        or os.environ.get("MF_ARTIFACT_ROOT")
+        or (Path.cwd() / "var" / "artifacts").as_uri()
+    )
     return Workplace(database_engine(url), root.rstrip("/"), log)
 
 
@@ -83,12 +93,19 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
         ArtifactStoreError: the snapshot can't be written.
     """
     with transaction(place.engine, isolation_level="REPEATABLE READ") as connection:
-        snapshot = take_snapshot(connection, config.split, with_attributes=config.rating_head.uses_attributes())
+        snapshot = take_snapshot(
+            connection, config.split, with_attributes=config.rating_head.uses_attributes()
+        )
         taken_at = connection.execute(sa.select(sa.func.now())).scalar_one()
-    place.log(f"snapshot: {len(snapshot.train):,} training and {len(snapshot.test):,} test ratings ({config.split.protocol})")
+    place.log(
+        f"snapshot: {len(snapshot.train):,} training and {len(snapshot.test):,} test ratings ({config.split.protocol})"
+    )
     stored = _store(place, config, snapshot)
     if snapshot.attributes:
-        known = [sum(text is not None for text in side) for side in (snapshot.attributes.user, snapshot.attributes.item)]
+        known = [
+            sum(text is not None for text in side)
+            for side in (snapshot.attributes.user, snapshot.attributes.item)
+        ]
         place.log(
             f"attributes of {known[0]:,} users and {known[1]:,} items, {stored['unrated_users']:,} and "
             f"{stored['unrated_items']:,} of them without a rating"
@@ -96,7 +113,11 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
     with transaction(place.engine) as connection:
         registry.save_snapshot(connection, stored)
         live = registry.live_version(connection)
-        news = live is None or config.run.force or registry.has_news(connection, config, stored["snapshot_id"])
+        news = (
+            live is None
+            or config.run.force
+            or registry.has_news(connection, config, stored["snapshot_id"])
+        )
     split_ref = {name: value for name, value in stored.items() if name != "protocol"}
     if live is not None and not news:
         place.log(f"neither the ratings nor the settings have changed since version {live}")
@@ -112,7 +133,12 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
             taken_at,
             start.model_version if start else None,
         )
-    return SplitRef(model_version=version, news=True, **split_ref, **(registry.start_fields(start) if start else {}))
+    return SplitRef(
+        model_version=version,
+        news=True,
+        **split_ref,
+        **(registry.start_fields(start) if start else {}),
+    )
 
 
 def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, Any]:
@@ -120,7 +146,11 @@ def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, An
     split = split_id(config.split)
     snapshot_id = f"{split}-{content_hash(snapshot)[:16]}"
     uri = f"{place.artifact_root}/snapshots/{snapshot_id}"
-    metadata = {"snapshot_id": snapshot_id, "split_id": split, "split": config.split.model_dump(mode="json")}
+    metadata = {
+        "snapshot_id": snapshot_id,
+        "split_id": split,
+        "split": config.split.model_dump(mode="json"),
+    }
     (warm_users, warm_items), (rated_users, rated_items) = snapshot.warm(), snapshot.rated()
     return {
         "snapshot_id": snapshot_id,
@@ -136,19 +166,36 @@ def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, An
         "cold_items": int((rated_items & ~warm_items).sum()),
         "unrated_users": int((~rated_users).sum()),
         "unrated_items": int((~rated_items).sum()),
-        "cold_test_ratings": int((~(warm_users[snapshot.test.user] & warm_items[snapshot.test.item])).sum()),
+        "cold_test_ratings": int(
+            (~(warm_users[snapshot.test.user] & warm_items[snapshot.test.item])).sum()
+        ),
     }
 
 
-def train(config: Config, artifact_root: str, split: SplitRef, log: Callable[[str], None] = print) -> ModelRef:
+def train(
+    config: Config, artifact_root: str, split: SplitRef, log: Callable[[str], None] = print
+) -> ModelRef:
     """Fit both heads on the training rows, in a process of its own, from where `split` says. Raises TrainingError."""
     start = _start(split.start_version, split, "start_")
     return run_trainer(
-        config, split.uri, split.sha256, split.model_version, "evaluated", artifact_root, warm_start=start, log=log
+        config,
+        split.uri,
+        split.sha256,
+        split.model_version,
+        "evaluated",
+        artifact_root,
+        warm_start=start,
+        log=log,
     )
 
 
-def refit(config: Config, artifact_root: str, split: SplitRef, model: ModelRef, log: Callable[[str], None] = print) -> ModelRef:
+def refit(
+    config: Config,
+    artifact_root: str,
+    split: SplitRef,
+    model: ModelRef,
+    log: Callable[[str], None] = print,
+) -> ModelRef:
     """Fit both heads on all ratings, for as many iterations as the evaluated fit ended with.
 
     After a warm start those are few, so the refit then starts from tonight's evaluated model: it has taken tonight's news in,
@@ -173,9 +220,15 @@ def refit(config: Config, artifact_root: str, split: SplitRef, model: ModelRef, 
     )
 
 
-def _start(version: int | None, source: SplitRef | ModelRef, prefix: str = "") -> dict[str, Any] | None:
+def _start(
+    version: int | None, source: SplitRef | ModelRef, prefix: str = ""
+) -> dict[str, Any] | None:
     """Return the model to start from as the trainer takes it; None without a `version`."""
-    return None if version is None else {"version": version, **{name: getattr(source, prefix + name) for name in HEAD_FIELDS}}
+    return (
+        None
+        if version is None
+        else {"version": version, **{name: getattr(source, prefix + name) for name in HEAD_FIELDS}}
+    )
 
 
 def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef) -> EvalReport:
@@ -184,21 +237,33 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
     A rival whose artifacts are gone or damaged has no figures, and the gate refuses for want of them.
     """
     snapshot = read_snapshot(split.uri, split.sha256)
-    candidate = evaluation.make_heads(config, snapshot, *load_heads(model), samples=load_kept_samples(model, snapshot))
+    candidate = evaluation.make_heads(
+        config, snapshot, *load_heads(model), samples=load_kept_samples(model, snapshot)
+    )
     with transaction(place.engine) as connection:
         registry.save_artifacts(connection, model, split.split_id)
         registry.set_trained(connection, model)
         champion_version = registry.live_version(connection)
-        recent = registry.recent_versions(connection, config.gate.recent_days, excluding=split.model_version)
+        recent = registry.recent_versions(
+            connection, config.gate.recent_days, excluding=split.model_version
+        )
     live = set() if champion_version is None else {champion_version}
-    rivals = load_rivals(config, place.engine, snapshot, split, {*recent, *live} - {split.model_version}, place.log)
+    rivals = load_rivals(
+        config, place.engine, snapshot, split, {*recent, *live} - {split.model_version}, place.log
+    )
     champion = rivals.get(champion_version) if champion_version is not None else None
     unlisted = evaluation.unlisted_items(config, snapshot)
-    figures = evaluation.evaluate(config, snapshot, candidate, champion, [rivals[v] for v in recent if v in rivals], unlisted)
+    figures = evaluation.evaluate(
+        config, snapshot, candidate, champion, [rivals[v] for v in recent if v in rivals], unlisted
+    )
     with transaction(place.engine) as connection:
         registry.save_figures(connection, split.snapshot_id, split.model_version, figures)
-        registry.set_state(connection, split.model_version, "evaluated", champion_version=champion_version)
-    report = registry.eval_report(split.model_version, champion_version, figures, config.gate.cutoff)
+        registry.set_state(
+            connection, split.model_version, "evaluated", champion_version=champion_version
+        )
+    report = registry.eval_report(
+        split.model_version, champion_version, figures, config.gate.cutoff
+    )
     place.log(
         f"version {report.model_version}: test RMSE {report.rmse:.4f} (biases only {report.baseline_rmse:.4f}), "
         f"NDCG@{config.gate.cutoff} {report.ndcg:.4f} (popularity {report.popularity_ndcg:.4f}), champion {champion_version}"
@@ -220,7 +285,9 @@ def gate(config: Config, place: Workplace, report: EvalReport) -> Verdict:
         decided = rules.judge(config, figures, champion, recent_best=bool(recent))
         overridden_by = registry.overridden_by(connection, version)
         approved = registry.save_decision(connection, version, champion, "evaluated", decided)
-        registry.set_state(connection, version, "approved" if approved or overridden_by else "refused")
+        registry.set_state(
+            connection, version, "approved" if approved or overridden_by else "refused"
+        )
     _show(place, decided)
     if not approved and overridden_by:
         place.log(f"the gate refuses version {version}, and {overridden_by} has overridden it")
@@ -239,16 +306,24 @@ def override(place: Workplace, model_version: int, by: str, reason: str) -> None
     if not by.strip() or not reason.strip():
         raise ConfigError("an override needs a name and a reason; pass --by NAME --reason TEXT.")
     with transaction(place.engine) as connection:
-        state = connection.scalar(sa.select(tables.models.c.state).where(tables.models.c.model_version == model_version))
+        state = connection.scalar(
+            sa.select(tables.models.c.state).where(tables.models.c.model_version == model_version)
+        )
         if state != "refused":
-            raise ConfigError(f"model version {model_version} is {state or 'unknown'}; only a refused version can be overridden.")
+            raise ConfigError(
+                f"model version {model_version} is {state or 'unknown'}; only a refused version can be overridden."
+            )
         reasons = [rules.Rule("override", True, reason.strip(), None, None)]
         champion = registry.judged_against(connection, model_version)
-        registry.save_decision(connection, model_version, champion, "override", reasons, decided_by=by.strip())
+        registry.save_decision(
+            connection, model_version, champion, "override", reasons, decided_by=by.strip()
+        )
         registry.set_state(connection, model_version, "approved")
 
 
-def prepare(config: Config, place: Workplace, split: SplitRef, model: ModelRef, refitted: ModelRef) -> list[int]:
+def prepare(
+    config: Config, place: Workplace, split: SplitRef, model: ModelRef, refitted: ModelRef
+) -> list[int]:
     """Judge the refit, make the version's empty table and its popular and similar lists; return the shards to fill it with.
 
     Raises:
@@ -258,10 +333,14 @@ def prepare(config: Config, place: Workplace, split: SplitRef, model: ModelRef, 
     heads = load_heads(refitted)
     made = recommender(config, place.engine, snapshot, heads)
     if refitted.stage == "refit":
-        decided = recommend.judge_refit(config, snapshot, recommender(config, place.engine, snapshot, load_heads(model)), made)
+        decided = recommend.judge_refit(
+            config, snapshot, recommender(config, place.engine, snapshot, load_heads(model)), made
+        )
         with transaction(place.engine) as connection:
             champion = registry.judged_against(connection, split.model_version)
-            approved = registry.save_decision(connection, split.model_version, champion, "refit", decided)
+            approved = registry.save_decision(
+                connection, split.model_version, champion, "refit", decided
+            )
             if not approved:
                 registry.set_state(connection, split.model_version, "refused")
         _show(place, decided)
@@ -271,8 +350,15 @@ def prepare(config: Config, place: Workplace, split: SplitRef, model: ModelRef, 
         registry.save_artifacts(connection, refitted, split.split_id)
         publishing.create_table(connection, split.model_version)
         version = split.model_version
-        publishing.replace_rows(connection, "popular_items", version, [recommend.popular_frame(config, made, version)])
-        publishing.replace_rows(connection, "similar_items", version, recommend.similar_frames(config, heads[1], version))
+        publishing.replace_rows(
+            connection, "popular_items", version, [recommend.popular_frame(config, made, version)]
+        )
+        publishing.replace_rows(
+            connection,
+            "similar_items",
+            version,
+            recommend.similar_frames(config, heads[1], version),
+        )
     return list(range(min(config.recommend.shards, len(snapshot.users))))
 
 
@@ -281,9 +367,15 @@ def recommend_shard(config: Config, place: Workplace, refitted: ModelRef, shard:
     with transaction(place.engine) as connection:
         split = registry.load_split_ref(connection, refitted.model_version)
     snapshot = read_snapshot(split.uri, split.sha256)
-    made = recommender(config, place.engine, snapshot, load_heads(refitted), load_kept_samples(refitted, snapshot))
-    users = recommend.shard_users(len(snapshot.users), min(config.recommend.shards, len(snapshot.users)), shard)
-    frames = recommend.recommendation_frames(config, made, users, refitted.model_version, datetime.now(UTC))
+    made = recommender(
+        config, place.engine, snapshot, load_heads(refitted), load_kept_samples(refitted, snapshot)
+    )
+    users = recommend.shard_users(
+        len(snapshot.users), min(config.recommend.shards, len(snapshot.users)), shard
+    )
+    frames = recommend.recommendation_frames(
+        config, made, users, refitted.model_version, datetime.now(UTC)
+    )
     first, last = snapshot.users.ids[users[0]], snapshot.users.ids[users[-1]]
     with transaction(place.engine) as connection:
         rows = publishing.write_shard(connection, refitted.model_version, first, last, frames)
@@ -294,7 +386,9 @@ def recommend_shard(config: Config, place: Workplace, refitted: ModelRef, shard:
 def verify(config: Config, place: Workplace, refitted: ModelRef) -> int:
     """Check the version's table by SQL before anybody can see it; return its number of rows. Raises VerificationError."""
     with transaction(place.engine) as connection:
-        return publishing.verify_table(connection, refitted.model_version, config.publish.min_coverage)
+        return publishing.verify_table(
+            connection, refitted.model_version, config.publish.min_coverage
+        )
 
 
 def publish(config: Config, place: Workplace, split: SplitRef, report: EvalReport) -> PublishReport:
@@ -356,7 +450,9 @@ def run_all(config: Config, place: Workplace, run_key: str) -> PublishReport | V
     return run_to_readers(config, place, split_ref, model, report)
 
 
-def run_to_readers(config: Config, place: Workplace, split_ref: SplitRef, model: ModelRef, report: EvalReport) -> PublishReport:
+def run_to_readers(
+    config: Config, place: Workplace, split_ref: SplitRef, model: ModelRef, report: EvalReport
+) -> PublishReport:
     """Run the steps after an approval: refit, recommend, verify, publish."""
     refitted = refit(config, place.artifact_root, split_ref, model, place.log)
     for shard in prepare(config, place, split_ref, model, refitted):
@@ -372,7 +468,9 @@ def _show(place: Workplace, decided: list[rules.Rule]) -> None:
 
 def _refuse(version: int, decided: list[rules.Rule]) -> NoReturn:
     broken = "; ".join(rule.text for rule in decided if not rule.passed)
-    raise GateError(f"model version {version} is refused: {broken}. Recommendations are unchanged; see docs/runbook.md#gate.")
+    raise GateError(
+        f"model version {version} is refused: {broken}. Recommendations are unchanged; see docs/runbook.md#gate."
+    )
 
 
 def _prune(config: Config, place: Workplace) -> None:
@@ -380,10 +478,16 @@ def _prune(config: Config, place: Workplace) -> None:
     m, a = tables.models, tables.model_artifacts
     with transaction(place.engine) as connection:
         kept = publishing.attached_versions(connection)
-        old = m.c.created_at < sa.func.now() - sa.func.make_interval(0, 0, 0, config.gate.recent_days)
+        old = m.c.created_at < sa.func.now() - sa.func.make_interval(
+            0, 0, 0, config.gate.recent_days
+        )
         with_artifacts = sa.exists().where(a.c.model_version == m.c.model_version)
         versions = list(
-            connection.scalars(sa.select(m.c.model_version).where(old, with_artifacts, m.c.model_version.not_in(kept)))
+            connection.scalars(
+                sa.select(m.c.model_version).where(
+                    old, with_artifacts, m.c.model_version.not_in(kept)
+                )
+            )
         )
         connection.execute(sa.delete(a).where(a.c.model_version.in_(versions)))
     for version in versions:

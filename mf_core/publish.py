@@ -42,7 +42,9 @@ def create_table(connection: Connection, model_version: int) -> None:
         ConfigError: readers may see that version already.
     """
     if model_version in attached_versions(connection):
-        raise ConfigError(f"model version {model_version} is published already; start a new run to make a new version.")
+        raise ConfigError(
+            f"model version {model_version} is published already; start a new run to make a new version."
+        )
     name = table_name(model_version)
     _run(connection, "DROP TABLE IF EXISTS mf.{}", pg.Identifier(name))
     _run(
@@ -55,7 +57,9 @@ def create_table(connection: Connection, model_version: int) -> None:
     )
 
 
-def replace_rows(connection: Connection, table: str, model_version: int, frames: Iterable[pd.DataFrame]) -> None:
+def replace_rows(
+    connection: Connection, table: str, model_version: int, frames: Iterable[pd.DataFrame]
+) -> None:
     """Replace a version's rows of `mf.popular_items` or `mf.similar_items`."""
     target = t.metadata.tables[f"mf.{table}"]
     connection.execute(sa.delete(target).where(target.c.model_version == model_version))
@@ -64,7 +68,11 @@ def replace_rows(connection: Connection, table: str, model_version: int, frames:
 
 
 def write_shard(
-    connection: Connection, model_version: int, first_user: str, last_user: str, frames: Iterable[pd.DataFrame]
+    connection: Connection,
+    model_version: int,
+    first_user: str,
+    last_user: str,
+    frames: Iterable[pd.DataFrame],
 ) -> int:
     """Replace the rows of the users first_user..last_user in a version's standalone table; return how many were written.
 
@@ -75,7 +83,9 @@ def write_shard(
     if connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": f"mf.{name}"}) is None:
         raise VerificationError(f"the table mf.{name} is missing; run the step `prepare` again.")
     if model_version in attached_versions(connection):
-        raise VerificationError(f"model version {model_version} is published already; its rows are not written again.")
+        raise VerificationError(
+            f"model version {model_version} is published already; its rows are not written again."
+        )
     _run(
         connection,
         "DELETE FROM mf.{} WHERE user_id BETWEEN {} AND {}",
@@ -104,7 +114,13 @@ def verify_table(connection: Connection, model_version: int, min_coverage: float
     problems = []
     for path in sorted(_CHECKS.glob("*.sql")):
         query = path.read_text().replace("recommendation_rows_candidate", name)
-        rows = connection.execute(sa.text(query), {"model_version": model_version, "min_coverage": min_coverage}).mappings().all()
+        rows = (
+            connection.execute(
+                sa.text(query), {"model_version": model_version, "min_coverage": min_coverage}
+            )
+            .mappings()
+            .all()
+        )
         if rows:
             problems.append(f"{path.stem}: {'; '.join(str(dict(row)) for row in rows[:3])}")
     if problems:
@@ -137,7 +153,9 @@ def attach(connection: Connection, model_version: int) -> None:
         return
     name = table_name(model_version)
     if connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": f"mf.{name}_pkey"}) is None:
-        raise VerificationError(f"the table mf.{name} was not verified; run the step `verify` first.")
+        raise VerificationError(
+            f"the table mf.{name} was not verified; run the step `verify` first."
+        )
     _run(
         connection,
         "ALTER TABLE mf.recommendation_rows ATTACH PARTITION mf.{} FOR VALUES IN ({})",
@@ -146,7 +164,9 @@ def attach(connection: Connection, model_version: int) -> None:
     )
 
 
-def wait_for_planned_readers(engine: Engine, at_most_seconds: float = _PLANNED_READERS_SECONDS) -> bool:
+def wait_for_planned_readers(
+    engine: Engine, at_most_seconds: float = _PLANNED_READERS_SECONDS
+) -> bool:
     """Wait until every statement on the lists that was planned before this call has ended; return False if some have not.
 
     A statement that was planned before a partition was attached, and takes its snapshot after that one went live, would find no
@@ -166,7 +186,9 @@ def wait_for_planned_readers(engine: Engine, at_most_seconds: float = _PLANNED_R
     return not waiting
 
 
-def promote(connection: Connection, model_version: int, champion_judged: int | None, action: str = "publish") -> int | None:
+def promote(
+    connection: Connection, model_version: int, champion_judged: int | None, action: str = "publish"
+) -> int | None:
     """Let readers see `model_version`, if the live version still is the one it was judged against; return that one.
 
     The only writer of `mf.live`.
@@ -175,7 +197,9 @@ def promote(connection: Connection, model_version: int, champion_judged: int | N
         PromotionRaceError: another version went live in between.
     """
     swapped = connection.execute(
-        sa.update(t.live).where(t.live.c.model_version.is_not_distinct_from(champion_judged)).values(model_version=model_version)
+        sa.update(t.live)
+        .where(t.live.c.model_version.is_not_distinct_from(champion_judged))
+        .values(model_version=model_version)
     )
     if swapped.rowcount == 0:
         now_live = connection.scalar(sa.select(t.live.c.model_version))
@@ -184,11 +208,15 @@ def promote(connection: Connection, model_version: int, champion_judged: int | N
             "another run promoted its own. Judge again (`mf evaluate`, `mf gate`) and publish again."
         )
     connection.execute(
-        sa.insert(t.promotions).values(model_version=model_version, previous_version=champion_judged, action=action)
+        sa.insert(t.promotions).values(
+            model_version=model_version, previous_version=champion_judged, action=action
+        )
     )
     first_time = sa.func.coalesce(t.models.c.published_at, sa.func.now())
     connection.execute(
-        sa.update(t.models).where(t.models.c.model_version == model_version).values(state="published", published_at=first_time)
+        sa.update(t.models)
+        .where(t.models.c.model_version == model_version)
+        .values(state="published", published_at=first_time)
     )
     return champion_judged
 
@@ -196,16 +224,20 @@ def promote(connection: Connection, model_version: int, champion_judged: int | N
 def was_promoted(connection: Connection, model_version: int) -> bool:
     """Say whether a version has been live before (a publish that was killed after its commit runs again)."""
     p = t.promotions
-    return connection.scalar(sa.select(sa.exists().where(p.c.model_version == model_version))) is True
+    return (
+        connection.scalar(sa.select(sa.exists().where(p.c.model_version == model_version))) is True
+    )
 
 
-def report_of(engine: Engine, version: int, report: EvalReport, retired: list[int]) -> PublishReport:
+def report_of(
+    engine: Engine, version: int, report: EvalReport, retired: list[int]
+) -> PublishReport:
     """Return what the publication of `version` did: its rows, the version before, and the `retired` ones."""
     with transaction(engine) as connection:
         counts = connection.execute(
-            sa.select(sa.func.count(t.recommendation_rows.c.user_id.distinct()), sa.func.count()).where(
-                t.recommendation_rows.c.model_version == version
-            )
+            sa.select(
+                sa.func.count(t.recommendation_rows.c.user_id.distinct()), sa.func.count()
+            ).where(t.recommendation_rows.c.model_version == version)
         ).one()
         previous = connection.scalar(
             sa.select(t.promotions.c.previous_version)
@@ -213,7 +245,15 @@ def report_of(engine: Engine, version: int, report: EvalReport, retired: list[in
             .order_by(t.promotions.c.promotion_id.desc())
             .limit(1)
         )
-    return PublishReport(version, previous, counts[0], counts[1], ",".join(map(str, retired)), report.rmse, report.ndcg)
+    return PublishReport(
+        version,
+        previous,
+        counts[0],
+        counts[1],
+        ",".join(map(str, retired)),
+        report.rmse,
+        report.ndcg,
+    )
 
 
 def rollback(engine: Engine, model_version: int | None = None) -> RollbackReport:
@@ -226,7 +266,9 @@ def rollback(engine: Engine, model_version: int | None = None) -> RollbackReport
     with transaction(engine) as connection:
         live = connection.scalar(sa.select(t.live.c.model_version))
         kept = [
-            version for version in _by_last_promotion(connection) if version != live and version in attached_versions(connection)
+            version
+            for version in _by_last_promotion(connection)
+            if version != live and version in attached_versions(connection)
         ]
         target = (kept[0] if kept else None) if model_version is None else model_version
         if target is None or target not in kept:
@@ -256,18 +298,25 @@ def retire(engine: Engine, keep: int, log: Log) -> list[int]:
     """
     retired = []
     with transaction(engine, isolation_level="AUTOCOMMIT") as connection:
-        if not connection.scalar(sa.text("SELECT pg_try_advisory_lock(hashtext(:key))"), {"key": _RETIRE_LOCK}):
+        if not connection.scalar(
+            sa.text("SELECT pg_try_advisory_lock(hashtext(:key))"), {"key": _RETIRE_LOCK}
+        ):
             log("another run is retiring versions; left to it")
             return []
         try:
-            connection.execute(sa.text("SELECT set_config('lock_timeout', :timeout, false)"), {"timeout": _DETACH_TIMEOUT})
+            connection.execute(
+                sa.text("SELECT set_config('lock_timeout', :timeout, false)"),
+                {"timeout": _DETACH_TIMEOUT},
+            )
             kept = set(_by_last_promotion(connection)[:keep])
             for version in _retirable(connection, kept):
                 if _retire_one(connection, version, log):
                     retired.append(version)
         finally:
             connection.execute(sa.text("RESET lock_timeout"))
-            connection.execute(sa.text("SELECT pg_advisory_unlock(hashtext(:key))"), {"key": _RETIRE_LOCK})
+            connection.execute(
+                sa.text("SELECT pg_advisory_unlock(hashtext(:key))"), {"key": _RETIRE_LOCK}
+            )
     return retired
 
 
@@ -281,8 +330,15 @@ def _retirable(connection: Connection, kept: set[int]) -> list[int]:
     )
     versions = {_version_of(name) for name in tables} - kept
     m = t.models
-    over = sa.or_(m.c.published_at.is_not(None), m.c.created_at < sa.func.now() - sa.text(f"interval '{_LEFTOVER_AFTER}'"))
-    return sorted(connection.scalars(sa.select(m.c.model_version).where(m.c.model_version.in_(versions), over)))
+    over = sa.or_(
+        m.c.published_at.is_not(None),
+        m.c.created_at < sa.func.now() - sa.text(f"interval '{_LEFTOVER_AFTER}'"),
+    )
+    return sorted(
+        connection.scalars(
+            sa.select(m.c.model_version).where(m.c.model_version.in_(versions), over)
+        )
+    )
 
 
 def _retire_one(connection: Connection, version: int, log: Log) -> bool:
@@ -298,7 +354,8 @@ def _retire_one(connection: Connection, version: int, log: Log) -> bool:
         if pending is not None:
             _run(
                 connection,
-                "ALTER TABLE mf.recommendation_rows DETACH PARTITION mf.{} " + ("FINALIZE" if pending else "CONCURRENTLY"),
+                "ALTER TABLE mf.recommendation_rows DETACH PARTITION mf.{} "
+                + ("FINALIZE" if pending else "CONCURRENTLY"),
                 name,
             )
         _run(connection, "DROP TABLE mf.{}", name)
@@ -339,7 +396,9 @@ def _by_last_promotion(connection: Connection) -> list[int]:
     p = t.promotions
     return list(
         connection.scalars(
-            sa.select(p.c.model_version).group_by(p.c.model_version).order_by(sa.func.max(p.c.promotion_id).desc())
+            sa.select(p.c.model_version)
+            .group_by(p.c.model_version)
+            .order_by(sa.func.max(p.c.promotion_id).desc())
         )
     )
 

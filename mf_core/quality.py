@@ -43,7 +43,9 @@ def check_ratings(engine: Engine, config: Config) -> QualityReport:
 
 
 def _measure(connection: Connection, data: DataConfig) -> tuple[QualityReport, int]:
-    row = connection.execute(sa.text(_FIGURES), {"low": data.scale_low, "high": data.scale_high}).one()
+    row = connection.execute(
+        sa.text(_FIGURES), {"low": data.scale_low, "high": data.scale_high}
+    ).one()
     last = connection.scalar(sa.text(_LAST_TRAINED))
     report = QualityReport(
         n_ratings=row.n_ratings,
@@ -63,7 +65,11 @@ def _too_few(report: QualityReport, data: DataConfig) -> list[str]:
         ("users", report.n_users, data.min_users),
         ("items", report.n_items, data.min_items),
     )
-    return [f"{n:,} {what}, expected at least {least:,} (data.min_{what})" for what, n, least in limits if n < least]
+    return [
+        f"{n:,} {what}, expected at least {least:,} (data.min_{what})"
+        for what, n, least in limits
+        if n < least
+    ]
 
 
 def _off_scale(report: QualityReport, out_of_scale: int, data: DataConfig) -> list[str]:
@@ -83,4 +89,6 @@ def _volume_jumps(report: QualityReport, data: DataConfig) -> list[str]:
         if change < 0
         else f"data.max_volume_growth {data.max_volume_growth:.0%}"
     )
-    return [f"{report.n_ratings:,} ratings, {change:+.1%} against the last trained data, allowed by {limit}"]
+    return [
+        f"{report.n_ratings:,} ratings, {change:+.1%} against the last trained data, allowed by {limit}"
+    ]

@@ -100,7 +100,9 @@ def pair_draws(ratings: Ratings, users: IdMap, items: IdMap, seed: int) -> Float
 
 
 def _digests(ids: IdMap) -> NDArray[np.uint64]:
-    data = b"".join(hashlib.blake2b(external_id.encode(), digest_size=8).digest() for external_id in ids.ids)
+    data = b"".join(
+        hashlib.blake2b(external_id.encode(), digest_size=8).digest() for external_id in ids.ids
+    )
     return np.frombuffer(data, dtype="<u8").astype(np.uint64)
 
 

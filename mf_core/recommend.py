@@ -83,18 +83,29 @@ def shard_users(n_users: int, shards: int, shard: int) -> Int32s:
 
 
 def recommendation_frames(
-    config: Config, recommender: Recommender, users: Int32s, model_version: int, generated_at: datetime
+    config: Config,
+    recommender: Recommender,
+    users: Int32s,
+    model_version: int,
+    generated_at: datetime,
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of `mf.recommendation_rows` for the given user rows, tile by tile."""
     depth = config.recommend.top_n + config.recommend.reserve
     tiles = top_n(
-        recommender.ordering, users, recommender.seen, depth, hidden=recommender.hidden, tile_mib=config.recommend.tile_mib
+        recommender.ordering,
+        users,
+        recommender.seen,
+        depth,
+        hidden=recommender.hidden,
+        tile_mib=config.recommend.tile_mib,
     )
     for tile in tiles:
         yield _frame(config, recommender, tile, model_version, generated_at)
 
 
-def _frame(config: Config, recommender: Recommender, tile: TopN, model_version: int, generated_at: datetime) -> pd.DataFrame:
+def _frame(
+    config: Config, recommender: Recommender, tile: TopN, model_version: int, generated_at: datetime
+) -> pd.DataFrame:
     row, place = np.nonzero(tile.item >= 0)
     user, item = tile.user[row], tile.item[row, place]
     predicted = recommender.rating.predict(user, item)
@@ -113,7 +124,9 @@ def _frame(config: Config, recommender: Recommender, tile: TopN, model_version: 
     )
 
 
-def _standard_deviations(samples: PosteriorSamples | None, user: Int32s, item: Int32s) -> np.ndarray:
+def _standard_deviations(
+    samples: PosteriorSamples | None, user: Int32s, item: Int32s
+) -> np.ndarray:
     """Return each row's standard deviation, or None (NULL) where there is none; object array of shape (n,)."""
     if samples is None:
         return np.full(len(user), None, dtype=object)
@@ -126,7 +139,9 @@ def popular_frame(config: Config, recommender: Recommender, model_version: int) 
     depth = config.recommend.top_n + config.recommend.reserve
     visible = np.setdiff1d(np.arange(len(recommender.popularity)), recommender.hidden)
     chosen = visible[np.argsort(-recommender.popularity[visible], kind="stable")][:depth]
-    predicted = recommender.rating.predict(np.full(len(chosen), -1, np.int32), chosen.astype(np.int32))
+    predicted = recommender.rating.predict(
+        np.full(len(chosen), -1, np.int32), chosen.astype(np.int32)
+    )
     return pd.DataFrame(
         {
             "model_version": model_version,
@@ -138,17 +153,28 @@ def popular_frame(config: Config, recommender: Recommender, model_version: int) 
     )
 
 
-def similar_frames(config: Config, ranking: FactorModel, model_version: int) -> Iterator[pd.DataFrame]:
+def similar_frames(
+    config: Config, ranking: FactorModel, model_version: int
+) -> Iterator[pd.DataFrame]:
     """Yield the rows of `mf.similar_items`: cosine of the ranking factors; items without factors have none."""
     norms = np.linalg.norm(ranking.item_factors, axis=1)
     known = np.flatnonzero(norms > 0).astype(np.int32)
-    unit = np.divide(ranking.item_factors, norms[:, None], where=norms[:, None] > 0, out=np.zeros_like(ranking.item_factors))
+    unit = np.divide(
+        ranking.item_factors,
+        norms[:, None],
+        where=norms[:, None] > 0,
+        out=np.zeros_like(ranking.item_factors),
+    )
     nothing = np.zeros(len(norms), np.float32)
     cosines = FactorModel(0.0, nothing, nothing, unit, unit, ranking.items, ranking.items)
     itself = Seen(np.arange(len(norms) + 1, dtype=np.int64), np.arange(len(norms), dtype=np.int32))
     unknown = np.flatnonzero(norms == 0).astype(np.int32)
     depth = config.recommend.similar_items
-    for tile in top_n(cosines, known, itself, depth, hidden=unknown, tile_mib=config.recommend.tile_mib) if depth else ():
+    for tile in (
+        top_n(cosines, known, itself, depth, hidden=unknown, tile_mib=config.recommend.tile_mib)
+        if depth
+        else ()
+    ):
         row, place = np.nonzero(tile.item >= 0)
         yield pd.DataFrame(
             {
@@ -161,7 +187,9 @@ def similar_frames(config: Config, ranking: FactorModel, model_version: int) -> 
         )
 
 
-def judge_refit(config: Config, snapshot: Snapshot, evaluated: Recommender, refitted: Recommender) -> list[Rule]:
+def judge_refit(
+    config: Config, snapshot: Snapshot, evaluated: Recommender, refitted: Recommender
+) -> list[Rule]:
     """Compare the refit, which nobody has tested, with the model that was: error on the same rows, and overlap of the lists."""
     everything = all_ratings(snapshot)
     before, after = (_rmse(config, made.rating, everything) for made in (evaluated, refitted))
@@ -174,18 +202,33 @@ def judge_refit(config: Config, snapshot: Snapshot, evaluated: Recommender, refi
 
 
 def _rmse(config: Config, model: FactorModel, ratings: Ratings) -> float:
-    predicted = np.clip(model.predict(ratings.user, ratings.item), config.data.scale_low, config.data.scale_high)
+    predicted = np.clip(
+        model.predict(ratings.user, ratings.item), config.data.scale_low, config.data.scale_high
+    )
     return float(np.sqrt(np.mean((predicted - ratings.value) ** 2)))
 
 
 def _overlap(config: Config, evaluated: Recommender, refitted: Recommender) -> float:
     # Lists of users without a rating are the popular one in both, which would say nothing of the models.
     candidates = np.flatnonzero(refitted.rated).astype(np.int32)
-    users = candidates[np.unique(np.linspace(0, len(candidates) - 1, min(len(candidates), _USERS_COMPARED)).astype(np.int32))]
+    users = candidates[
+        np.unique(
+            np.linspace(0, len(candidates) - 1, min(len(candidates), _USERS_COMPARED)).astype(
+                np.int32
+            )
+        )
+    ]
     settings = config.recommend
 
     def lists_of(made: Recommender) -> Int32s:
-        tiles = top_n(made.ordering, users, made.seen, settings.top_n, hidden=made.hidden, tile_mib=settings.tile_mib)
+        tiles = top_n(
+            made.ordering,
+            users,
+            made.seen,
+            settings.top_n,
+            hidden=made.hidden,
+            tile_mib=settings.tile_mib,
+        )
         return np.concatenate([tile.item for tile in tiles])
 
     lists = [lists_of(made) for made in (evaluated, refitted)]

@@ -61,11 +61,19 @@ def live_model(connection: Connection) -> LiveModel | None:
     """Return the live version as one to start from, None before the first publication."""
     m = t.models
     is_live = t.live.c.model_version == m.c.model_version
-    root = sa.select(m.c.model_version, m.c.warm_started_from).join(t.live, is_live).cte("lineage", recursive=True)
-    parents = sa.select(m.c.model_version, m.c.warm_started_from).join(root, m.c.model_version == root.c.warm_started_from)
+    root = (
+        sa.select(m.c.model_version, m.c.warm_started_from)
+        .join(t.live, is_live)
+        .cte("lineage", recursive=True)
+    )
+    parents = sa.select(m.c.model_version, m.c.warm_started_from).join(
+        root, m.c.model_version == root.c.warm_started_from
+    )
     # UNION, not UNION ALL: should the record go round in circles, this ends all the same.
     length = sa.select(sa.func.count()).select_from(root.union(parents)).scalar_subquery()
-    statement = sa.select(m.c.model_version, m.c.split_id, m.c.config, length.label("lineage_length")).join(t.live, is_live)
+    statement = sa.select(
+        m.c.model_version, m.c.split_id, m.c.config, length.label("lineage_length")
+    ).join(t.live, is_live)
     found = connection.execute(statement).mappings().one_or_none()
     return LiveModel(**found) if found else None
 
@@ -111,12 +119,20 @@ def begin_version(
 
 def set_state(connection: Connection, model_version: int, state: str, **values: Any) -> None:
     """Set a version's state and other columns of `mf.models`."""
-    connection.execute(sa.update(t.models).where(t.models.c.model_version == model_version).values(state=state, **values))
+    connection.execute(
+        sa.update(t.models)
+        .where(t.models.c.model_version == model_version)
+        .values(state=state, **values)
+    )
 
 
 def set_trained(connection: Connection, model: ModelRef) -> None:
     """Set a version's state to trained, with what is known of its evaluated fit."""
-    known = {"device": model.device, "fit_seconds": model.fit_seconds, "warm_started_from": model.warm_started_from}
+    known = {
+        "device": model.device,
+        "fit_seconds": model.fit_seconds,
+        "warm_started_from": model.warm_started_from,
+    }
     set_state(connection, model.model_version, "trained", **known)
 
 
@@ -135,8 +151,14 @@ def save_artifacts(connection: Connection, model: ModelRef, split_id: str) -> No
         for head in ("rating", "ranking")
     ]
     statement = insert(t.model_artifacts).values(rows)
-    update = {name: statement.excluded[name] for name in ("uri", "sha256", "iterations", "split_id")}
-    connection.execute(statement.on_conflict_do_update(index_elements=["model_version", "head", "stage"], set_=update))
+    update = {
+        name: statement.excluded[name] for name in ("uri", "sha256", "iterations", "split_id")
+    }
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["model_version", "head", "stage"], set_=update
+        )
+    )
 
 
 def load_model_ref(connection: Connection, model_version: int, stage: str) -> ModelRef:
@@ -153,14 +175,20 @@ def load_model_ref(connection: Connection, model_version: int, stage: str) -> Mo
     ).mappings()
     heads = {row["head"]: row for row in found}
     if set(heads) != {"rating", "ranking"}:
-        raise ArtifactError(f"model version {model_version} has no {stage} artifacts on record; train it first (`mf train`).")
+        raise ArtifactError(
+            f"model version {model_version} has no {stage} artifacts on record; train it first (`mf train`)."
+        )
     return ModelRef(
         model_version=model_version,
         stage=stage,
         device=heads["rating"]["device"] or "",
         fit_seconds=heads["rating"]["fit_seconds"] or 0.0,
         warm_started_from=heads["rating"]["warm_started_from"],
-        **{f"{head}_{key}": heads[head][key] for head in heads for key in ("uri", "sha256", "iterations")},
+        **{
+            f"{head}_{key}": heads[head][key]
+            for head in heads
+            for key in ("uri", "sha256", "iterations")
+        },
     )
 
 
@@ -187,7 +215,10 @@ def load_split_ref(connection: Connection, model_version: int) -> SplitRef:
 
 def start_fields(start: ModelRef) -> dict[str, Any]:
     """Return the fields of a `SplitRef` that name the model to start from."""
-    return {"start_version": start.model_version, **{f"start_{name}": getattr(start, name) for name in HEAD_FIELDS}}
+    return {
+        "start_version": start.model_version,
+        **{f"start_{name}": getattr(start, name) for name in HEAD_FIELDS},
+    }
 
 
 def _start_fields(connection: Connection, version: int | None) -> dict[str, Any]:
@@ -206,9 +237,13 @@ def latest_version(connection: Connection, states: Sequence[str]) -> int:
     Raises:
         ConfigError: there is none.
     """
-    version = connection.scalar(sa.select(sa.func.max(t.models.c.model_version)).where(t.models.c.state.in_(states)))
+    version = connection.scalar(
+        sa.select(sa.func.max(t.models.c.model_version)).where(t.models.c.state.in_(states))
+    )
     if version is None:
-        raise ConfigError(f"no model version is {' or '.join(states)}; run the step before this one first (`mf history`).")
+        raise ConfigError(
+            f"no model version is {' or '.join(states)}; run the step before this one first (`mf history`)."
+        )
     return int(version)
 
 
@@ -223,18 +258,24 @@ def recent_versions(connection: Connection, days: int, excluding: int) -> list[i
     return sorted(set(connection.scalars(statement)), reverse=True)
 
 
-def save_figures(connection: Connection, snapshot_id: str, model_version: int, figures: Sequence[Figure]) -> None:
+def save_figures(
+    connection: Connection, snapshot_id: str, model_version: int, figures: Sequence[Figure]
+) -> None:
     """Replace a candidate's figures by these; one that is not a number is stored as NaN."""
     e = t.evaluations
     connection.execute(sa.delete(e).where(e.c.model_version == model_version))
-    rows = [{"snapshot_id": snapshot_id, "model_version": model_version, **vars(f)} for f in figures]
+    rows = [
+        {"snapshot_id": snapshot_id, "model_version": model_version, **vars(f)} for f in figures
+    ]
     connection.execute(sa.insert(e), rows)
 
 
 def load_figures(connection: Connection, model_version: int) -> list[Figure]:
     """Return a candidate's figures."""
     columns = [t.evaluations.c[name] for name in Figure.__dataclass_fields__]
-    rows = connection.execute(sa.select(*columns).where(t.evaluations.c.model_version == model_version)).mappings()
+    rows = connection.execute(
+        sa.select(*columns).where(t.evaluations.c.model_version == model_version)
+    ).mappings()
     return [Figure(**row) for row in rows]
 
 
@@ -274,10 +315,14 @@ def overridden_by(connection: Connection, model_version: int) -> str | None:
 
 def judged_against(connection: Connection, model_version: int) -> int | None:
     """Return the champion that a version was last judged against."""
-    return connection.scalar(sa.select(t.models.c.champion_version).where(t.models.c.model_version == model_version))
+    return connection.scalar(
+        sa.select(t.models.c.champion_version).where(t.models.c.model_version == model_version)
+    )
 
 
-def eval_report(model_version: int, champion_version: int | None, figures: Sequence[Figure], cutoff: int) -> EvalReport:
+def eval_report(
+    model_version: int, champion_version: int | None, figures: Sequence[Figure], cutoff: int
+) -> EvalReport:
     """Return the headline figures; NaN where one is missing."""
     value = {(f.subject, f.metric): f.value for f in figures if f.slice == "all"}
     nan = float("nan")
@@ -285,7 +330,14 @@ def eval_report(model_version: int, champion_version: int | None, figures: Seque
     return EvalReport(
         model_version=model_version,
         champion_version=champion_version,
-        n_test=next((f.n for f in figures if (f.subject, f.metric, f.slice) == ("candidate", "rmse", "all")), 0),
+        n_test=next(
+            (
+                f.n
+                for f in figures
+                if (f.subject, f.metric, f.slice) == ("candidate", "rmse", "all")
+            ),
+            0,
+        ),
         rmse=value.get(("candidate", "rmse"), nan),
         mae=value.get(("candidate", "mae"), nan),
         average_error=value.get(("candidate", "average_error"), nan),
@@ -299,20 +351,28 @@ def eval_report(model_version: int, champion_version: int | None, figures: Seque
 
 def model_history(connection: Connection, limit: int = 20) -> list[dict[str, Any]]:
     """Return the newest versions, as `mf.model_history` shows them."""
-    rows = connection.execute(sa.text("SELECT * FROM mf.model_history ORDER BY model_version DESC LIMIT :n"), {"n": limit})
+    rows = connection.execute(
+        sa.text("SELECT * FROM mf.model_history ORDER BY model_version DESC LIMIT :n"), {"n": limit}
+    )
     return [dict(row) for row in rows.mappings()]
 
 
 def gate_decisions(
-    connection: Connection, limit: int = 20, stages: Sequence[str] = ("evaluated", "refit", "override")
+    connection: Connection,
+    limit: int = 20,
+    stages: Sequence[str] = ("evaluated", "refit", "override"),
 ) -> list[dict[str, Any]]:
     """Return the newest decisions; `reasons` is the list of rules with rule, passed, text, value and limit."""
     d = t.gate_decisions
-    rows = connection.execute(sa.select(d).where(d.c.stage.in_(stages)).order_by(d.c.decision_id.desc()).limit(limit))
+    rows = connection.execute(
+        sa.select(d).where(d.c.stage.in_(stages)).order_by(d.c.decision_id.desc()).limit(limit)
+    )
     return [dict(row) for row in rows.mappings()]
 
 
-def recommendations_for(connection: Connection, user_id: str, n: int | None = None) -> list[dict[str, Any]]:
+def recommendations_for(
+    connection: Connection, user_id: str, n: int | None = None
+) -> list[dict[str, Any]]:
     """Return a user's list with titles, or the popular list for an unknown user; empty before the first publication."""
     rows = connection.execute(
         sa.text(
@@ -327,15 +387,26 @@ def recommendations_for(connection: Connection, user_id: str, n: int | None = No
 def status(connection: Connection) -> dict[str, Any]:
     """Return the live version, the latest verdict and the size of the warehouse."""
     decisions = gate_decisions(connection, 1, stages=("evaluated",))
-    latest = decisions[0] if decisions else {"model_version": None, "approved": None, "decided_at": None, "reasons": []}
+    latest = (
+        decisions[0]
+        if decisions
+        else {"model_version": None, "approved": None, "decided_at": None, "reasons": []}
+    )
     live = live_version(connection)
-    figures = connection.execute(sa.text("SELECT rmse, ndcg_at_10, published_at FROM mf.model_history WHERE is_live"))
+    figures = connection.execute(
+        sa.text("SELECT rmse, ndcg_at_10, published_at FROM mf.model_history WHERE is_live")
+    )
     counts = connection.execute(
-        sa.text("SELECT count(*) AS ratings, count(DISTINCT user_id) AS users, count(DISTINCT item_id) AS items FROM mf.ratings")
+        sa.text(
+            "SELECT count(*) AS ratings, count(DISTINCT user_id) AS users, count(DISTINCT item_id) AS items FROM mf.ratings"
+        )
     )
     return {
         "live_version": live,
-        **(figures.mappings().one_or_none() or {"rmse": None, "ndcg_at_10": None, "published_at": None}),
+        **(
+            figures.mappings().one_or_none()
+            or {"rmse": None, "ndcg_at_10": None, "published_at": None}
+        ),
         **counts.mappings().one(),
         "hidden_items": connection.scalar(sa.select(sa.func.count()).select_from(t.hidden_items)),
         "latest_verdict_version": latest["model_version"],
@@ -345,13 +416,20 @@ def status(connection: Connection) -> dict[str, Any]:
     }
 
 
-def set_hidden(connection: Connection, item_id: str, reason: str, *, hidden: bool) -> dict[str, Any]:
+def set_hidden(
+    connection: Connection, item_id: str, reason: str, *, hidden: bool
+) -> dict[str, Any]:
     """Hide an item from readers, or show it again; repeatable. `known` says whether it has a rating or a title."""
     h = t.hidden_items
     if hidden:
         statement = insert(h).values(item_id=item_id, reason=reason)
-        connection.execute(statement.on_conflict_do_update(index_elements=["item_id"], set_={"reason": reason}))
+        connection.execute(
+            statement.on_conflict_do_update(index_elements=["item_id"], set_={"reason": reason})
+        )
     else:
         connection.execute(sa.delete(h).where(h.c.item_id == item_id))
-    known = sa.or_(sa.exists().where(t.items.c.item_id == item_id), sa.exists().where(t.ratings.c.item_id == item_id))
+    known = sa.or_(
+        sa.exists().where(t.items.c.item_id == item_id),
+        sa.exists().where(t.ratings.c.item_id == item_id),
+    )
     return {"item_id": item_id, "hidden": hidden, "known": connection.scalar(sa.select(known))}

@@ -39,9 +39,17 @@ class PosteriorSamples:
     item_variance: Float32s
 
     def __post_init__(self) -> None:
-        shapes = [array.shape for array in (self.user, self.item, self.user_variance, self.item_variance)]
-        if not len(self.user) or shapes[2:] != [self.user.shape[:2], self.item.shape[:2]] or self._ranks() != 1:
-            raise ValueError(f"expected (S, n, K + 1) for users and items and (S, n) for their variances, got {shapes}")
+        shapes = [
+            array.shape for array in (self.user, self.item, self.user_variance, self.item_variance)
+        ]
+        if (
+            not len(self.user)
+            or shapes[2:] != [self.user.shape[:2], self.item.shape[:2]]
+            or self._ranks() != 1
+        ):
+            raise ValueError(
+                f"expected (S, n, K + 1) for users and items and (S, n) for their variances, got {shapes}"
+            )
         # A sum is finite if all of it is, and takes no second array of that size.
         if not all(np.isfinite(array.sum(dtype=np.float64)) for array in vars(self).values()):
             raise ValueError("expected finite samples, got NaN or infinity")
@@ -70,7 +78,10 @@ class PosteriorSamples:
             mine, other = self.user[sample][user], self.item[sample][item]
             dots = np.einsum("nk,nk->n", mine[:, :-1], other[:, :-1], dtype=np.float64)
             predicted[sample] = dots + mine[:, -1] + other[:, -1]
-            noise += self.user_variance[sample][user].astype(np.float64) * self.item_variance[sample][item]
+            noise += (
+                self.user_variance[sample][user].astype(np.float64)
+                * self.item_variance[sample][item]
+            )
         spread = predicted.var(axis=0, ddof=min(1, len(predicted) - 1))
         return np.asarray(spread + noise / len(predicted))
 

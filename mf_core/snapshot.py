@@ -67,7 +67,9 @@ def content_hash(snapshot: Snapshot) -> str:
         digest.update(len(side).to_bytes(8, "little"))
         for array, dtype in ((side.user, "<i4"), (side.item, "<i4"), (side.value, "<f4")):
             digest.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
-    for text in (*snapshot.attributes.user, *snapshot.attributes.item) if snapshot.attributes else ():
+    for text in (
+        (*snapshot.attributes.user, *snapshot.attributes.item) if snapshot.attributes else ()
+    ):
         data = (text or "").encode()
         digest.update(len(data).to_bytes(4, "little") + data)
     return digest.hexdigest()
@@ -77,12 +79,18 @@ def write_snapshot(snapshot: Snapshot, uri: str, metadata: dict[str, Any]) -> st
     """Write `snapshot` as an artifact to `uri` and return the artifact's sha256. Raises ArtifactStoreError."""
     known = snapshot.attributes
     files = {
-        "users.parquet": _to_parquet({"id": snapshot.users.ids} | ({"attributes": known.user} if known else {})),
-        "items.parquet": _to_parquet({"id": snapshot.items.ids} | ({"attributes": known.item} if known else {})),
+        "users.parquet": _to_parquet(
+            {"id": snapshot.users.ids} | ({"attributes": known.user} if known else {})
+        ),
+        "items.parquet": _to_parquet(
+            {"id": snapshot.items.ids} | ({"attributes": known.item} if known else {})
+        ),
         "train.parquet": _to_parquet(vars(snapshot.train)),
         "test.parquet": _to_parquet(vars(snapshot.test)),
     }
-    return write_artifact(uri, files, {**metadata, "kind": "snapshot", "content_sha256": content_hash(snapshot)})
+    return write_artifact(
+        uri, files, {**metadata, "kind": "snapshot", "content_sha256": content_hash(snapshot)}
+    )
 
 
 def read_snapshot(uri: str, sha256: str) -> Snapshot:
@@ -109,7 +117,9 @@ def _attributes(frames: dict[str, pd.DataFrame]) -> Attributes | None:
     if "attributes" not in frames["users"]:
         return None
     columns = (frames[name]["attributes"].astype(object) for name in ("users", "items"))
-    return Attributes(*(column.where(column.notna(), None).to_numpy(dtype=object) for column in columns))
+    return Attributes(
+        *(column.where(column.notna(), None).to_numpy(dtype=object) for column in columns)
+    )
 
 
 def _to_parquet(columns: dict[str, Any]) -> bytes:

@@ -70,7 +70,9 @@ def split_id(config: SplitConfig) -> str:
     return hashlib.sha256(json.dumps([config.protocol, *used]).encode()).hexdigest()[:12]
 
 
-def take_snapshot(connection: Connection, config: SplitConfig, *, with_attributes: bool = False) -> Snapshot:
+def take_snapshot(
+    connection: Connection, config: SplitConfig, *, with_attributes: bool = False
+) -> Snapshot:
     """Read `mf.ratings`, split, into a `Snapshot`. `connection` must be in a REPEATABLE READ transaction.
 
     `with_attributes` adds what `mf.users` and `mf.items` say, and the users and items that have attributes and no rating.
@@ -83,7 +85,9 @@ def take_snapshot(connection: Connection, config: SplitConfig, *, with_attribute
         raise QualityError("mf.ratings is empty; ingest ratings first (`mf ingest`).")
     attributes = None
     if with_attributes:
-        of_users, of_items = (_texts(connection, statement) for statement in (_KNOWN_USERS, _KNOWN_ITEMS))
+        of_users, of_items = (
+            _texts(connection, statement) for statement in (_KNOWN_USERS, _KNOWN_ITEMS)
+        )
         users, items = id_map([*users.ids, *of_users]), id_map([*items.ids, *of_items])
         attributes = Attributes(texts_by_row(users, of_users), texts_by_row(items, of_items))
     with tempfile.TemporaryFile() as spool:
@@ -101,7 +105,10 @@ def take_snapshot(connection: Connection, config: SplitConfig, *, with_attribute
 
 def _ids(connection: Connection, column: str) -> IdMap:
     names: sa.ScalarResult[str] = connection.scalars(
-        sa.select(sa.column(column)).select_from(sa.text("mf.ratings")).distinct().order_by(sa.column(column))
+        sa.select(sa.column(column))
+        .select_from(sa.text("mf.ratings"))
+        .distinct()
+        .order_by(sa.column(column))
     )
     return IdMap(np.array(list(names), dtype=object))
 
@@ -124,10 +131,23 @@ def _copy_split(connection: Connection, config: SplitConfig, spool: IO[bytes]) -
 
 
 def _read_split(spool: IO[bytes], users: IdMap, items: IdMap) -> tuple[Ratings, np.ndarray]:
-    names: dict[str, Any] = {"user_id": str, "item_id": str, "value": np.float32, "is_test": np.int8}
-    chunks = pd.read_csv(spool, names=list(names), dtype=names, keep_default_na=False, chunksize=_ROWS_AT_A_TIME)
+    names: dict[str, Any] = {
+        "user_id": str,
+        "item_id": str,
+        "value": np.float32,
+        "is_test": np.int8,
+    }
+    chunks = pd.read_csv(
+        spool, names=list(names), dtype=names, keep_default_na=False, chunksize=_ROWS_AT_A_TIME
+    )
     parts, sides = [], []
     for chunk in chunks:
-        parts.append(Ratings(users.rows(chunk["user_id"]), items.rows(chunk["item_id"]), chunk["value"].to_numpy()))
+        parts.append(
+            Ratings(
+                users.rows(chunk["user_id"]),
+                items.rows(chunk["item_id"]),
+                chunk["value"].to_numpy(),
+            )
+        )
         sides.append(chunk["is_test"].to_numpy() == 1)
     return concatenate(parts), np.concatenate(sides)

@@ -64,7 +64,13 @@ def seen_items(ratings: Ratings, n_users: int) -> Seen:
 
 
 def top_n(
-    model: FactorModel, users: Int32s, seen: Seen, n: int, *, hidden: Int32s | None = None, tile_mib: int = 64
+    model: FactorModel,
+    users: Int32s,
+    seen: Seen,
+    n: int,
+    *,
+    hidden: Int32s | None = None,
+    tile_mib: int = 64,
 ) -> Iterator[TopN]:
     """Yield the `n` best items of each of `users`, tile by tile, without seen and hidden items.
 
@@ -97,10 +103,16 @@ def _tile(model: FactorModel, user: Int32s, seen: Seen, n: int, hidden: Int32s |
     result = _ordered(user, candidates, exact, n)
     if kept < scores.shape[1]:
         cutoff = rough.min(axis=1)
-        doubtful = np.isfinite(cutoff) & (result.score[:, -1] - _offset(model, user) <= cutoff + _error_bound(model, user))
+        doubtful = np.isfinite(cutoff) & (
+            result.score[:, -1] - _offset(model, user) <= cutoff + _error_bound(model, user)
+        )
         for row in np.flatnonzero(doubtful):
             everything = np.arange(scores.shape[1])[None, :]
-            full = np.where(np.isneginf(scores[row]), -np.inf, _exact(model, user[row : row + 1, None], everything))
+            full = np.where(
+                np.isneginf(scores[row]),
+                -np.inf,
+                _exact(model, user[row : row + 1, None], everything),
+            )
             exact_row = _ordered(user[row : row + 1], everything, full, n)
             result.item[row], result.score[row] = exact_row.item[0], exact_row.score[0]
     return result
@@ -109,7 +121,12 @@ def _tile(model: FactorModel, user: Int32s, seen: Seen, n: int, hidden: Int32s |
 def _exact(model: FactorModel, user: Int32s, item: NDArray[np.int64]) -> Float64s:
     """Float64 scores of shape (n_users, n_candidates). The sum runs over the last axis: its order is the same for any shape."""
     products = model.user_factors[user].astype(np.float64) * model.item_factors[item]
-    return model.mean + model.user_bias[user].astype(np.float64) + model.item_bias[item] + products.sum(axis=-1)
+    return (
+        model.mean
+        + model.user_bias[user].astype(np.float64)
+        + model.item_bias[item]
+        + products.sum(axis=-1)
+    )
 
 
 def _ordered(user: Int32s, candidates: NDArray[np.int64], scores: Float64s, n: int) -> TopN:

@@ -73,7 +73,9 @@ def run_trainer(
         _run(path, log)
     model = finished(manifest)
     if model is None:
-        raise TrainingError(f"the trainer ended well but left no result at {manifest.output_uri}; see its lines above.")
+        raise TrainingError(
+            f"the trainer ended well but left no result at {manifest.output_uri}; see its lines above."
+        )
     return model
 
 
@@ -99,7 +101,11 @@ def _error(problem: dict[str, str] | None, code: int) -> MFError:
         return kind(problem["message"])
     if code > 0:
         return TrainingError(f"the trainer ended with exit code {code}; its last lines are above.")
-    hint = " SIGKILL without a cause in sight is often the kernel's out-of-memory killer (dmesg)." if code == -9 else ""
+    hint = (
+        " SIGKILL without a cause in sight is often the kernel's out-of-memory killer (dmesg)."
+        if code == -9
+        else ""
+    )
     return TrainerKilledError(
         f"the trainer was killed by {signal.Signals(-code).name}; its last lines are above.{hint} Started again it goes on "
         "from its checkpoint."
@@ -110,7 +116,12 @@ def _error(problem: dict[str, str] | None, code: int) -> MFError:
 def _child(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
     """Start `command` and see to it that it has ended when the block is left, whichever way."""
     process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
     )
     try:
         yield process

@@ -110,12 +110,17 @@ def die_with_parent(parent_pid: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent_pid:
-        raise TrainingError(f"the process {parent_pid} that asked for this training has ended; start the step again.")
+        raise TrainingError(
+            f"the process {parent_pid} that asked for this training has ended; start the step again."
+        )
 
 
 def lock_path() -> Path:
     """Return the file whose lock a training holds: MF_GPU_LOCK, or one per user in the temporary folder."""
-    return Path(os.environ.get("MF_GPU_LOCK") or Path(tempfile.gettempdir()) / f"mf-train-{os.getuid()}.lock")
+    return Path(
+        os.environ.get("MF_GPU_LOCK")
+        or Path(tempfile.gettempdir()) / f"mf-train-{os.getuid()}.lock"
+    )
 
 
 @contextmanager
@@ -149,21 +154,30 @@ def train(manifest: Manifest) -> None:
     snapshot = read_snapshot(manifest.snapshot_uri, manifest.snapshot_sha256)
     config = Config.model_validate(manifest.config)
     refit = manifest.stage == "refit"
-    ratings = sort_ratings(concatenate((snapshot.train, snapshot.test))) if refit else snapshot.train
+    ratings = (
+        sort_ratings(concatenate((snapshot.train, snapshot.test))) if refit else snapshot.train
+    )
     _remove_leftovers(manifest.output_uri)
-    say(f"{manifest.stage}: {len(ratings):,} ratings of {len(snapshot.users):,} users and {len(snapshot.items):,} items")
+    say(
+        f"{manifest.stage}: {len(ratings):,} ratings of {len(snapshot.users):,} users and {len(snapshot.items):,} items"
+    )
     attributes = encoded_attributes(config, snapshot, say)
     starts = _load_starts(manifest)
     # What was asked for names the result; what is really done names the checkpoints.
     work = manifest if starts else dataclasses.replace(manifest, warm_start=None)
     _import_tensorflow()
-    results = {head: _fit(head, work, config, ratings, snapshot, attributes, starts.get(head)) for head in HEADS}
+    results = {
+        head: _fit(head, work, config, ratings, snapshot, attributes, starts.get(head))
+        for head in HEADS
+    }
     checksums = {head: _save(head, work, results[head]) for head in HEADS}
     _write_result(manifest, work, results, checksums)
     remove_artifact(manifest.checkpoint_uri)
 
 
-def encoded_attributes(config: Config, snapshot: Snapshot, log: Callable[[str], None]) -> AttributeMatrices | None:
+def encoded_attributes(
+    config: Config, snapshot: Snapshot, log: Callable[[str], None]
+) -> AttributeMatrices | None:
     """Return the design matrices of the snapshot's attributes; None where the settings or the snapshot have no use for them."""
     if not config.rating_head.uses_attributes() or snapshot.attributes is None:
         return None
@@ -191,7 +205,9 @@ def _load_starts(manifest: Manifest) -> dict[str, FactorModel]:
     except ArtifactError as error:
         if manifest.stage == "refit":
             raise
-        say(f"{manifest.stage}: a cold start, since version {start['version']} can't be started from: {error}")
+        say(
+            f"{manifest.stage}: a cold start, since version {start['version']} can't be started from: {error}"
+        )
         return {}
     say(f"{manifest.stage}: starting from the evaluated model of version {start['version']}")
     return models
@@ -212,7 +228,9 @@ def finished(manifest: Manifest) -> ModelRef | None:
     except (ArtifactError, ValueError, KeyError, TypeError):
         return None
     except OSError as error:
-        raise ArtifactStoreError(f"{path} could not be read: {error}. Check the store and MF_ARTIFACT_ROOT.") from error
+        raise ArtifactStoreError(
+            f"{path} could not be read: {error}. Check the store and MF_ARTIFACT_ROOT."
+        ) from error
     return model
 
 
@@ -263,7 +281,9 @@ def progress_line(report: "IterationReport") -> str | None:
     step = -(-report.iterations // _LINES_PER_FIT)
     if report.iteration % step and report.iteration != report.iterations:
         return None
-    validation = "" if report.validation_rmse is None else f", validation RMSE {report.validation_rmse:.4f}"
+    validation = (
+        "" if report.validation_rmse is None else f", validation RMSE {report.validation_rmse:.4f}"
+    )
     return (
         f"{report.head}: epoch {report.iteration}/{report.iterations}, train RMSE {report.train_rmse:.4f}{validation}, "
         f"{report.ratings_per_second:,.0f} ratings/s, ETA {report.eta_seconds:.0f} s"
@@ -292,14 +312,18 @@ def _save(head: str, manifest: Manifest, result: "FitResult") -> str:
         "train_rmse": result.train_rmse,
         "validation_rmse": result.validation_rmse,
     }
-    return save_model(result.model, f"{manifest.output_uri}/{head}", metadata, sample_files(result.samples))
+    return save_model(
+        result.model, f"{manifest.output_uri}/{head}", metadata, sample_files(result.samples)
+    )
 
 
 def _start_version(manifest: Manifest) -> int | None:
     return manifest.warm_start["version"] if manifest.warm_start else None
 
 
-def _write_result(manifest: Manifest, work: Manifest, results: dict[str, "FitResult"], checksums: dict[str, str]) -> None:
+def _write_result(
+    manifest: Manifest, work: Manifest, results: dict[str, "FitResult"], checksums: dict[str, str]
+) -> None:
     model = ModelRef(
         model_version=manifest.model_version,
         stage=manifest.stage,
@@ -320,7 +344,9 @@ def _write_result(manifest: Manifest, work: Manifest, results: dict[str, "FitRes
         temporary.write_bytes(json.dumps(content, indent=1, sort_keys=True).encode())
         temporary.rename(path)
     except OSError as error:
-        raise ArtifactStoreError(f"{path} could not be written: {error}. Check the store and MF_ARTIFACT_ROOT.") from error
+        raise ArtifactStoreError(
+            f"{path} could not be written: {error}. Check the store and MF_ARTIFACT_ROOT."
+        ) from error
 
 
 def _remove_leftovers(output_uri: str) -> None:

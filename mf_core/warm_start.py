@@ -38,7 +38,9 @@ _SAME_OF_SOLVER = {
 }
 
 
-def find_start(config: Config, engine: Engine, split_id: str, log: Callable[[str], None]) -> ModelRef | None:
+def find_start(
+    config: Config, engine: Engine, split_id: str, log: Callable[[str], None]
+) -> ModelRef | None:
     """Return the live version's evaluated model if tonight's evaluated fit may start from it, else None, with a line why not.
 
     Raises:
@@ -51,12 +53,20 @@ def find_start(config: Config, engine: Engine, split_id: str, log: Callable[[str
         with transaction(engine) as connection:
             live = registry.live_model(connection)
             reason = reason_to_start_cold(config, split_id, live)
-            start = registry.load_model_ref(connection, live.model_version, "evaluated") if live and not reason else None
+            start = (
+                registry.load_model_ref(connection, live.model_version, "evaluated")
+                if live and not reason
+                else None
+            )
         if start:
             load_heads(start)
     except ArtifactError as error:
         start, reason = None, str(error)
-    log(f"a cold start: {reason}" if start is None else f"a warm start from the evaluated model of version {start.model_version}")
+    log(
+        f"a cold start: {reason}"
+        if start is None
+        else f"a warm start from the evaluated model of version {start.model_version}"
+    )
     return start
 
 

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 DAG_ID = "mf_retrain"
 PREFIX = "/mf"
 STATIC = Path(__file__).parent / "mf_console_static"
-MEDIA_TYPES = {"console.html": "text/html", "console.js": "text/javascript", "console.css": "text/css"}
+MEDIA_TYPES = {
+    "console.html": "text/html",
+    "console.js": "text/javascript",
+    "console.css": "text/css",
+}
 MODELS, DECISIONS, LISTED = 20, 10, 100
 
 HEADERS = {
@@ -86,10 +90,14 @@ def _add_data_routes(app: "FastAPI") -> None:
 
     @app.get("/api/recommendations")
     def recommendations(
-        user_id: Annotated[str, Query(min_length=1, max_length=500)], n: Annotated[int, Query(ge=1, le=LISTED)] = 10
+        user_id: Annotated[str, Query(min_length=1, max_length=500)],
+        n: Annotated[int, Query(ge=1, le=LISTED)] = 10,
     ) -> dict[str, Any]:
         with transaction(warehouse_engine()) as connection:
-            return {"user_id": user_id, "items": registry.recommendations_for(connection, user_id, n)}
+            return {
+                "user_id": user_id,
+                "items": registry.recommendations_for(connection, user_id, n),
+            }
 
 
 def _say_what_is_wrong(app: "FastAPI") -> None:
@@ -105,7 +113,11 @@ def _say_what_is_wrong(app: "FastAPI") -> None:
     def refuse(_request: Request, error: Exception) -> JSONResponse:
         # The caller gets a sentence of ours; the server's log gets the error, which may name hosts and roles.
         logging.getLogger(__name__).warning("The console can't read the warehouse: %s", error)
-        not_set_up = getattr(getattr(error, "orig", None), "pgcode", None) in ("3F000", "42P01", "42883")
+        not_set_up = getattr(getattr(error, "orig", None), "pgcode", None) in (
+            "3F000",
+            "42P01",
+            "42883",
+        )
         detail = (
             "The warehouse is not set up yet: run `mf db migrate`."
             if not_set_up
@@ -135,9 +147,13 @@ def _warehouse_url() -> str:
     from mf_core.errors import ConfigError
 
     try:
-        return Connection.get_connection_from_secrets("mf_warehouse").get_uri().split("?__extra__")[0]
+        return (
+            Connection.get_connection_from_secrets("mf_warehouse").get_uri().split("?__extra__")[0]
+        )
     except AirflowNotFoundException:
-        raise ConfigError("set MF_DATABASE_URL, or make the Airflow connection mf_warehouse.") from None
+        raise ConfigError(
+            "set MF_DATABASE_URL, or make the Airflow connection mf_warehouse."
+        ) from None
 
 
 def _base_path() -> str:

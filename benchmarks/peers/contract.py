@@ -39,7 +39,9 @@ class Task:
         self.clip = self.settings.pop("clip")
         self.iterations = self.settings.pop("iterations")
         self.seed = self.settings.pop("seed")
-        self.n_users, self.n_items = (int(max(self.train[k].max(), self.held_out[k].max())) + 1 for k in (0, 1))
+        self.n_users, self.n_items = (
+            int(max(self.train[k].max(), self.held_out[k].max())) + 1 for k in (0, 1)
+        )
         self.prepare_seconds = 0.0
         self._started = self._excluded = self._paused = 0.0
 
@@ -81,13 +83,19 @@ def dot_products(user_factors, item_factors, user, item):
     out = np.empty(len(user))
     for start in range(0, len(user), _ROWS_AT_A_TIME):
         rows = slice(start, start + _ROWS_AT_A_TIME)
-        out[rows] = np.einsum("nk,nk->n", user_factors[user[rows]], item_factors[item[rows]], dtype=np.float64)
+        out[rows] = np.einsum(
+            "nk,nk->n", user_factors[user[rows]], item_factors[item[rows]], dtype=np.float64
+        )
     return out
 
 
 def peak_mb() -> float:
     """Return the largest resident memory so far in MB (10^6 bytes), summed up over this process and those it has started."""
-    return sum(_peak_kib(process) for process in [os.getpid(), *_descendants(os.getpid())]) * 1024 / 1e6
+    return (
+        sum(_peak_kib(process) for process in [os.getpid(), *_descendants(os.getpid())])
+        * 1024
+        / 1e6
+    )
 
 
 def _peak_kib(process: int) -> int:

@@ -16,14 +16,23 @@ def main() -> None:
     task.prepared(since)
     # What only new users and serving need is left out of the training time.
     model = cmfrec.CMF(
-        niter=task.iterations, random_state=task.seed + 1, precompute_for_predictions=False, verbose=False, **task.settings
+        niter=task.iterations,
+        random_state=task.seed + 1,
+        precompute_for_predictions=False,
+        verbose=False,
+        **task.settings,
     )
     task.start()
     model.fit(matrix)
     seconds = task.pause()
     user, item = task.held_out[:2]
     # A row without ratings has factors and a bias of 0.
-    predicted = model.glob_mean_ + model.user_bias_[user] + model.item_bias_[item] + dot_products(model.A_, model.B_, user, item)
+    predicted = (
+        model.glob_mean_
+        + model.user_bias_[user]
+        + model.item_bias_[item]
+        + dot_products(model.A_, model.B_, user, item)
+    )
     task.report(seconds, task.iterations, np.nan_to_num(predicted, nan=model.glob_mean_))
 
 

@@ -21,9 +21,16 @@ def main() -> None:
 
 
 def _predict(model, dataset, task):
-    user, item = (_rows(ids, known) for ids, known in zip(task.held_out[:2], (dataset.uid_map, dataset.iid_map), strict=True))
-    dots = np.where((user >= 0) & (item >= 0), dot_products(model.u_factors, model.i_factors, user, item), 0.0)
-    biases = np.where(user >= 0, model.u_biases[user], 0.0) + np.where(item >= 0, model.i_biases[item], 0.0)
+    user, item = (
+        _rows(ids, known)
+        for ids, known in zip(task.held_out[:2], (dataset.uid_map, dataset.iid_map), strict=True)
+    )
+    dots = np.where(
+        (user >= 0) & (item >= 0), dot_products(model.u_factors, model.i_factors, user, item), 0.0
+    )
+    biases = np.where(user >= 0, model.u_biases[user], 0.0) + np.where(
+        item >= 0, model.i_biases[item], 0.0
+    )
     return dataset.global_mean + biases + dots
 
 

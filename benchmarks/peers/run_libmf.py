@@ -20,7 +20,12 @@ def main() -> None:
     rows = np.stack([task.train[0], task.train[1], task.train[2] - mean], axis=1).astype(np.float32)
     task.prepared(since)
     # The binding's own default is L1; L2 is what the best settings were found for.
-    ridge = {"lambda_p1": 0.0, "lambda_q1": 0.0, "lambda_p2": settings["lambda"], "lambda_q2": settings["lambda"]}
+    ridge = {
+        "lambda_p1": 0.0,
+        "lambda_q1": 0.0,
+        "lambda_p2": settings["lambda"],
+        "lambda_q2": settings["lambda"],
+    }
     # The package's binding already hands LIBMF a copy of its own.
     engine = mf.MF(
         k=settings["k"],

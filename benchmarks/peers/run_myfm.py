@@ -43,7 +43,12 @@ class _Follower:
     """Sums up the samples' predictions of the held-out rows while the clock stands."""
 
     def __init__(self, task, held_out, points, seconds_limit) -> None:
-        self.task, self.held_out, self.points, self.seconds_limit = task, held_out, points, seconds_limit
+        self.task, self.held_out, self.points, self.seconds_limit = (
+            task,
+            held_out,
+            points,
+            seconds_limit,
+        )
         self.total = np.zeros(len(task.held_out[2]))
 
     def follow(self, sweep, sample, hyper, history):
@@ -67,9 +72,16 @@ def _plain(task, features):
     def design(user, item):
         n = len(user)
         columns = np.stack([user, item + task.n_users], axis=1).ravel()
-        return csr_matrix((np.ones(2 * n), columns, np.arange(0, 2 * n + 1, 2)), shape=(n, task.n_users + task.n_items))
+        return csr_matrix(
+            (np.ones(2 * n), columns, np.arange(0, 2 * n + 1, 2)),
+            shape=(n, task.n_users + task.n_items),
+        )
 
-    return (design(*task.train[:2]), []), (design(*task.held_out[:2]), []), [task.n_users, task.n_items]
+    return (
+        (design(*task.train[:2]), []),
+        (design(*task.held_out[:2]), []),
+        [task.n_users, task.n_items],
+    )
 
 
 def _blocks(task, features):
@@ -83,7 +95,10 @@ def _blocks(task, features):
         items, groups = hstack([items, _scaled(rated.T)]), [*groups, task.n_users]
 
     def both(rows):
-        blocks = [myfm.RelationBlock(row.tolist(), csr_matrix(block)) for row, block in zip(rows, (users, items), strict=True)]
+        blocks = [
+            myfm.RelationBlock(row.tolist(), csr_matrix(block))
+            for row, block in zip(rows, (users, items), strict=True)
+        ]
         return csr_matrix((len(rows[0]), 0)), blocks
 
     return both(task.train[:2]), both(task.held_out[:2]), groups

@@ -35,21 +35,36 @@ def _run(task, spark):
     ratings = spark.createDataFrame(pa.table(columns)).cache()
     ratings.count()
     task.prepared(since)
-    settings = {"userCol": "user", "itemCol": "item", "ratingCol": "rating", "seed": task.seed, **task.settings}
+    settings = {
+        "userCol": "user",
+        "itemCol": "item",
+        "ratingCol": "rating",
+        "seed": task.seed,
+        **task.settings,
+    }
     task.start()
     model = ALS(maxIter=task.iterations, **settings).fit(ratings)
     seconds = task.pause()
     user, item = task.held_out[:2]
-    user_factors, item_factors = _array(model.userFactors, task.n_users), _array(model.itemFactors, task.n_items)
+    user_factors, item_factors = (
+        _array(model.userFactors, task.n_users),
+        _array(model.itemFactors, task.n_items),
+    )
     predicted = dot_products(user_factors, item_factors, user, item)
     # Spark's own answer for a user or item without a rating is NaN.
-    task.report(seconds, task.iterations, np.where(np.isnan(predicted), task.train[2].mean(dtype=np.float64), predicted))
+    task.report(
+        seconds,
+        task.iterations,
+        np.where(np.isnan(predicted), task.train[2].mean(dtype=np.float64), predicted),
+    )
 
 
 def _array(factors, n_rows):
     table = factors.toArrow()
     rows = table["id"].to_numpy()
-    values = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table["features"].chunks])
+    values = np.concatenate(
+        [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table["features"].chunks]
+    )
     out = np.full((n_rows, len(values) // len(rows)), np.nan, np.float32)
     out[rows] = values.reshape(len(rows), -1)
     return out

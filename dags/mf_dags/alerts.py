@@ -21,16 +21,34 @@ MAX_MESSAGE_LENGTH = 2000
 # What to do, and where the runbook says more; looked up by the error's class or its nearest parent.
 ADVICE: dict[type[BaseException], tuple[str, str]] = {
     errors.ConfigError: ("correct the settings and trigger again", "runbook"),
-    errors.InputError: ("look at the source and at mf.rejected_ratings; the ratings are unchanged", "ingest"),
+    errors.InputError: (
+        "look at the source and at mf.rejected_ratings; the ratings are unchanged",
+        "ingest",
+    ),
     errors.QualityError: ("look at the source; the ratings are not fit to train on", "check"),
-    errors.GateError: ("read the verdict in mf.gate_decisions; what readers see is unchanged", "gate"),
-    errors.PromotionRaceError: ("nothing, if the version that went live is the wanted one; else trigger again", "race"),
+    errors.GateError: (
+        "read the verdict in mf.gate_decisions; what readers see is unchanged",
+        "gate",
+    ),
+    errors.PromotionRaceError: (
+        "nothing, if the version that went live is the wanted one; else trigger again",
+        "race",
+    ),
     errors.TrainingError: ("read the log of the trainer above", "train"),
-    errors.TrainerKilledError: ("look for memory on the worker, then clear this task: it goes on from its checkpoint", "train"),
+    errors.TrainerKilledError: (
+        "look for memory on the worker, then clear this task: it goes on from its checkpoint",
+        "train",
+    ),
     errors.VerificationError: ("nobody has seen the new table; look at the named users", "verify"),
     errors.DatabaseError: ("check that the warehouse is up, then clear this task", "database"),
-    errors.ArtifactError: ("an artifact is damaged or missing; clear the task that wrote it", "artifacts"),
-    errors.ArtifactStoreError: ("check that the artifact store answers, then clear this task", "artifacts"),
+    errors.ArtifactError: (
+        "an artifact is damaged or missing; clear the task that wrote it",
+        "artifacts",
+    ),
+    errors.ArtifactStoreError: (
+        "check that the artifact store answers, then clear this task",
+        "artifacts",
+    ),
 }
 UNEXPECTED = ("read the task's log; if the process was killed, look for memory", "runbook")
 
@@ -49,7 +67,9 @@ def alert_failure(context: Mapping[str, Any]) -> None:
             "try_number": task_instance.try_number,
             "error": type(exception).__name__ if exception is not None else "killed",
             "exit_code": getattr(exception, "exit_code", 1),
-            "message": _without_secrets(str(exception or "the task's process ended without an exception")),
+            "message": _without_secrets(
+                str(exception or "the task's process ended without an exception")
+            ),
             "action": action,
             "runbook": f"docs/runbook.md#{anchor}",
         }
@@ -86,7 +106,15 @@ def _report(alert: dict[str, Any]) -> None:
     where = ".".join(str(alert[key]) for key in ("dag_id", "task_id") if key in alert)
     log.error(
         "%s failed in %s with exit code %s (%s): %s What to do: %s; see %s",
-        *(where, alert["run_id"], alert["exit_code"], alert["error"], alert["message"], alert["action"], alert["runbook"]),
+        *(
+            where,
+            alert["run_id"],
+            alert["exit_code"],
+            alert["error"],
+            alert["message"],
+            alert["action"],
+            alert["runbook"],
+        ),
     )
     webhook = os.environ.get("MF_ALERT_WEBHOOK")
     if webhook:
@@ -99,7 +127,9 @@ def _post(webhook: str, alert: dict[str, Any]) -> None:
         log.warning("MF_ALERT_WEBHOOK is no http(s) address; the alert was not sent.")
         return
     body = json.dumps({"text": f"{alert['dag_id']}: {alert['message']}", **alert}).encode()
-    request = urllib.request.Request(webhook, data=body, headers={"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        webhook, data=body, headers={"Content-Type": "application/json"}
+    )
     try:
         with urllib.request.urlopen(request, timeout=WEBHOOK_TIMEOUT_SECONDS):
             log.info("The alert was sent to the webhook.")

@@ -21,13 +21,20 @@ def config_from_params(params: Mapping[str, Any]) -> Config:
     """
     text_names = {setting.name for setting in settings() if setting.schema.get("type") == "string"}
     # The form sends null for a text field that somebody emptied.
-    return make_config({name: "" if value is None and name in text_names else value for name, value in params.items()})
+    return make_config(
+        {
+            name: "" if value is None and name in text_names else value
+            for name, value in params.items()
+        }
+    )
 
 
 def _param(setting: Setting) -> Param:
     # `run.*` has no section of its own, so that it stands in the part of the form that is open from the start.
     section = {} if setting.section == "run" else {"section": _section_title(setting.section)}
-    return Param(setting.default, description=setting.description, **_form_schema(setting.schema), **section)
+    return Param(
+        setting.default, description=setting.description, **_form_schema(setting.schema), **section
+    )
 
 
 def _section_title(section: str) -> str:

@@ -22,7 +22,9 @@ _PASSING = (
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule(list(_PASSING), RetryAction.RETRY, reason="may go away by itself"),
-        RetryRule("builtins.Exception", RetryAction.FAIL, reason="a second try would end the same way"),
+        RetryRule(
+            "builtins.Exception", RetryAction.FAIL, reason="a second try would end the same way"
+        ),
     ],
     default=RetryAction.FAIL,
 )

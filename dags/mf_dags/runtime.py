@@ -37,7 +37,9 @@ def artifact_root() -> str:
     """Return the URI under which snapshots and models lie; every worker must reach the same one."""
     root = os.environ.get("MF_ARTIFACT_ROOT")
     if not root:
-        raise ConfigError("MF_ARTIFACT_ROOT is not set; name a folder or a URI (file://, s3://, gs://) that all workers share.")
+        raise ConfigError(
+            "MF_ARTIFACT_ROOT is not set; name a folder or a URI (file://, s3://, gs://) that all workers share."
+        )
     return root
 
 

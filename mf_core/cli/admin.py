@@ -25,7 +25,11 @@ def settings_toml(config: Config) -> str:
             section = setting.section
             lines += ["", f"[{section}]"]
         value = setting.default
-        text = {True: "true", False: "false"}.get(value) if isinstance(value, bool) else repr(value).replace("'", '"')
+        text = (
+            {True: "true", False: "false"}.get(value)
+            if isinstance(value, bool)
+            else repr(value).replace("'", '"')
+        )
         name = setting.name.rpartition(".")[2]
         lines.append(f"# {setting.description} ({bounds(setting.schema)})")
         lines.append(f"# {name} =" if value is None else f"{name} = {text}")
@@ -36,8 +40,16 @@ def settings_table(config: Config) -> str:
     """Return the settings as a Markdown table."""
     rows = ["| setting | default | bounds | meaning |", "| --- | --- | --- | --- |"]
     for s in settings(config):
-        default = "" if s.default in (None, "") else f"`{str(s.default).lower() if isinstance(s.default, bool) else s.default}`"
-        rows.append(f"| `{s.name}` | {default} | {bounds(s.schema)} | {s.description} |".replace("|  |", "| |"))
+        default = (
+            ""
+            if s.default in (None, "")
+            else f"`{str(s.default).lower() if isinstance(s.default, bool) else s.default}`"
+        )
+        rows.append(
+            f"| `{s.name}` | {default} | {bounds(s.schema)} | {s.description} |".replace(
+                "|  |", "| |"
+            )
+        )
     return "\n".join(rows)
 
 
@@ -50,8 +62,18 @@ def bounds(schema: dict[str, object]) -> str:
     if isinstance(values, list):
         return ", ".join(map(str, values))
     words = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false"}
-    limits = (("minimum", "from"), ("exclusiveMinimum", "above"), ("maximum", "to"), ("exclusiveMaximum", "below"))
-    return " ".join([words[str(schema["type"])], *(f"{word} {schema[key]:g}" for key, word in limits if key in schema)])
+    limits = (
+        ("minimum", "from"),
+        ("exclusiveMinimum", "above"),
+        ("maximum", "to"),
+        ("exclusiveMaximum", "below"),
+    )
+    return " ".join(
+        [
+            words[str(schema["type"])],
+            *(f"{word} {schema[key]:g}" for key, word in limits if key in schema),
+        ]
+    )
 
 
 @click.group()
@@ -61,7 +83,10 @@ def db() -> None:
 
 @db.command()
 @click.option(
-    "--admin-url", envvar="MF_ADMIN_DATABASE_URL", required=True, help="URL of a role that may create roles and databases."
+    "--admin-url",
+    envvar="MF_ADMIN_DATABASE_URL",
+    required=True,
+    help="URL of a role that may create roles and databases.",
 )
 @click.option("--database", default="warehouse", show_default=True, help="Name of the warehouse.")
 def bootstrap(admin_url: str, database: str) -> None:
@@ -71,13 +96,22 @@ def bootstrap(admin_url: str, database: str) -> None:
     """
     from mf_core.warehouse.bootstrap import bootstrap_warehouse
 
-    bootstrap_warehouse(admin_url, database, os.environ.get("MF_WRITER_PASSWORD"), os.environ.get("MF_READER_PASSWORD"))
+    bootstrap_warehouse(
+        admin_url,
+        database,
+        os.environ.get("MF_WRITER_PASSWORD"),
+        os.environ.get("MF_READER_PASSWORD"),
+    )
     click.echo(f"database {database}, roles mf_writer and mf_reader are there")
 
 
 @db.command()
-@click.option("--url", envvar="MF_DATABASE_URL", help="URL of the warehouse as mf_writer (MF_DATABASE_URL).")
-@click.option("--revision", default="head", show_default=True, help="Where to; `base` empties the schema.")
+@click.option(
+    "--url", envvar="MF_DATABASE_URL", help="URL of the warehouse as mf_writer (MF_DATABASE_URL)."
+)
+@click.option(
+    "--revision", default="head", show_default=True, help="Where to; `base` empties the schema."
+)
 def migrate(url: str | None, revision: str) -> None:
     """Bring the warehouse's schema up to date."""
     from mf_core.warehouse.bootstrap import migrate as run_migrations

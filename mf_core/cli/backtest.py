@@ -11,9 +11,16 @@ from mf_core.errors import ConfigError
 @click.option("--train", "train_file", required=True, help="File or URI of the training ratings.")
 @click.option("--test", "test_file", required=True, help="File or URI of the test ratings.")
 @click.option("--users", "users_file", default="", help="File of users and their attributes.")
-@click.option("--items", "items_file", default="", help="File of items, titles and attributes; all of them are the catalogue.")
+@click.option(
+    "--items",
+    "items_file",
+    default="",
+    help="File of items, titles and attributes; all of them are the catalogue.",
+)
 @click.option("--scale", default=None, metavar="LOW,HIGH", help="Rating scale, 1,5 if absent.")
-@click.option("--head", type=click.Choice(["rating", "ranking"]), help="Fit this head only; both if absent.")
+@click.option(
+    "--head", type=click.Choice(["rating", "ranking"]), help="Fit this head only; both if absent."
+)
 @json_option
 @settings_options
 def backtest(

@@ -22,13 +22,26 @@ _EPOCH = re.compile(r"^(?P<head>rating|ranking)\D*?(?P<done>\d+)/(?P<total>\d+)(
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --config and --set to a command; they reach it as one `config`."""
 
-    @click.option("--config", "config_file", envvar="MF_CONFIG", help="TOML file of settings (MF_CONFIG).")
-    @click.option("--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Override one setting; `mf config` lists them.")
+    @click.option(
+        "--config", "config_file", envvar="MF_CONFIG", help="TOML file of settings (MF_CONFIG)."
+    )
+    @click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Override one setting; `mf config` lists them.",
+    )
     def wrapped(config_file: str | None, overrides: tuple[str, ...], **rest: Any) -> Any:
-        return command(config=make_config(parse_overrides(overrides), load_config(config_file)), **rest)
+        return command(
+            config=make_config(parse_overrides(overrides), load_config(config_file)), **rest
+        )
 
     wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
-    wrapped.__click_params__ = [*getattr(command, "__click_params__", []), *wrapped.__click_params__]  # type: ignore[attr-defined]
+    wrapped.__click_params__ = [
+        *getattr(command, "__click_params__", []),
+        *wrapped.__click_params__,
+    ]  # type: ignore[attr-defined]
     return wrapped
 
 
@@ -64,7 +77,12 @@ class Reporter:
         bars, head, total = self._bars_shown(), epoch["head"], int(epoch["total"])
         if head not in self._bars:
             self._bars[head] = bars.add_task(f"{head} head", total=total, figures="")
-        bars.update(self._bars[head], completed=int(epoch["done"]), total=total, figures=epoch["rest"].strip(" :,"))
+        bars.update(
+            self._bars[head],
+            completed=int(epoch["done"]),
+            total=total,
+            figures=epoch["rest"].strip(" :,"),
+        )
 
     def close(self) -> None:
         """Leave the bars as they are; the next epoch starts new ones."""
@@ -143,7 +161,9 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     cells = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     for line in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        click.echo(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
 
 
 def _shown(value: object) -> str:
@@ -158,4 +178,3 @@ def _shown(value: object) -> str:
 
 def _plain(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
-

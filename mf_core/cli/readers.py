@@ -17,12 +17,16 @@ def status(as_json: bool) -> None:
     with open_workplace() as place, transaction(place.engine) as connection:
         found = registry.status(connection)
     if not as_json:
-        found["latest_reasons"] = "".join(f"\n{'ok' if r['passed'] else 'NO'}  {r['text']}" for r in found["latest_reasons"])
+        found["latest_reasons"] = "".join(
+            f"\n{'ok' if r['passed'] else 'NO'}  {r['text']}" for r in found["latest_reasons"]
+        )
     show(found, as_json)
 
 
 @click.command()
-@click.option("-n", "n", type=click.IntRange(min=1), default=20, show_default=True, help="How many versions.")
+@click.option(
+    "-n", "n", type=click.IntRange(min=1), default=20, show_default=True, help="How many versions."
+)
 @json_option
 def history(n: int, as_json: bool) -> None:
     """List the newest model versions with their figures and verdicts."""
@@ -31,7 +35,17 @@ def history(n: int, as_json: bool) -> None:
 
     with open_workplace() as place, transaction(place.engine) as connection:
         rows = registry.model_history(connection, n)
-    shown = ("model_version", "state", "is_live", "created_at", "rmse", "ndcg_at_10", "approved", "decided_by", "device")
+    shown = (
+        "model_version",
+        "state",
+        "is_live",
+        "created_at",
+        "rmse",
+        "ndcg_at_10",
+        "approved",
+        "decided_by",
+        "device",
+    )
     show(rows if as_json else [{name: row[name] for name in shown} for row in rows], as_json)
 
 
@@ -88,6 +102,7 @@ def _set_hidden(item_id: str, reason: str, *, hidden: bool, as_json: bool) -> No
         result: dict[str, Any] = registry.set_hidden(connection, item_id, reason, hidden=hidden)
     if not result["known"]:
         click.echo(
-            f"note: no item {item_id!r} has a rating or a title; it is {'hidden' if hidden else 'shown'} all the same", err=True
+            f"note: no item {item_id!r} has a rating or a title; it is {'hidden' if hidden else 'shown'} all the same",
+            err=True,
         )
     show(result, as_json)

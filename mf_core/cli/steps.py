@@ -9,9 +9,14 @@ from mf_core.cli.options import json_option, open_workplace, settings_options, s
 from mf_core.config import Config
 
 _version_option = click.option(
-    "--version", "version", type=int, help="Model version; the newest that is ready for the step if absent."
+    "--version",
+    "version",
+    type=int,
+    help="Model version; the newest that is ready for the step if absent.",
 )
-_key_option = click.option("--key", default=None, help="Name of the run; a killed run goes on under its own name.")
+_key_option = click.option(
+    "--key", default=None, help="Name of the run; a killed run goes on under its own name."
+)
 
 
 @click.command()
@@ -76,7 +81,10 @@ def evaluate(config: Config, version: int | None, as_json: bool) -> None:
 
     with open_workplace() as place:
         split_ref = _split_of(place, version, ("trained", "evaluated"))
-        show(pipeline.evaluate(config, place, split_ref, _model_of(place, split_ref.model_version)), as_json)
+        show(
+            pipeline.evaluate(config, place, split_ref, _model_of(place, split_ref.model_version)),
+            as_json,
+        )
 
 
 @click.command()
@@ -89,7 +97,10 @@ def gate(config: Config, version: int | None, as_json: bool) -> None:
 
     with open_workplace() as place:
         split_ref = _split_of(place, version, ("evaluated", "refused", "approved"))
-        show(pipeline.gate(config, place, _report_of(place, config, split_ref.model_version)), as_json)
+        show(
+            pipeline.gate(config, place, _report_of(place, config, split_ref.model_version)),
+            as_json,
+        )
 
 
 @click.command()
@@ -98,7 +109,9 @@ def gate(config: Config, version: int | None, as_json: bool) -> None:
 @_version_option
 @json_option
 @settings_options
-def recommend(config: Config, user_id: str | None, n: int | None, version: int | None, as_json: bool) -> None:
+def recommend(
+    config: Config, user_id: str | None, n: int | None, version: int | None, as_json: bool
+) -> None:
     """Show USER_ID's recommendations; without one, refit an approved version and write its lists for `mf publish`."""
     from mf_core import pipeline, registry
     from mf_core.warehouse import transaction
@@ -130,7 +143,12 @@ def publish(config: Config, version: int | None, as_json: bool) -> None:
 
     with open_workplace() as place:
         split_ref = _split_of(place, version, ("approved",))
-        show(pipeline.publish(config, place, split_ref, _report_of(place, config, split_ref.model_version)), as_json)
+        show(
+            pipeline.publish(
+                config, place, split_ref, _report_of(place, config, split_ref.model_version)
+            ),
+            as_json,
+        )
 
 
 @click.command()
@@ -159,7 +177,9 @@ def _split_of(place: Any, version: int | None, states: tuple[str, ...]) -> Any:
     from mf_core.warehouse import transaction
 
     with transaction(place.engine) as connection:
-        return registry.load_split_ref(connection, version or registry.latest_version(connection, states))
+        return registry.load_split_ref(
+            connection, version or registry.latest_version(connection, states)
+        )
 
 
 def _model_of(place: Any, version: int) -> Any:
@@ -176,4 +196,6 @@ def _report_of(place: Any, config: Config, version: int) -> Any:
 
     with transaction(place.engine) as connection:
         champion = registry.judged_against(connection, version)
-        return registry.eval_report(version, champion, registry.load_figures(connection, version), config.gate.cutoff)
+        return registry.eval_report(
+            version, champion, registry.load_figures(connection, version), config.gate.cutoff
+        )

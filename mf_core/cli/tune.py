@@ -12,11 +12,25 @@ _SHOWN = 10
 
 @click.command()
 @click.option(
-    "--head", type=click.Choice(["rating", "ranking"]), default="rating", show_default=True, help="Head whose settings to choose."
+    "--head",
+    type=click.Choice(["rating", "ranking"]),
+    default="rating",
+    show_default=True,
+    help="Head whose settings to choose.",
 )
 @click.option("--solver", help="Solver of the rating head; as configured if absent.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), default=10.0, show_default=True, help="Time to search for.")
-@click.option("--trials", type=click.IntRange(min=0), help="Fewer trials than the time allows; 0: only compare again.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Time to search for.",
+)
+@click.option(
+    "--trials",
+    type=click.IntRange(min=0),
+    help="Fewer trials than the time allows; 0: only compare again.",
+)
 @click.option(
     "--parts",
     type=click.IntRange(min=0),
@@ -24,9 +38,21 @@ _SHOWN = 10
     show_default=True,
     help="Other validation parts that the best are fitted again on, in the last third of the time.",
 )
-@click.option("--study", help="Name of the study; one that is there goes on. Named after rows and settings if absent.")
-@click.option("--train", "train_file", help="File or URI of training ratings; those in the warehouse if absent.")
-@click.option("--show", "show_only", is_flag=True, help="Show the study, or list all of them, and search for nothing.")
+@click.option(
+    "--study",
+    help="Name of the study; one that is there goes on. Named after rows and settings if absent.",
+)
+@click.option(
+    "--train",
+    "train_file",
+    help="File or URI of training ratings; those in the warehouse if absent.",
+)
+@click.option(
+    "--show",
+    "show_only",
+    is_flag=True,
+    help="Show the study, or list all of them, and search for nothing.",
+)
 @json_option
 @settings_options
 def tune(
@@ -54,10 +80,16 @@ def tune(
             shown = tuning.show(place.engine, study) if study else tuning.studies(place.engine)
         else:
             config = make_config({"rating_head.solver": solver} if solver else {}, config)
-            rows = tuning.read_training_file(config, train_file) if train_file else tuning.read_warehouse(config, place.engine)
+            rows = (
+                tuning.read_training_file(config, train_file)
+                if train_file
+                else tuning.read_warehouse(config, place.engine)
+            )
             task = tuning.make_task(config, head, rows)  # type: ignore[arg-type]
             study = study or task.default_study()
-            place.log(f"study {study}: {len(task.fitted):,} ratings to fit, {len(task.validation):,} to judge by {task.metric}")
+            place.log(
+                f"study {study}: {len(task.fitted):,} ratings to fit, {len(task.validation):,} to judge by {task.metric}"
+            )
             shown = tuning.tune(task, place.engine, study, 60 * minutes, place.log, trials, parts)
     if isinstance(shown, list) or as_json:
         show(shown if isinstance(shown, list) else _as_dict(shown), as_json)
@@ -84,13 +116,20 @@ def _print(report: Any) -> None:
     if report.compared:
         click.echo(f"\nagain, mean of {len(report.compared[0].again)} other parts:\n")
         print_table([_comparison(report, trial) for trial in report.compared])
-    click.echo(f"\nstudy {report.study}: {len(report.trials)} trials, {len(best)} ran to the end; trial 0: as it began\n")
+    click.echo(
+        f"\nstudy {report.study}: {len(report.trials)} trials, {len(best)} ran to the end; trial 0: as it began\n"
+    )
     click.echo(report.best_toml() or "no trial has finished; run it again with more --minutes")
 
 
 def _comparison(report: Any, trial: Any) -> dict[str, Any]:
     gain, error = report.gain(trial)
-    return {"trial": trial.number, report.metric: sum(trial.again) / len(trial.again), "gain over trial 0": gain, "+-": error}
+    return {
+        "trial": trial.number,
+        report.metric: sum(trial.again) / len(trial.again),
+        "gain over trial 0": gain,
+        "+-": error,
+    }
 
 
 def _as_dict(report: Any) -> dict[str, Any]:

@@ -33,7 +33,9 @@ _Step = Callable[..., tuple[tf.Tensor, tf.Tensor]]
 
 
 def _initial(side: Side, n_factors: int, seed: int) -> tf.Tensor:
-    noise = tf.random.stateless_normal((side.n_rows, n_factors), seed=(seed, 0), stddev=_INITIAL_SPREAD)
+    noise = tf.random.stateless_normal(
+        (side.n_rows, n_factors), seed=(seed, 0), stddev=_INITIAL_SPREAD
+    )
     return noise * side.active()
 
 
@@ -63,7 +65,11 @@ def _implicit_step(n_factors: int, steps: int, index: tf.DType) -> _Step:
         scale = 1.0 / (diagonal + tf.reduce_sum(tf.square(design), axis=1))
         return improve(design, diagonal, scale, target, tf.gather(old, rows), steps)
 
-    batch = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, None), index), _float(None, None))
+    batch = (
+        tf.TensorSpec((None,), tf.int64),
+        tf.TensorSpec((None, None), index),
+        _float(None, None),
+    )
     table, vector = _float(None, n_factors), _float(None)
     return tf.function(step, input_signature=(*batch, table, _float(n_factors), vector, table))
 
@@ -93,32 +99,54 @@ class ImplicitAls:
     ) -> None:
         """Put the pairs on the device; `shape` is (n_users, n_items), `start` where the first sweep goes on from."""
         self._alpha0 = config.unobserved_weight
-        targets = Ratings(train.user, train.item, preference_targets(train.value, config.lowest_target, data))
+        targets = Ratings(
+            train.user, train.item, preference_targets(train.value, config.lowest_target, data)
+        )
         self._users, self._items = both_sides(targets, shape, config.n_factors)
         self.n_ratings, self.note = len(train), padding_note(self._users, self._items)
-        self._step = _implicit_step(config.n_factors, config.conjugate_steps, self._users.batches[0].other.dtype)
+        self._step = _implicit_step(
+            config.n_factors, config.conjugate_steps, self._users.batches[0].other.dtype
+        )
         self._user_ridge = self._ridge(self._users, self._items.n_active, config)
         self._item_ridge = self._ridge(self._items, self._users.n_active, config)
-        self._item, self._user = _initial(self._items, config.n_factors, seed), tf.zeros((shape[0], config.n_factors))
+        self._item, self._user = (
+            _initial(self._items, config.n_factors, seed),
+            tf.zeros((shape[0], config.n_factors)),
+        )
         if start:
             known = start.item[:, :-1].any(axis=1, keepdims=True)
-            self._item, self._user = tf.where(known, start.item[:, :-1], self._item), tf.constant(start.user[:, :-1])
+            self._item, self._user = (
+                tf.where(known, start.item[:, :-1], self._item),
+                tf.constant(start.user[:, :-1]),
+            )
 
     def _ridge(self, side: Side, n_other: int, config: RankingHeadConfig) -> tf.Tensor:
-        return config.regularization * (side.count + self._alpha0 * n_other) ** config.regularization_exponent
+        return (
+            config.regularization
+            * (side.count + self._alpha0 * n_other) ** config.regularization_exponent
+        )
 
     def iterate(self, iteration: int) -> float:
         """Run one sweep and return the root mean square of target - score over the observed pairs."""
         self._user, _ = self._half(self._users, self._user, self._item, self._user_ridge)
-        self._item, squared_error = self._half(self._items, self._item, self._user, self._item_ridge)
+        self._item, squared_error = self._half(
+            self._items, self._item, self._user, self._item_ridge
+        )
         return float(np.sqrt(float(squared_error) / self.n_ratings))
 
-    def _half(self, side: Side, mine: tf.Tensor, other: tf.Tensor, ridge: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _half(
+        self, side: Side, mine: tf.Tensor, other: tf.Tensor, ridge: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         gram = self._alpha0 * tf.matmul(other, other, transpose_a=True)
         eigen = tf.linalg.eigh(tf.cast(gram, tf.float64))
-        weight, basis = (tf.cast(part, tf.float32) for part in (tf.maximum(eigen[0], 0.0), eigen[1]))
+        weight, basis = (
+            tf.cast(part, tf.float32) for part in (tf.maximum(eigen[0], 0.0), eigen[1])
+        )
         table, old = with_zero_row(tf.matmul(other, basis)), tf.matmul(mine, basis)
-        solutions, errors = zip(*side.each_batch(lambda *batch: self._step(*batch, table, weight, ridge, old)), strict=True)
+        solutions, errors = zip(
+            *side.each_batch(lambda *batch: self._step(*batch, table, weight, ridge, old)),
+            strict=True,
+        )
         total = tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
         return tf.matmul(side.in_row_order(list(solutions)), basis, transpose_b=True), total
 
@@ -136,4 +164,6 @@ class ImplicitAls:
     def factors(self) -> Factors:
         """Return the model's arrays, on the host; the biases and the mean are 0."""
         user, item = self._user.numpy(), self._item.numpy()
-        return Factors(0.0, np.zeros(len(user), np.float32), np.zeros(len(item), np.float32), user, item)
+        return Factors(
+            0.0, np.zeros(len(user), np.float32), np.zeros(len(item), np.float32), user, item
+        )

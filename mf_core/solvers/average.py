@@ -34,7 +34,10 @@ def compress(left: tf.Tensor, right: tf.Tensor, rank: tf.Tensor) -> tuple[tf.Ten
     root = tf.where(kept, squares, 1.0) ** 0.25  # of the singular value
     vectors *= tf.cast(kept, tf.float64)
     turns = tf.matmul(core, vectors / root, transpose_a=True), tf.matmul(basis, vectors * root)
-    new_left, new_right = (tf.matmul(side, tf.cast(turn, tf.float32)) for side, turn in zip((left, right), turns, strict=True))
+    new_left, new_right = (
+        tf.matmul(side, tf.cast(turn, tf.float32))
+        for side, turn in zip((left, right), turns, strict=True)
+    )
     return new_left, new_right
 
 
@@ -76,13 +79,21 @@ class RunningMean:
     def add(self, user: tf.Tensor, item: tf.Tensor) -> None:
         """Add a sample; each row of a side is (factors, bias)."""
         self.n_samples += 1
-        self._biases = [total + side[:, -1] for total, side in zip(self._biases, (user, item), strict=True)]
+        self._biases = [
+            total + side[:, -1] for total, side in zip(self._biases, (user, item), strict=True)
+        ]
         self._waiting.append((user[:, :-1], item[:, :-1]))
         if sum(side.shape[1] for side, _ in self._waiting) >= self._columns:
-            self._tables, self._waiting = list(_compress(*self._together(), tf.constant(self._rank))), []
+            self._tables, self._waiting = (
+                list(_compress(*self._together(), tf.constant(self._rank))),
+                [],
+            )
 
     def _together(self) -> list[tf.Tensor]:
-        return [tf.concat([table, *(pair[at] for pair in self._waiting)], axis=1) for at, table in enumerate(self._tables)]
+        return [
+            tf.concat([table, *(pair[at] for pair in self._waiting)], axis=1)
+            for at, table in enumerate(self._tables)
+        ]
 
     def mean(self, rank: int) -> list[tf.Tensor]:
         """Return (user bias, item bias, user factors, item factors) of the mean, factors of `rank` columns at most."""
@@ -99,7 +110,9 @@ class RunningMean:
             state[f"{name}_bias"] = self._biases[at].numpy()
             state[f"{name}_table"] = self._tables[at].numpy()
             if self._waiting:
-                state[f"{name}_waiting"] = tf.concat([pair[at] for pair in self._waiting], axis=1).numpy()
+                state[f"{name}_waiting"] = tf.concat(
+                    [pair[at] for pair in self._waiting], axis=1
+                ).numpy()
         return state
 
     def restore(self, state: Arrays) -> None:
@@ -108,4 +121,6 @@ class RunningMean:
         self._biases = [tf.constant(state[f"{name}_bias"]) for name in _NAMES]
         self._tables = [tf.constant(state[f"{name}_table"]) for name in _NAMES]
         left, right = (state.get(f"{name}_waiting") for name in _NAMES)
-        self._waiting = [] if left is None or right is None else [(tf.constant(left), tf.constant(right))]
+        self._waiting = (
+            [] if left is None or right is None else [(tf.constant(left), tf.constant(right))]
+        )

@@ -74,25 +74,38 @@ def _batch_function(width: int, index: tf.DType, *, few: bool, measure: bool) ->
     predictions, is 0.
     """
 
-    def draw(row: tf.Tensor, other: tf.Tensor, value: tf.Tensor, *parts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def draw(
+        row: tf.Tensor, other: tf.Tensor, value: tf.Tensor, *parts: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         given = _Given(*parts)
         # Every place of the design is times the root of the other side's precision.
         design, scalars = tf.gather(given.table, other), tf.gather(given.scalars, other)
         root, target = scalars[:, :, 1], value * scalars[:, :, 1] - scalars[:, :, 0]
-        old, mean, normal = (tf.gather(part, row) for part in (given.rows, given.prior_mean, given.normal))
+        old, mean, normal = (
+            tf.gather(part, row) for part in (given.rows, given.prior_mean, given.normal)
+        )
         if few:
             squared = tf.reduce_sum(tf.square(target - tf.linalg.matvec(design, old)), 1)
         else:
-            gram, right = tf.matmul(design, design, transpose_a=True), tf.linalg.matvec(design, target, transpose_a=True)
+            gram, right = (
+                tf.matmul(design, design, transpose_a=True),
+                tf.linalg.matvec(design, target, transpose_a=True),
+            )
             # |t - G x|^2 from what is at hand anyway.
-            squared = tf.reduce_sum(tf.square(target), 1) + tf.reduce_sum(old * (tf.linalg.matvec(gram, old) - 2.0 * right), 1)
-        precision = (tf.gather(given.standard, row) / (given.rate + 0.5 * tf.maximum(squared, 0.0)))[:, None]
+            squared = tf.reduce_sum(tf.square(target), 1) + tf.reduce_sum(
+                old * (tf.linalg.matvec(gram, old) - 2.0 * right), 1
+            )
+        precision = (
+            tf.gather(given.standard, row) / (given.rate + 0.5 * tf.maximum(squared, 0.0))
+        )[:, None]
         if few:
             scaled = tf.sqrt(precision)
             unexplained = scaled * (target - tf.linalg.matvec(design, mean))
             new = mean + draw_from_few(scaled[:, :, None] * design, unexplained, normal)
         else:
-            new = draw_gaussian(precision[:, :, None] * gram + tf.eye(width), precision * right + mean, normal)
+            new = draw_gaussian(
+                precision[:, :, None] * gram + tf.eye(width), precision * right + mean, normal
+            )
         if not measure:
             return new, precision, tf.zeros(())
         error = tf.math.divide_no_nan(target - tf.linalg.matvec(design, new), root)  # 0 for padding
@@ -110,7 +123,13 @@ class _Half:
     """One side: its ratings, its prior, and the current sample of its rows, regression weights and noise precisions."""
 
     def __init__(
-        self, side: Side, features: Features, width: int, seed: int, first_purpose: int, scale: tuple[float, float]
+        self,
+        side: Side,
+        features: Features,
+        width: int,
+        seed: int,
+        first_purpose: int,
+        scale: tuple[float, float],
     ) -> None:
         """`scale` is the centred rating scale; `first_purpose` keeps the two sides' draws apart."""
         self._side, self._scale, self._active = side, tf.constant(scale), side.active()
@@ -133,9 +152,18 @@ class _Half:
         shape = tf.reshape(1.0 + _NOISE_SHAPE * tf.reduce_sum(self._active), (1,))
         rate = noise.gamma(shape, _RATE)[0] / (1.0 + tf.reduce_sum(precision * self._active[:, 0]))
         standard = noise.gamma(_NOISE_SHAPE + 0.5 * self._side.count, _ROW_PRECISION)
-        return prior_root, prior_mean, weights, rate, standard, noise.normal(tf.shape(rows), _ROW_NOISE)
+        return (
+            prior_root,
+            prior_mean,
+            weights,
+            rate,
+            standard,
+            noise.normal(tf.shape(rows), _ROW_NOISE),
+        )
 
-    def draw(self, sweep: tf.Tensor, other: "_Half", rate: float | None, *, measure: bool) -> tf.Tensor:
+    def draw(
+        self, sweep: tf.Tensor, other: "_Half", rate: float | None, *, measure: bool
+    ) -> tf.Tensor:
         """Draw everything of this side given the `other`; return the sum of squared errors if `measure`, else 0.
 
         `rate` is that of the noise precisions' prior, or None to draw it.
@@ -144,20 +172,32 @@ class _Half:
             sweep, self.rows, self.weights, self.precision
         )
         width, root = self.rows.shape[1], tf.sqrt(other.precision)[:, None]
-        table = with_zero_row(_right_divided(tf.concat([other.rows[:, :-1] * root, root], axis=1), tf.transpose(prior_root)))
+        table = with_zero_row(
+            _right_divided(
+                tf.concat([other.rows[:, :-1] * root, root], axis=1), tf.transpose(prior_root)
+            )
+        )
         scalars = with_zero_row(tf.concat([other.rows[:, -1:] * root, root], axis=1))
         rate_now = drawn_rate if rate is None else tf.constant(rate)
         rows, mean = tf.matmul(self.rows, prior_root), tf.matmul(prior_mean, prior_root)
         given = _Given(table, scalars, rows, mean, standard, rate_now, normal, self._scale)
 
-        def draw(rows: tf.Tensor, places: tf.Tensor, value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        def draw(
+            rows: tf.Tensor, places: tf.Tensor, value: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             few = 2 * places.shape[1] <= width
-            return _batch_function(width, places.dtype, few=few, measure=measure)(rows, places, value, *given)
+            return _batch_function(width, places.dtype, few=few, measure=measure)(
+                rows, places, value, *given
+            )
 
         drawn, precisions, errors = zip(*self._side.each_batch(draw), strict=True)
         inactive = 1.0 - self._active
-        self.rows = _right_divided(self._side.in_row_order(list(drawn)), prior_root) + inactive * prior_mean
-        self.precision = self._side.in_row_order(list(precisions))[:, 0] + inactive[:, 0] * standard / rate_now
+        self.rows = (
+            _right_divided(self._side.in_row_order(list(drawn)), prior_root) + inactive * prior_mean
+        )
+        self.precision = (
+            self._side.in_row_order(list(precisions))[:, 0] + inactive[:, 0] * standard / rate_now
+        )
         self._prior_spread = inactive, prior_root, normal
         return tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
 
@@ -207,23 +247,43 @@ class BayesianFactors:
         Without a `start` the chain begins at a few sweeps of least squares.
         """
         self._mean = float(np.mean(train.value, dtype=np.float64))
-        self._config, self._burn_in, self._held_out = config, min(config.burn_in, sweeps // 2), held_out
+        self._config, self._burn_in, self._held_out = (
+            config,
+            min(config.burn_in, sweeps // 2),
+            held_out,
+        )
         self.n_ratings, width = len(train), config.n_factors + 1
-        users, items = both_sides(Ratings(train.user, train.item, train.value - np.float32(self._mean)), shape, width)
+        users, items = both_sides(
+            Ratings(train.user, train.item, train.value - np.float32(self._mean)), shape, width
+        )
         scale = (data.scale_low - self._mean, data.scale_high - self._mean)
         matrices = (attributes.user, attributes.item) if attributes else (None, None)
         self._users, self._items = (
-            _Half(mine, _features(mine, other, config, matrix, (seed, purpose)), width, seed, purpose, scale)
-            for mine, other, matrix, purpose in ((users, items, matrices[0], 0), (items, users, matrices[1], _PURPOSES_OF_A_SIDE))
+            _Half(
+                mine,
+                _features(mine, other, config, matrix, (seed, purpose)),
+                width,
+                seed,
+                purpose,
+                scale,
+            )
+            for mine, other, matrix, purpose in (
+                (users, items, matrices[0], 0),
+                (items, users, matrices[1], _PURPOSES_OF_A_SIDE),
+            )
         )
         self._average = RunningMean(*shape, config.n_factors, 2 * config.output_factors)
         self._kept = KeptSamples(config.kept_samples)
-        self._probe = _Probe(held_out or HeldOut(_some(train, seed), data.scale_low, data.scale_high), self._mean)
+        self._probe = _Probe(
+            held_out or HeldOut(_some(train, seed), data.scale_low, data.scale_high), self._mean
+        )
         self.note = (
             f"{self._burn_in} sweeps of burn-in, {self._users.weights.shape[0]} + {self._items.weights.shape[0]} features; "
             f"{padding_note(users, items)}"
         )
-        self._begin: Callable[[], Start] | None = lambda: start or _least_squares(train, shape, config.n_factors, data, seed)
+        self._begin: Callable[[], Start] | None = lambda: (
+            start or _least_squares(train, shape, config.n_factors, data, seed)
+        )
 
     def iterate(self, iteration: int) -> float:
         """Run one sweep and return the sample's training RMSE, predictions clipped to the scale."""
@@ -238,7 +298,9 @@ class BayesianFactors:
             user, item = self._users.rows, self._items.rows
             self._average.add(user, item)
             self._probe.add(user, item)
-            self._kept.offer(iteration - self._burn_in, lambda: (*self._users.sample(), *self._items.sample()))
+            self._kept.offer(
+                iteration - self._burn_in, lambda: (*self._users.sample(), *self._items.sample())
+            )
         return float(np.sqrt(float(squared_error) / self.n_ratings))
 
     def samples(self) -> PosteriorSamples | None:
@@ -247,11 +309,18 @@ class BayesianFactors:
 
     def validation_rmse(self) -> float | None:
         """Return the running mean's RMSE on the held-out part; None without such a part and during the burn-in."""
-        return self._probe.rmse(self._average.n_samples) if self._held_out and self._average.n_samples else None
+        return (
+            self._probe.rmse(self._average.n_samples)
+            if self._held_out and self._average.n_samples
+            else None
+        )
 
     def compression_note(self) -> str:
         """Say what it costs to hold the mean in `output_factors` factors."""
-        exact, held = self._probe.rmse(self._average.n_samples), self._probe.pairs.rmse(self.factors())
+        exact, held = (
+            self._probe.rmse(self._average.n_samples),
+            self._probe.pairs.rmse(self.factors()),
+        )
         part = "validation" if self._held_out else "training"
         return (
             f"the mean of {self._average.n_samples} samples in {self._config.output_factors} factors: {part} RMSE {held:.5f}, "
@@ -286,7 +355,9 @@ class _Probe:
     def __init__(self, pairs: HeldOut, mean: float) -> None:
         """`mean` is added to every prediction."""
         self.pairs, self._mean = pairs, mean
-        self._rows = tuple(tf.constant(rows.astype(np.int64)) for rows in (pairs.ratings.user, pairs.ratings.item))
+        self._rows = tuple(
+            tf.constant(rows.astype(np.int64)) for rows in (pairs.ratings.user, pairs.ratings.item)
+        )
         self._sum = tf.zeros(len(pairs.ratings), tf.float64)
         self._predict = tf.function(self._predictions, reduce_retracing=True)
 
@@ -301,7 +372,9 @@ class _Probe:
 
     def rmse(self, n_samples: int) -> float:
         """Return the RMSE of the mean prediction of `n_samples`, clipped to the scale."""
-        predicted = np.clip(self._mean + self._sum.numpy() / n_samples, self.pairs.low, self.pairs.high)
+        predicted = np.clip(
+            self._mean + self._sum.numpy() / n_samples, self.pairs.low, self.pairs.high
+        )
         return float(np.sqrt(np.mean(np.square(self.pairs.ratings.value - predicted))))
 
     def state(self) -> Arrays:
@@ -318,12 +391,20 @@ def _right_divided(table: tf.Tensor, triangular: tf.Tensor) -> tf.Tensor:
     return tf.matmul(table, tf.linalg.inv(triangular))
 
 
-def _features(mine: Side, other: Side, config: BayesConfig, attributes: Float32s | None, seed: tuple[int, int]) -> Features:
+def _features(
+    mine: Side, other: Side, config: BayesConfig, attributes: Float32s | None, seed: tuple[int, int]
+) -> Features:
     pattern = pattern_features(mine, other, config.pattern_rank, seed)
-    return pattern if attributes is None or not attributes.shape[1] else with_attributes(pattern, attributes, mine.active())
+    return (
+        pattern
+        if attributes is None or not attributes.shape[1]
+        else with_attributes(pattern, attributes, mine.active())
+    )
 
 
-def _least_squares(train: Ratings, shape: tuple[int, int], n_factors: int, data: DataConfig, seed: int) -> Start:
+def _least_squares(
+    train: Ratings, shape: tuple[int, int], n_factors: int, data: DataConfig, seed: int
+) -> Start:
     """Return where least squares arrive in a few sweeps: hundreds of times likelier than a random start, and soon there."""
     solver = ExplicitAls(train, shape, AlsConfig(n_factors=n_factors), data, seed)
     for sweep in range(_SWEEPS_OF_LEAST_SQUARES):

@@ -120,7 +120,13 @@ class Side:
     """
 
     def __init__(
-        self, row: Int32s, other: Int32s, value: Float32s, shape: tuple[int, int], width: int, layout: Layout | None = None
+        self,
+        row: Int32s,
+        other: Int32s,
+        value: Float32s,
+        shape: tuple[int, int],
+        width: int,
+        layout: Layout | None = None,
     ) -> None:
         """Group the ratings `value[k]` of `row[k]` for `other[k]`.
 
@@ -148,18 +154,28 @@ class Side:
             present = np.arange(length) < counts[start:stop, None]
             padded[present] = pairs[stops[start] - counts[start] : stops[stop - 1]]
             other, value = _unpack(padded)
-            yield Batch(tf.constant(self.plan.rows[start:stop]), tf.constant(other, index), tf.constant(value))
+            yield Batch(
+                tf.constant(self.plan.rows[start:stop]),
+                tf.constant(other, index),
+                tf.constant(value),
+            )
 
     def each_batch(self, solve: Callable[..., Solution]) -> list[Solution]:
         """Return `solve(rows, other, value)` of every batch, in their order."""
-        return _on_this_device(lambda batch: solve(batch.rows, batch.other, batch.value), self.batches, self._layout.at_once)
+        return _on_this_device(
+            lambda batch: solve(batch.rows, batch.other, batch.value),
+            self.batches,
+            self._layout.at_once,
+        )
 
     def in_row_order(self, solutions: list[tf.Tensor]) -> tf.Tensor:
         """Return the batches' solutions, each of shape (B, K), as one tensor of shape (n_rows, K); zeros without ratings.
 
         A gather by the inverse order: unlike a scatter it needs no atomics, so it is deterministic and fast on a GPU too.
         """
-        return tf.gather(tf.concat([*solutions, tf.zeros_like(solutions[0][:1])], axis=0), self._places)
+        return tf.gather(
+            tf.concat([*solutions, tf.zeros_like(solutions[0][:1])], axis=0), self._places
+        )
 
     def active(self) -> tf.Tensor:
         """Return 1 for each row with ratings and 0 for the others; float32 tensor of shape (n_rows, 1)."""
@@ -172,11 +188,15 @@ def both_sides(ratings: Ratings, shape: tuple[int, int], width: int) -> tuple[Si
     by_user = (ratings.user, ratings.item, ratings.value, shape, width, layout)
     by_item = (ratings.item, ratings.user, ratings.value, shape[::-1], width, layout)
     # NumPy sorts and copies without Python's lock.
-    users, items = _on_this_device(lambda arguments: Side(*arguments), [by_user, by_item], at_once=2)
+    users, items = _on_this_device(
+        lambda arguments: Side(*arguments), [by_user, by_item], at_once=2
+    )
     return users, items
 
 
-def _on_this_device(function: Callable[[Any], Solution], arguments: Sequence[Any], at_once: int) -> list[Solution]:
+def _on_this_device(
+    function: Callable[[Any], Solution], arguments: Sequence[Any], at_once: int
+) -> list[Solution]:
     """Return `function` of each of the arguments, `at_once` of them at a time, all on the device of this thread."""
     if at_once == 1:
         return [function(argument) for argument in arguments]

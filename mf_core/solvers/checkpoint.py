@@ -14,7 +14,14 @@ from typing import Any
 from numpy.typing import NDArray
 from upath import UPath
 
-from mf_core.artifacts import MANIFEST, npy_array, npy_bytes, read_file, read_manifest, write_artifact
+from mf_core.artifacts import (
+    MANIFEST,
+    npy_array,
+    npy_bytes,
+    read_file,
+    read_manifest,
+    write_artifact,
+)
 from mf_core.errors import ArtifactError
 
 _NUMBERS = "numbers.json"
@@ -32,7 +39,14 @@ class Saved:
 class Checkpoint:
     """The checkpoints of one head under `uri`."""
 
-    def __init__(self, uri: str, head: str, fingerprint: str, every_seconds: float, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        uri: str,
+        head: str,
+        fingerprint: str,
+        every_seconds: float,
+        log: Callable[[str], None],
+    ) -> None:
         """`every_seconds` 0 means every iteration."""
         self._slots = tuple(f"{uri}/{head}-{slot}" for slot in (0, 1))
         self._head, self._fingerprint, self._log = head, fingerprint, log
@@ -42,11 +56,17 @@ class Checkpoint:
         """Say whether it is time for the next one."""
         return time.monotonic() - self._last >= self._every_seconds
 
-    def save(self, iteration: int, numbers: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    def save(
+        self, iteration: int, numbers: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+    ) -> None:
         """Write a checkpoint. Raises ArtifactStoreError."""
         files = {f"{name}.npy": npy_bytes(array) for name, array in arrays.items()}
         files[_NUMBERS] = json.dumps({"iteration": iteration, "numbers": dict(numbers)}).encode()
-        write_artifact(self._slots[self._next_slot], files, {"kind": "checkpoint", "fingerprint": self._fingerprint})
+        write_artifact(
+            self._slots[self._next_slot],
+            files,
+            {"kind": "checkpoint", "fingerprint": self._fingerprint},
+        )
         self._next_slot = 1 - self._next_slot
         self._last = time.monotonic()
 
@@ -72,7 +92,10 @@ class Checkpoint:
                 return None
             head = json.loads(read_file(uri, _NUMBERS, manifest))
             names = [name for name in manifest["files"] if name != _NUMBERS]
-            arrays = {name.removesuffix(".npy"): npy_array(read_file(uri, name, manifest)) for name in names}
+            arrays = {
+                name.removesuffix(".npy"): npy_array(read_file(uri, name, manifest))
+                for name in names
+            }
             return Saved(head["iteration"], head["numbers"], arrays)
         except (ArtifactError, ValueError, KeyError, TypeError, AttributeError) as error:
             self._log(f"{self._head}: ignoring a damaged checkpoint ({uri}): {error}")

@@ -8,7 +8,12 @@ import tensorflow as tf
 
 
 def improve(
-    design: tf.Tensor, diagonal: tf.Tensor, scale: tf.Tensor, target: tf.Tensor, start: tf.Tensor, steps: int
+    design: tf.Tensor,
+    diagonal: tf.Tensor,
+    scale: tf.Tensor,
+    target: tf.Tensor,
+    start: tf.Tensor,
+    steps: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Return x after `steps` steps on (G^T G + diag) x = G^T t from `start`, shape (B, K), and the sum of (t - G x)^2.
 
@@ -16,10 +21,14 @@ def improve(
     """
     error = target - _times(design, start)
     gradient = _transposed_times(design, error)
-    change, residual = _conjugate_gradients(design, diagonal, scale, gradient - diagonal * start, steps)
+    change, residual = _conjugate_gradients(
+        design, diagonal, scale, gradient - diagonal * start, steps
+    )
     # |t - G x|^2 without another pass over G; a padded place has no error.
     curvature = gradient - diagonal * start - residual - diagonal * change  # G^T G change
-    return start + change, tf.reduce_sum(tf.square(error)) - tf.reduce_sum(change * (2.0 * gradient - curvature))
+    return start + change, tf.reduce_sum(tf.square(error)) - tf.reduce_sum(
+        change * (2.0 * gradient - curvature)
+    )
 
 
 def _conjugate_gradients(
@@ -30,7 +39,9 @@ def _conjugate_gradients(
     direction, length = scaled, tf.reduce_sum(residual * scaled, axis=1, keepdims=True)
     for step in range(steps):
         image = _transposed_times(design, _times(design, direction)) + diagonal * direction
-        stride = tf.math.divide_no_nan(length, tf.reduce_sum(direction * image, axis=1, keepdims=True))
+        stride = tf.math.divide_no_nan(
+            length, tf.reduce_sum(direction * image, axis=1, keepdims=True)
+        )
         change, residual = change + stride * direction, residual - stride * image
         if step + 1 < steps:
             scaled, before = scale * residual, length

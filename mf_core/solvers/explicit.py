@@ -51,7 +51,9 @@ class ExplicitAls:
     ) -> None:
         """Put `train` on the device; `shape` is (n_users, n_items), `start` where the first sweep goes on from."""
         self._mean = float(np.mean(train.value, dtype=np.float64))
-        centred = Ratings(train.user, train.item, (train.value - np.float32(self._mean)).astype(np.float32))
+        centred = Ratings(
+            train.user, train.item, (train.value - np.float32(self._mean)).astype(np.float32)
+        )
         self._users, self._items = both_sides(centred, shape, config.n_factors + 1)
         self.n_ratings, self.note = len(train), padding_note(self._users, self._items)
         self._arguments, self._shape, self._held_out = (config, data, seed), shape, held_out
@@ -74,7 +76,9 @@ class ExplicitAls:
         """Return the items' rows to begin with: those of a quarter of the users where that is enough to learn from."""
         config, data, seed = self._arguments
         if len(train) * _SHARE < _LEAST_RATINGS:
-            noise = tf.random.stateless_normal((self._shape[1], config.n_factors), seed=(seed, 0), stddev=_INITIAL_SPREAD)
+            noise = tf.random.stateless_normal(
+                (self._shape[1], config.n_factors), seed=(seed, 0), stddev=_INITIAL_SPREAD
+            )
             return tf.pad(noise * self._items.active(), ((0, 0), (0, 1)))
         chosen = np.random.default_rng((seed, len(train))).random(self._shape[0]) < _SHARE
         theirs, row = train.take(chosen[train.user]), (np.cumsum(chosen) - 1).astype(np.int32)
@@ -89,9 +93,13 @@ class ExplicitAls:
         squares, bias = tf.reduce_mean(tf.square(table), axis=0), with_zero_row(other[:, -1])
         config = self._arguments[0]
         solve = _batch_solver(config.n_factors, config.conjugate_steps, side.batches[0].other.dtype)
-        solved = side.each_batch(lambda *batch: solve(*batch, table, squares, bias, side.count, mine, self._ridge))
+        solved = side.each_batch(
+            lambda *batch: solve(*batch, table, squares, bias, side.count, mine, self._ridge)
+        )
         solutions, errors = zip(*solved, strict=True)
-        return side.in_row_order(list(solutions)), tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
+        return side.in_row_order(list(solutions)), tf.reduce_sum(
+            tf.cast(tf.stack(errors), tf.float64)
+        )
 
     def validation_rmse(self) -> float | None:
         """Return the RMSE on the held-out part, predictions clipped to the scale; None without such a part."""
@@ -103,7 +111,11 @@ class ExplicitAls:
 
     def restore(self, state: Arrays) -> None:
         """Go on from what `state` returned."""
-        self._user, self._item, self._growing = tf.constant(state["user"]), tf.constant(state["item"]), None
+        self._user, self._item, self._growing = (
+            tf.constant(state["user"]),
+            tf.constant(state["item"]),
+            None,
+        )
 
     def factors(self) -> Factors:
         """Return the model's arrays, on the host."""
@@ -132,12 +144,18 @@ def _batch_solver(n_factors: int, steps: int, index: tf.DType) -> Any:
         design, target = tf.gather(table, other), value - tf.gather(bias, other)
         n_ratings = tf.gather(count, rows)[:, None]
         weight = ridge[0] * (_PRIOR_RATINGS + n_ratings)
-        diagonal = tf.concat([tf.tile(weight, (1, n_factors)), tf.fill((tf.shape(rows)[0], 1), ridge[1])], axis=1)
+        diagonal = tf.concat(
+            [tf.tile(weight, (1, n_factors)), tf.fill((tf.shape(rows)[0], 1), ridge[1])], axis=1
+        )
         scale = 1.0 / (diagonal + n_ratings * squares)
         return improve(design, diagonal, scale, target, tf.gather(old, rows), steps)
 
     width = n_factors + 1
-    batch = (tf.TensorSpec((None,), tf.int64), tf.TensorSpec((None, None), index), tf.TensorSpec((None, None)))
+    batch = (
+        tf.TensorSpec((None,), tf.int64),
+        tf.TensorSpec((None, None), index),
+        tf.TensorSpec((None, None)),
+    )
     table, vector = tf.TensorSpec((None, width)), tf.TensorSpec((None,))
     given = (table, tf.TensorSpec((width,)), vector, vector, table, tf.TensorSpec((2,)))
     return tf.function(solve, input_signature=(*batch, *given))

@@ -43,7 +43,10 @@ class SeedGradient:
         """Put `train` on the device; `shape` is (n_users, n_items)."""
         self.n_ratings = len(train)
         self._user, self._item, self._value = _on_device(train)
-        self._seen = tuple(np.bincount(rows, minlength=n) > 0 for rows, n in zip((train.user, train.item), shape, strict=True))
+        self._seen = tuple(
+            np.bincount(rows, minlength=n) > 0
+            for rows, n in zip((train.user, train.item), shape, strict=True)
+        )
         self._tables = tuple(
             tf.Variable(tf.random.stateless_truncated_normal((n, SEED_FACTORS), seed=(seed, side)))
             for side, n in enumerate(shape)
@@ -53,7 +56,9 @@ class SeedGradient:
     def _descend(self, learning_rate: tf.Tensor) -> tf.Tensor:
         users, items = self._tables
         with tf.GradientTape() as tape:
-            predicted = tf.reduce_sum(tf.gather(users, self._user) * tf.gather(items, self._item), axis=1)
+            predicted = tf.reduce_sum(
+                tf.gather(users, self._user) * tf.gather(items, self._item), axis=1
+            )
             difference = self._value - predicted
             penalty = tf.reduce_sum(tf.abs(users)) + tf.reduce_sum(tf.abs(items))
             loss = tf.reduce_sum(tf.abs(difference)) + _SEED_L1 * penalty
@@ -70,7 +75,9 @@ class SeedGradient:
 
     def state(self) -> Arrays:
         """Return all that the next step depends on."""
-        return {side: table.numpy() for side, table in zip(("user", "item"), self._tables, strict=True)}
+        return {
+            side: table.numpy() for side, table in zip(("user", "item"), self._tables, strict=True)
+        }
 
     def restore(self, state: Arrays) -> None:
         """Go on from what `state` returned."""
@@ -79,48 +86,80 @@ class SeedGradient:
 
     def factors(self) -> Factors:
         """Return the model's arrays, on the host; rows without ratings, which still hold their random start, become 0."""
-        users, items = (table.numpy() * seen[:, None] for table, seen in zip(self._tables, self._seen, strict=True))
-        return Factors(0.0, np.zeros(len(users), np.float32), np.zeros(len(items), np.float32), users, items)
+        users, items = (
+            table.numpy() * seen[:, None]
+            for table, seen in zip(self._tables, self._seen, strict=True)
+        )
+        return Factors(
+            0.0, np.zeros(len(users), np.float32), np.zeros(len(items), np.float32), users, items
+        )
 
 
 class BiasedGradient:
     """The biased model; one iteration is one epoch of mini-batch Adam over rows shuffled by (seed, epoch)."""
 
     def __init__(
-        self, train: Ratings, shape: tuple[int, int], config: GradientConfig, seed: int, held_out: HeldOut | None
+        self,
+        train: Ratings,
+        shape: tuple[int, int],
+        config: GradientConfig,
+        seed: int,
+        held_out: HeldOut | None,
     ) -> None:
         """Put `train` on the device; `shape` is (n_users, n_items)."""
-        self.n_ratings, self.note = len(train), f"{-(-len(train) // config.batch_size)} batches an epoch"
+        self.n_ratings, self.note = (
+            len(train),
+            f"{-(-len(train) // config.batch_size)} batches an epoch",
+        )
         self._config, self._seed, self._held_out = config, seed, held_out
         self._mean = float(np.mean(train.value, dtype=np.float64))
         self._user, self._item, value = _on_device(train)
         self._value = value - tf.constant(self._mean, tf.float32)
         # Rows without ratings start at 0 and have no gradient, so they stay there.
-        seen = [(np.bincount(rows, minlength=n) > 0)[:, None] for rows, n in zip((train.user, train.item), shape, strict=True)]
+        seen = [
+            (np.bincount(rows, minlength=n) > 0)[:, None]
+            for rows, n in zip((train.user, train.item), shape, strict=True)
+        ]
         starts = [
-            tf.random.stateless_normal((n, config.n_factors), seed=(seed, side), stddev=_INITIAL_SPREAD) * seen[side]
+            tf.random.stateless_normal(
+                (n, config.n_factors), seed=(seed, side), stddev=_INITIAL_SPREAD
+            )
+            * seen[side]
             for side, n in enumerate(shape)
         ]
-        self._variables = [tf.Variable(start) for start in (*starts, tf.zeros(shape[0]), tf.zeros(shape[1]))]
+        self._variables = [
+            tf.Variable(start) for start in (*starts, tf.zeros(shape[0]), tf.zeros(shape[1]))
+        ]
         self._adam = keras.optimizers.Adam(config.learning_rate)
         self._adam.build(self._variables)
-        self._epoch = tf.function(self._run_epoch, input_signature=(tf.TensorSpec((None,), tf.int64),))
+        self._epoch = tf.function(
+            self._run_epoch, input_signature=(tf.TensorSpec((None,), tf.int64),)
+        )
 
     def _run_epoch(self, order: tf.Tensor) -> tf.Tensor:
         """Run all batches of an epoch; returns the sum of the squared errors that they met."""
         total = tf.zeros((), tf.float64)
         for start in tf.range(0, tf.size(order), self._config.batch_size):
-            total += tf.cast(self._descend(order[start : start + self._config.batch_size]), tf.float64)
+            total += tf.cast(
+                self._descend(order[start : start + self._config.batch_size]), tf.float64
+            )
         return total
 
     def _descend(self, rows: tf.Tensor) -> tf.Tensor:
         user, item = tf.gather(self._user, rows), tf.gather(self._item, rows)
         with tf.GradientTape() as tape:
-            x, y, b, c = (tf.gather(v, at) for v, at in zip(self._variables, (user, item, user, item), strict=True))
-            squared_error = tf.square(tf.gather(self._value, rows) - b - c - tf.reduce_sum(x * y, axis=1))
+            x, y, b, c = (
+                tf.gather(v, at)
+                for v, at in zip(self._variables, (user, item, user, item), strict=True)
+            )
+            squared_error = tf.square(
+                tf.gather(self._value, rows) - b - c - tf.reduce_sum(x * y, axis=1)
+            )
             norm = tf.reduce_sum(tf.square(x) + tf.square(y), axis=1) + tf.square(b) + tf.square(c)
             loss = tf.reduce_mean(squared_error + self._config.regularization * norm)
-        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, self._variables)]
+        gradients = [
+            tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, self._variables)
+        ]
         self._adam.apply_gradients(zip(gradients, self._variables, strict=True))
         return tf.reduce_sum(squared_error)
 
@@ -138,7 +177,10 @@ class BiasedGradient:
 
     def state(self) -> Arrays:
         """Return all that the next epoch depends on, Adam's moments and step count included."""
-        return {f"{number:02d}": variable.numpy() for number, variable in enumerate(self._all_variables())}
+        return {
+            f"{number:02d}": variable.numpy()
+            for number, variable in enumerate(self._all_variables())
+        }
 
     def restore(self, state: Arrays) -> None:
         """Go on from what `state` returned."""
@@ -153,4 +195,8 @@ class BiasedGradient:
 
 
 def _on_device(train: Ratings) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    return tf.constant(train.user.astype(np.int64)), tf.constant(train.item.astype(np.int64)), tf.constant(train.value)
+    return (
+        tf.constant(train.user.astype(np.int64)),
+        tf.constant(train.item.astype(np.int64)),
+        tf.constant(train.value),
+    )

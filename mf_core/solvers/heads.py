@@ -21,7 +21,15 @@ from mf_core.solvers.bayes import BayesianFactors
 from mf_core.solvers.checkpoint import Checkpoint
 from mf_core.solvers.explicit import ExplicitAls
 from mf_core.solvers.gradient import SEED_STEPS, BiasedGradient, SeedGradient
-from mf_core.solvers.iterate import HeldOut, IterationReport, Outcome, Report, Solver, Start, run_iterations
+from mf_core.solvers.iterate import (
+    HeldOut,
+    IterationReport,
+    Outcome,
+    Report,
+    Solver,
+    Start,
+    run_iterations,
+)
 from mf_core.solvers.memory import refuse_what_does_not_fit
 from mf_core.solvers.runtime import select_device
 
@@ -100,7 +108,9 @@ def fit_rating_head(
         TrainingError: no rating, no GPU where one is wanted, or numbers that are not finite.
     """
     if not len(train):
-        raise TrainingError("there is no training rating. Check split.test_fraction and the ratings' times (split.protocol).")
+        raise TrainingError(
+            "there is no training rating. Check split.test_fraction and the ratings' times (split.protocol)."
+        )
     shape = (len(users), len(items))
     fitted, held_out = train, None
     if validation is not None:
@@ -108,14 +118,22 @@ def fit_rating_head(
     elif iterations is None and not _is_seed_preset(config):
         fitted, held_out = _hold_out(train, users, items, config)
 
-    limit = iterations or (SEED_STEPS if _is_seed_preset(config) else config.rating_head.iteration_limit())
-    rows = _start_rows(start, users, items, config.rating_head.chosen().n_factors) if start else None
+    limit = iterations or (
+        SEED_STEPS if _is_seed_preset(config) else config.rating_head.iteration_limit()
+    )
+    rows = (
+        _start_rows(start, users, items, config.rating_head.chosen().n_factors) if start else None
+    )
 
     def make() -> Solver:
-        return make_rating_solver(config, fitted, shape, limit, held_out=held_out, start=rows, attributes=attributes)
+        return make_rating_solver(
+            config, fitted, shape, limit, held_out=held_out, start=rows, attributes=attributes
+        )
 
     check = partial(refuse_what_does_not_fit, config, "rating", len(train), shape)
-    outcome, device, samples = _fit(config, "rating", check, make, limit, report, watch, log, checkpoint)
+    outcome, device, samples = _fit(
+        config, "rating", check, make, limit, report, watch, log, checkpoint
+    )
     return _result(outcome, users, items, device, samples)
 
 
@@ -135,7 +153,9 @@ def make_rating_solver(
     """
     head, seed = config.rating_head, config.train.seed
     if head.solver == "bayes":
-        return BayesianFactors(train, shape, head.bayes, config.data, seed, limit, held_out, start, attributes)
+        return BayesianFactors(
+            train, shape, head.bayes, config.data, seed, limit, held_out, start, attributes
+        )
     if head.solver == "als":
         return ExplicitAls(train, shape, head.als, config.data, seed, held_out, start)
     if _is_seed_preset(config):
@@ -174,11 +194,15 @@ def fit_ranking_head(
     rows = _start_rows(start, users, items, config.ranking_head.n_factors) if start else None
 
     def make() -> Solver:
-        return ImplicitAls(observed, shape, config.ranking_head, config.data, config.train.seed, rows)
+        return ImplicitAls(
+            observed, shape, config.ranking_head, config.data, config.train.seed, rows
+        )
 
     limit = iterations or config.ranking_head.iterations
     check = partial(refuse_what_does_not_fit, config, "ranking", len(observed), shape)
-    outcome, device, samples = _fit(config, "ranking", check, make, limit, report, watch, log, checkpoint)
+    outcome, device, samples = _fit(
+        config, "ranking", check, make, limit, report, watch, log, checkpoint
+    )
     return _result(outcome, users, items, device, samples)
 
 
@@ -195,7 +219,9 @@ def _is_seed_preset(config: Config) -> bool:
     return config.rating_head.solver == "gradient" and config.rating_head.gradient.preset == "seed"
 
 
-def _hold_out(train: Ratings, users: IdMap, items: IdMap, config: Config) -> tuple[Ratings, HeldOut | None]:
+def _hold_out(
+    train: Ratings, users: IdMap, items: IdMap, config: Config
+) -> tuple[Ratings, HeldOut | None]:
     """Return the rows to fit and the seeded validation part (None where the share is 0 or picks no or all rows).
 
     Where fits are started warm a row is in that part for good: a start that was trained on it would look best before its first
@@ -209,7 +235,9 @@ def _hold_out(train: Ratings, users: IdMap, items: IdMap, config: Config) -> tup
     held_out = draws < head.validation_fraction * (_BAYES_SHARE if head.solver == "bayes" else 1.0)
     if not held_out.any() or held_out.all():
         return train, None
-    return train.take(~held_out), HeldOut(train.take(held_out), config.data.scale_low, config.data.scale_high)
+    return train.take(~held_out), HeldOut(
+        train.take(held_out), config.data.scale_low, config.data.scale_high
+    )
 
 
 def _fit(
@@ -239,7 +267,9 @@ def _fit(
             averages = isinstance(solver, BayesianFactors)
             settings = config.rating_head.bayes if averages else config.rating_head
             settling = _SETTLED if averages else None
-            outcome = run_iterations(solver, head, iterations, settings.patience, tell, checkpoint, settling, started)
+            outcome = run_iterations(
+                solver, head, iterations, settings.patience, tell, checkpoint, settling, started
+            )
             if not isinstance(solver, BayesianFactors):
                 return outcome, device.label, None
             log(f"{head}: {solver.compression_note()}")
@@ -259,7 +289,9 @@ def _fit(
 
 def _start_rows(model: FactorModel, users: IdMap, items: IdMap, n_factors: int) -> Start:
     """Return a model's leading `n_factors` factors, and its biases, in the rows of `users` and `items`; zeros for a new id."""
-    left, right = (tensor.numpy() for tensor in compress(model.user_factors, model.item_factors, n_factors))
+    left, right = (
+        tensor.numpy() for tensor in compress(model.user_factors, model.item_factors, n_factors)
+    )
     sides = []
     for factors, bias, known, wanted in (
         (left, model.user_bias, model.users, users),
@@ -273,7 +305,17 @@ def _start_rows(model: FactorModel, users: IdMap, items: IdMap, n_factors: int) 
     return Start(*sides)
 
 
-def _result(outcome: Outcome, users: IdMap, items: IdMap, device: str, samples: PosteriorSamples | None) -> FitResult:
+def _result(
+    outcome: Outcome, users: IdMap, items: IdMap, device: str, samples: PosteriorSamples | None
+) -> FitResult:
     factors = outcome.factors
     model = FactorModel(mean=factors.mean, users=users, items=items, **factors.arrays())
-    return FitResult(model, outcome.iterations, outcome.train_rmse, outcome.validation_rmse, device, outcome.seconds, samples)
+    return FitResult(
+        model,
+        outcome.iterations,
+        outcome.train_rmse,
+        outcome.validation_rmse,
+        device,
+        outcome.seconds,
+        samples,
+    )

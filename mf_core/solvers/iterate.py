@@ -33,7 +33,9 @@ class Factors:
     @staticmethod
     def of_rows(mean: float, user: Float32s, item: Float32s) -> "Factors":
         """Return the factors of two tables whose rows are (factors, bias)."""
-        return Factors(mean, user[:, -1].copy(), item[:, -1].copy(), user[:, :-1].copy(), item[:, :-1].copy())
+        return Factors(
+            mean, user[:, -1].copy(), item[:, -1].copy(), user[:, :-1].copy(), item[:, :-1].copy()
+        )
 
     def arrays(self) -> Arrays:
         """Return the arrays by name, without the mean."""
@@ -67,8 +69,14 @@ class HeldOut:
         for start in range(0, len(self.ratings), _ROWS_AT_A_TIME):
             rows = slice(start, start + _ROWS_AT_A_TIME)
             user, item = self.ratings.user[rows], self.ratings.item[rows]
-            dots = np.einsum("nk,nk->n", factors.user_factors[user], factors.item_factors[item], dtype=np.float64)
-            predicted = np.clip(factors.mean + factors.user_bias[user] + factors.item_bias[item] + dots, self.low, self.high)
+            dots = np.einsum(
+                "nk,nk->n", factors.user_factors[user], factors.item_factors[item], dtype=np.float64
+            )
+            predicted = np.clip(
+                factors.mean + factors.user_bias[user] + factors.item_bias[item] + dots,
+                self.low,
+                self.high,
+            )
             total += float(np.sum(np.square(self.ratings.value[rows] - predicted)))
         return float(np.sqrt(total / len(self.ratings)))
 
@@ -142,15 +150,30 @@ class _Loop:
     """One fit on its way: the solver, where it stands, and the best factors so far (None: the solver's own)."""
 
     def __init__(
-        self, solver: Solver, head: str, checkpoint: Checkpoint | None, settling: float | None, started: float | None
+        self,
+        solver: Solver,
+        head: str,
+        checkpoint: Checkpoint | None,
+        settling: float | None,
+        started: float | None,
     ) -> None:
         self.solver, self.head, self.checkpoint, self.settling = solver, head, checkpoint, settling
         self.standing, self.best = _Standing(), None
         saved = checkpoint.load() if checkpoint else None
         if saved:
             arrays = saved.arrays
-            solver.restore({name.removeprefix("state_"): arrays[name] for name in arrays if name.startswith("state_")})
-            best = {name.removeprefix("best_"): arrays[name] for name in arrays if name.startswith("best_")}
+            solver.restore(
+                {
+                    name.removeprefix("state_"): arrays[name]
+                    for name in arrays
+                    if name.startswith("state_")
+                }
+            )
+            best = {
+                name.removeprefix("best_"): arrays[name]
+                for name in arrays
+                if name.startswith("best_")
+            }
             self.best = Factors(saved.numbers.pop("mean"), **best) if best else None
             self.standing = _Standing(**saved.numbers)
         self._first, self._seconds_before = self.standing.done, self.standing.seconds
@@ -160,7 +183,9 @@ class _Loop:
         """Run one iteration and return its training and validation RMSE."""
         train_rmse = self.solver.iterate(self.standing.done)
         validation_rmse = self.solver.validation_rmse()
-        if not all(np.isfinite(figure) for figure in (train_rmse, validation_rmse) if figure is not None):
+        if not all(
+            np.isfinite(figure) for figure in (train_rmse, validation_rmse) if figure is not None
+        ):
             raise _diverged(self.head, self.standing.done + 1)
         standing = self.standing
         standing.done += 1
@@ -176,7 +201,11 @@ class _Loop:
 
     def _is_gain(self, validation_rmse: float | None) -> bool:
         reference = self.standing.reference
-        return validation_rmse is None or reference is None or validation_rmse < reference * (1 - (self.settling or 0.0))
+        return (
+            validation_rmse is None
+            or reference is None
+            or validation_rmse < reference * (1 - (self.settling or 0.0))
+        )
 
     def seconds_per_iteration(self) -> float:
         """Return the mean over this process's iterations."""
@@ -199,7 +228,9 @@ class _Loop:
         if not all(np.isfinite(array).all() for array in factors.arrays().values()):
             raise _diverged(self.head, standing.best_iteration)
         iterations = standing.best_iteration if self.settling is None else standing.done
-        return Outcome(factors, iterations, standing.train_rmse, standing.validation_rmse, standing.seconds)
+        return Outcome(
+            factors, iterations, standing.train_rmse, standing.validation_rmse, standing.seconds
+        )
 
 
 def run_iterations(
@@ -226,7 +257,17 @@ def run_iterations(
         train_rmse, validation_rmse = loop.advance()
         pace = loop.seconds_per_iteration()
         eta = pace * (iterations - standing.done)
-        report(IterationReport(head, standing.done, iterations, train_rmse, validation_rmse, solver.n_ratings / pace, eta))
+        report(
+            IterationReport(
+                head,
+                standing.done,
+                iterations,
+                train_rmse,
+                validation_rmse,
+                solver.n_ratings / pace,
+                eta,
+            )
+        )
         if checkpoint and checkpoint.is_due():
             loop.save()
     loop.save()

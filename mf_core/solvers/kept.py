@@ -33,18 +33,26 @@ class KeptSamples:
         """Return them on the host, None if there is none."""
         if not self._samples:
             return None
-        stacked = (np.stack([tensor.numpy() for tensor in tensors]) for tensors in zip(*self._samples, strict=True))
+        stacked = (
+            np.stack([tensor.numpy() for tensor in tensors])
+            for tensors in zip(*self._samples, strict=True)
+        )
         return PosteriorSamples(**dict(zip(_NAMES, stacked, strict=True)))
 
     def state(self) -> Arrays:
         """Return the samples and their spacing."""
         state: Arrays = {"kept_stride": np.array([self._stride])}
         for number, sample in enumerate(self._samples):
-            state |= {f"kept_{number}_{name}": tensor.numpy() for name, tensor in zip(_NAMES, sample, strict=True)}
+            state |= {
+                f"kept_{number}_{name}": tensor.numpy()
+                for name, tensor in zip(_NAMES, sample, strict=True)
+            }
         return state
 
     def restore(self, state: Arrays) -> None:
         """Go on from what `state` returned."""
         self._stride, self._samples = int(state["kept_stride"][0]), []
         while f"kept_{len(self._samples)}_user" in state:
-            self._samples.append(tuple(tf.constant(state[f"kept_{len(self._samples)}_{name}"]) for name in _NAMES))
+            self._samples.append(
+                tuple(tf.constant(state[f"kept_{len(self._samples)}_{name}"]) for name in _NAMES)
+            )

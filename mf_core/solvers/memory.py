@@ -48,9 +48,15 @@ def needed(config: Config, head: str, n_ratings: int, shape: tuple[int, int]) ->
     """Return what fitting `head` (rating or ranking) to `n_ratings` of `shape` (n_users, n_items) will hold."""
     rows, layout = sum(shape), Layout.of_device()
     chosen = config.rating_head.chosen() if head == "rating" else config.ranking_head
-    per_row = _bayes_bytes(chosen, min(shape)) if isinstance(chosen, BayesConfig) else _COLUMN_BYTES * (chosen.n_factors + 1)
+    per_row = (
+        _bayes_bytes(chosen, min(shape))
+        if isinstance(chosen, BayesConfig)
+        else _COLUMN_BYTES * (chosen.n_factors + 1)
+    )
     fit = per_row * rows + _BATCH_COPIES * 4 * layout.cells
-    return Needed(host=_GROUPING_BYTES * n_ratings + fit, device=2 * (layout.index.size + 4) * n_ratings + fit)
+    return Needed(
+        host=_GROUPING_BYTES * n_ratings + fit, device=2 * (layout.index.size + 4) * n_ratings + fit
+    )
 
 
 def _bayes_bytes(config: BayesConfig, full_rank: int) -> int:
@@ -62,7 +68,9 @@ def _bayes_bytes(config: BayesConfig, full_rank: int) -> int:
     return max(making, held + max(4 * columns, 40 * width))
 
 
-def refuse_what_does_not_fit(config: Config, head: str, n_ratings: int, shape: tuple[int, int]) -> None:
+def refuse_what_does_not_fit(
+    config: Config, head: str, n_ratings: int, shape: tuple[int, int]
+) -> None:
     """Compare what a fit on the current device needs with what is free.
 
     Raises:
@@ -70,7 +78,10 @@ def refuse_what_does_not_fit(config: Config, head: str, n_ratings: int, shape: t
     """
     wanted = needed(config, head, n_ratings, shape)
     advice = "Lower n_factors, output_factors or kept_samples, or train on a larger machine; see docs/model.md#memory."
-    places = (("memory", wanted.host, free_host_bytes()), ("GPU memory", wanted.device, _gpu_bytes()))
+    places = (
+        ("memory", wanted.host, free_host_bytes()),
+        ("GPU memory", wanted.device, _gpu_bytes()),
+    )
     for place, bytes_needed, bytes_free in places:
         if bytes_free is not None and bytes_needed > bytes_free:
             raise TrainingError(
@@ -84,7 +95,9 @@ def free_host_bytes() -> int:
     free = psutil.virtual_memory().available
     try:
         limit = int((_CGROUP / "memory.max").read_text())
-        statistics = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        statistics = dict(
+            line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines()
+        )
         used = int((_CGROUP / "memory.current").read_text()) - int(statistics["inactive_file"])
     except (OSError, ValueError, KeyError):  # no control group of version 2, or one without a limit
         return free
@@ -96,6 +109,10 @@ def _gpu_bytes() -> int | None:
     device = tf.constant(0.0).device
     if not device.endswith("GPU:0"):
         return None
-    from tensorflow.python.client import device_lib  # TensorFlow's public API tells what is used, not what there is
+    from tensorflow.python.client import (
+        device_lib,
+    )  # TensorFlow's public API tells what is used, not what there is
 
-    return next((d.memory_limit for d in device_lib.list_local_devices() if d.name.endswith("GPU:0")), None)
+    return next(
+        (d.memory_limit for d in device_lib.list_local_devices() if d.name.endswith("GPU:0")), None
+    )

@@ -85,7 +85,9 @@ def pattern_features(mine: Side, other: Side, rank: int, seed: tuple[int, int]) 
     core = other_scale * backward(scale * basis)
     values, vectors = tf.linalg.eigh(tf.matmul(core, core, transpose_a=True))
     values, vectors = values[::-1][:kept], vectors[:, ::-1][:, :kept]
-    return Features(_at_the_mean(tf.matmul(basis, vectors), mine.active()), tf.sqrt(tf.maximum(values, 0.0)))
+    return Features(
+        _at_the_mean(tf.matmul(basis, vectors), mine.active()), tf.sqrt(tf.maximum(values, 0.0))
+    )
 
 
 def _at_the_mean(basis: tf.Tensor, active: tf.Tensor) -> tf.Tensor:
@@ -108,10 +110,14 @@ def with_attributes(pattern: Features, attributes: Float32s, active: tf.Tensor) 
         attributes: float32 array of shape (n_rows, F): indicators and standardised numbers.
         active: float32 tensor of shape (n_rows, 1), 1 for the rows with ratings.
     """
-    table = tf.concat([pattern.basis * pattern.scale, _ATTRIBUTE_SCALE * tf.constant(attributes)], axis=1)
+    table = tf.concat(
+        [pattern.basis * pattern.scale, _ATTRIBUTE_SCALE * tf.constant(attributes)], axis=1
+    )
     rated = tf.cast(table * active, tf.float64)
     values, vectors = tf.linalg.eigh(tf.matmul(rated, rated, transpose_a=True))
     # A direction in which the rated rows hardly differ tells nothing, and dividing by its length would be noise.
     kept = values > _LEAST_VALUE * values[-1]
     scale, vectors = tf.sqrt(values[kept]), tf.boolean_mask(vectors, kept, axis=1)
-    return Features(tf.matmul(table, tf.cast(vectors / scale, tf.float32)), tf.cast(scale, tf.float32))
+    return Features(
+        tf.matmul(table, tf.cast(vectors / scale, tf.float32)), tf.cast(scale, tf.float32)
+    )

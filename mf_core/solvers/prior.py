@@ -31,9 +31,13 @@ class FactorPrior:
         self._features, self._active = features, active
         self._n_active = tf.reduce_sum(active)
 
-    def draw(self, noise: Noise, rows: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def draw(
+        self, noise: Noise, rows: tf.Tensor, weights: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return new (Lambda (D, D), prior means (n_rows, D), C (J, D)) given the `rows` (n_rows, D) and the old C."""
-        precision, mean = self._draw_precision(noise, (rows - self._regression(weights)) * self._active)
+        precision, mean = self._draw_precision(
+            noise, (rows - self._regression(weights)) * self._active
+        )
         if weights.shape[0]:
             weights = self._draw_weights(noise, (rows - mean) * self._active, weights, precision)
         return precision, mean + self._regression(weights), weights
@@ -50,13 +54,21 @@ class FactorPrior:
         scatter = tf.eye(width) + tf.matmul(centred, centred, transpose_a=True) + shrunk
         precision = draw_wishart(width + n, scatter, noise, _PRECISION)
         right = tf.linalg.matvec(precision, n * average)
-        return precision, draw_gaussian((_MEAN_STRENGTH + n) * precision, right, noise.normal((width,), _MEAN))
+        return precision, draw_gaussian(
+            (_MEAN_STRENGTH + n) * precision, right, noise.normal((width,), _MEAN)
+        )
 
-    def _draw_weights(self, noise: Noise, residual: tf.Tensor, weights: tf.Tensor, precision: tf.Tensor) -> tf.Tensor:
+    def _draw_weights(
+        self, noise: Noise, residual: tf.Tensor, weights: tf.Tensor, precision: tf.Tensor
+    ) -> tf.Tensor:
         n_features, width = weights.shape
         scatter = tf.eye(width) + tf.matmul(weights, weights, transpose_a=True)
-        weight_precision = draw_wishart(tf.constant(float(width + n_features)), scatter, noise, _WEIGHT_PRECISION)
+        weight_precision = draw_wishart(
+            tf.constant(float(width + n_features)), scatter, noise, _WEIGHT_PRECISION
+        )
         scale = self._features.scale[:, None]
         projected = scale * tf.matmul(self._features.basis, residual, transpose_a=True)
         precisions = tf.square(scale)[:, :, None] * precision + weight_precision
-        return draw_gaussian(precisions, tf.matmul(projected, precision), noise.normal((n_features, width), _WEIGHTS))
+        return draw_gaussian(
+            precisions, tf.matmul(projected, precision), noise.normal((n_features, width), _WEIGHTS)
+        )

@@ -39,7 +39,12 @@ class Noise:
     first_purpose: int = 0
 
     def _key(self, purpose: int) -> tf.Tensor:
-        return tf.stack([tf.constant(self.seed, tf.int64), self.sweep * _PURPOSES + self.first_purpose + purpose])
+        return tf.stack(
+            [
+                tf.constant(self.seed, tf.int64),
+                self.sweep * _PURPOSES + self.first_purpose + purpose,
+            ]
+        )
 
     def normal(self, shape: tuple[int, ...] | tf.Tensor, purpose: int) -> tf.Tensor:
         """Return standard normal draws, float32 tensor of `shape`."""
@@ -66,10 +71,17 @@ def draw_from_few(design: tf.Tensor, target: tf.Tensor, noise: tf.Tensor) -> tf.
     cholesky = tf.linalg.cholesky(tf.matmul(design, design, transpose_b=True) + identity)
     drawn = tf.linalg.triangular_solve(cholesky + identity, tf.matmul(design, noise[..., None]))
     inner = tf.linalg.triangular_solve(cholesky, target[..., None]) - drawn
-    return noise + tf.matmul(design, tf.linalg.triangular_solve(cholesky, inner, adjoint=True), transpose_a=True)[..., 0]
+    return (
+        noise
+        + tf.matmul(
+            design, tf.linalg.triangular_solve(cholesky, inner, adjoint=True), transpose_a=True
+        )[..., 0]
+    )
 
 
-def draw_wishart(degrees: tf.Tensor, scale_inverse: tf.Tensor, noise: Noise, purpose: int) -> tf.Tensor:
+def draw_wishart(
+    degrees: tf.Tensor, scale_inverse: tf.Tensor, noise: Noise, purpose: int
+) -> tf.Tensor:
     """Return a (K, K) draw from the Wishart distribution; takes two purposes, `purpose` and the next one."""
     width = scale_inverse.shape[-1]
     chi_square = 2.0 * noise.gamma(0.5 * (degrees - tf.range(width, dtype=tf.float32)), purpose)

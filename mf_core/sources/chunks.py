@@ -90,8 +90,17 @@ class Chunk:
 def printable(raw: bytes | str) -> str:
     """Return `raw` as text that Postgres can hold: NUL, line breaks and broken UTF-8 escaped, cut at 2,000 characters."""
     text = raw.decode("utf-8", errors="backslashreplace") if isinstance(raw, bytes) else raw
-    text = text.replace("\0", "\\x00").replace("\n", "\\n").encode("utf-8", errors="backslashreplace").decode()
-    return text if len(text) <= _MAX_RAW_LENGTH else f"{text[:_MAX_RAW_LENGTH]}... ({len(text):,} characters)"
+    text = (
+        text.replace("\0", "\\x00")
+        .replace("\n", "\\n")
+        .encode("utf-8", errors="backslashreplace")
+        .decode()
+    )
+    return (
+        text
+        if len(text) <= _MAX_RAW_LENGTH
+        else f"{text[:_MAX_RAW_LENGTH]}... ({len(text):,} characters)"
+    )
 
 
 def check_rows(rows: RawRows, rules: Rules, rejected_before: tuple[RejectedRow, ...] = ()) -> Chunk:
@@ -109,7 +118,11 @@ def check_rows(rows: RawRows, rules: Rules, rejected_before: tuple[RejectedRow, 
     for number, (mask, _) in reversed(list(enumerate(problems, start=1))):
         first_problem[mask] = number
     rejected = [
-        RejectedRow(int(rows.line[i]), printable(rows.raw(i)), printable(problems[first_problem[i] - 1][1](i)))
+        RejectedRow(
+            int(rows.line[i]),
+            printable(rows.raw(i)),
+            printable(problems[first_problem[i] - 1][1](i)),
+        )
         for i in np.flatnonzero(first_problem).tolist()
     ]
     table = _table(rows, rating, rated_us, rules.side)
@@ -120,9 +133,15 @@ def check_rows(rows: RawRows, rules: Rules, rejected_before: tuple[RejectedRow, 
 Problem = tuple[Mask, Callable[[int], str]]
 
 
-def _table(rows: RawRows, rating: NDArray[np.float64], rated_us: NDArray[np.int64], side: str | None) -> Any:
+def _table(
+    rows: RawRows, rating: NDArray[np.float64], rated_us: NDArray[np.int64], side: str | None
+) -> Any:
     n = len(rows.line)
-    sides = rows.side if rows.side is not None else pa.array([side], type=pa.string()).take(pa.array(np.zeros(n, dtype=np.int64)))
+    sides = (
+        rows.side
+        if rows.side is not None
+        else pa.array([side], type=pa.string()).take(pa.array(np.zeros(n, dtype=np.int64)))
+    )
     columns = {
         "user_id": rows.user,
         "item_id": rows.item,
@@ -145,7 +164,12 @@ def _check_ids(ids: Any, side: str) -> list[Problem]:
     has_break = _mask(pc.match_substring_regex(ids, "[\r\n]"))
     return [
         (missing, lambda i: f"the {side} id is missing"),
-        (too_long, lambda i: f"the {side} id has {len(ids[i].as_py()):,} characters, more than {MAX_ID_LENGTH}"),
+        (
+            too_long,
+            lambda i: (
+                f"the {side} id has {len(ids[i].as_py()):,} characters, more than {MAX_ID_LENGTH}"
+            ),
+        ),
         (has_nul, lambda i: f"the {side} id holds a NUL byte"),
         (has_break, lambda i: f"the {side} id holds a line break"),
     ]
@@ -156,7 +180,9 @@ def _check_ratings(text: Any, rules: Rules) -> tuple[NDArray[np.float64], list[P
     values, is_number = _numbers(trimmed)
     finite = np.isfinite(values)
     missing = _mask(pc.equal(trimmed, ""))
-    not_finite = ~finite & (is_number | _mask(pc.match_substring_regex(trimmed, _NOT_FINITE, ignore_case=True)))
+    not_finite = ~finite & (
+        is_number | _mask(pc.match_substring_regex(trimmed, _NOT_FINITE, ignore_case=True))
+    )
     out_of_scale = finite & ((values < rules.scale_low) | (values > rules.scale_high))
     scale = f"{rules.scale_low:g} to {rules.scale_high:g} (data.scale_low, data.scale_high)"
     return values, [
@@ -193,7 +219,10 @@ def _check_times(text: Any | None, rules: Rules, n: int) -> tuple[NDArray[np.int
     too_early = known & (rated_us < int(_EARLIEST.timestamp() * 1e6))
     too_late = known & (rated_us > int(rules.now.timestamp() * 1e6))
     return rated_us, [
-        (unreadable, lambda i: f"the date {text[i].as_py()!r:.60} is neither epoch seconds nor ISO 8601"),
+        (
+            unreadable,
+            lambda i: f"the date {text[i].as_py()!r:.60} is neither epoch seconds nor ISO 8601",
+        ),
         (too_early, lambda i: f"the date {text[i].as_py()!r:.60} lies before 1990"),
         (too_late, lambda i: f"the date {text[i].as_py()!r:.60} lies in the future"),
     ]
@@ -202,7 +231,9 @@ def _check_times(text: Any | None, rules: Rules, n: int) -> tuple[NDArray[np.int
 def _microseconds(trimmed: Any) -> tuple[NDArray[np.int64], Mask]:
     """Return microseconds since 1970 (the smallest int64: unknown) and where the text is no date."""
     blank = _mask(pc.equal(trimmed, ""))
-    seconds, is_number = _numbers(pc.if_else(pa.array(blank), "0", trimmed)) if blank.any() else _numbers(trimmed)
+    seconds, is_number = (
+        _numbers(pc.if_else(pa.array(blank), "0", trimmed)) if blank.any() else _numbers(trimmed)
+    )
     overflow = ~np.isfinite(seconds)
     unreadable = overflow.copy()
     seconds = np.where(np.abs(seconds) > _MILLISECONDS_FROM, seconds / 1e3, seconds)
@@ -213,7 +244,9 @@ def _microseconds(trimmed: Any) -> tuple[NDArray[np.int64], Mask]:
     words = np.flatnonzero(~is_number)
     if len(words):
         texts = trimmed.take(pa.array(words)).to_pylist()
-        dates = pd.to_datetime(pd.Series(texts, dtype=object), format="ISO8601", utc=True, errors="coerce")
+        dates = pd.to_datetime(
+            pd.Series(texts, dtype=object), format="ISO8601", utc=True, errors="coerce"
+        )
         parsed = dates.to_numpy(dtype="datetime64[us]")
         bad = np.isnat(parsed)
         microseconds[words] = np.where(bad, _UNKNOWN, parsed.astype(np.int64))
@@ -225,4 +258,11 @@ def _check_sides(side: Any | None) -> list[Problem]:
     if side is None:
         return []
     known = _mask(pc.is_in(side, value_set=pa.array(["train", "test"])))
-    return [(~known, lambda i: f"the side {side[i].as_py()!r:.60} is neither 'train' nor 'test' (source.side_column)")]
+    return [
+        (
+            ~known,
+            lambda i: (
+                f"the side {side[i].as_py()!r:.60} is neither 'train' nor 'test' (source.side_column)"
+            ),
+        )
+    ]

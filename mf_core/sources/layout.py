@@ -12,7 +12,9 @@ _DELIMITERS = ("::", "\t", ",", ";", "|")
 _FEWEST_FIELDS = 3
 _DELIMITER_NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", "::": "'::'"}
 # The files that come without a header: user, item, rating, epoch seconds.
-_HEADERLESS_NAME = re.compile(r"^(u\.data|u[0-9a-z]\.(base|test)|r[0-9a-z]\.(train|test)|ratings\.dat)(\.gz)?$", re.IGNORECASE)
+_HEADERLESS_NAME = re.compile(
+    r"^(u\.data|u[0-9a-z]\.(base|test)|r[0-9a-z]\.(train|test)|ratings\.dat)(\.gz)?$", re.IGNORECASE
+)
 _MOVIELENS_HEADER = ("userId", "movieId", "rating", "timestamp")
 _ATOMIC_TYPE = re.compile(r":(token|token_seq|float|float_seq)$")
 _NUMBER = re.compile(r"^\s*[+-]?[0-9]+(\.[0-9]*)?\s*$")
@@ -45,7 +47,11 @@ def find_layout(name: str, first_line: str, source: SourceConfig) -> TextLayout:
     named = _wanted_columns(columns, source)
     if named is not None:
         return _with_header(name, delimiter, fields, columns, named, source)
-    if source.layout != "csv" and delimiter in ("\t", "::") and _looks_headerless(name, fields, source):
+    if (
+        source.layout != "csv"
+        and delimiter in ("\t", "::")
+        and _looks_headerless(name, fields, source)
+    ):
         return _without_header(name, delimiter, len(fields), source)
     wanted = (source.user_column, source.item_column, source.rating_column)
     missing = [column for column in wanted if column not in columns]
@@ -74,13 +80,21 @@ def shorten(text: str) -> str:
 def _find_delimiter(name: str, first_line: str, source: SourceConfig) -> str:
     candidates = [delimiter for delimiter in _DELIMITERS if delimiter in first_line]
     # An id may hold another separator; the one that makes three fields or more is meant.
-    enough = [delimiter for delimiter in candidates if len(split_line(first_line, delimiter)) >= _FEWEST_FIELDS]
+    enough = [
+        delimiter
+        for delimiter in candidates
+        if len(split_line(first_line, delimiter)) >= _FEWEST_FIELDS
+    ]
     present = next(iter(enough + candidates), None)
     expected = source.delimiter.replace("\\t", "\t")
     if expected and expected in first_line:
         return expected
     if expected or present is None:
-        wanted = _DELIMITER_NAMES.get(expected, repr(expected)) if expected else "tabs, commas, semicolons or '::'"
+        wanted = (
+            _DELIMITER_NAMES.get(expected, repr(expected))
+            if expected
+            else "tabs, commas, semicolons or '::'"
+        )
         seen = f"; it looks separated by {_DELIMITER_NAMES[present]}" if present else ""
         raise InputError(
             f"{name}: expected fields separated by {wanted}, got the first line {shorten(first_line)}{seen}. "
@@ -97,14 +111,25 @@ def _wanted_columns(columns: list[str], source: SourceConfig) -> tuple[str, str,
 
 
 def _with_header(
-    name: str, delimiter: str, fields: list[str], columns: list[str], named: tuple[str, str, str, str], source: SourceConfig
+    name: str,
+    delimiter: str,
+    fields: list[str],
+    columns: list[str],
+    named: tuple[str, str, str, str],
+    source: SourceConfig,
 ) -> TextLayout:
     wanted = {*named[:3], *([source.side_column] if source.side_column else [])}
     missing = sorted(wanted - set(columns))
     repeated = sorted(column for column in wanted if columns.count(column) > 1)
     if missing or repeated:
-        problem = f"no column {', '.join(missing)}" if missing else f"the column {', '.join(repeated)} more than once"
-        raise InputError(f"{name}: expected every named column once, got {problem} in {columns}. Check source.*_column.")
+        problem = (
+            f"no column {', '.join(missing)}"
+            if missing
+            else f"the column {', '.join(repeated)} more than once"
+        )
+        raise InputError(
+            f"{name}: expected every named column once, got {problem} in {columns}. Check source.*_column."
+        )
     user, item, rating = (columns.index(column) for column in named[:3])
     return TextLayout(
         delimiter=delimiter,
@@ -123,7 +148,9 @@ def _with_header(
 def _looks_headerless(name: str, fields: list[str], source: SourceConfig) -> bool:
     if _HEADERLESS_NAME.match(PurePosixPath(name).name):
         return True
-    return len(fields) in (3, 4) and (source.layout == "movielens" or any(_NUMBER.match(field) for field in fields[2:]))
+    return len(fields) in (3, 4) and (
+        source.layout == "movielens" or any(_NUMBER.match(field) for field in fields[2:])
+    )
 
 
 def _without_header(name: str, delimiter: str, n_fields: int, source: SourceConfig) -> TextLayout:
@@ -135,4 +162,14 @@ def _without_header(name: str, delimiter: str, n_fields: int, source: SourceConf
     # A first line that is itself broken must not decide how many fields the known files have.
     n_fields = 4 if _HEADERLESS_NAME.match(PurePosixPath(name).name) else n_fields
     time = 3 if n_fields == 4 else None
-    return TextLayout(delimiter, quoted=False, header_lines=0, n_fields=n_fields, user=0, item=1, rating=2, time=time, side=None)
+    return TextLayout(
+        delimiter,
+        quoted=False,
+        header_lines=0,
+        n_fields=n_fields,
+        user=0,
+        item=1,
+        rating=2,
+        time=time,
+        side=None,
+    )

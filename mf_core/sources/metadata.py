@@ -18,8 +18,29 @@ from mf_core.sources.files import LocalFile
 from mf_core.sources.layout import shorten, split_line
 
 _GENRES_100K = (
-    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy"),
-    *("Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western"),
+    *(
+        "unknown",
+        "Action",
+        "Adventure",
+        "Animation",
+        "Children's",
+        "Comedy",
+        "Crime",
+        "Documentary",
+        "Drama",
+        "Fantasy",
+    ),
+    *(
+        "Film-Noir",
+        "Horror",
+        "Musical",
+        "Mystery",
+        "Romance",
+        "Sci-Fi",
+        "Thriller",
+        "War",
+        "Western",
+    ),
 )
 _ITEM_IDS = ("item_id", "itemId", "movieId", "movie_id", "item", "id")
 _USER_IDS = ("user_id", "userId", "UserID", "user", "id")
@@ -54,7 +75,9 @@ def read_items(file: LocalFile, source: SourceConfig) -> Metadata:
         return _collect(file.name, map(_item_100k, _split(lines, "|", 24)))
     if file.name == "movies.dat":
         return _collect(file.name, map(_item_1m, _split(lines, "::", 3)))
-    return _collect(file.name, _table_rows(lines, file.name, (source.item_column, *_ITEM_IDS), item=True))
+    return _collect(
+        file.name, _table_rows(lines, file.name, (source.item_column, *_ITEM_IDS), item=True)
+    )
 
 
 def read_users(file: LocalFile, source: SourceConfig) -> Metadata:
@@ -64,7 +87,9 @@ def read_users(file: LocalFile, source: SourceConfig) -> Metadata:
         return _collect(file.name, map(_user_100k, _split(lines, "|", 5)))
     if file.name == "users.dat":
         return _collect(file.name, map(_user_1m, _split(lines, "::", 5)))
-    return _collect(file.name, _table_rows(lines, file.name, (source.user_column, *_USER_IDS), item=False))
+    return _collect(
+        file.name, _table_rows(lines, file.name, (source.user_column, *_USER_IDS), item=False)
+    )
 
 
 def _lines(file: LocalFile) -> str:
@@ -74,7 +99,9 @@ def _lines(file: LocalFile) -> str:
     except UnicodeDecodeError:
         text = data.decode("latin-1")
     if not text.strip():
-        raise InputError(f"{file.name}: expected items or users, got an empty file. Check source.items_uri and source.users_uri.")
+        raise InputError(
+            f"{file.name}: expected items or users, got an empty file. Check source.items_uri and source.users_uri."
+        )
     # Postgres' text and jsonb hold no NUL.
     return text.replace("\0", "").replace("\r\n", "\n")
 
@@ -105,8 +132,17 @@ def _item_100k(fields: list[str] | None) -> MetadataRow | None:
     if fields is None:
         return None
     item_id, title, release_date, _, url, *flags = fields
-    genres = [genre for genre, flag in zip(_GENRES_100K, flags, strict=True) if flag == "1" and genre != "unknown"]
-    attributes = {"genres": genres, "year": _year(title), "release_date": _iso_date(release_date), "imdb_url": url or None}
+    genres = [
+        genre
+        for genre, flag in zip(_GENRES_100K, flags, strict=True)
+        if flag == "1" and genre != "unknown"
+    ]
+    attributes = {
+        "genres": genres,
+        "year": _year(title),
+        "release_date": _iso_date(release_date),
+        "imdb_url": url or None,
+    }
     return MetadataRow(item_id, title, _known(attributes))
 
 
@@ -121,17 +157,27 @@ def _user_100k(fields: list[str] | None) -> MetadataRow | None:
     if fields is None:
         return None
     user_id, age, gender, occupation, zip_code = fields
-    return MetadataRow(user_id, None, _known({"age": _number(age), "gender": gender, "occupation": occupation, "zip": zip_code}))
+    return MetadataRow(
+        user_id,
+        None,
+        _known({"age": _number(age), "gender": gender, "occupation": occupation, "zip": zip_code}),
+    )
 
 
 def _user_1m(fields: list[str] | None) -> MetadataRow | None:
     if fields is None:
         return None
     user_id, gender, age, occupation, zip_code = fields
-    return MetadataRow(user_id, None, _known({"age": _number(age), "gender": gender, "occupation": occupation, "zip": zip_code}))
+    return MetadataRow(
+        user_id,
+        None,
+        _known({"age": _number(age), "gender": gender, "occupation": occupation, "zip": zip_code}),
+    )
 
 
-def _table_rows(text: str, name: str, id_columns: tuple[str, ...], *, item: bool) -> Iterator[MetadataRow | None]:
+def _table_rows(
+    text: str, name: str, id_columns: tuple[str, ...], *, item: bool
+) -> Iterator[MetadataRow | None]:
     """Yield the rows of a table with a header; the first of `id_columns` that it has is the id."""
     first_line = text.partition("\n")[0]
     atomic = bool(_TYPE.search(first_line.split("\t")[0]))
@@ -145,7 +191,11 @@ def _table_rows(text: str, name: str, id_columns: tuple[str, ...], *, item: bool
             f"Name it with source.{kind}_column, or empty source.{kind}s_uri."
         )
     for fields in _records(text, delimiter, quoted=not atomic and len(delimiter) == 1):
-        yield _table_row(dict(zip(columns, fields, strict=True)), id_column, item=item) if len(fields) == len(columns) else None
+        yield (
+            _table_row(dict(zip(columns, fields, strict=True)), id_column, item=item)
+            if len(fields) == len(columns)
+            else None
+        )
 
 
 def _records(text: str, delimiter: str, *, quoted: bool) -> Iterator[list[str]]:
@@ -176,7 +226,9 @@ def _table_row(values: dict[str, str], id_column: str, *, item: bool) -> Metadat
 
 
 def _genres(text: str, separator: str = "|") -> list[str]:
-    return [] if text == "(no genres listed)" else [genre for genre in text.split(separator) if genre]
+    return (
+        [] if text == "(no genres listed)" else [genre for genre in text.split(separator) if genre]
+    )
 
 
 def _year(title: str) -> int | None:

@@ -22,7 +22,15 @@ from mf_core.sources.text import read_text
 DEMO_URI = "ml-100k"
 SQL_URI = "sql"
 # Settings that change what the same bytes turn into.
-_READING_SETTINGS = ("layout", "delimiter", "user_column", "item_column", "rating_column", "time_column", "side_column")
+_READING_SETTINGS = (
+    "layout",
+    "delimiter",
+    "user_column",
+    "item_column",
+    "rating_column",
+    "time_column",
+    "side_column",
+)
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,9 @@ class RatingsSource:
                 yield part.file.name, chunk
             after = part.file.path.stat()
             if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-                raise InputError(f"{part.file.name}: changed while it was read. Load it again once it is complete.")
+                raise InputError(
+                    f"{part.file.name}: changed while it was read. Load it again once it is complete."
+                )
 
 
 @contextmanager
@@ -79,7 +89,9 @@ def open_source(config: Config, environ: Mapping[str, str]) -> Iterator[RatingsS
         yield _open(config.source, config, environ, Path(folder))
 
 
-def _open(source: SourceConfig, config: Config, environ: Mapping[str, str], spool: Path) -> RatingsSource:
+def _open(
+    source: SourceConfig, config: Config, environ: Mapping[str, str], spool: Path
+) -> RatingsSource:
     found = _find(source, environ, spool)
     _check_sha256(source, found)
     side = "train" if source.test_uri else None
@@ -89,7 +101,9 @@ def _open(source: SourceConfig, config: Config, environ: Mapping[str, str], spoo
         files += [RatingsFile(file, "test") for file in tests]
     files = _distinct_names(files)
     hashes = [part.file.sha256 for part in files]
-    content = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    content = (
+        hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    )
     return RatingsSource(
         uri=redacted(source.uri),
         content_sha256=content,
@@ -131,7 +145,10 @@ def _distinct_names(files: list[RatingsFile]) -> list[RatingsFile]:
     if len(set(names)) == len(names):
         return files
     return [
-        RatingsFile(LocalFile(p.file.path, f"{number}/{p.file.name}", p.file.sha256, p.file.packed_sha256), p.side)
+        RatingsFile(
+            LocalFile(p.file.path, f"{number}/{p.file.name}", p.file.sha256, p.file.packed_sha256),
+            p.side,
+        )
         for number, p in enumerate(files, start=1)
     ]
 

@@ -27,11 +27,15 @@ def read_parquet(path: Path, name: str, source: SourceConfig, rules: Rules) -> I
         with pq.ParquetFile(path) as file:
             columns = _wanted_columns(file.schema_arrow.names, name, source)
             line = 1
-            for batch in file.iter_batches(batch_size=source.chunk_rows, columns=[c for c in columns if c]):
+            for batch in file.iter_batches(
+                batch_size=source.chunk_rows, columns=[c for c in columns if c]
+            ):
                 yield check_rows(_raw_rows(batch, columns, line), rules)
                 line += batch.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{name}: expected a whole Parquet file, got {error}. Write or fetch it again.") from None
+        raise InputError(
+            f"{name}: expected a whole Parquet file, got {error}. Write or fetch it again."
+        ) from None
 
 
 def spool_query(source: SourceConfig, environ: Mapping[str, str], path: Path) -> None:
@@ -43,28 +47,42 @@ def spool_query(source: SourceConfig, environ: Mapping[str, str], path: Path) ->
     """
     url = environ.get(source.database_url_env)
     if not url or not source.query.strip():
-        missing = f"the environment variable {source.database_url_env}" if not url else "source.query"
-        raise InputError(f"expected a query on another database (source.uri = sql), but {missing} is empty. Set it.")
+        missing = (
+            f"the environment variable {source.database_url_env}" if not url else "source.query"
+        )
+        raise InputError(
+            f"expected a query on another database (source.uri = sql), but {missing} is empty. Set it."
+        )
     try:
         engine = sa.create_engine(url, poolclass=sa.NullPool)
         with engine.connect() as connection:
             # Nothing commits here, so a query that writes leaves no trace.
-            streamed = connection.execution_options(stream_results=True, yield_per=source.chunk_rows, no_parameters=True)
+            streamed = connection.execution_options(
+                stream_results=True, yield_per=source.chunk_rows, no_parameters=True
+            )
             _write_rows(streamed.exec_driver_sql(source.query), source, path)
     except sa.exc.InterfaceError as error:
-        raise DatabaseError(f"the source database did not answer: {_reason(error)}. Check {source.database_url_env}.") from None
+        raise DatabaseError(
+            f"the source database did not answer: {_reason(error)}. Check {source.database_url_env}."
+        ) from None
     except sa.exc.OperationalError as error:
         # SQLite calls a missing table operational as well.
         if error.statement is not None:
-            raise InputError(f"source.query was refused by the source database: {_reason(error)}. Correct the query.") from None
-        raise DatabaseError(f"the source database did not answer: {_reason(error)}. Check {source.database_url_env}.") from None
+            raise InputError(
+                f"source.query was refused by the source database: {_reason(error)}. Correct the query."
+            ) from None
+        raise DatabaseError(
+            f"the source database did not answer: {_reason(error)}. Check {source.database_url_env}."
+        ) from None
     except (ArgumentError, NoSuchModuleError, ImportError):
         # The message would show the URL, and with it the password.
         raise InputError(
             f"{source.database_url_env} can't be used; expected a SQLAlchemy URL whose driver is installed."
         ) from None
     except SQLAlchemyError as error:
-        raise InputError(f"source.query was refused by the source database: {_reason(error)}. It must be one SELECT.") from None
+        raise InputError(
+            f"source.query was refused by the source database: {_reason(error)}. It must be one SELECT."
+        ) from None
 
 
 def _reason(error: SQLAlchemyError) -> str:
@@ -73,11 +91,17 @@ def _reason(error: SQLAlchemyError) -> str:
 
 
 def _write_rows(result: Any, source: SourceConfig, path: Path) -> None:
-    names = [name for name in _wanted_columns(list(result.keys()), "the query's result", source) if name]
+    names = [
+        name for name in _wanted_columns(list(result.keys()), "the query's result", source) if name
+    ]
     schema = pa.schema([(name, pa.string()) for name in names])
     with pq.ParquetWriter(path, schema) as writer:
         for rows in result.mappings().partitions(source.chunk_rows):
-            writer.write_table(pa.table({name: [_text(row[name]) for row in rows] for name in names}, schema=schema))
+            writer.write_table(
+                pa.table(
+                    {name: [_text(row[name]) for row in rows] for name in names}, schema=schema
+                )
+            )
 
 
 def _text(value: Any) -> str:
@@ -87,17 +111,36 @@ def _text(value: Any) -> str:
     return text.encode("utf-8", errors="backslashreplace").decode()
 
 
-def _wanted_columns(names: list[str], name: str, source: SourceConfig) -> tuple[str, str, str, str | None, str | None]:
-    wanted = [source.user_column, source.item_column, source.rating_column, *([source.side_column] if source.side_column else [])]
+def _wanted_columns(
+    names: list[str], name: str, source: SourceConfig
+) -> tuple[str, str, str, str | None, str | None]:
+    wanted = [
+        source.user_column,
+        source.item_column,
+        source.rating_column,
+        *([source.side_column] if source.side_column else []),
+    ]
     missing = [column for column in wanted if column not in names]
     if missing:
-        raise InputError(f"{name}: expected the column(s) {', '.join(missing)}, got {names}. Check source.*_column.")
+        raise InputError(
+            f"{name}: expected the column(s) {', '.join(missing)}, got {names}. Check source.*_column."
+        )
     time = source.time_column if source.time_column in names else None
-    return source.user_column, source.item_column, source.rating_column, time, source.side_column or None
+    return (
+        source.user_column,
+        source.item_column,
+        source.rating_column,
+        time,
+        source.side_column or None,
+    )
 
 
-def _raw_rows(batch: Any, columns: tuple[str, str, str, str | None, str | None], first_line: int) -> RawRows:
-    user, item, rating, time, side = (None if c is None else _strings(batch.column(c)) for c in columns)
+def _raw_rows(
+    batch: Any, columns: tuple[str, str, str, str | None, str | None], first_line: int
+) -> RawRows:
+    user, item, rating, time, side = (
+        None if c is None else _strings(batch.column(c)) for c in columns
+    )
     present = [column for column in (user, item, rating, time, side) if column is not None]
     return RawRows(
         user=user,

@@ -42,12 +42,23 @@ def read_text(path: Path, name: str, source: SourceConfig, rules: Rules) -> Iter
         start, end = _content_bounds(file, name)
         file.seek(start)
         first_line = file.readline(_MAX_LINE_BYTES)
-        layout = find_layout(name, first_line.decode("utf-8", errors="replace").rstrip("\r\n"), source)
+        layout = find_layout(
+            name, first_line.decode("utf-8", errors="replace").rstrip("\r\n"), source
+        )
         line = 1 + layout.header_lines
         position = start + len(first_line) * layout.header_lines
         if position >= end:
-            raise InputError(f"{name}: expected ratings, got a file with a header only. Check what writes the file.")
-        for block in _blocks(file, name, position, end, _block_bytes(file, position, source.chunk_rows), layout.quoted):
+            raise InputError(
+                f"{name}: expected ratings, got a file with a header only. Check what writes the file."
+            )
+        for block in _blocks(
+            file,
+            name,
+            position,
+            end,
+            _block_bytes(file, position, source.chunk_rows),
+            layout.quoted,
+        ):
             yield _read_block(_Block(block, line), layout, rules)
             line += block.count(b"\n")
 
@@ -88,7 +99,9 @@ def _block_bytes(file: BinaryIO, position: int, chunk_rows: int) -> int:
     return int(min(max(chunk_rows * line_bytes, _MIN_BLOCK_BYTES), _MAX_BLOCK_BYTES))
 
 
-def _blocks(file: BinaryIO, name: str, position: int, end: int, block_bytes: int, quoted: bool) -> Iterator[bytes]:
+def _blocks(
+    file: BinaryIO, name: str, position: int, end: int, block_bytes: int, quoted: bool
+) -> Iterator[bytes]:
     file.seek(position)
     while position < end:
         block = file.read(min(block_bytes, end - position))
@@ -107,7 +120,9 @@ def _blocks(file: BinaryIO, name: str, position: int, end: int, block_bytes: int
 def _line(file: BinaryIO, name: str, position: int, end: int) -> bytes:
     line = file.readline(min(_MAX_LINE_BYTES, end - position))
     if not line.endswith(b"\n") and position + len(line) < end:
-        raise InputError(f"{name}: expected lines of text, got {_MAX_LINE_BYTES:,} bytes without a line end. Is it a text file?")
+        raise InputError(
+            f"{name}: expected lines of text, got {_MAX_LINE_BYTES:,} bytes without a line end. Is it a text file?"
+        )
 
     return line
 
@@ -148,13 +163,23 @@ def _split_fast(block: _Block, layout: TextLayout) -> dict[int, Any] | None:
     if len(delimiter.encode()) > 1:
         if _UNIT_SEPARATOR in data:
             return None
-        data, delimiter = data.replace(delimiter.encode(), _UNIT_SEPARATOR), _UNIT_SEPARATOR.decode()
+        data, delimiter = (
+            data.replace(delimiter.encode(), _UNIT_SEPARATOR),
+            _UNIT_SEPARATOR.decode(),
+        )
     positions = _positions(layout)
     try:
         table = pacsv.read_csv(
             pa.BufferReader(data),
-            pacsv.ReadOptions(column_names=[str(i) for i in range(layout.n_fields)], block_size=4 * _MAX_LINE_BYTES),
-            pacsv.ParseOptions(delimiter=delimiter, quote_char='"' if layout.quoted else False, ignore_empty_lines=False),
+            pacsv.ReadOptions(
+                column_names=[str(i) for i in range(layout.n_fields)],
+                block_size=4 * _MAX_LINE_BYTES,
+            ),
+            pacsv.ParseOptions(
+                delimiter=delimiter,
+                quote_char='"' if layout.quoted else False,
+                ignore_empty_lines=False,
+            ),
             pacsv.ConvertOptions(
                 include_columns=[str(i) for i in positions],
                 column_types={str(i): pa.string() for i in positions},
@@ -185,7 +210,9 @@ def _read_lines(block: _Block, layout: TextLayout, rules: Rules) -> Chunk:
             lines.append(block.first_line + at)
             raws.append(raw)
         at += used
-    columns = {i: pa.array([record[i] for record in records], type=pa.string()) for i in _positions(layout)}
+    columns = {
+        i: pa.array([record[i] for record in records], type=pa.string()) for i in _positions(layout)
+    }
     rows = _raw_rows(columns, layout, np.array(lines, dtype=np.int64), lambda i: raws[i])
     return check_rows(rows, rules, tuple(rejected))
 
@@ -214,7 +241,13 @@ def _split_quoted(lines: list[bytes], at: int, layout: TextLayout) -> tuple[list
         if used > 1 and record.count(b'"') % 2:
             continue
         try:
-            fields = next(csv.reader(io.StringIO(record.decode("utf-8"), newline=""), delimiter=layout.delimiter, strict=True))
+            fields = next(
+                csv.reader(
+                    io.StringIO(record.decode("utf-8"), newline=""),
+                    delimiter=layout.delimiter,
+                    strict=True,
+                )
+            )
         except (csv.Error, UnicodeDecodeError) as error:
             if record.count(b'"') % 2 == 0:
                 return [], 1, reason or f"the line can't be split: {error}"

@@ -11,7 +11,14 @@ A study lies in the warehouse (schema `mf_tune`). Run again under its name it go
 from mf_core.tune.search import tune
 from mf_core.tune.space import Head, search_space
 from mf_core.tune.study import TrialReport, TuneReport, show, studies
-from mf_core.tune.task import Task, TrainingRows, make_task, read_training_file, read_warehouse, training_rows
+from mf_core.tune.task import (
+    Task,
+    TrainingRows,
+    make_task,
+    read_training_file,
+    read_warehouse,
+    training_rows,
+)
 
 __all__ = [
     "Head",

@@ -20,7 +20,9 @@ class _TimeIsUpError(Exception):
     """A fit is broken off."""
 
 
-def fit_again(task: Task, study: optuna.Study, parts: int, deadline: float, log: Callable[[str], None]) -> None:
+def fit_again(
+    task: Task, study: optuna.Study, parts: int, deadline: float, log: Callable[[str], None]
+) -> None:
     """Fit the study's best trials and trial 0 on `parts` other validation parts, as far as the time goes.
 
     Figures stay in the study, and what is there is not fitted again.

@@ -18,7 +18,9 @@ Figure = Callable[[], float | None]
 AfterIteration = Callable[[int, Figure], None]
 
 
-def fit_and_judge(task: Task, overrides: Mapping[str, Any], after: AfterIteration) -> tuple[float, int]:
+def fit_and_judge(
+    task: Task, overrides: Mapping[str, Any], after: AfterIteration
+) -> tuple[float, int]:
     """Fit the task's settings with `overrides` to the end; return the figure on the validation part, and the iterations run.
 
     `after(iteration, figure)` is called after every iteration and may raise to end the fit; `figure()` is what it has reached by
@@ -29,7 +31,9 @@ def fit_and_judge(task: Task, overrides: Mapping[str, Any], after: AfterIteratio
     """
     # Kept samples are for standard deviations, which nobody asks for here.
     config = make_config({**overrides, "rating_head.bayes.kept_samples": 0}, task.config)
-    value, iterations = (_rating_head if task.head == "rating" else _ranking_head)(task, config, after)
+    value, iterations = (_rating_head if task.head == "rating" else _ranking_head)(
+        task, config, after
+    )
     if value is None:
         raise TrainingError("the fit ended without a figure; raise its number of iterations.")
     return value, iterations
@@ -44,11 +48,22 @@ def _rating_head(task: Task, config: Config, after: AfterIteration) -> tuple[flo
         nonlocal best
         if report.validation_rmse is not None:
             # A mean of samples is kept as it ends, other solvers' best iteration as it was.
-            best = report.validation_rmse if averages else min(report.validation_rmse, best or float("inf"))
+            best = (
+                report.validation_rmse
+                if averages
+                else min(report.validation_rmse, best or float("inf"))
+            )
         after(report.iteration, lambda: best)
 
     ids = task.rows.users, task.rows.items
-    fit = fit_rating_head(config, task.fitted, *ids, attributes=task.attributes, validation=task.validation, watch=watch)
+    fit = fit_rating_head(
+        config,
+        task.fitted,
+        *ids,
+        attributes=task.attributes,
+        validation=task.validation,
+        watch=watch,
+    )
     return fit.validation_rmse, fit.iterations
 
 
@@ -72,6 +87,11 @@ def _ndcg(task: Task, config: Config, model: FactorModel) -> float:
     counts = popularity(task.fitted, len(model.items), config.data.relevant_from)
     ordering = with_popular_fallback(model, counts)
     quality = list_quality(
-        ordering, task.fitted, task.validation, config.data.relevant_from, config.gate.cutoff, config.recommend.tile_mib
+        ordering,
+        task.fitted,
+        task.validation,
+        config.data.relevant_from,
+        config.gate.cutoff,
+        config.recommend.tile_mib,
     )
     return float(quality.ndcg.sum() / quality.judged.sum())

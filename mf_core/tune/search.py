@@ -88,7 +88,10 @@ class _Objective:
     repetitions: int = field(default=0)
 
     def __call__(self, trial: optuna.Trial) -> float:
-        overrides = {name: _suggest(trial, name, distribution) for name, distribution in self.task.space.items()}
+        overrides = {
+            name: _suggest(trial, name, distribution)
+            for name, distribution in self.task.space.items()
+        }
         self._refuse_repetition(trial)
         started = time.monotonic()
         try:
@@ -149,7 +152,9 @@ class _Objective:
         raise _BrokenOffError from error
 
     def _say(self, trial: optuna.Trial, what: str) -> None:
-        tried = ", ".join(f"{name.rpartition('.')[2]} {value:.4g}" for name, value in trial.params.items())
+        tried = ", ".join(
+            f"{name.rpartition('.')[2]} {value:.4g}" for name, value in trial.params.items()
+        )
         self.log(f"trial {trial.number} ({tried}): {what}")
 
 

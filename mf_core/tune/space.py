@@ -55,12 +55,22 @@ def search_space(config: Config, head: Head) -> dict[str, BaseDistribution]:
     Raises:
         ConfigError: the solver has nothing to tune.
     """
-    if head == "rating" and config.rating_head.solver == "gradient" and config.rating_head.gradient.preset == "seed":
-        raise ConfigError("preset `seed` is the 2016 post's model, constants included; set rating_head.gradient.preset=biased.")
+    if (
+        head == "rating"
+        and config.rating_head.solver == "gradient"
+        and config.rating_head.gradient.preset == "seed"
+    ):
+        raise ConfigError(
+            "preset `seed` is the 2016 post's model, constants included; set rating_head.gradient.preset=biased."
+        )
     known = {setting.name: setting for setting in settings(config)}
     ranges = SPACES[config.rating_head.solver if head == "rating" else "ranking"]
     # What is switched off (0 on a logarithmic range) stays off.
-    return {r.name: _distribution(r, known[r.name]) for r in ranges if known[r.name].default or not r.log}
+    return {
+        r.name: _distribution(r, known[r.name])
+        for r in ranges
+        if known[r.name].default or not r.log
+    }
 
 
 def _distribution(wanted: Range, setting: Setting) -> BaseDistribution:

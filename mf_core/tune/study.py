@@ -73,7 +73,10 @@ class TuneReport:
     def compared(self) -> list[TrialReport]:
         """Return the trials that were fitted again on other parts, the best mean first."""
         sign = 1.0 if self.lower_is_better else -1.0
-        return sorted((trial for trial in self.trials if trial.again), key=lambda trial: sign * np.mean(trial.again))
+        return sorted(
+            (trial for trial in self.trials if trial.again),
+            key=lambda trial: sign * np.mean(trial.again),
+        )
 
     @property
     def best(self) -> TrialReport | None:
@@ -96,7 +99,9 @@ class TuneReport:
         for name, value in self.best.settings.items() if self.best else ():
             section, _, leaf = name.rpartition(".")
             sections.setdefault(section, []).append(f"{leaf} = {value!r}")
-        return "\n\n".join("\n".join([f"[{section}]", *lines]) for section, lines in sections.items())
+        return "\n\n".join(
+            "\n".join([f"[{section}]", *lines]) for section, lines in sections.items()
+        )
 
 
 def show(engine: Engine, study_name: str) -> TuneReport:
@@ -112,9 +117,18 @@ def studies(engine: Engine) -> list[dict[str, Any]]:
     """Return all studies: name, figure, number of trials, best value. Raises DatabaseError."""
     with session():
         storage = _storage(engine, None)
-        reports = [report_of(optuna.load_study(study_name=s, storage=storage)) for s in optuna.get_all_study_names(storage)]
+        reports = [
+            report_of(optuna.load_study(study_name=s, storage=storage))
+            for s in optuna.get_all_study_names(storage)
+        ]
     return [
-        {"study": r.study, "metric": r.metric, "trials": len(r.trials), "best": r.best.value if r.best else None} for r in reports
+        {
+            "study": r.study,
+            "metric": r.metric,
+            "trials": len(r.trials),
+            "best": r.best.value if r.best else None,
+        }
+        for r in reports
     ]
 
 
@@ -154,7 +168,12 @@ def _pruner(config: Config, head: Head) -> optuna.pruners.BasePruner:
 
 def first_rung(config: Config, head: Head) -> int:
     """Return the iteration at which trials are compared first."""
-    limit, burn_in = config.ranking_head.iterations if head == "ranking" else config.rating_head.iteration_limit(), 0
+    limit, burn_in = (
+        config.ranking_head.iterations
+        if head == "ranking"
+        else config.rating_head.iteration_limit(),
+        0,
+    )
     if head == "rating" and config.rating_head.solver == "bayes":
         burn_in = min(config.rating_head.bayes.burn_in, limit // 2)
     return max(2, burn_in + (limit - burn_in) // RUNG_FACTOR**_RUNGS_BELOW_THE_END)
@@ -181,7 +200,9 @@ class TrialSeededSampler(optuna.samplers.BaseSampler):
         self._tpe = self._of(trial.number)
         self._tpe.before_trial(study, trial)
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         """As `BaseSampler` says."""
         return self._tpe.infer_relative_search_space(study, trial)
 
@@ -192,7 +213,11 @@ class TrialSeededSampler(optuna.samplers.BaseSampler):
         return self._tpe.sample_relative(study, trial, search_space)
 
     def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
     ) -> Any:
         """As `BaseSampler` says."""
         return self._tpe.sample_independent(study, trial, param_name, param_distribution)
@@ -223,10 +248,14 @@ def _storage(engine: Engine, heartbeat_seconds: int | None) -> optuna.storages.R
     """
     with transaction(engine) as connection:
         if not connection.scalar(sa.select(sa.func.to_regnamespace(SCHEMA))):
-            raise ConfigError(f"the warehouse has no schema {SCHEMA}; bring it up to date with `mf db migrate`.")
+            raise ConfigError(
+                f"the warehouse has no schema {SCHEMA}; bring it up to date with `mf db migrate`."
+            )
         # Two processes that make the tables at once would stumble over each other.
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        url = engine.url.update_query_dict({"options": f"-csearch_path={SCHEMA}"}).render_as_string(hide_password=False)
+        url = engine.url.update_query_dict({"options": f"-csearch_path={SCHEMA}"}).render_as_string(
+            hide_password=False
+        )
         with warnings.catch_warnings():
             # Signs of life are an experiment of Optuna's since 2021.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -247,7 +276,9 @@ def session() -> Iterator[None]:
         with translated_errors():
             yield
     except optuna.exceptions.StorageInternalError as error:
-        raise DatabaseError(f"Postgres broke off in a study: {error.__cause__ or error}. Check MF_DATABASE_URL.") from error
+        raise DatabaseError(
+            f"Postgres broke off in a study: {error.__cause__ or error}. Check MF_DATABASE_URL."
+        ) from error
     except optuna.exceptions.UpdateFinishedTrialError as error:
         raise TrainingError(
             "this process gave no sign of life for so long that another one took its trial for killed. Start it again: the study "
@@ -276,15 +307,26 @@ def again_key(number: int, part: int) -> str:
 def report_of(study: optuna.Study) -> TuneReport:
     """Return a study as it stands."""
     again = _figures_again(study)
-    reports = [_trial_report(trial, again.get(trial.number, ())) for trial in study.get_trials(deepcopy=False)]
+    reports = [
+        _trial_report(trial, again.get(trial.number, ()))
+        for trial in study.get_trials(deepcopy=False)
+    ]
     trials = sorted(reports, key=_standing(study.direction))
-    return TuneReport(study.study_name, study.user_attrs.get("metric", ""), trials, study.direction == StudyDirection.MINIMIZE)
+    return TuneReport(
+        study.study_name,
+        study.user_attrs.get("metric", ""),
+        trials,
+        study.direction == StudyDirection.MINIMIZE,
+    )
 
 
 def _figures_again(study: optuna.Study) -> dict[int, tuple[float, ...]]:
     """Return the finalists' figures on the first parts, as many as all of them have; by the trial's number."""
     known, numbers = study.user_attrs, [trial.number for trial in finalists(study)]
-    parts = takewhile(lambda part: numbers and all(again_key(number, part) in known for number in numbers), count(1))
+    parts = takewhile(
+        lambda part: numbers and all(again_key(number, part) in known for number in numbers),
+        count(1),
+    )
     columns = [[known[again_key(number, part)] for number in numbers] for part in parts]
     return dict(zip(numbers, zip(*columns, strict=True), strict=False))
 

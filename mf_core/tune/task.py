@@ -41,16 +41,25 @@ def training_rows(snapshot: Snapshot) -> TrainingRows:
     warm_users, warm_items = snapshot.warm()
     user, item = np.cumsum(warm_users) - 1, np.cumsum(warm_items) - 1
     train = snapshot.train
-    rows = Ratings(user[train.user].astype(np.int32), item[train.item].astype(np.int32), train.value)
+    rows = Ratings(
+        user[train.user].astype(np.int32), item[train.item].astype(np.int32), train.value
+    )
     known = snapshot.attributes
     attributes = Attributes(known.user[warm_users], known.item[warm_items]) if known else None
-    return TrainingRows(IdMap(snapshot.users.ids[warm_users]), IdMap(snapshot.items.ids[warm_items]), rows, attributes)
+    return TrainingRows(
+        IdMap(snapshot.users.ids[warm_users]),
+        IdMap(snapshot.items.ids[warm_items]),
+        rows,
+        attributes,
+    )
 
 
 def read_warehouse(config: Config, engine: Engine) -> TrainingRows:
     """Return the training rows of `mf.ratings` as they stand now. Raises QualityError or DatabaseError."""
     with transaction(engine, isolation_level="REPEATABLE READ") as connection:
-        snapshot = take_snapshot(connection, config.split, with_attributes=config.rating_head.uses_attributes())
+        snapshot = take_snapshot(
+            connection, config.split, with_attributes=config.rating_head.uses_attributes()
+        )
     return training_rows(snapshot)
 
 
@@ -95,12 +104,22 @@ class Task:
 
     def fingerprint(self) -> str:
         """sha256 (hex) over all that the trials' figures depend on beside their own settings."""
-        rows = content_hash(Snapshot(self.rows.users, self.rows.items, self.fitted, self.validation, self.rows.attributes))
-        mine = {s.name: s.default for s in settings(self.config) if s.name.startswith(("data.", f"{self.head}_head."))}
+        rows = content_hash(
+            Snapshot(
+                self.rows.users, self.rows.items, self.fitted, self.validation, self.rows.attributes
+            )
+        )
+        mine = {
+            s.name: s.default
+            for s in settings(self.config)
+            if s.name.startswith(("data.", f"{self.head}_head."))
+        }
         mine |= {"seed": self.config.train.seed, "cutoff": self.config.gate.cutoff}
         for name in self.space:
             del mine[name]
-        return hashlib.sha256(json.dumps([rows, mine, self.head], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([rows, mine, self.head], sort_keys=True).encode()
+        ).hexdigest()
 
     def default_study(self) -> str:
         """Return the name of the study of these very rows and settings."""
@@ -116,12 +135,17 @@ def make_task(config: Config, head: Head, rows: TrainingRows, part: int = 0) -> 
         ConfigError: the solver has nothing to tune.
     """
     search_space(config, head)
-    held_out = pair_draws(rows.ratings, rows.users, rows.items, _VALIDATION_SEED + part) < _VALIDATION_FRACTION
+    held_out = (
+        pair_draws(rows.ratings, rows.users, rows.items, _VALIDATION_SEED + part)
+        < _VALIDATION_FRACTION
+    )
     validation = rows.ratings.take(held_out)
     fitted = rows.ratings.take(~held_out)
     needed = config.data.relevant_from if head == "ranking" else -np.inf
     if not all((part.value >= needed).any() for part in (fitted, validation)):
-        raise QualityError(f"{len(rows.ratings):,} training ratings are too few to set a validation part aside; load more.")
+        raise QualityError(
+            f"{len(rows.ratings):,} training ratings are too few to set a validation part aside; load more."
+        )
     attributes = encode_sides(rows.attributes)[0] if rows.attributes and head == "rating" else None
     seeded = make_config({"train.seed": config.train.seed + part}, config)
     return Task(seeded, head, rows, fitted, validation, attributes)

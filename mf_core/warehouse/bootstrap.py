@@ -16,14 +16,21 @@ from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection
 
 from mf_core.errors import ConfigError
-from mf_core.warehouse.engine import database_engine, psycopg2_cursor, transaction, translated_errors
+from mf_core.warehouse.engine import (
+    database_engine,
+    psycopg2_cursor,
+    transaction,
+    translated_errors,
+)
 from mf_core.warehouse.tables import SCHEMA
 
 WRITER, READER = "mf_writer", "mf_reader"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def create_database(admin_url: str, database: str, owner: str, owner_password: str | None = None) -> None:
+def create_database(
+    admin_url: str, database: str, owner: str, owner_password: str | None = None
+) -> None:
     """Create `database` and its login role `owner` where they are missing, and keep every other role out of it.
 
     Raises:
@@ -32,14 +39,24 @@ def create_database(admin_url: str, database: str, owner: str, owner_password: s
     with _administer(admin_url) as connection:
         _ensure_role(connection, owner, owner_password)
         _execute(connection, "GRANT {} TO CURRENT_USER", owner)
-        exists = connection.scalar(sa.text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": database})
+        exists = connection.scalar(
+            sa.text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": database}
+        )
         if not exists:
-            _execute(connection, "CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0", database, owner)
+            _execute(
+                connection,
+                "CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0",
+                database,
+                owner,
+            )
         _execute(connection, "REVOKE ALL ON DATABASE {} FROM PUBLIC", database)
 
 
 def bootstrap_warehouse(
-    admin_url: str, database: str = "warehouse", writer_password: str | None = None, reader_password: str | None = None
+    admin_url: str,
+    database: str = "warehouse",
+    writer_password: str | None = None,
+    reader_password: str | None = None,
 ) -> None:
     """Create the warehouse's database and roles; repeatable. `admin_url` is a superuser's or a managed server's admin.
 
@@ -80,7 +97,11 @@ def alembic_config(connection: Connection) -> AlembicConfig:
 
 
 def _require_roles(connection: Connection) -> None:
-    found = set(connection.scalars(sa.text("SELECT rolname FROM pg_roles WHERE rolname IN ('mf_writer', 'mf_reader')")))
+    found = set(
+        connection.scalars(
+            sa.text("SELECT rolname FROM pg_roles WHERE rolname IN ('mf_writer', 'mf_reader')")
+        )
+    )
     missing = {WRITER, READER} - found
     if missing:
         raise ConfigError(
@@ -106,10 +127,14 @@ def _administer(admin_url: str) -> AbstractContextManager[Connection]:
 
 
 def _ensure_role(connection: Connection, role: str, password: str | None) -> None:
-    if not connection.scalar(sa.text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}):
+    if not connection.scalar(
+        sa.text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}
+    ):
         _execute(connection, "CREATE ROLE {} LOGIN", role)
     if password is not None:
-        statement = pg.SQL("ALTER ROLE {} PASSWORD {}").format(pg.Identifier(role), pg.Literal(password))
+        statement = pg.SQL("ALTER ROLE {} PASSWORD {}").format(
+            pg.Identifier(role), pg.Literal(password)
+        )
         _run(connection, statement)
 
 

@@ -40,7 +40,10 @@ class EmbeddedServer:
     def url(self, database: str, user: str) -> str:
         """Return the SQLAlchemy URL of a database for a user."""
         return sa.URL.create(
-            "postgresql+psycopg2", username=user, database=database, query={"host": str(self.socket_dir)}
+            "postgresql+psycopg2",
+            username=user,
+            database=database,
+            query={"host": str(self.socket_dir)},
         ).render_as_string()
 
     @property

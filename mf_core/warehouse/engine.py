@@ -33,7 +33,9 @@ def database_engine(url: str) -> Engine:
             "MF_DATABASE_URL can't be read; expected postgresql+psycopg2://USER:PASSWORD@HOST:PORT/DATABASE."
         ) from None
     if parsed.drivername.split("+")[0] not in ("postgres", "postgresql"):
-        raise ConfigError(f"MF_DATABASE_URL names {parsed.drivername}; the warehouse is Postgres (postgresql+psycopg2://...).")
+        raise ConfigError(
+            f"MF_DATABASE_URL names {parsed.drivername}; the warehouse is Postgres (postgresql+psycopg2://...)."
+        )
     return sa.create_engine(
         parsed.set(drivername="postgresql+psycopg2"),
         pool_pre_ping=True,
@@ -48,7 +50,9 @@ def transaction(engine: Engine, *, isolation_level: str | None = None) -> Iterat
     Raises:
         DatabaseError: Postgres could not be reached, or broke off; a retry may help.
     """
-    target = engine.execution_options(isolation_level=isolation_level) if isolation_level else engine
+    target = (
+        engine.execution_options(isolation_level=isolation_level) if isolation_level else engine
+    )
     with translated_errors(), target.begin() as connection:
         yield connection
 
@@ -64,13 +68,18 @@ def translated_errors() -> Iterator[None]:
         if never_answered or error.connection_invalidated or code.startswith(_MAY_PASS):
             raise _broken_off(error.orig) from error
         raise
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:  # from a cursor of the driver's own
+    except (
+        psycopg2.OperationalError,
+        psycopg2.InterfaceError,
+    ) as error:  # from a cursor of the driver's own
         raise _broken_off(error) from error
 
 
 def _broken_off(error: BaseException | None) -> DatabaseError:
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    return DatabaseError(f"Postgres did not answer as expected: {reason}. Check MF_DATABASE_URL, the server and its disk.")
+    return DatabaseError(
+        f"Postgres did not answer as expected: {reason}. Check MF_DATABASE_URL, the server and its disk."
+    )
 
 
 def copy_table(connection: Connection, name: tuple[str, ...], table: pa.Table) -> None:
@@ -91,7 +100,10 @@ def copy_table(connection: Connection, name: tuple[str, ...], table: pa.Table) -
 
 def copy_frame(connection: Connection, name: tuple[str, ...], frame: pd.DataFrame) -> None:
     """COPY a data frame as `copy_table` does; a missing text becomes NULL, a NaN stays one."""
-    columns = {str(label): pa.array(column.to_numpy(), from_pandas=column.dtype.kind != "f") for label, column in frame.items()}
+    columns = {
+        str(label): pa.array(column.to_numpy(), from_pandas=column.dtype.kind != "f")
+        for label, column in frame.items()
+    }
     copy_table(connection, name, pa.table(columns))
 
 

@@ -46,18 +46,40 @@ def _counter(name: str, comment: str) -> Column[int]:
 
 
 def _version(comment: str, *, primary_key: bool = True) -> Column[int]:
-    return Column("model_version", BigInteger, primary_key=primary_key, autoincrement=False, nullable=False, comment=comment)
+    return Column(
+        "model_version",
+        BigInteger,
+        primary_key=primary_key,
+        autoincrement=False,
+        nullable=False,
+        comment=comment,
+    )
 
 
 ingest_batches = Table(
     "ingest_batches",
     metadata,
-    Column("batch_id", BigInteger, Identity(), primary_key=True, comment="Number of the batch, in order of loading."),
+    Column(
+        "batch_id",
+        BigInteger,
+        Identity(),
+        primary_key=True,
+        comment="Number of the batch, in order of loading.",
+    ),
     Column("source_uri", Text, nullable=False, comment="Where the rows came from."),
     Column("content_sha256", Text, nullable=False, comment="sha256 of the source's bytes."),
-    Column("fingerprint", Text, nullable=False, comment="sha256 of content and reading settings; equal means nothing new."),
     Column(
-        "mode", Text, CheckConstraint("mode IN ('merge', 'replace')", name="mode"), nullable=False, comment="merge or replace."
+        "fingerprint",
+        Text,
+        nullable=False,
+        comment="sha256 of content and reading settings; equal means nothing new.",
+    ),
+    Column(
+        "mode",
+        Text,
+        CheckConstraint("mode IN ('merge', 'replace')", name="mode"),
+        nullable=False,
+        comment="merge or replace.",
     ),
     Column(
         "state",
@@ -70,7 +92,10 @@ ingest_batches = Table(
     Column("finished_at", _TIME, nullable=False, comment="When the batch was committed."),
     _counter("rows_read", "Rows in the source."),
     _counter("rows_rejected", "Rows in rejected_ratings."),
-    _counter("rows_duplicate", "Rows that another row of the same source, for the same user and item, replaced."),
+    _counter(
+        "rows_duplicate",
+        "Rows that another row of the same source, for the same user and item, replaced.",
+    ),
     _counter("rows_inserted", "Ratings that were new."),
     _counter("rows_updated", "Ratings whose value or date changed."),
     _counter("rows_unchanged", "Ratings that stood there already."),
@@ -101,9 +126,23 @@ ratings = Table(
 rejected_ratings = Table(
     "rejected_ratings",
     metadata,
-    Column("batch_id", BigInteger, ForeignKey(ingest_batches.c.batch_id), primary_key=True, comment="Batch that held the row."),
-    Column("file", Text, primary_key=True, comment="File, or member of an archive, that held the row."),
-    Column("line", BigInteger, primary_key=True, autoincrement=False, comment="Line number in the file, from 1."),
+    Column(
+        "batch_id",
+        BigInteger,
+        ForeignKey(ingest_batches.c.batch_id),
+        primary_key=True,
+        comment="Batch that held the row.",
+    ),
+    Column(
+        "file", Text, primary_key=True, comment="File, or member of an archive, that held the row."
+    ),
+    Column(
+        "line",
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="Line number in the file, from 1.",
+    ),
     Column("raw", Text, nullable=False, comment="The row as it came; NUL bytes are written \\x00."),
     Column("reason", Text, nullable=False, comment="What was wrong with it."),
     comment="Rows that were not loaded, and why.",
@@ -114,7 +153,13 @@ items = Table(
     metadata,
     Column("item_id", _ID, primary_key=True, comment="The source's item id."),
     Column("title", Text, comment="Title for people to read."),
-    Column("attributes", JSONB, nullable=False, server_default="{}", comment="Whatever else the source says of the item."),
+    Column(
+        "attributes",
+        JSONB,
+        nullable=False,
+        server_default="{}",
+        comment="Whatever else the source says of the item.",
+    ),
     comment="What is known of items; optional.",
 )
 
@@ -122,7 +167,13 @@ users = Table(
     "users",
     metadata,
     Column("user_id", _ID, primary_key=True, comment="The source's user id."),
-    Column("attributes", JSONB, nullable=False, server_default="{}", comment="Whatever the source says of the user."),
+    Column(
+        "attributes",
+        JSONB,
+        nullable=False,
+        server_default="{}",
+        comment="Whatever the source says of the user.",
+    ),
     comment="What is known of users; optional.",
 )
 
@@ -131,7 +182,9 @@ hidden_items = Table(
     metadata,
     Column("item_id", _ID, primary_key=True, comment="Item that readers must not see."),
     Column("reason", Text, nullable=False, server_default="", comment="Why."),
-    Column("hidden_by", Text, nullable=False, server_default=func.current_user(), comment="Who hid it."),
+    Column(
+        "hidden_by", Text, nullable=False, server_default=func.current_user(), comment="Who hid it."
+    ),
     Column("hidden_at", _TIME, nullable=False, server_default=func.now(), comment="Since when."),
     comment="Items hidden from readers at once, whatever version is live.",
 )
@@ -147,8 +200,18 @@ forgotten_users = Table(
 snapshots = Table(
     "snapshots",
     metadata,
-    Column("snapshot_id", Text, primary_key=True, comment="First half of the sha256 over the sorted content and the split."),
-    Column("split_id", Text, nullable=False, comment="Protocol, seed and fraction, hashed: equal means comparable sides."),
+    Column(
+        "snapshot_id",
+        Text,
+        primary_key=True,
+        comment="First half of the sha256 over the sorted content and the split.",
+    ),
+    Column(
+        "split_id",
+        Text,
+        nullable=False,
+        comment="Protocol, seed and fraction, hashed: equal means comparable sides.",
+    ),
     Column("uri", Text, nullable=False, comment="Where the snapshot lies."),
     Column("sha256", Text, nullable=False, comment="sha256 of the snapshot's manifest."),
     Column("protocol", Text, nullable=False, comment="hash, temporal, leave_last or given."),
@@ -159,7 +222,13 @@ snapshots = Table(
     _counter("cold_users", "Users on the test side only."),
     _counter("cold_items", "Items on the test side only."),
     _counter("cold_test_ratings", "Test ratings of a cold user or item."),
-    Column("created_at", _TIME, nullable=False, server_default=func.now(), comment="When it was first written."),
+    Column(
+        "created_at",
+        _TIME,
+        nullable=False,
+        server_default=func.now(),
+        comment="When it was first written.",
+    ),
     _counter("unrated_users", "Further users, with attributes and no rating."),
     _counter("unrated_items", "Further items, with attributes and no rating."),
     comment="Immutable train/test snapshots.",
@@ -168,8 +237,20 @@ snapshots = Table(
 models = Table(
     "models",
     metadata,
-    Column("model_version", BigInteger, Identity(), primary_key=True, comment="Number of the run's bundle of models and lists."),
-    Column("run_key", Text, unique=True, nullable=False, comment="The run that made it; the same run gets the same version."),
+    Column(
+        "model_version",
+        BigInteger,
+        Identity(),
+        primary_key=True,
+        comment="Number of the run's bundle of models and lists.",
+    ),
+    Column(
+        "run_key",
+        Text,
+        unique=True,
+        nullable=False,
+        comment="The run that made it; the same run gets the same version.",
+    ),
     Column(
         "state",
         Text,
@@ -178,17 +259,42 @@ models = Table(
         server_default="created",
         comment="created, trained, evaluated, refused, approved, published or retired.",
     ),
-    Column("snapshot_id", Text, ForeignKey(snapshots.c.snapshot_id), nullable=False, comment="Snapshot that it was trained on."),
+    Column(
+        "snapshot_id",
+        Text,
+        ForeignKey(snapshots.c.snapshot_id),
+        nullable=False,
+        comment="Snapshot that it was trained on.",
+    ),
     Column("split_id", Text, nullable=False, comment="The snapshot's split."),
-    Column("champion_version", BigInteger, comment="Live version that it was judged against; NULL: none."),
-    Column("warm_started_from", BigInteger, comment="Version whose evaluated model its own started from; NULL: a cold start."),
-    Column("training_fingerprint", Text, nullable=False, comment="sha256 of the settings that shape the result."),
+    Column(
+        "champion_version",
+        BigInteger,
+        comment="Live version that it was judged against; NULL: none.",
+    ),
+    Column(
+        "warm_started_from",
+        BigInteger,
+        comment="Version whose evaluated model its own started from; NULL: a cold start.",
+    ),
+    Column(
+        "training_fingerprint",
+        Text,
+        nullable=False,
+        comment="sha256 of the settings that shape the result.",
+    ),
     Column("config", JSONB, nullable=False, comment="All settings of the run."),
     Column("code_version", Text, nullable=False, comment="Version of the code."),
     Column("device", Text, comment="Device that it was trained on."),
     Column("fit_seconds", Double, comment="Seconds of training, imports excluded."),
     Column("top_n", Integer, nullable=False, comment="Recommendations per user that readers see."),
-    Column("created_at", _TIME, nullable=False, server_default=func.now(), comment="When the run took its snapshot."),
+    Column(
+        "created_at",
+        _TIME,
+        nullable=False,
+        server_default=func.now(),
+        comment="When the run took its snapshot.",
+    ),
     Column("published_at", _TIME, comment="When it first went live."),
     Column("retired_at", _TIME, comment="When its rows were dropped."),
     Index(None, "snapshot_id"),
@@ -199,7 +305,12 @@ model_artifacts = Table(
     "model_artifacts",
     metadata,
     Column(
-        "model_version", BigInteger, ForeignKey(models.c.model_version), primary_key=True, autoincrement=False, comment="Version."
+        "model_version",
+        BigInteger,
+        ForeignKey(models.c.model_version),
+        primary_key=True,
+        autoincrement=False,
+        comment="Version.",
     ),
     Column(
         "head",
@@ -217,7 +328,12 @@ model_artifacts = Table(
     ),
     Column("uri", Text, nullable=False, comment="Where the factors lie."),
     Column("sha256", Text, nullable=False, comment="sha256 of the artifact's manifest."),
-    Column("split_id", Text, nullable=False, comment="Split whose training side (evaluated) or both sides (refit) it saw."),
+    Column(
+        "split_id",
+        Text,
+        nullable=False,
+        comment="Split whose training side (evaluated) or both sides (refit) it saw.",
+    ),
     Column("iterations", Integer, nullable=False, comment="Iterations that the fit ended with."),
     comment="The factor models of each version.",
 )
@@ -233,15 +349,32 @@ live = Table(
         server_default=true(),
         comment="Holds the table to one row.",
     ),
-    Column("model_version", BigInteger, ForeignKey(models.c.model_version), comment="Version that readers see; NULL: none yet."),
+    Column(
+        "model_version",
+        BigInteger,
+        ForeignKey(models.c.model_version),
+        comment="Version that readers see; NULL: none yet.",
+    ),
     comment="One row: which version readers see.",
 )
 
 promotions = Table(
     "promotions",
     metadata,
-    Column("promotion_id", BigInteger, Identity(), primary_key=True, comment="Number of the change of mf.live, in order."),
-    Column("model_version", BigInteger, ForeignKey(models.c.model_version), nullable=False, comment="Version that went live."),
+    Column(
+        "promotion_id",
+        BigInteger,
+        Identity(),
+        primary_key=True,
+        comment="Number of the change of mf.live, in order.",
+    ),
+    Column(
+        "model_version",
+        BigInteger,
+        ForeignKey(models.c.model_version),
+        nullable=False,
+        comment="Version that went live.",
+    ),
     Column("previous_version", BigInteger, comment="Version that was live before; NULL: none."),
     Column(
         "action",
@@ -250,8 +383,16 @@ promotions = Table(
         nullable=False,
         comment="publish or rollback.",
     ),
-    Column("promoted_at", _TIME, nullable=False, server_default=func.clock_timestamp(), comment="When."),
-    Column("promoted_by", Text, nullable=False, server_default=func.current_user(), comment="Database user that did it."),
+    Column(
+        "promoted_at", _TIME, nullable=False, server_default=func.clock_timestamp(), comment="When."
+    ),
+    Column(
+        "promoted_by",
+        Text,
+        nullable=False,
+        server_default=func.current_user(),
+        comment="Database user that did it.",
+    ),
     comment="Every change of mf.live.",
 )
 
@@ -259,26 +400,58 @@ evaluations = Table(
     "evaluations",
     metadata,
     Column(
-        "snapshot_id", Text, ForeignKey(snapshots.c.snapshot_id), primary_key=True, comment="Snapshot whose test rows were used."
+        "snapshot_id",
+        Text,
+        ForeignKey(snapshots.c.snapshot_id),
+        primary_key=True,
+        comment="Snapshot whose test rows were used.",
     ),
     _version("Candidate of the evaluation."),
-    Column("subject", Text, primary_key=True, comment="candidate, champion, recent_best, global_mean, biases or popularity."),
+    Column(
+        "subject",
+        Text,
+        primary_key=True,
+        comment="candidate, champion, recent_best, global_mean, biases or popularity.",
+    ),
     Column("head", Text, primary_key=True, comment="rating or ranking."),
     Column("metric", Text, primary_key=True, comment="rmse, mae, average_error, ndcg_at_10, ..."),
-    Column("slice", Text, primary_key=True, comment="all, warm_both, or a group of users or items."),
+    Column(
+        "slice", Text, primary_key=True, comment="all, warm_both, or a group of users or items."
+    ),
     Column("value", Double, nullable=False, comment="The figure."),
     Column("low", Double, comment="Lower end of its 95% interval (bootstrap over users)."),
     Column("high", Double, comment="Upper end of its 95% interval."),
-    Column("n", BigInteger, nullable=False, comment="Ratings (rating head) or users (ranking head) behind it."),
+    Column(
+        "n",
+        BigInteger,
+        nullable=False,
+        comment="Ratings (rating head) or users (ranking head) behind it.",
+    ),
     comment="Every figure measured on test rows.",
 )
 
 gate_decisions = Table(
     "gate_decisions",
     metadata,
-    Column("decision_id", BigInteger, Identity(), primary_key=True, comment="Number of the decision, in order."),
-    Column("model_version", BigInteger, ForeignKey(models.c.model_version), nullable=False, comment="Candidate."),
-    Column("champion_version", BigInteger, comment="Live version that it was judged against; NULL: none."),
+    Column(
+        "decision_id",
+        BigInteger,
+        Identity(),
+        primary_key=True,
+        comment="Number of the decision, in order.",
+    ),
+    Column(
+        "model_version",
+        BigInteger,
+        ForeignKey(models.c.model_version),
+        nullable=False,
+        comment="Candidate.",
+    ),
+    Column(
+        "champion_version",
+        BigInteger,
+        comment="Live version that it was judged against; NULL: none.",
+    ),
     Column(
         "stage",
         Text,
@@ -287,9 +460,19 @@ gate_decisions = Table(
         comment="evaluated: the gate; refit: the check of the refit; override: a person's.",
     ),
     Column("approved", Boolean, nullable=False, comment="Whether it may go on."),
-    Column("reasons", JSONB, nullable=False, comment="List of rules: rule, passed, text, value, limit."),
-    Column("decided_by", Text, nullable=False, server_default="gate", comment="gate, or the person who overrode it."),
-    Column("decided_at", _TIME, nullable=False, server_default=func.clock_timestamp(), comment="When."),
+    Column(
+        "reasons", JSONB, nullable=False, comment="List of rules: rule, passed, text, value, limit."
+    ),
+    Column(
+        "decided_by",
+        Text,
+        nullable=False,
+        server_default="gate",
+        comment="gate, or the person who overrode it.",
+    ),
+    Column(
+        "decided_at", _TIME, nullable=False, server_default=func.clock_timestamp(), comment="When."
+    ),
     Index(None, "model_version"),
     comment="The gate's verdicts, rule by rule, and people's overrides.",
 )
@@ -308,9 +491,23 @@ recommendation_rows = Table(
     ),
     Column("item_id", _ID, nullable=False, comment="Recommended item."),
     Column("score", Double, nullable=False, comment="What the list is ordered by."),
-    Column("predicted_rating", Double, nullable=False, comment="The rating head's prediction, within the rating scale."),
-    Column("predicted_rating_sd", Double, comment="Standard deviation of the predicted rating; NULL: the solver gives none."),
-    Column("source", Text, nullable=False, comment="model, or popular for a user without a positive rating."),
+    Column(
+        "predicted_rating",
+        Double,
+        nullable=False,
+        comment="The rating head's prediction, within the rating scale.",
+    ),
+    Column(
+        "predicted_rating_sd",
+        Double,
+        comment="Standard deviation of the predicted rating; NULL: the solver gives none.",
+    ),
+    Column(
+        "source",
+        Text,
+        nullable=False,
+        comment="model, or popular for a user without a positive rating.",
+    ),
     Column("generated_at", _TIME, nullable=False, comment="When the row was computed."),
     postgresql_partition_by="LIST (model_version)",
     comment="Recommendations of the kept versions, one partition each, with their reserve; readers use the view.",
@@ -320,12 +517,24 @@ popular_items = Table(
     "popular_items",
     metadata,
     Column(
-        "model_version", BigInteger, ForeignKey(models.c.model_version), primary_key=True, autoincrement=False, comment="Version."
+        "model_version",
+        BigInteger,
+        ForeignKey(models.c.model_version),
+        primary_key=True,
+        autoincrement=False,
+        comment="Version.",
     ),
-    Column("rank", Integer, primary_key=True, autoincrement=False, comment="Place in the list, from 1."),
+    Column(
+        "rank", Integer, primary_key=True, autoincrement=False, comment="Place in the list, from 1."
+    ),
     Column("item_id", _ID, nullable=False, comment="Item."),
     Column("score", Double, nullable=False, comment="Number of relevant ratings."),
-    Column("predicted_rating", Double, nullable=False, comment="The rating head's prediction for an unknown user."),
+    Column(
+        "predicted_rating",
+        Double,
+        nullable=False,
+        comment="The rating head's prediction for an unknown user.",
+    ),
     comment="The list for users that a version does not know.",
 )
 
@@ -333,10 +542,17 @@ similar_items = Table(
     "similar_items",
     metadata,
     Column(
-        "model_version", BigInteger, ForeignKey(models.c.model_version), primary_key=True, autoincrement=False, comment="Version."
+        "model_version",
+        BigInteger,
+        ForeignKey(models.c.model_version),
+        primary_key=True,
+        autoincrement=False,
+        comment="Version.",
     ),
     Column("item_id", _ID, primary_key=True, comment="Item."),
-    Column("rank", Integer, primary_key=True, autoincrement=False, comment="Place in the list, from 1."),
+    Column(
+        "rank", Integer, primary_key=True, autoincrement=False, comment="Place in the list, from 1."
+    ),
     Column("similar_item_id", _ID, nullable=False, comment="Similar item."),
     Column("score", Double, nullable=False, comment="Cosine of the two items' ranking factors."),
     comment="The most similar items of each item.",

@@ -5,7 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from benchmarks.generate import HOLDOUT, SETS, Draw, Shape, draw_ratings, noise_floor, one_set, write_sets
+from benchmarks.generate import (
+    HOLDOUT,
+    SETS,
+    Draw,
+    Shape,
+    draw_ratings,
+    noise_floor,
+    one_set,
+    write_sets,
+)
 
 SMALL = Shape(n_ratings=20_000, n_users=600, n_items=300, n_factors=4, seed=7)
 
@@ -31,12 +40,15 @@ def test_no_pair_comes_twice_and_ratings_are_halves_on_the_scale(draw: Draw) -> 
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_a_set_holds_out_a_twentieth_and_shares_no_row_between_the_sides(draw: Draw, name: str) -> None:
+def test_a_set_holds_out_a_twentieth_and_shares_no_row_between_the_sides(
+    draw: Draw, name: str
+) -> None:
     arrays = one_set(draw, SMALL, name)
     n_held_out, n_train = len(arrays["teu"]), len(arrays["tru"])
     assert n_held_out == (n_held_out + n_train) // HOLDOUT
     train, held_out = (
-        set((arrays[side + "u"].astype(np.int64) * SMALL.n_items + arrays[side + "i"]).tolist()) for side in ("tr", "te")
+        set((arrays[side + "u"].astype(np.int64) * SMALL.n_items + arrays[side + "i"]).tolist())
+        for side in ("tr", "te")
     )
     assert len(train) == n_train
     assert len(held_out) == n_held_out
@@ -57,7 +69,9 @@ def test_noise_floor_lies_below_the_error_of_the_mean(draw: Draw) -> None:
     assert 0.5 < noise_floor(draw, SMALL, "20m") < 0.85 * of_mean
 
 
-def test_written_sets_are_read_back_and_not_generated_again(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_written_sets_are_read_back_and_not_generated_again(
+    tmp_path, capsys: pytest.CaptureFixture[str]
+) -> None:
     paths = write_sets(tmp_path, ["20m", "1m"], SMALL)
     assert "generating 20m, 1m" in capsys.readouterr().out
     with np.load(paths["1m"]) as arrays:

@@ -10,7 +10,13 @@ from benchmarks.scale import first_at, linear_text, scale_text, verdicts
 
 
 def _point(seconds: float, rmse: float, peak_mb: float = 1_000.0) -> dict[str, float]:
-    return {"seconds": seconds, "rmse": rmse, "peak_mb": peak_mb, "prepare_seconds": 0.1, "iterations": 1}
+    return {
+        "seconds": seconds,
+        "rmse": rmse,
+        "peak_mb": peak_mb,
+        "prepare_seconds": 0.1,
+        "iterations": 1,
+    }
 
 
 def _systems() -> dict[str, object]:
@@ -47,15 +53,23 @@ def test_a_failed_peer_keeps_its_row_with_the_reason() -> None:
 
 def test_growth_beyond_the_limit_is_said() -> None:
     sets = ("1m", "5m", "20m", "1m_users", "5m_users")
-    pace = {size: {"nanoseconds_per_rating": 100.0} for size in sets} | {"1m": {"nanoseconds_per_rating": 160.0}}
-    text = linear_text({"run": "r", "started": "s", "commit": "c", "machine": "m", "pace": {"als": pace}})
+    pace = {size: {"nanoseconds_per_rating": 100.0} for size in sets} | {
+        "1m": {"nanoseconds_per_rating": 160.0}
+    }
+    text = linear_text(
+        {"run": "r", "started": "s", "commit": "c", "machine": "m", "pace": {"als": pace}}
+    )
     assert "| als | 160 | 100 | 100 | 1.60x (OVER 1.5x) |" in text
     assert "| als | 100 | 100 | 100 | 1.00x (within 1.5x) |" in text
 
 
-def test_figures_of_another_run_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_of_another_run_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(results, "RESULTS", tmp_path)
-    (tmp_path / "scale.json").write_text(json.dumps({"run": "a", "machine": results.machine(), "sets": {}}))
+    (tmp_path / "scale.json").write_text(
+        json.dumps({"run": "a", "machine": results.machine(), "sets": {}})
+    )
     assert results.kept("scale", None) == {}
     assert results.kept("scale", "a")["run"] == "a"
     with pytest.raises(SystemExit, match="holds run a"):

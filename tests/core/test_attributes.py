@@ -38,7 +38,9 @@ def test_categories_booleans_and_lists_become_indicators() -> None:
         "new=false": [0] * 5 + [1] * 5 + [0, 0],
         "new=true": [1] * 5 + [0] * 7,
     }
-    assert design.note.startswith("6 columns of 'colour', 'genres', 'new'; 1 values held by fewer than 5 rows")
+    assert design.note.startswith(
+        "6 columns of 'colour', 'genres', 'new'; 1 values held by fewer than 5 rows"
+    )
 
 
 def test_a_number_is_standardised_over_the_rows_that_have_it() -> None:
@@ -60,12 +62,21 @@ def test_a_number_has_an_indicator_per_eighth_too() -> None:
 
 def test_a_date_is_a_number_of_years() -> None:
     dates = ["1990-01-01"] * 6 + ["2000-01-01"] * 6
-    assert columns(encoded([{"released": day} for day in dates]))["released"] == pytest.approx([-1] * 6 + [1] * 6)
+    assert columns(encoded([{"released": day} for day in dates]))["released"] == pytest.approx(
+        [-1] * 6 + [1] * 6
+    )
     assert encoded([{"released": "1990-13-01"}] * 6 + [{}]).names == ("released=1990-13-01",)
 
 
 def test_values_that_are_rare_or_common_to_all_have_no_column() -> None:
-    rows = [{"kind": "user", "site": f"https://example.org/{row}", "zip": "12345" if row < 5 else str(row)} for row in range(9)]
+    rows = [
+        {
+            "kind": "user",
+            "site": f"https://example.org/{row}",
+            "zip": "12345" if row < 5 else str(row),
+        }
+        for row in range(9)
+    ]
     assert encoded(rows).names == ("zip=12345",)
     assert encoded([{"n": 7}] * 9).names == ()
 
@@ -128,7 +139,9 @@ def test_huge_numbers_neither_overflow_nor_rule() -> None:
 
 
 def test_ten_thousand_categories_and_long_names_take_no_long_time() -> None:
-    rows: list[object] = [{f"key{row % 50}": f"value {row}" * 10, "\ud800name": "x"} for row in range(10_000)]
+    rows: list[object] = [
+        {f"key{row % 50}": f"value {row}" * 10, "\ud800name": "x"} for row in range(10_000)
+    ]
     started = time.monotonic()
     design = encoded([*rows, {}])
     assert time.monotonic() - started < 10
@@ -147,7 +160,10 @@ def test_both_sides_are_encoded_with_a_line_each() -> None:
 
 def test_a_number_and_a_word_of_one_name_live_side_by_side() -> None:
     design = encoded([{"age": 20}] * 5 + [{"age": 40}] * 5 + [{"age": "unknown"}] * 5)
-    assert columns(design) == {"age": [-1.0] * 5 + [1.0] * 5 + [0.0] * 5, "age=unknown": [0.0] * 10 + [1.0] * 5}
+    assert columns(design) == {
+        "age": [-1.0] * 5 + [1.0] * 5 + [0.0] * 5,
+        "age=unknown": [0.0] * 10 + [1.0] * 5,
+    }
     assert not math.isnan(design.matrix.sum())
 
 
@@ -155,12 +171,18 @@ def test_attributes_are_encoded_only_where_the_settings_ask_for_them() -> None:
     lines: list[str] = []
     nothing = Ratings(*(np.zeros(0, kind) for kind in (np.int32, np.int32, np.float32)))
     users, items = id_map(f"u{row}" for row in range(6)), id_map(["i"])
-    attributes = Attributes(texts_by_row(users, {f"u{row}": '{"sex": "F"}' for row in range(5)}), texts_by_row(items, {}))
+    attributes = Attributes(
+        texts_by_row(users, {f"u{row}": '{"sex": "F"}' for row in range(5)}),
+        texts_by_row(items, {}),
+    )
     snapshot = Snapshot(users, items, nothing, nothing, attributes)
     assert encoded_attributes(make_config({}), snapshot, lines.append) is None
     on = make_config({"rating_head.bayes.side_information": True})
     assert encoded_attributes(on, replace(snapshot, attributes=None), lines.append) is None
-    assert encoded_attributes(make_config({"rating_head.solver": "als"}, on), snapshot, lines.append) is None
+    assert (
+        encoded_attributes(make_config({"rating_head.solver": "als"}, on), snapshot, lines.append)
+        is None
+    )
     assert not lines
     found = encoded_attributes(on, snapshot, lines.append)
     assert found is not None

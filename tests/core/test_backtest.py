@@ -20,13 +20,23 @@ def config(tmp_path: Path) -> Config:
     }
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
-    uris = {"uri": "train.csv", "test_uri": "test.csv", "users_uri": "users.csv", "items_uri": "items.csv"}
-    return make_config({f"source.{setting}": str(tmp_path / name) for setting, name in uris.items()})
+    uris = {
+        "uri": "train.csv",
+        "test_uri": "test.csv",
+        "users_uri": "users.csv",
+        "items_uri": "items.csv",
+    }
+    return make_config(
+        {f"source.{setting}": str(tmp_path / name) for setting, name in uris.items()}
+    )
 
 
 def test_the_catalogue_holds_the_rows_of_the_items_file(config: Config) -> None:
     snapshot = read_folds(config)
-    assert (list(snapshot.users.ids), list(snapshot.items.ids)) == (["a", "b", "c"], ["x", "y", "z"])
+    assert (list(snapshot.users.ids), list(snapshot.items.ids)) == (
+        ["a", "b", "c"],
+        ["x", "y", "z"],
+    )
     assert (len(snapshot.train), len(snapshot.test)) == (2, 1)
     assert snapshot.attributes is None
 
@@ -34,10 +44,19 @@ def test_the_catalogue_holds_the_rows_of_the_items_file(config: Config) -> None:
 def test_with_side_information_attributes_come_from_the_named_files(config: Config) -> None:
     snapshot = read_folds(make_config({"rating_head.bayes.side_information": True}, config))
     assert snapshot.attributes is not None
-    users, items = ([text and json.loads(text) for text in side] for side in vars(snapshot.attributes).values())
+    users, items = (
+        [text and json.loads(text) for text in side] for side in vars(snapshot.attributes).values()
+    )
     assert users == [{"age": 31, "job": "baker"}, None, {"age": 60}]
     assert items == [{"genres": ["Drama", "War"], "year": 1990}, None, {"genres": []}]
-    unnamed = make_config({"rating_head.bayes.side_information": True, "source.users_uri": "", "source.items_uri": ""}, config)
+    unnamed = make_config(
+        {
+            "rating_head.bayes.side_information": True,
+            "source.users_uri": "",
+            "source.items_uri": "",
+        },
+        config,
+    )
     attributes = read_folds(unnamed).attributes
     assert attributes is not None
     assert attributes.user.tolist() == [None, None]

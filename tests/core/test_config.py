@@ -14,7 +14,10 @@ from mf_core.errors import ConfigError
 def test_every_setting_has_a_description_and_a_type() -> None:
     found = list(settings())
     assert len(found) > 50
-    assert all(s.description.endswith((".", ")")) and ("type" in s.schema or "anyOf" in s.schema) for s in found)
+    assert all(
+        s.description.endswith((".", ")")) and ("type" in s.schema or "anyOf" in s.schema)
+        for s in found
+    )
 
 
 @pytest.mark.parametrize(
@@ -39,9 +42,19 @@ def test_a_bad_setting_is_refused_by_name(overrides: dict[str, object], words: s
 
 def test_text_from_the_command_line_is_understood() -> None:
     config = make_config(
-        {"rating_head.als.n_factors": "8", "publish.refit": "false", "gate.max_rmse": "0.9", "source.query": "1"}
+        {
+            "rating_head.als.n_factors": "8",
+            "publish.refit": "false",
+            "gate.max_rmse": "0.9",
+            "source.query": "1",
+        }
     )
-    assert (config.rating_head.als.n_factors, config.publish.refit, config.gate.max_rmse, config.source.query) == (
+    assert (
+        config.rating_head.als.n_factors,
+        config.publish.refit,
+        config.gate.max_rmse,
+        config.source.query,
+    ) == (
         8,
         False,
         0.9,
@@ -50,7 +63,10 @@ def test_text_from_the_command_line_is_understood() -> None:
 
 
 def test_an_empty_value_takes_an_optional_setting_back() -> None:
-    assert make_config({"gate.max_rmse": ""}, make_config({"gate.max_rmse": 0.9})).gate.max_rmse is None
+    assert (
+        make_config({"gate.max_rmse": ""}, make_config({"gate.max_rmse": 0.9})).gate.max_rmse
+        is None
+    )
 
 
 def test_the_printed_settings_are_a_settings_file(tmp_path: Path) -> None:
@@ -62,7 +78,12 @@ def test_the_printed_settings_are_a_settings_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("[split", "not valid TOML"), ("[split]\nsed = 1", "split.sed"), ("[split]\nseed = -1", "split.seed")]
+    ("text", "words"),
+    [
+        ("[split", "not valid TOML"),
+        ("[split]\nsed = 1", "split.sed"),
+        ("[split]\nseed = -1", "split.seed"),
+    ],
 )
 def test_a_bad_settings_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "mf.toml"
@@ -79,7 +100,12 @@ def test_a_missing_settings_file_is_refused_and_none_means_the_defaults(tmp_path
 
 def test_the_fingerprint_follows_what_shapes_the_result() -> None:
     base = Config().training_fingerprint()
-    assert make_config({"source.uri": "x", "run.force": True, "train.checkpoint_seconds": 1}).training_fingerprint() == base
+    assert (
+        make_config(
+            {"source.uri": "x", "run.force": True, "train.checkpoint_seconds": 1}
+        ).training_fingerprint()
+        == base
+    )
     assert make_config({"rating_head.als.n_factors": 9}).training_fingerprint() != base
 
 

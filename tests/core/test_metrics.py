@@ -21,18 +21,26 @@ def ratings(rows: list[tuple[int, int, float]]) -> Ratings:
 def scores_model(scores: list[list[float]]) -> FactorModel:
     """A model whose scores are given: one factor per item."""
     matrix = np.array(scores, np.float32)
-    users, items = id_map(f"u{k}" for k in range(len(matrix))), id_map(f"i{k}" for k in range(matrix.shape[1]))
+    users, items = (
+        id_map(f"u{k}" for k in range(len(matrix))),
+        id_map(f"i{k}" for k in range(matrix.shape[1])),
+    )
     nothing = [np.zeros(n, np.float32) for n in matrix.shape]
-    return FactorModel(0.0, nothing[0], nothing[1], matrix, np.eye(matrix.shape[1], dtype=np.float32), users, items)
+    return FactorModel(
+        0.0, nothing[0], nothing[1], matrix, np.eye(matrix.shape[1], dtype=np.float32), users, items
+    )
 
 
 def test_rating_figures_are_sums_divided_once() -> None:
     test = ratings([(0, 0, 4), (0, 1, 2), (1, 0, 5)])
     errors, rows = np.array([1.0, -2.0, 0.5]), np.ones(3, bool)
     found = {
-        m: estimates([rating_column(m, test, errors, rows, 2, "all")], 100, 0)[0].value for m in ("rmse", "mae", "average_error")
+        m: estimates([rating_column(m, test, errors, rows, 2, "all")], 100, 0)[0].value
+        for m in ("rmse", "mae", "average_error")
     }
-    assert found == pytest.approx({"rmse": np.sqrt(5.25 / 3), "mae": 3.5 / 3, "average_error": 5.25 / 6})
+    assert found == pytest.approx(
+        {"rmse": np.sqrt(5.25 / 3), "mae": 3.5 / 3, "average_error": 5.25 / 6}
+    )
 
 
 def test_list_figures_by_hand() -> None:
@@ -63,7 +71,9 @@ def test_diversity_by_hand() -> None:
     found = diversity(lists, ratings([(0, 0, 5), (1, 0, 5), (0, 1, 4)]), n_items=4)
     assert found["coverage"] == 0.5
     popularity = np.array([3, 2, 1, 1]) / 7
-    assert found["novelty"] == pytest.approx((3 * -np.log2(popularity[0]) + 2 * -np.log2(popularity[1])) / 5)
+    assert found["novelty"] == pytest.approx(
+        (3 * -np.log2(popularity[0]) + 2 * -np.log2(popularity[1])) / 5
+    )
     # Shown 0, 0, 2, 3 times: sum((2k - n - 1) x) / (n sum x).
     assert found["gini"] == pytest.approx((1 * 2 + 3 * 3) / (4 * 5))
 
@@ -73,7 +83,9 @@ def test_an_interval_holds_its_figure_and_narrows_with_more_users() -> None:
 
     def width(n_users: int) -> float:
         test = ratings([(u, 0, 3) for u in range(n_users)])
-        column = rating_column("rmse", test, generator.normal(size=n_users), np.ones(n_users, bool), n_users, "all")
+        column = rating_column(
+            "rmse", test, generator.normal(size=n_users), np.ones(n_users, bool), n_users, "all"
+        )
         [estimate] = estimates([column], 500, 1)
         assert estimate.low < estimate.value < estimate.high
         return estimate.high - estimate.low
@@ -90,7 +102,9 @@ def test_a_paired_loss_of_a_model_against_itself_is_zero() -> None:
 def world(seed: int = 0) -> Snapshot:
     generator = np.random.default_rng(seed)
     user, item = np.nonzero(generator.random((50, 30)) < 0.5)
-    value = np.clip(np.round(3 + generator.normal(size=50)[user] + generator.normal(size=30)[item]), 1, 5)
+    value = np.clip(
+        np.round(3 + generator.normal(size=50)[user] + generator.normal(size=30)[item]), 1, 5
+    )
     everything = Ratings(user.astype(np.int32), item.astype(np.int32), value.astype(np.float32))
     is_test = generator.random(len(user)) < 0.3
     return Snapshot(
@@ -108,7 +122,11 @@ def test_the_biases_beat_the_global_mean_and_slices_add_up() -> None:
     value = {(f.subject, f.metric, f.slice): f for f in figures}
     assert value["candidate", "rmse", "all"].value == value["biases", "rmse", "all"].value
     assert value["biases", "rmse", "all"].value < value["global_mean", "rmse", "all"].value
-    by_users = [f for f in figures if f.metric == "rmse" and f.subject == "candidate" and f.slice.startswith("users_")]
+    by_users = [
+        f
+        for f in figures
+        if f.metric == "rmse" and f.subject == "candidate" and f.slice.startswith("users_")
+    ]
     assert sum(f.n for f in by_users) == len(snapshot.test)
     assert sum(f.n * f.value**2 for f in by_users) == pytest.approx(
         len(snapshot.test) * value["candidate", "rmse", "all"].value ** 2
@@ -120,7 +138,9 @@ def test_a_rival_is_judged_only_on_rows_it_was_not_trained_on() -> None:
     swapped = Snapshot(snapshot.users, snapshot.items, snapshot.test, snapshot.train)
     assert unseen_rows(snapshot.test, snapshot.users, snapshot.items, snapshot).all()
     assert not unseen_rows(snapshot.test, snapshot.users, snapshot.items, swapped).any()
-    renamed = Snapshot(id_map(f"x{k:02d}" for k in range(50)), snapshot.items, snapshot.test, snapshot.train)
+    renamed = Snapshot(
+        id_map(f"x{k:02d}" for k in range(50)), snapshot.items, snapshot.test, snapshot.train
+    )
     assert unseen_rows(snapshot.test, snapshot.users, snapshot.items, renamed).all()
 
 
@@ -128,31 +148,50 @@ def test_a_rival_that_knows_other_ids_falls_back_to_its_mean() -> None:
     snapshot, config = world(), make_config({"gate.bootstrap_samples": 100})
     ours = make_heads(config, snapshot, biases_only_model(snapshot), popularity_model(snapshot, 4))
     other = Snapshot(
-        id_map(f"x{k:02d}" for k in range(50)), id_map(f"y{k:02d}" for k in range(30)), snapshot.train, snapshot.test
+        id_map(f"x{k:02d}" for k in range(50)),
+        id_map(f"y{k:02d}" for k in range(30)),
+        snapshot.train,
+        snapshot.test,
     )
-    theirs = make_heads(config, snapshot, biases_only_model(other), popularity_model(other, 4), other)
+    theirs = make_heads(
+        config, snapshot, biases_only_model(other), popularity_model(other, 4), other
+    )
     assert not theirs.warm_users.any()
-    figures = evaluate(config, snapshot, ours, Rival(1, theirs, np.ones(len(snapshot.test), bool)), [])
+    figures = evaluate(
+        config, snapshot, ours, Rival(1, theirs, np.ones(len(snapshot.test), bool)), []
+    )
     value = {(f.subject, f.metric, f.slice): f for f in figures}
-    assert value["champion", "rmse", "all"].value == pytest.approx(value["global_mean", "rmse", "all"].value, abs=1e-6)
+    assert value["champion", "rmse", "all"].value == pytest.approx(
+        value["global_mean", "rmse", "all"].value, abs=1e-6
+    )
     assert np.isnan(value["champion", "rmse_loss", "warm_both"].value)
 
 
 def test_the_share_within_ninety_percent_intervals_is_measured() -> None:
     snapshot, config = world(), make_config({"gate.bootstrap_samples": 100})
     biases = biases_only_model(snapshot)
-    errors = np.abs(np.clip(biases.predict(snapshot.test.user, snapshot.test.item), 1, 5) - snapshot.test.value)
+    errors = np.abs(
+        np.clip(biases.predict(snapshot.test.user, snapshot.test.item), 1, 5) - snapshot.test.value
+    )
 
     def figures(deviation: float) -> dict[tuple[str, str], Figure]:
         # One sample: its own variance is 0, and the noise is the same for all pairs.
         users, items = (np.zeros((1, n, 2), np.float32) for n in (50, 30))
-        samples = PosteriorSamples(users, items, *(np.full((1, n), deviation, np.float32) for n in (50, 30)))
+        samples = PosteriorSamples(
+            users, items, *(np.full((1, n), deviation, np.float32) for n in (50, 30))
+        )
         heads = make_heads(config, snapshot, biases, popularity_model(snapshot, 4), samples=samples)
-        return {(f.metric, f.slice): f for f in evaluate(config, snapshot, heads, None, []) if f.subject == "candidate"}
+        return {
+            (f.metric, f.slice): f
+            for f in evaluate(config, snapshot, heads, None, [])
+            if f.subject == "candidate"
+        }
 
     found = figures(0.5)
     assert found["mean_sd", "all"].value == pytest.approx(0.5)
-    assert found["interval_coverage_90", "all"].value == pytest.approx((errors <= 1.6448536 * 0.5).mean())
+    assert found["interval_coverage_90", "all"].value == pytest.approx(
+        (errors <= 1.6448536 * 0.5).mean()
+    )
     assert found["interval_coverage_90", "all"].n == len(snapshot.test)
     assert {name for metric, name in found if metric == "interval_coverage_90"} == {
         name for metric, name in found if metric == "rmse"
@@ -162,14 +201,19 @@ def test_the_share_within_ninety_percent_intervals_is_measured() -> None:
 
 
 def test_items_without_any_rating_are_on_no_list_that_the_ranking_head_orders() -> None:
-    config, by_rating = make_config({"gate.cutoff": 3}), make_config({"recommend.rank_by": "rating"})
+    config, by_rating = (
+        make_config({"gate.cutoff": 3}),
+        make_config({"recommend.rank_by": "rating"}),
+    )
     ids = id_map("u"), id_map(f"i{k}" for k in range(5))
     snapshot = Snapshot(*ids, ratings([(0, 0, 5)]), ratings([(0, 3, 5)]))
     unlisted = unlisted_items(config, snapshot)
     assert unlisted.tolist() == [1, 2, 4]
     assert unlisted_items(by_rating, snapshot).tolist() == []
     model = scores_model([[9, 0, 0, -1, 0]])
-    assert list_quality(model, snapshot.train, snapshot.test, 4, 3, unlisted=unlisted).lists.tolist() == [[3, -1, -1]]
+    assert list_quality(
+        model, snapshot.train, snapshot.test, 4, 3, unlisted=unlisted
+    ).lists.tolist() == [[3, -1, -1]]
     assert list_quality(model, snapshot.train, snapshot.test, 4, 3).lists.tolist() == [[1, 2, 4]]
     shown = diversity(np.array([[3, -1, -1]], np.int32), snapshot.train, 5, unlisted)
     assert shown["coverage"] == 0.5

@@ -14,15 +14,26 @@ ROOT = Path(__file__).parents[2]
 
 def locked() -> dict[str, Requirement]:
     """The pins that hold for this Python and platform, by name."""
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and not line.lstrip().startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / "requirements.txt").read_text().splitlines()
+        if line and not line.lstrip().startswith("#")
+    ]
     pins = [Requirement(line) for line in lines]
-    return {canonicalize_name(pin.name): pin for pin in pins if pin.marker is None or pin.marker.evaluate()}
+    return {
+        canonicalize_name(pin.name): pin
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate()
+    }
 
 
 def wanted() -> list[Requirement]:
     """What pyproject.toml asks for, test tools included."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [Requirement(text) for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
+    return [
+        Requirement(text)
+        for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])
+    ]
 
 
 def closure(roots: list[Requirement]) -> set[str]:
@@ -38,7 +49,9 @@ def closure(roots: list[Requirement]) -> set[str]:
         visited.add((name, extras))
         for text in importlib.metadata.requires(name) or []:
             need = Requirement(text)
-            if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in (*extras, "")):
+            if need.marker is None or any(
+                need.marker.evaluate({"extra": extra}) for extra in (*extras, "")
+            ):
                 open_ends.append((canonicalize_name(need.name), frozenset(need.extras)))
     return found
 

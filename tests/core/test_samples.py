@@ -11,14 +11,21 @@ from mf_core.ratings import id_map
 from mf_core.samples import PosteriorSamples, load_samples, sample_files
 
 
-def drawn(n_samples: int = 7, n_users: int = 5, n_items: int = 4, rank: int = 3) -> PosteriorSamples:
+def drawn(
+    n_samples: int = 7, n_users: int = 5, n_items: int = 4, rank: int = 3
+) -> PosteriorSamples:
     """Return samples drawn at random."""
     generator = np.random.default_rng(1)
 
     def normal(*shape: int) -> np.ndarray:
         return generator.normal(size=(n_samples, *shape)).astype(np.float32)
 
-    return PosteriorSamples(normal(n_users, rank + 1), normal(n_items, rank + 1), normal(n_users) ** 2, normal(n_items) ** 2)
+    return PosteriorSamples(
+        normal(n_users, rank + 1),
+        normal(n_items, rank + 1),
+        normal(n_users) ** 2,
+        normal(n_items) ** 2,
+    )
 
 
 def int32(*rows: int) -> np.ndarray:
@@ -30,7 +37,9 @@ def test_the_deviation_is_that_of_the_samples_and_of_the_noise() -> None:
     # Predictions 2 * 3 + 1 + 1 = 8 and 1 * 4 + 0 + 0 = 4: variance 8. Noise .5 * 2 = 1 and 1 * 3 = 3: mean 2.
     user = np.array([[[2, 1]], [[1, 0]]], np.float32)
     item = np.array([[[3, 1]], [[4, 0]]], np.float32)
-    samples = PosteriorSamples(user, item, np.array([[0.5], [1]], np.float32), np.array([[2], [3]], np.float32))
+    samples = PosteriorSamples(
+        user, item, np.array([[0.5], [1]], np.float32), np.array([[2], [3]], np.float32)
+    )
     assert samples.standard_deviation(int32(0), int32(0)).tolist() == [pytest.approx(10**0.5)]
 
 
@@ -43,7 +52,10 @@ def test_one_sample_tells_of_the_noise_only() -> None:
 def test_any_number_of_pairs_gives_what_numpy_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mf_core.samples._PAIRS_AT_A_TIME", 6)
     samples = drawn()
-    user, item = np.repeat(np.arange(5, dtype=np.int32), 4), np.tile(np.arange(4, dtype=np.int32), 5)
+    user, item = (
+        np.repeat(np.arange(5, dtype=np.int32), 4),
+        np.tile(np.arange(4, dtype=np.int32), 5),
+    )
     wide = {name: array.astype(np.float64) for name, array in vars(samples).items()}
     predicted = np.einsum("suk,sik->sui", wide["user"][..., :-1], wide["item"][..., :-1])
     predicted += wide["user"][:, :, None, -1] + wide["item"][:, None, :, -1]
@@ -80,9 +92,17 @@ def saved(tmp_path: Path, samples: PosteriorSamples | None) -> tuple[str, str]:
     """Save a model with `samples` and return its URI and sha256."""
     users, items = id_map("abcde"), id_map("wxyz")
     bias = {"user_bias": np.zeros(5, np.float32), "item_bias": np.zeros(4, np.float32)}
-    factors = {"user_factors": np.ones((5, 2), np.float32), "item_factors": np.ones((4, 2), np.float32)}
+    factors = {
+        "user_factors": np.ones((5, 2), np.float32),
+        "item_factors": np.ones((4, 2), np.float32),
+    }
     uri = (tmp_path / "rating").as_uri()
-    return uri, save_model(FactorModel(3.0, **bias, **factors, users=users, items=items), uri, {}, sample_files(samples))
+    return uri, save_model(
+        FactorModel(3.0, **bias, **factors, users=users, items=items),
+        uri,
+        {},
+        sample_files(samples),
+    )
 
 
 def test_samples_lie_in_the_models_artifact(tmp_path: Path) -> None:

@@ -20,7 +20,11 @@ def sparse_ratings(n_users: int, n_items: int, share: float, seed: int = 0) -> R
     """Ratings 1..5 of a random `share` of all pairs."""
     rng = np.random.default_rng(seed)
     user, item = np.nonzero(rng.random((n_users, n_items)) < share)
-    return Ratings(user.astype(np.int32), item.astype(np.int32), rng.integers(1, 6, len(user)).astype(np.float32))
+    return Ratings(
+        user.astype(np.int32),
+        item.astype(np.int32),
+        rng.integers(1, 6, len(user)).astype(np.float32),
+    )
 
 
 def ids(n: int) -> IdMap:
@@ -32,7 +36,9 @@ def cpu(**settings: object) -> Config:
     return make_config({"train.device": "cpu", "rating_head.solver": "als", **named})
 
 
-def ridge_solve(design: NDArray[np.float64], target: NDArray[np.float64], ridge: NDArray[np.float64]) -> NDArray[np.float64]:
+def ridge_solve(
+    design: NDArray[np.float64], target: NDArray[np.float64], ridge: NDArray[np.float64]
+) -> NDArray[np.float64]:
     return np.linalg.solve(design.T @ design + np.diag(ridge), design.T @ target)
 
 
@@ -59,7 +65,14 @@ def test_no_rating_at_all_plans_no_batch() -> None:
 
 def test_a_side_s_batches_hold_each_row_s_own_ratings_and_mark_padding() -> None:
     ratings = sparse_ratings(40, 70_000, 0.0005)
-    side = Side(ratings.item, ratings.user, ratings.value, (70_000, 40), width=4, layout=Layout(5_000, tf.int64))
+    side = Side(
+        ratings.item,
+        ratings.user,
+        ratings.value,
+        (70_000, 40),
+        width=4,
+        layout=Layout(5_000, tf.int64),
+    )
     found = set()
     for batch in side.batches:
         other, value = batch.other.numpy(), batch.value.numpy()
@@ -75,16 +88,28 @@ def test_one_explicit_sweep_equals_ridge_regressions_solved_one_by_one() -> None
     train, shape, k = sparse_ratings(7, 9, 0.5), (7, 9), 2
     config = AlsConfig(n_factors=k, regularization=0.3, bias_regularization=2.0, conjugate_steps=30)
     first = np.random.default_rng(3).normal(size=(9, k + 1)).astype(np.float32)
-    solver = ExplicitAls(train, shape, config, DataConfig(), seed=3, start=Start(np.zeros((7, k + 1), np.float32), first))
+    solver = ExplicitAls(
+        train,
+        shape,
+        config,
+        DataConfig(),
+        seed=3,
+        start=Start(np.zeros((7, k + 1), np.float32), first),
+    )
     item, mean = first.astype(np.float64), train.value.mean(dtype=np.float64)
     rmse = solver.iterate(0)
     user = np.zeros((7, k + 1))
-    for mine, other, rows, others in ((user, item, train.user, train.item), (item, user, train.item, train.user)):
+    for mine, other, rows, others in (
+        (user, item, train.user, train.item),
+        (item, user, train.item, train.user),
+    ):
         for row in np.unique(rows):
             at = rows == row
             y = other[others[at]]
             ridge = np.array([0.3 * (40 + at.sum())] * k + [2.0])
-            mine[row] = ridge_solve(np.c_[y[:, :k], np.ones(at.sum())], train.value[at] - mean - y[:, k], ridge)
+            mine[row] = ridge_solve(
+                np.c_[y[:, :k], np.ones(at.sum())], train.value[at] - mean - y[:, k], ridge
+            )
     factors = solver.factors()
     np.testing.assert_allclose(np.c_[factors.user_factors, factors.user_bias], user, atol=2e-5)
     np.testing.assert_allclose(np.c_[factors.item_factors, factors.item_bias], item, atol=2e-5)
@@ -110,7 +135,10 @@ def test_one_implicit_sweep_equals_dense_weighted_regressions_over_all_pairs() -
     observed[train.user, train.item] = 1
     wanted[train.user, train.item] = 0.4 + 0.2 * (train.value - 1)
     user = np.zeros((8, k))
-    for mine, other, seen, target in ((user, item, observed, wanted), (item, user, observed.T, wanted.T)):
+    for mine, other, seen, target in (
+        (user, item, observed, wanted),
+        (item, user, observed.T, wanted.T),
+    ):
         n_other = (seen.sum(0) > 0).sum()
         for row in np.flatnonzero(seen.sum(1)):
             ridge = np.full(k, 0.1 * (seen[row].sum() + alpha0 * n_other) ** 0.7)
@@ -124,7 +152,9 @@ def test_one_implicit_sweep_equals_dense_weighted_regressions_over_all_pairs() -
 
 def test_a_target_lies_on_the_line_from_the_lowest_rating_to_the_first_relevant_one() -> None:
     stars, hearts = np.array([1, 2, 3, 4, 5], np.float32), np.array([1], np.float32)
-    np.testing.assert_allclose(preference_targets(stars, 0.4, DataConfig()), [0.4, 0.6, 0.8, 1.0, 1.2], rtol=1e-6)
+    np.testing.assert_allclose(
+        preference_targets(stars, 0.4, DataConfig()), [0.4, 0.6, 0.8, 1.0, 1.2], rtol=1e-6
+    )
     np.testing.assert_array_equal(preference_targets(stars, 1.0, DataConfig()), np.ones(5))
     only_likes = DataConfig(scale_low=1, scale_high=2, relevant_from=1)
     np.testing.assert_array_equal(preference_targets(hearts, 0.4, only_likes), [1])
@@ -141,11 +171,16 @@ def test_explicit_als_recovers_a_rank_one_matrix_from_part_of_it() -> None:
     for sweep in range(60):
         solver.iterate(sweep)
     user, item = (rows.astype(np.int32) for rows in np.nonzero(~known))
-    assert HeldOut(Ratings(user, item, full[~known].astype(np.float32)), 1, 5).rmse(solver.factors()) < 0.02
+    assert (
+        HeldOut(Ratings(user, item, full[~known].astype(np.float32)), 1, 5).rmse(solver.factors())
+        < 0.02
+    )
 
 
 @pytest.mark.parametrize(("learn_from", "known_items"), [("all", [0, 1, 2]), ("relevant", [0, 1])])
-def test_a_user_who_liked_nothing_and_an_item_not_learned_from_get_zero_factors(learn_from: str, known_items: list[int]) -> None:
+def test_a_user_who_liked_nothing_and_an_item_not_learned_from_get_zero_factors(
+    learn_from: str, known_items: list[int]
+) -> None:
     # User 0 liked item 0 and not item 2, user 1 liked item 1, user 2 did not like item 3, and user 3 rated nothing.
     rows = (([0, 0, 1, 1, 2], "i4"), ([0, 2, 0, 1, 3], "i4"), ([5, 2, 4, 5, 1], "f4"))
     train = Ratings(*(np.array(column, dtype) for column, dtype in rows))
@@ -158,7 +193,9 @@ def test_a_user_who_liked_nothing_and_an_item_not_learned_from_get_zero_factors(
 
 def test_the_ranking_head_refuses_ratings_of_which_none_is_relevant() -> None:
     train = Ratings(np.zeros(1, np.int32), np.zeros(1, np.int32), np.ones(1, np.float32))
-    with pytest.raises(TrainingError, match=r"none of the 1 training ratings reaches data\.relevant_from = 4"):
+    with pytest.raises(
+        TrainingError, match=r"none of the 1 training ratings reaches data\.relevant_from = 4"
+    ):
         fit_ranking_head(cpu(), train, ids(1), ids(1))
 
 
@@ -175,13 +212,20 @@ def test_two_fits_give_the_same_bits_and_another_seed_gives_others() -> None:
 def test_the_order_of_the_ratings_matters_to_rounding_only() -> None:
     train, users, items = sparse_ratings(50, 40, 0.3), ids(50), ids(40)
     shuffled = train.take(np.random.default_rng(0).permutation(len(train)))
-    models = [fit_ranking_head(cpu(), ratings, users, items, iterations=2).model for ratings in (train, shuffled)]
+    models = [
+        fit_ranking_head(cpu(), ratings, users, items, iterations=2).model
+        for ratings in (train, shuffled)
+    ]
     np.testing.assert_allclose(models[0].item_factors, models[1].item_factors, atol=1e-5)
 
 
 def test_early_stopping_keeps_the_best_sweep_and_a_refit_runs_as_many() -> None:
     train, users, items = sparse_ratings(60, 50, 0.3), ids(60), ids(50)
-    config = cpu(rating_head__validation_fraction=0.2, rating_head__patience=2, rating_head__als__regularization=0.01)
+    config = cpu(
+        rating_head__validation_fraction=0.2,
+        rating_head__patience=2,
+        rating_head__als__regularization=0.01,
+    )
     reports = []
     fitted = fit_rating_head(config, train, users, items, report=reports.append)
     errors = [report.validation_rmse for report in reports]

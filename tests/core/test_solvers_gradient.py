@@ -17,12 +17,18 @@ def low_rank_ratings() -> Ratings:
     rng = np.random.default_rng(4)
     full = np.clip(3.5 + rng.normal(0, 1, (40, 2)) @ rng.normal(0, 1, (2, 30)), 1, 5)
     user, item = np.nonzero(rng.random(full.shape) < 0.5)
-    return Ratings(user.astype(np.int32), item.astype(np.int32), full[user, item].astype(np.float32))
+    return Ratings(
+        user.astype(np.int32), item.astype(np.int32), full[user, item].astype(np.float32)
+    )
 
 
 def fit(train: Ratings, preset: str = "biased", **settings: object) -> FitResult:
     names = {name.replace("__", "."): value for name, value in settings.items()}
-    head = {"rating_head.solver": "gradient", "rating_head.gradient.preset": preset, "train.device": "cpu"}
+    head = {
+        "rating_head.solver": "gradient",
+        "rating_head.gradient.preset": preset,
+        "train.device": "cpu",
+    }
     return fit_rating_head(make_config({**head, **names}), train, USERS, ITEMS)
 
 
@@ -32,22 +38,36 @@ def same_bits(one: FactorModel, other: FactorModel) -> bool:
 
 
 def test_one_step_of_the_post_s_descent_equals_the_step_worked_by_hand() -> None:
-    train = Ratings(np.array([0, 0, 1], np.int32), np.array([0, 1, 1], np.int32), np.array([5, 1, 3], np.float32))
+    train = Ratings(
+        np.array([0, 0, 1], np.int32),
+        np.array([0, 1, 1], np.int32),
+        np.array([5, 1, 3], np.float32),
+    )
     solver = SeedGradient(train, (3, 2), seed=0)
     rng = np.random.default_rng(0)
-    u, p = rng.normal(0, 1, (3, 10)).astype(np.float32), rng.normal(0, 1, (2, 10)).astype(np.float32)
+    u, p = (
+        rng.normal(0, 1, (3, 10)).astype(np.float32),
+        rng.normal(0, 1, (2, 10)).astype(np.float32),
+    )
     solver.restore({"user": u, "item": p})
     solver.iterate(0)
     # loss = sum |r - u.p| + .001 (sum |U| + sum |P|): d/du = -sign(r - u.p) p + .001 sign(u).
     s00, s01, s11 = (np.sign(r - u[a] @ p[b]) for a, b, r in ((0, 0, 5), (0, 1, 1), (1, 1, 3)))
-    gradient_u = np.stack([-s00 * p[0] - s01 * p[1], -s11 * p[1], np.zeros(10)]) + 0.001 * np.sign(u)
+    gradient_u = np.stack([-s00 * p[0] - s01 * p[1], -s11 * p[1], np.zeros(10)]) + 0.001 * np.sign(
+        u
+    )
     gradient_p = np.stack([-s00 * u[0], -s01 * u[0] - s11 * u[1]]) + 0.001 * np.sign(p)
     np.testing.assert_allclose(solver.state()["user"], u - 0.001 * gradient_u, atol=1e-6)
     np.testing.assert_allclose(solver.state()["item"], p - 0.001 * gradient_p, atol=1e-6)
 
 
 def test_the_post_s_learning_rate_decays_in_a_staircase() -> None:
-    assert [seed_learning_rate(step) for step in (0, 9_999, 10_000, 19_999)] == [0.001, 0.001, 0.00096, 0.00096]
+    assert [seed_learning_rate(step) for step in (0, 9_999, 10_000, 19_999)] == [
+        0.001,
+        0.001,
+        0.00096,
+        0.00096,
+    ]
 
 
 def test_preset_seed_uses_the_post_s_constants_whatever_is_set() -> None:
@@ -86,7 +106,11 @@ def test_the_biased_preset_stops_early_and_keeps_the_best_epoch() -> None:
     rng = np.random.default_rng(0)
     pure_noise = low_rank_ratings()
     pure_noise = Ratings(pure_noise.user, pure_noise.item, rng.permutation(pure_noise.value))
-    fitted = fit(pure_noise, rating_head__gradient__regularization=0.0, rating_head__gradient__learning_rate=0.05)
+    fitted = fit(
+        pure_noise,
+        rating_head__gradient__regularization=0.0,
+        rating_head__gradient__learning_rate=0.05,
+    )
     assert fitted.iterations < 60
 
 
@@ -94,5 +118,7 @@ def test_the_biased_preset_stops_early_and_keeps_the_best_epoch() -> None:
 def test_values_beyond_float32_are_refused_with_advice(preset: str) -> None:
     train = low_rank_ratings()
     huge = Ratings(train.user, train.item, train.value * np.float32(1e25))
-    with pytest.raises(TrainingError, match=r"no longer finite after iteration 1.*Lower the learning rate"):
+    with pytest.raises(
+        TrainingError, match=r"no longer finite after iteration 1.*Lower the learning rate"
+    ):
         fit(huge, preset)

@@ -18,26 +18,43 @@ CPU = {"train.device": "cpu"}
 def test_bytes_needed_follow_the_documented_formula() -> None:
     config = make_config({**CPU, "rating_head.solver": "als", "rating_head.als.n_factors": 31})
     batch = 4 * 4 * (1 << 22)
-    assert memory.needed(config, "rating", 1_000, (30, 20)).host == 52 * 1_000 + 24 * 32 * 50 + batch
+    assert (
+        memory.needed(config, "rating", 1_000, (30, 20)).host == 52 * 1_000 + 24 * 32 * 50 + batch
+    )
     bayes = {"n_factors": 15, "pattern_rank": 8, "kept_samples": 4, "output_factors": 10}
-    config = make_config({**CPU, **{f"rating_head.bayes.{name}": value for name, value in bayes.items()}})
+    config = make_config(
+        {**CPU, **{f"rating_head.bayes.{name}": value for name, value in bayes.items()}}
+    )
     per_row = 4 * 8 + 4 * 17 * 4 + 20 * 16 + 4 * (20 + 256) + 4 * (20 + 256)
-    assert memory.needed(config, "rating", 1_000, (30, 20)).host == 52 * 1_000 + per_row * 50 + batch
+    assert (
+        memory.needed(config, "rating", 1_000, (30, 20)).host == 52 * 1_000 + per_row * 50 + batch
+    )
     wide = make_config({"rating_head.bayes.pattern_rank": 400}, config)
-    assert memory.needed(wide, "rating", 1_000, (3_000, 2_000)).host == 52 * 1_000 + 24 * 416 * 5_000 + batch
+    assert (
+        memory.needed(wide, "rating", 1_000, (3_000, 2_000)).host
+        == 52 * 1_000 + 24 * 416 * 5_000 + batch
+    )
 
 
 def test_bytes_needed_count_beyond_2_to_the_31() -> None:
-    assert memory.needed(make_config(CPU), "ranking", 3_000_000_000, (30, 20)).host > 52 * 3_000_000_000
+    assert (
+        memory.needed(make_config(CPU), "ranking", 3_000_000_000, (30, 20)).host
+        > 52 * 3_000_000_000
+    )
 
 
 @pytest.mark.parametrize("fit", [fit_rating_head, fit_ranking_head])
-def test_a_fit_that_exceeds_the_free_memory_is_refused_with_both_figures(fit: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_that_exceeds_the_free_memory_is_refused_with_both_figures(
+    fit: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # The machine's memory can't be shrunk; what the check reads of it can.
     monkeypatch.setattr(memory, "free_host_bytes", lambda: 1 << 20)
     ids, rows = id_map("ab"), np.zeros(2, np.int32)
     train = Ratings(rows, np.arange(2, dtype=np.int32), np.full(2, 5, np.float32))
-    with pytest.raises(TrainingError, match=r"takes about 0\.\d GiB of memory, and 0\.0 GiB is free.*docs/model\.md#memory"):
+    with pytest.raises(
+        TrainingError,
+        match=r"takes about 0\.\d GiB of memory, and 0\.0 GiB is free.*docs/model\.md#memory",
+    ):
         fit(make_config(CPU), train, ids, ids)  # type: ignore[operator]
 
 

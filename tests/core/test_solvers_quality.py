@@ -15,7 +15,12 @@ from mf_core.split import split_bucket
 
 
 def cpu(**settings: object) -> Config:
-    return make_config({"train.device": "cpu", **{name.replace("__", "."): value for name, value in settings.items()}})
+    return make_config(
+        {
+            "train.device": "cpu",
+            **{name.replace("__", "."): value for name, value in settings.items()},
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +29,12 @@ def split(ml100k: Path) -> Snapshot:
     user_ids, item_ids, values, _ = np.loadtxt(ml100k / "u.data", dtype=str, unpack=True)
     users, items = id_map(user_ids), id_map(item_ids)
     ratings = Ratings(users.rows(user_ids), items.rows(item_ids), values.astype(np.float32))
-    test = np.array([split_bucket(*pair, 0) < 3_000 for pair in zip(user_ids, item_ids, strict=True)])
-    return Snapshot(users, items, sort_ratings(ratings.take(~test)), sort_ratings(ratings.take(test)))
+    test = np.array(
+        [split_bucket(*pair, 0) < 3_000 for pair in zip(user_ids, item_ids, strict=True)]
+    )
+    return Snapshot(
+        users, items, sort_ratings(ratings.take(~test)), sort_ratings(ratings.take(test))
+    )
 
 
 def differences(model: FactorModel, test: Ratings, clipped: bool) -> NDArray[np.float64]:
@@ -55,7 +64,10 @@ def mean_ndcg(scores: NDArray[np.float64], split: Snapshot) -> float:
 def test_the_post_s_model_reaches_the_post_s_test_cost(split: Snapshot) -> None:
     config = cpu(rating_head__solver="gradient", rating_head__gradient__preset="seed")
     model = fit_rating_head(config, split.train, split.users, split.items).model
-    costs = [np.sum(differences(model, split.test, clipped) ** 2) / (2 * len(split.test)) for clipped in (False, True)]
+    costs = [
+        np.sum(differences(model, split.test, clipped) ** 2) / (2 * len(split.test))
+        for clipped in (False, True)
+    ]
     assert costs[0] == pytest.approx(0.66, abs=0.02)
     assert costs[1] == pytest.approx(0.59, abs=0.02)
 
@@ -67,7 +79,9 @@ def test_the_default_rating_head_reaches_its_band(split: Snapshot) -> None:
 
 
 def test_the_biased_gradient_head_reaches_its_band(split: Snapshot) -> None:
-    fitted = fit_rating_head(cpu(rating_head__solver="gradient"), split.train, split.users, split.items)
+    fitted = fit_rating_head(
+        cpu(rating_head__solver="gradient"), split.train, split.users, split.items
+    )
     assert rmse(fitted.model, split.test) < 0.945
 
 

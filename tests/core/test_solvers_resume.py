@@ -26,12 +26,16 @@ def some_ratings() -> Ratings:
     return Ratings(user, item, rng.integers(1, 6, len(user)).astype(np.float32))
 
 
-def fit(head: str, settings: dict[str, Any], folder: Path | None = None, stop_after: int | None = None) -> FitResult:
+def fit(
+    head: str, settings: dict[str, Any], folder: Path | None = None, stop_after: int | None = None
+) -> FitResult:
     def report(done: Any) -> None:
         if done.iteration == stop_after:
             raise Interrupted
 
-    checkpoint = Checkpoint(str(folder), head, "fingerprint", 0, lambda line: None) if folder else None
+    checkpoint = (
+        Checkpoint(str(folder), head, "fingerprint", 0, lambda line: None) if folder else None
+    )
     config = make_config({"train.device": "cpu", "rating_head.solver": "als", **settings})
     chosen = fit_rating_head if head == "rating" else fit_ranking_head
     return chosen(config, some_ratings(), USERS, ITEMS, report=report, checkpoint=checkpoint)
@@ -41,16 +45,31 @@ def fit(head: str, settings: dict[str, Any], folder: Path | None = None, stop_af
     ("head", "settings"),
     [
         # Noise: the best iteration comes early, and the checkpoint has to carry it.
-        ("rating", {"rating_head.als.regularization": 0.001, "rating_head.validation_fraction": 0.2}),
+        (
+            "rating",
+            {"rating_head.als.regularization": 0.001, "rating_head.validation_fraction": 0.2},
+        ),
         ("rating", {"rating_head.validation_fraction": 0, "rating_head.als.iterations": 7}),
-        ("rating", {**GRADIENT, "rating_head.gradient.learning_rate": 0.05, "rating_head.gradient.regularization": 0}),
-        ("rating", {**GRADIENT, "rating_head.validation_fraction": 0, "rating_head.gradient.epochs": 7}),
+        (
+            "rating",
+            {
+                **GRADIENT,
+                "rating_head.gradient.learning_rate": 0.05,
+                "rating_head.gradient.regularization": 0,
+            },
+        ),
+        (
+            "rating",
+            {**GRADIENT, "rating_head.validation_fraction": 0, "rating_head.gradient.epochs": 7},
+        ),
         ("rating", {**GRADIENT, "rating_head.gradient.preset": "seed"}),
         ("ranking", {}),
     ],
     ids=["als", "als without validation", "biased", "biased without validation", "seed", "ranking"],
 )
-def test_an_interrupted_fit_goes_on_to_the_same_bits(head: str, settings: dict[str, Any], tmp_path: Path) -> None:
+def test_an_interrupted_fit_goes_on_to_the_same_bits(
+    head: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
     whole = fit(head, settings)
     for stop_after in (3, 5):
         with pytest.raises(Interrupted):

@@ -10,7 +10,12 @@ from mf_core.solvers.heads import _hold_out, fit_rating_head
 from mf_core.solvers.iterate import IterationReport
 
 CONFIG = make_config(
-    {"train.device": "cpu", "train.warm_start": True, "rating_head.solver": "als", "rating_head.validation_fraction": 0.2}
+    {
+        "train.device": "cpu",
+        "train.warm_start": True,
+        "rating_head.solver": "als",
+        "rating_head.validation_fraction": 0.2,
+    }
 )
 Pairs = set[tuple[str, str]]
 
@@ -20,9 +25,13 @@ def night(n_users: int, n_items: int, share: float) -> tuple[Ratings, IdMap, IdM
     rng = np.random.default_rng(0)
     drawn, value = rng.random((90, 70)), rng.integers(1, 6, (90, 70)).astype(np.float32)
     user, item = np.nonzero(drawn[:n_users, :n_items] < share)
-    users, items = (id_map(f"{(37 * number) % 101:03d}" for number in range(n)) for n in (n_users, n_items))
+    users, items = (
+        id_map(f"{(37 * number) % 101:03d}" for number in range(n)) for n in (n_users, n_items)
+    )
     names = [f"{(37 * number) % 101:03d}" for number in range(90)]
-    ratings = Ratings(users.rows(names[u] for u in user), items.rows(names[i] for i in item), value[user, item])
+    ratings = Ratings(
+        users.rows(names[u] for u in user), items.rows(names[i] for i in item), value[user, item]
+    )
     return ratings, users, items
 
 
@@ -50,8 +59,12 @@ def test_a_fit_may_be_judged_on_given_ratings_and_watched() -> None:
     seen: list[tuple[int, float | None, float]] = []
 
     def rmse(model: Any) -> float:
-        dots = np.einsum("nk,nk->n", model.user_factors[validation.user], model.item_factors[validation.item])
-        predicted = model.mean + model.user_bias[validation.user] + model.item_bias[validation.item] + dots
+        dots = np.einsum(
+            "nk,nk->n", model.user_factors[validation.user], model.item_factors[validation.item]
+        )
+        predicted = (
+            model.mean + model.user_bias[validation.user] + model.item_bias[validation.item] + dots
+        )
         return float(np.sqrt(np.mean((np.clip(predicted, 1, 5) - validation.value) ** 2)))
 
     def watch(solver: Any, report: IterationReport) -> None:
@@ -59,7 +72,9 @@ def test_a_fit_may_be_judged_on_given_ratings_and_watched() -> None:
 
     fit = fit_rating_head(CONFIG, fitted, users, items, validation=validation, watch=watch)
     assert [iteration for iteration, _, _ in seen] == list(range(1, len(seen) + 1))
-    np.testing.assert_allclose([reported for _, reported, _ in seen], [measured for _, _, measured in seen], rtol=1e-5)
+    np.testing.assert_allclose(
+        [reported for _, reported, _ in seen], [measured for _, _, measured in seen], rtol=1e-5
+    )
     assert fit.validation_rmse == seen[fit.iterations - 1][1]
     np.testing.assert_allclose(fit.validation_rmse, rmse(fit.model), rtol=1e-5)
 
@@ -69,6 +84,12 @@ def test_a_fit_goes_on_from_an_earlier_nights_factors() -> None:
     start = fit_rating_head(CONFIG, *earlier).model
     first: list[float] = []
     for given in (None, start):
-        fits = fit_rating_head(CONFIG, *later, start=given, iterations=1, report=lambda report: first.append(report.train_rmse))
+        fits = fit_rating_head(
+            CONFIG,
+            *later,
+            start=given,
+            iterations=1,
+            report=lambda report: first.append(report.train_rmse),
+        )
         assert np.isfinite(fits.model.user_factors).all()
     assert first[1] < first[0]

@@ -30,16 +30,33 @@ ROWS = [("1", "10", 4.0, 881250949), ("1", "11", 3.0, 881250950), ("2", "10", 5.
 CSV = "user_id,item_id,rating,timestamp\n1,10,4,881250949\n1,11,3,881250950\n2,10,5,881250951\n"
 
 
-def read_chunks(uri: Path | str, environ: dict[str, str] | None = None, **overrides: Any) -> list[Chunk]:
-    dotted = {f"source.{key}" if key not in ("scale_high",) else f"data.{key}": value for key, value in overrides.items()}
+def read_chunks(
+    uri: Path | str, environ: dict[str, str] | None = None, **overrides: Any
+) -> list[Chunk]:
+    dotted = {
+        f"source.{key}" if key not in ("scale_high",) else f"data.{key}": value
+        for key, value in overrides.items()
+    }
     config = make_config({"source.uri": str(uri), **dotted})
     with open_source(config, environ or {}) as source:
         return [chunk for _, chunk in source.chunks(config, NOW)]
 
 
-def read(uri: Path | str, environ: dict[str, str] | None = None, **overrides: Any) -> list[tuple[Any, ...]]:
-    rows = [row for chunk in read_chunks(uri, environ, **overrides) for row in chunk.rows.to_pylist()]
-    return [(r["user_id"], r["item_id"], r["rating"], None if r["rated_us"] is None else r["rated_us"] // 10**6) for r in rows]
+def read(
+    uri: Path | str, environ: dict[str, str] | None = None, **overrides: Any
+) -> list[tuple[Any, ...]]:
+    rows = [
+        row for chunk in read_chunks(uri, environ, **overrides) for row in chunk.rows.to_pylist()
+    ]
+    return [
+        (
+            r["user_id"],
+            r["item_id"],
+            r["rating"],
+            None if r["rated_us"] is None else r["rated_us"] // 10**6,
+        )
+        for r in rows
+    ]
 
 
 def refusal(uri: Path | str, environ: dict[str, str] | None = None, **overrides: Any) -> str:
@@ -70,7 +87,9 @@ LAYOUTS = {
     "other-order.csv": 'extra,rating,timestamp,item_id,user_id\nx,4,881250949,10,1\n,3,881250950,11,1\n"a,b",5,881250951,10,2\n',
     "quoted.csv": '"user_id","item_id","rating","timestamp"\n"1","10","4","881250949"\n"1","11",3,881250950\n'
     '2,"10",5,"881250951"\n',
-    "iso.csv": CSV.replace("881250949", "1997-12-04T15:55:49Z").replace("881250950", "1997-12-04 16:55:50+01:00"),
+    "iso.csv": CSV.replace("881250949", "1997-12-04T15:55:49Z").replace(
+        "881250950", "1997-12-04 16:55:50+01:00"
+    ),
     "milliseconds.csv": CSV.replace("8812509", "8812509").replace("881250949", "881250949000"),
     "ml.inter": "user_id:token\titem_id:token\trating:float\ttimestamp:float\n" + U_DATA,
     "crlf.csv": CSV.replace("\n", "\r\n"),
@@ -87,10 +106,16 @@ def test_each_layout_gives_the_same_rows(write: Callable[..., Path], name: str) 
 
 
 @pytest.mark.parametrize("chunk_rows", [1_000, 500_000])
-def test_blocks_of_any_size_give_the_same_rows_and_lines(write: Callable[..., Path], chunk_rows: int) -> None:
-    text = "user_id,item_id,rating\n" + "".join(f'{n},"a ""quoted"", {n}",3\n' for n in range(30_000))
+def test_blocks_of_any_size_give_the_same_rows_and_lines(
+    write: Callable[..., Path], chunk_rows: int
+) -> None:
+    text = "user_id,item_id,rating\n" + "".join(
+        f'{n},"a ""quoted"", {n}",3\n' for n in range(30_000)
+    )
     chunks = read_chunks(write("r.csv", text), chunk_rows=chunk_rows)
-    assert [line for chunk in chunks for line in chunk.rows["line"].to_pylist()] == list(range(2, 30_002))
+    assert [line for chunk in chunks for line in chunk.rows["line"].to_pylist()] == list(
+        range(2, 30_002)
+    )
     assert chunks[-1].rows["item_id"][-1].as_py() == 'a "quoted", 29999'
     assert (len(chunks) > 5) == (chunk_rows == 1_000)
 
@@ -103,7 +128,9 @@ def test_other_column_names_and_no_dates(write: Callable[..., Path]) -> None:
 
 
 def test_a_quoted_line_break_is_one_row(write: Callable[..., Path]) -> None:
-    path = write("r.csv", 'user_id,item_id,rating,review\na,b,4,"two\nlines"\nc,d,x,"\n"\ne,f,5,ok\n')
+    path = write(
+        "r.csv", 'user_id,item_id,rating,review\na,b,4,"two\nlines"\nc,d,x,"\n"\ne,f,5,ok\n'
+    )
     (chunk,) = read_chunks(path)
     assert chunk.rows["user_id"].to_pylist() == ["a", "e"]
     assert [(row.line, row.raw) for row in chunk.rejected] == [(4, 'c,d,x,"\\n"')]
@@ -120,9 +147,13 @@ def test_quotes_mean_nothing_in_movielens_files(write: Callable[..., Path]) -> N
     assert read(write("u.data", '"1\t1"0\t4\t0\n'))[0][:2] == ('"1', '1"0')
 
 
-@pytest.mark.parametrize("container", ["folder", "gz", "zip", "zip with a folder", "folder with gz"])
+@pytest.mark.parametrize(
+    "container", ["folder", "gz", "zip", "zip with a folder", "folder with gz"]
+)
 def test_containers(tmp_path: Path, container: str) -> None:
-    path = tmp_path / {"gz": "u.data.gz", "zip": "a.zip", "zip with a folder": "a.zip"}.get(container, "u.data")
+    path = tmp_path / {"gz": "u.data.gz", "zip": "a.zip", "zip with a folder": "a.zip"}.get(
+        container, "u.data"
+    )
     if "zip" in container:
         folder = "ml-100k/" if "folder" in container else ""
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -150,7 +181,10 @@ def test_metadata_beside_the_ratings_are_found(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     for uri in (tmp_path, tmp_path / "u.data"):
         with open_source(make_config({"source.uri": str(uri)}), {}) as source:
-            assert [found().name for found in (source.items, source.users) if found] == ["u.item", "u.user"]
+            assert [found().name for found in (source.items, source.users) if found] == [
+                "u.item",
+                "u.user",
+            ]
 
 
 @pytest.mark.parametrize("kind", ["whole numbers", "text", "dates", "categories", "float32"])
@@ -170,7 +204,13 @@ def test_parquet(tmp_path: Path, kind: str) -> None:
 
 
 def test_bad_rows_of_parquet_have_their_row_number(tmp_path: Path) -> None:
-    frame = pd.DataFrame({"user_id": ["1", None, "\0", "4"], "item_id": ["10"] * 4, "rating": [4.0, 4.0, 4.0, float("inf")]})
+    frame = pd.DataFrame(
+        {
+            "user_id": ["1", None, "\0", "4"],
+            "item_id": ["10"] * 4,
+            "rating": [4.0, 4.0, 4.0, float("inf")],
+        }
+    )
     frame.to_parquet(tmp_path / "r.parquet")
     (chunk,) = read_chunks(tmp_path / "r.parquet")
     assert [(r.line, r.reason) for r in chunk.rejected] == [
@@ -189,7 +229,10 @@ def sqlite(tmp_path: Path) -> dict[str, str]:
         insert = sa.text("INSERT INTO votes VALUES (:u, :i, :r, :t)")
         connection.execute(
             insert,
-            [dict(zip("uirt", row, strict=True)) for row in [("007", 1, 4, 881250949), ("ü", 2, None, ""), ("\n", 3, 3, "")]],
+            [
+                dict(zip("uirt", row, strict=True))
+                for row in [("007", 1, 4, 881250949), ("ü", 2, None, ""), ("\n", 3, 3, "")]
+            ],
         )
     engine.dispose()
     return {"OTHER_URL": url}
@@ -203,7 +246,10 @@ def test_a_query_on_another_database(sqlite: dict[str, str]) -> None:
     assert chunk.rows.drop_columns(["rated_us", "side"]).to_pylist() == [
         {"user_id": "007", "item_id": "1", "rating": 4.0, "line": 1}
     ]
-    assert [(r.line, r.reason) for r in chunk.rejected] == [(2, "the rating is missing"), (3, "the user id is missing")]
+    assert [(r.line, r.reason) for r in chunk.rejected] == [
+        (2, "the rating is missing"),
+        (3, "the user id is missing"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -221,11 +267,17 @@ def test_a_wrong_query_is_refused(sqlite: dict[str, str], query: str, said: str)
 
 def test_source_database_settings_are_checked(tmp_path: Path) -> None:
     assert "MF_SOURCE_DATABASE_URL is empty" in refusal("sql", {}, query="SELECT 1")
-    said = refusal("sql", {"MF_SOURCE_DATABASE_URL": "nonsense://me:secret@host/db"}, query="SELECT 1")
+    said = refusal(
+        "sql", {"MF_SOURCE_DATABASE_URL": "nonsense://me:secret@host/db"}, query="SELECT 1"
+    )
     assert "can't be used" in said
     assert "secret" not in said
     with pytest.raises(DatabaseError, match="did not answer"):
-        read("sql", {"MF_SOURCE_DATABASE_URL": f"postgresql+psycopg2://me:secret@/db?host={tmp_path}"}, query="SELECT 1")
+        read(
+            "sql",
+            {"MF_SOURCE_DATABASE_URL": f"postgresql+psycopg2://me:secret@/db?host={tmp_path}"},
+            query="SELECT 1",
+        )
 
 
 @pytest.fixture
@@ -262,17 +314,57 @@ BROKEN: dict[str, tuple[str, str | bytes, dict[str, Any], str]] = {
     "empty": ("r.csv", "", {}, "empty file"),
     "blank lines only": ("u.data", "\n\n\n", {}, "empty file"),
     "header only": ("r.csv", "user_id,item_id,rating\n", {}, "header only"),
-    "wrong delimiter": ("r.csv", CSV, {"delimiter": ";"}, "expected fields separated by semicolons.*looks separated by commas"),
+    "wrong delimiter": (
+        "r.csv",
+        CSV,
+        {"delimiter": ";"},
+        "expected fields separated by semicolons.*looks separated by commas",
+    ),
     "no delimiter": ("r.csv", "hello\nworld\n", {}, "expected fields separated by tabs, commas"),
-    "missing column": ("r.csv", "user_id,item_id,stars\n1,2,3\n", {}, "column.s. rating in the first line"),
+    "missing column": (
+        "r.csv",
+        "user_id,item_id,stars\n1,2,3\n",
+        {},
+        "column.s. rating in the first line",
+    ),
     "missing side column": ("r.csv", CSV, {"side_column": "fold"}, "no column fold"),
-    "repeated column": ("r.csv", "user_id,item_id,rating,rating\n1,2,3,4\n", {}, "rating more than once"),
-    "no header": ("r.csv", "1,10,4,881250949\n", {}, "column.s. user_id, item_id, rating in the first line"),
-    "unknown header": ("r.tsv", "who\twhat\tstars\twhen\na\tb\t3\t0\n", {}, "column.s. user_id, item_id, rating"),
+    "repeated column": (
+        "r.csv",
+        "user_id,item_id,rating,rating\n1,2,3,4\n",
+        {},
+        "rating more than once",
+    ),
+    "no header": (
+        "r.csv",
+        "1,10,4,881250949\n",
+        {},
+        "column.s. user_id, item_id, rating in the first line",
+    ),
+    "unknown header": (
+        "r.tsv",
+        "who\twhat\tstars\twhen\na\tb\t3\t0\n",
+        {},
+        "column.s. user_id, item_id, rating",
+    ),
     "utf-16": ("r.csv", CSV.encode("utf-16"), {}, "UTF-16"),
-    "truncated gz": ("r.csv.gz", gzip.compress(CSV.encode() * 1000, mtime=0)[:-20], {}, "truncated or damaged"),
-    "damaged gz": ("r.csv.gz", gzip.compress(CSV.encode())[:-8] + b"damaged!", {}, "truncated or damaged"),
-    "truncated zip": ("r.zip", b"PK\x03\x04" + b"x" * 100, {}, "whole zip, but it is truncated or damaged"),
+    "truncated gz": (
+        "r.csv.gz",
+        gzip.compress(CSV.encode() * 1000, mtime=0)[:-20],
+        {},
+        "truncated or damaged",
+    ),
+    "damaged gz": (
+        "r.csv.gz",
+        gzip.compress(CSV.encode())[:-8] + b"damaged!",
+        {},
+        "truncated or damaged",
+    ),
+    "truncated zip": (
+        "r.zip",
+        b"PK\x03\x04" + b"x" * 100,
+        {},
+        "whole zip, but it is truncated or damaged",
+    ),
     "truncated parquet": ("r.parquet", b"PAR1" + b"x" * 100, {}, "whole Parquet file"),
     "wrong checksum": ("r.csv", CSV, {"sha256": "0" * 64}, "expected sha256 0{64}"),
     "no line end": ("u.data", b"x" * (3 << 20), {}, "expected"),
@@ -354,14 +446,23 @@ def test_the_demo_cache_is_used_and_a_damaged_download_refused(
     monkeypatch.setattr("mf_core.sources.demo._from_grouplens", lambda: {"u.data": data[:-5]})
     with pytest.raises(InputError, match=r"expected u\.data with sha256 06416e597f82"):
         fetch_ml100k(tmp_path)
-    monkeypatch.setattr("mf_core.sources.demo._from_grouplens", lambda: {"u.data": data, "u.item": b""})
+    monkeypatch.setattr(
+        "mf_core.sources.demo._from_grouplens", lambda: {"u.data": data, "u.item": b""}
+    )
     folder = fetch_ml100k(tmp_path)
-    monkeypatch.setattr("mf_core.sources.demo._from_grouplens", lambda: pytest.fail("downloaded again"))
+    monkeypatch.setattr(
+        "mf_core.sources.demo._from_grouplens", lambda: pytest.fail("downloaded again")
+    )
     assert fetch_ml100k(tmp_path) == folder
-    assert sum(len(chunk.rows) for chunk in read_chunks("ml-100k", {"MF_CACHE_DIR": str(tmp_path)})) == 100_000
+    assert (
+        sum(len(chunk.rows) for chunk in read_chunks("ml-100k", {"MF_CACHE_DIR": str(tmp_path)}))
+        == 100_000
+    )
 
 
-def test_no_way_to_download_is_said_in_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_way_to_download_is_said_in_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail() -> dict[str, bytes]:
         raise OSError("no route")
 

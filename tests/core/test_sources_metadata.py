@@ -28,15 +28,27 @@ def load(tmp_path: Path, kind: str, name: str, content: str | bytes) -> Metadata
 @pytest.mark.parametrize(
     ("name", "content", "attributes"),
     [
-        ("u.item", f"1|Toy Story (1995)|01-Jan-1995|||{FLAGS}\n", {**TOY_STORY, "release_date": "1995-01-01"}),
+        (
+            "u.item",
+            f"1|Toy Story (1995)|01-Jan-1995|||{FLAGS}\n",
+            {**TOY_STORY, "release_date": "1995-01-01"},
+        ),
         ("movies.dat", "1::Toy Story (1995)::Animation|Children's|Comedy\n", TOY_STORY),
-        ("movies.csv", "movieId,title,genres\n1,Toy Story (1995),Animation|Children's|Comedy\n", TOY_STORY),
+        (
+            "movies.csv",
+            "movieId,title,genres\n1,Toy Story (1995),Animation|Children's|Comedy\n",
+            TOY_STORY,
+        ),
         (
             "x.item",
             ATOMIC_ITEMS,
             TOY_STORY,
         ),
-        ("any.csv", 'item_id,title,colour\n1,"Toy Story (1995)",red\n', {"colour": "red", "year": 1995}),
+        (
+            "any.csv",
+            'item_id,title,colour\n1,"Toy Story (1995)",red\n',
+            {"colour": "red", "year": 1995},
+        ),
     ],
 )
 def test_items(tmp_path: Path, name: str, content: str, attributes: dict[str, object]) -> None:
@@ -49,7 +61,10 @@ def test_items(tmp_path: Path, name: str, content: str, attributes: dict[str, ob
     [
         ("u.user", "1|24|M|technician|05201\n"),
         ("users.dat", "1::M::24::technician::05201\n"),
-        ("x.user", "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n1\t24\tM\ttechnician\t05201\n"),
+        (
+            "x.user",
+            "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n1\t24\tM\ttechnician\t05201\n",
+        ),
         ("any.csv", "user_id,age,gender,occupation,zip\n1,24,M,technician,05201\n"),
     ],
 )
@@ -60,8 +75,13 @@ def test_users(tmp_path: Path, name: str, content: str) -> None:
 
 def test_latin_1_is_the_fallback(tmp_path: Path) -> None:
     line = f"1|Misérables, Les (1995)|||| {FLAGS}".replace(" 0", "0")
-    assert load(tmp_path, "items", "u.item", line.encode("latin-1")).rows[0].title == "Misérables, Les (1995)"
-    assert load(tmp_path, "items", "u.item", line.encode()).rows[0].title == "Misérables, Les (1995)"
+    assert (
+        load(tmp_path, "items", "u.item", line.encode("latin-1")).rows[0].title
+        == "Misérables, Les (1995)"
+    )
+    assert (
+        load(tmp_path, "items", "u.item", line.encode()).rows[0].title == "Misérables, Les (1995)"
+    )
 
 
 def test_titles_are_taken_as_they_are(tmp_path: Path) -> None:
@@ -76,11 +96,16 @@ def test_unusable_lines_are_counted_and_the_last_of_an_id_wins(tmp_path: Path) -
 
 
 def test_no_genres_listed_is_an_empty_list(tmp_path: Path) -> None:
-    row = load(tmp_path, "items", "movies.csv", "movieId,title,genres\n1,X,(no genres listed)\n").rows[0]
+    row = load(
+        tmp_path, "items", "movies.csv", "movieId,title,genres\n1,X,(no genres listed)\n"
+    ).rows[0]
     assert row.attributes == {"genres": []}
 
 
-@pytest.mark.parametrize(("content", "said"), [("", "empty file"), ("a,b\n1,2\n", "expected a header with the column item_id")])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("", "empty file"), ("a,b\n1,2\n", "expected a header with the column item_id")],
+)
 def test_a_file_of_something_else_is_refused(tmp_path: Path, content: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
         load(tmp_path, "items", "i.csv", content)

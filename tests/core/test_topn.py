@@ -13,35 +13,56 @@ def ids(prefix: str, n: int) -> IdMap:
     return id_map(f"{prefix}{k:05d}" for k in range(n))
 
 
-def random_model(n_users: int, n_items: int, n_factors: int, seed: int = 0, decimals: int | None = None) -> FactorModel:
+def random_model(
+    n_users: int, n_items: int, n_factors: int, seed: int = 0, decimals: int | None = None
+) -> FactorModel:
     generator = np.random.default_rng(seed)
-    arrays = [generator.normal(size=shape) for shape in ((n_users,), (n_items,), (n_users, n_factors), (n_items, n_factors))]
+    arrays = [
+        generator.normal(size=shape)
+        for shape in ((n_users,), (n_items,), (n_users, n_factors), (n_items, n_factors))
+    ]
     if decimals is not None:
         arrays = [np.round(array, decimals) for array in arrays]
-    return FactorModel(3.5, *(array.astype(np.float32) for array in arrays), ids("u", n_users), ids("i", n_items))
+    return FactorModel(
+        3.5, *(array.astype(np.float32) for array in arrays), ids("u", n_users), ids("i", n_items)
+    )
 
 
 def random_seen(n_users: int, n_items: int, share: float, seed: int = 1) -> tuple[Seen, np.ndarray]:
     mask = np.random.default_rng(seed).random((n_users, n_items)) < share
     user, item = np.nonzero(mask)
-    return seen_items(Ratings(user.astype(np.int32), item.astype(np.int32), np.ones(len(user), np.float32)), n_users), mask
+    return seen_items(
+        Ratings(user.astype(np.int32), item.astype(np.int32), np.ones(len(user), np.float32)),
+        n_users,
+    ), mask
 
 
 def full_sort(model: FactorModel, left_out: np.ndarray, n: int) -> np.ndarray:
     """Every score in float64, sorted in full."""
     products = model.user_factors[:, None, :].astype(np.float64) * model.item_factors[None]
-    scores = model.mean + model.user_bias[:, None].astype(np.float64) + model.item_bias + products.sum(axis=-1)
+    scores = (
+        model.mean
+        + model.user_bias[:, None].astype(np.float64)
+        + model.item_bias
+        + products.sum(axis=-1)
+    )
     scores[left_out] = -np.inf
-    order = np.lexsort((np.broadcast_to(np.arange(scores.shape[1]), scores.shape), -scores), axis=1)[:, :n]
+    order = np.lexsort(
+        (np.broadcast_to(np.arange(scores.shape[1]), scores.shape), -scores), axis=1
+    )[:, :n]
     item = order.astype(np.int32)
     item[np.isneginf(np.take_along_axis(scores, order, axis=1))] = -1
     return item
 
 
-def lists(model: FactorModel, seen: Seen, n: int, **options: object) -> tuple[np.ndarray, np.ndarray]:
+def lists(
+    model: FactorModel, seen: Seen, n: int, **options: object
+) -> tuple[np.ndarray, np.ndarray]:
     users = np.arange(len(model.users), dtype=np.int32)
     tiles = list(top_n(model, users, seen, n, **options))  # type: ignore[arg-type]
-    return np.concatenate([tile.item for tile in tiles]), np.concatenate([tile.score for tile in tiles])
+    return np.concatenate([tile.item for tile in tiles]), np.concatenate(
+        [tile.score for tile in tiles]
+    )
 
 
 @pytest.mark.parametrize("decimals", [None, 1, 0])
@@ -57,7 +78,13 @@ def test_scores_that_float32_cannot_tell_apart_are_ordered_exactly() -> None:
     base = np.ones((400, 4), np.float32)
     base[:, 3] += np.arange(400, dtype=np.float32)[::-1] * np.float32(6e-8)
     model = FactorModel(
-        0.0, model.user_bias, np.zeros(400, np.float32), np.full((5, 4), 1000, np.float32), base, model.users, model.items
+        0.0,
+        model.user_bias,
+        np.zeros(400, np.float32),
+        np.full((5, 4), 1000, np.float32),
+        base,
+        model.users,
+        model.items,
     )
     seen, mask = random_seen(5, 400, 0.1)
     found, _ = lists(model, seen, 10)
@@ -89,7 +116,9 @@ def test_a_user_who_has_rated_nearly_everything_gets_a_short_list() -> None:
     mask = np.ones((3, 12), bool)
     mask[1, [2, 5]] = False
     user, item = np.nonzero(mask)
-    seen = seen_items(Ratings(user.astype(np.int32), item.astype(np.int32), np.ones(len(user), np.float32)), 3)
+    seen = seen_items(
+        Ratings(user.astype(np.int32), item.astype(np.int32), np.ones(len(user), np.float32)), 3
+    )
     found, scores = lists(model, seen, 5)
     assert set(found[1][:2]) == {2, 5}
     assert (found[1][2:] == -1).all()
@@ -108,7 +137,13 @@ def test_users_without_factors_get_the_popular_order_and_the_others_theirs() -> 
     model = random_model(6, 30, 3)
     model.user_factors[2] = 0
     model = FactorModel(
-        0.0, np.zeros(6, np.float32), np.zeros(30, np.float32), model.user_factors, model.item_factors, model.users, model.items
+        0.0,
+        np.zeros(6, np.float32),
+        np.zeros(30, np.float32),
+        model.user_factors,
+        model.item_factors,
+        model.users,
+        model.items,
     )
     popularity = np.random.default_rng(3).integers(0, 5, 30).astype(np.float64)
     seen, _ = random_seen(6, 30, 0.0)

@@ -8,7 +8,9 @@ import pytest
 from mf_core.solvers.checkpoint import Checkpoint
 
 
-def open_checkpoint(folder: Path, lines: list[str], fingerprint: str = "a", every_seconds: float = 0) -> Checkpoint:
+def open_checkpoint(
+    folder: Path, lines: list[str], fingerprint: str = "a", every_seconds: float = 0
+) -> Checkpoint:
     return Checkpoint(str(folder), "rating", fingerprint, every_seconds, lines.append)
 
 
@@ -17,7 +19,9 @@ def saved(tmp_path: Path) -> Path:
     """A folder with the checkpoints of iterations 4 and 5."""
     checkpoint = open_checkpoint(tmp_path, [])
     for iteration in (3, 4, 5):
-        checkpoint.save(iteration, {"done": iteration, "best": None}, {"x": np.full(3, iteration, np.float32)})
+        checkpoint.save(
+            iteration, {"done": iteration, "best": None}, {"x": np.full(3, iteration, np.float32)}
+        )
     return tmp_path
 
 
@@ -42,7 +46,9 @@ def test_a_checkpoint_of_other_work_is_passed_over(saved: Path) -> None:
 
 @pytest.mark.parametrize("name", ["x.npy", "numbers.json", "manifest.json"])
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b"\x93NUMPY"])
-def test_a_damaged_checkpoint_is_passed_over_and_the_other_slot_is_used(saved: Path, name: str, content: bytes | None) -> None:
+def test_a_damaged_checkpoint_is_passed_over_and_the_other_slot_is_used(
+    saved: Path, name: str, content: bytes | None
+) -> None:
     newest = saved / "rating-0" / name
     newest.unlink() if content is None else newest.write_bytes(content)
     lines: list[str] = []

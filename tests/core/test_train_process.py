@@ -57,7 +57,9 @@ def make_data(folder: Path) -> Data:
     ratings = Ratings(user, item, rng.integers(1, 6, len(user)).astype(np.float32))
     test = rng.random(len(ratings)) < 0.3
     users, items = (id_map(f"{number:03d}" for number in range(n)) for n in (200, 100))
-    snapshot = Snapshot(users, items, sort_ratings(ratings.take(~test)), sort_ratings(ratings.take(test)))
+    snapshot = Snapshot(
+        users, items, sort_ratings(ratings.take(~test)), sort_ratings(ratings.take(test))
+    )
     return Data(str(folder / "snapshot"), write_snapshot(snapshot, str(folder / "snapshot"), {}))
 
 
@@ -81,12 +83,18 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
-def run(data: Data, root: Path, log: Callable[[str], None], config: Config = CONFIG, version: int = 1) -> ModelRef:
+def run(
+    data: Data, root: Path, log: Callable[[str], None], config: Config = CONFIG, version: int = 1
+) -> ModelRef:
     return run_trainer(config, data.uri, data.sha256, version, "evaluated", str(root), log=log)
 
 
 def trainers(of: int | None = None) -> list[psutil.Process]:
-    return [child for child in psutil.Process(of).children(recursive=True) if "mf_core.trainer" in child.cmdline()]
+    return [
+        child
+        for child in psutil.Process(of).children(recursive=True)
+        if "mf_core.trainer" in child.cmdline()
+    ]
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -97,7 +105,9 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data: Data, tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelRef, list[str], Path]:
+def undisturbed(
+    data: Data, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[ModelRef, list[str], Path]:
     """One whole run, its lines and its root."""
     root, lines = tmp_path_factory.mktemp("undisturbed"), []
     with pytest.MonkeyPatch.context() as patch:
@@ -116,13 +126,18 @@ def test_a_run_says_how_it_goes_and_leaves_two_models_and_no_checkpoint(
     assert load_model(model.rating_uri, model.rating_sha256).user_factors.shape == (200, 4)
     assert load_model(model.ranking_uri, model.ranking_sha256).item_factors.shape == (100, 4)
     assert len([line for line in lines if line.startswith("rating: epoch ")]) == 40
-    assert any("ranking: epoch 60/60, train RMSE" in line and "ratings/s, ETA 0 s" in line for line in lines)
+    assert any(
+        "ranking: epoch 60/60, train RMSE" in line and "ratings/s, ETA 0 s" in line
+        for line in lines
+    )
     assert any("on CPU; padding" in line for line in lines)
     assert not [line for line in lines if "oneDNN" in line or "cuda" in line]
     assert not (root / "checkpoints" / "1-evaluated").exists()
 
 
-def test_the_same_call_again_returns_the_same_models_at_once(undisturbed: tuple[ModelRef, list[str], Path], data: Data) -> None:
+def test_the_same_call_again_returns_the_same_models_at_once(
+    undisturbed: tuple[ModelRef, list[str], Path], data: Data
+) -> None:
     model, _, root = undisturbed
     lines: list[str] = []
     assert run(data, root, lines.append) == model
@@ -133,10 +148,14 @@ def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
     undisturbed: tuple[ModelRef, list[str], Path], data: Data, tmp_path: Path
 ) -> None:
     def kill_at(mark: str) -> Callable[[str], None]:
-        return lambda line: [trainer.kill() for trainer in trainers()] and None if mark in line else None
+        return lambda line: (
+            [trainer.kill() for trainer in trainers()] and None if mark in line else None
+        )
 
     for mark in ("rating: epoch 5/40", "ranking: epoch 4/60"):
-        with pytest.raises(TrainerKilledError, match=r"was killed by SIGKILL.*goes on from its checkpoint"):
+        with pytest.raises(
+            TrainerKilledError, match=r"was killed by SIGKILL.*goes on from its checkpoint"
+        ):
             run(data, tmp_path, kill_at(mark))
     lines: list[str] = []
     model = run(data, tmp_path, lines.append)
@@ -144,8 +163,15 @@ def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
     assert any(line.startswith("ranking: resuming after iteration ") for line in lines)
     assert not any(line.startswith("rating: epoch") for line in lines)
     whole = undisturbed[0]
-    assert (model.rating_sha256, model.ranking_sha256) == (whole.rating_sha256, whole.ranking_sha256)
-    assert sorted(path.name for path in (tmp_path / "models/1/evaluated").iterdir()) == ["ranking", "rating", "result.json"]
+    assert (model.rating_sha256, model.ranking_sha256) == (
+        whole.rating_sha256,
+        whole.ranking_sha256,
+    )
+    assert sorted(path.name for path in (tmp_path / "models/1/evaluated").iterdir()) == [
+        "ranking",
+        "rating",
+        "result.json",
+    ]
 
 
 def start_from(model: ModelRef) -> dict[str, Any]:
@@ -155,17 +181,33 @@ def start_from(model: ModelRef) -> dict[str, Any]:
 
 
 def run_warm(
-    data: Data, root: Path, log: Callable[[str], None], start: dict[str, Any], stage: Literal["evaluated", "refit"] = "evaluated"
+    data: Data,
+    root: Path,
+    log: Callable[[str], None],
+    start: dict[str, Any],
+    stage: Literal["evaluated", "refit"] = "evaluated",
 ) -> ModelRef:
     iterations = {"rating": 2, "ranking": 2} if stage == "refit" else None
-    return run_trainer(CONFIG, data.uri, data.sha256, 2, stage, str(root), iterations=iterations, warm_start=start, log=log)
+    return run_trainer(
+        CONFIG,
+        data.uri,
+        data.sha256,
+        2,
+        stage,
+        str(root),
+        iterations=iterations,
+        warm_start=start,
+        log=log,
+    )
 
 
 def test_a_warm_start_killed_midway_goes_on_and_ends_with_the_same_bytes(
     undisturbed: tuple[ModelRef, list[str], Path], data: Data, tmp_path: Path
 ) -> None:
     def kill_at(mark: str) -> Callable[[str], None]:
-        return lambda line: [trainer.kill() for trainer in trainers()] and None if mark in line else None
+        return lambda line: (
+            [trainer.kill() for trainer in trainers()] and None if mark in line else None
+        )
 
     start, lines = start_from(undisturbed[0]), []
     whole = run_warm(data, tmp_path / "whole", lines.append, start)
@@ -174,9 +216,14 @@ def test_a_warm_start_killed_midway_goes_on_and_ends_with_the_same_bytes(
         with pytest.raises(TrainerKilledError):
             run_warm(data, tmp_path / "killed", kill_at(mark), start)
     resumed = run_warm(data, tmp_path / "killed", print, start)
-    assert (resumed.rating_sha256, resumed.ranking_sha256) == (whole.rating_sha256, whole.ranking_sha256)
+    assert (resumed.rating_sha256, resumed.ranking_sha256) == (
+        whole.rating_sha256,
+        whole.ranking_sha256,
+    )
     assert whole.warm_started_from == 1
-    cold, warm = (load_model(model.rating_uri, model.rating_sha256) for model in (undisturbed[0], whole))
+    cold, warm = (
+        load_model(model.rating_uri, model.rating_sha256) for model in (undisturbed[0], whole)
+    )
     assert not np.array_equal(cold.item_factors, warm.item_factors)
 
 
@@ -191,12 +238,21 @@ def test_a_refit_whose_start_is_damaged_is_refused(
 def test_a_refit_trains_on_both_sides_for_the_given_iterations(data: Data, tmp_path: Path) -> None:
     lines: list[str] = []
     model = run_trainer(
-        CONFIG, data.uri, data.sha256, 1, "refit", str(tmp_path), iterations={"rating": 2, "ranking": 3}, log=lines.append
+        CONFIG,
+        data.uri,
+        data.sha256,
+        1,
+        "refit",
+        str(tmp_path),
+        iterations={"rating": 2, "ranking": 3},
+        log=lines.append,
     )
     assert (model.rating_iterations, model.ranking_iterations) == (2, 3)
     assert not any("validation" in line for line in lines)
     snapshot = read_snapshot(data.uri, data.sha256)
-    assert lines[0].startswith(f"refit: {len(snapshot.train) + len(snapshot.test):,} ratings of 200 users")
+    assert lines[0].startswith(
+        f"refit: {len(snapshot.train) + len(snapshot.test):,} ratings of 200 users"
+    )
 
 
 def test_the_trainer_s_error_is_raised_by_the_launcher(data: Data, tmp_path: Path) -> None:
@@ -215,14 +271,18 @@ def launcher(data: Data, root: Path) -> Iterator["subprocess.Popen[str]"]:
         root = {str(root)!r}
         run_trainer(Config(), {data.uri!r}, {data.sha256!r}, 1, "evaluated", root, log=lambda line: print(line, flush=True))
     """
-    with subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
             yield process
         finally:
             process.kill()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9), (signal.SIGINT, -2)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9), (signal.SIGINT, -2)]
+)
 def test_no_trainer_outlives_a_launcher_that_is_signalled(
     number: signal.Signals, code: int, data: Data, tmp_path: Path, own_lock: Path
 ) -> None:
@@ -235,7 +295,9 @@ def test_no_trainer_outlives_a_launcher_that_is_signalled(
         wait_until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE, 10)
 
 
-def test_an_exception_in_the_log_callback_ends_the_trainer(data: Data, tmp_path: Path, own_lock: Path) -> None:
+def test_an_exception_in_the_log_callback_ends_the_trainer(
+    data: Data, tmp_path: Path, own_lock: Path
+) -> None:
     def fail(line: str) -> None:
         raise RuntimeError("no more room for logs")
 
@@ -263,7 +325,10 @@ def test_two_trainings_never_hold_the_lock_at_once(own_lock: Path) -> None:
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    spans = sorted(tuple(map(float, process.communicate()[0].splitlines()[-1].split())) for process in processes)
+    spans = sorted(
+        tuple(map(float, process.communicate()[0].splitlines()[-1].split()))
+        for process in processes
+    )
     assert spans[0][1] <= spans[1][0]
 
 

@@ -10,14 +10,19 @@ import pytest
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
-os.environ.setdefault("AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES", "airflow.* mf_core.records.*")
+os.environ.setdefault(
+    "AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES", "airflow.* mf_core.records.*"
+)
 os.environ.setdefault("AIRFLOW__CORE__DAGS_FOLDER", str(DAGS))
 # The DAG processor and the workers put the bundle's folder on the path, too.
 sys.path.insert(0, str(DAGS))
 
 
 # What Airflow itself calls by deprecated names: pathspec for .airflowignore, and Starlette's test client for `dag.test()`.
-UPSTREAM_WARNINGS = ("ignore:GitWildMatchPattern:DeprecationWarning", "ignore:Using .httpx. with .starlette.testclient.")
+UPSTREAM_WARNINGS = (
+    "ignore:GitWildMatchPattern:DeprecationWarning",
+    "ignore:Using .httpx. with .starlette.testclient.",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,7 +26,9 @@ def services(compose: dict[str, Any]) -> dict[str, Any]:
 
 def _queues(service: dict[str, Any]) -> set[str]:
     command = service.get("command", [])
-    return set(command[command.index("--queues") + 1].split(",")) if "--queues" in command else set()
+    return (
+        set(command[command.index("--queues") + 1].split(",")) if "--queues" in command else set()
+    )
 
 
 def test_every_queue_of_the_dags_has_a_worker(dagbag: Any, services: dict[str, Any]) -> None:
@@ -45,16 +47,28 @@ def test_every_pool_of_the_dags_is_made(dagbag: Any) -> None:
     assert set(made) == pools == {"gpu"}
 
 
-def test_celery_does_not_deliver_a_running_training_twice(retrain: Any, services: dict[str, Any]) -> None:
+def test_celery_does_not_deliver_a_running_training_twice(
+    retrain: Any, services: dict[str, Any]
+) -> None:
     longest = max(task.execution_timeout.total_seconds() for task in retrain.tasks)
-    seconds = int(services["scheduler"]["environment"]["AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"])
+    seconds = int(
+        services["scheduler"]["environment"][
+            "AIRFLOW__CELERY_BROKER_TRANSPORT_OPTIONS__VISIBILITY_TIMEOUT"
+        ]
+    )
     assert seconds > longest
 
 
 def test_tasks_find_warehouse_artifacts_and_settings(services: dict[str, Any]) -> None:
     source = "".join(path.read_text() for path in (ROOT / "dags").rglob("*.py"))
     read = set(re.findall(r'environ(?:\.get\(|\[)"(MF_\w+)"', source))
-    assert {"MF_DATABASE_URL", "MF_ARTIFACT_ROOT", "MF_SCHEDULE", "MF_CONFIG", "MF_ALERT_WEBHOOK"} <= read
+    assert {
+        "MF_DATABASE_URL",
+        "MF_ARTIFACT_ROOT",
+        "MF_SCHEDULE",
+        "MF_CONFIG",
+        "MF_ALERT_WEBHOOK",
+    } <= read
     for name in ("scheduler", "dag-processor", "worker", "worker-gpu"):
         assert read <= set(services[name]["environment"])
     assert "@warehouse/" in services["worker"]["environment"]["MF_DATABASE_URL"]
@@ -67,7 +81,10 @@ def test_training_has_no_way_into_the_warehouse(services: dict[str, Any]) -> Non
 
 
 def test_records_may_cross_between_tasks(services: dict[str, Any]) -> None:
-    assert "mf_core.records.*" in services["worker"]["environment"]["AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES"]
+    assert (
+        "mf_core.records.*"
+        in services["worker"]["environment"]["AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES"]
+    )
 
 
 def test_metadata_and_ratings_never_share_a_server(services: dict[str, Any]) -> None:
@@ -114,7 +131,9 @@ def test_images_run_as_a_user_and_hold_only_locked_packages() -> None:
 
 def test_the_gpu_image_differs_only_by_cuda() -> None:
     def pins(path: Path) -> dict[str, str]:
-        return dict(re.findall(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\n]+)", path.read_text(), re.MULTILINE))
+        return dict(
+            re.findall(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==([^ ;\n]+)", path.read_text(), re.MULTILINE)
+        )
 
     cpu, gpu = pins(ROOT / "requirements.txt"), pins(ROOT / "docker" / "requirements-gpu.txt")
     assert len(cpu) > 100

@@ -15,13 +15,17 @@ def _params(config: Config | None = None) -> dict[str, Any]:
 
 
 def test_the_form_has_every_setting_with_its_default(retrain: Any) -> None:
-    assert {name: retrain.params[name] for name in retrain.params} == {setting.name: setting.default for setting in settings()}
+    assert {name: retrain.params[name] for name in retrain.params} == {
+        setting.name: setting.default for setting in settings()
+    }
 
 
 def test_the_forms_own_defaults_make_the_shipped_config() -> None:
     from mf_dags.params import config_from_params
 
-    assert config_from_params({name: param.resolve() for name, param in _params().items()}) == Config()
+    assert (
+        config_from_params({name: param.resolve() for name, param in _params().items()}) == Config()
+    )
 
 
 def test_defaults_come_from_the_settings_file() -> None:
@@ -66,15 +70,32 @@ def test_an_empty_text_does_not_make_the_form_incomplete() -> None:
 
 def test_sections_group_the_form() -> None:
     sections = {param.schema.get("section") for param in _params().values()}
-    assert {"Source", "Split", "Rating head", "Rating head: als", "Gate", "Recommend", None} <= sections
-    assert [name for name, param in _params().items() if "section" not in param.schema] == ["run.dry_run", "run.force"]
+    assert {
+        "Source",
+        "Split",
+        "Rating head",
+        "Rating head: als",
+        "Gate",
+        "Recommend",
+        None,
+    } <= sections
+    assert [name for name, param in _params().items() if "section" not in param.schema] == [
+        "run.dry_run",
+        "run.force",
+    ]
 
 
 @pytest.mark.parametrize(
     ("uri", "url"),
     [
-        ("postgres://me:p%40ss@db:5432/warehouse", "postgresql+psycopg2://me:p%40ss@db:5432/warehouse"),
-        ("postgres://me@db/w?sslmode=require&__extra__=%7B%7D", "postgresql+psycopg2://me@db/w?sslmode=require"),
+        (
+            "postgres://me:p%40ss@db:5432/warehouse",
+            "postgresql+psycopg2://me:p%40ss@db:5432/warehouse",
+        ),
+        (
+            "postgres://me@db/w?sslmode=require&__extra__=%7B%7D",
+            "postgresql+psycopg2://me@db/w?sslmode=require",
+        ),
     ],
 )
 def test_an_airflow_connection_becomes_a_sqlalchemy_url(uri: str, url: str) -> None:

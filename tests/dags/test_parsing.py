@@ -26,8 +26,14 @@ print(json.dumps({"seconds": time.perf_counter() - start, "modules": sorted(set(
 
 
 def _task_functions(path: Path) -> list[ast.FunctionDef]:
-    functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
-    return [function for function in functions if any("task" in ast.unparse(mark) for mark in function.decorator_list)]
+    functions = [
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)
+    ]
+    return [
+        function
+        for function in functions
+        if any("task" in ast.unparse(mark) for mark in function.decorator_list)
+    ]
 
 
 def test_every_dag_file_imports_without_errors(dagbag) -> None:
@@ -56,7 +62,11 @@ def test_parsing_is_quick_and_loads_nothing_heavy() -> None:
 def test_no_dag_file_imports_heavy_modules_at_its_top(path: Path) -> None:
     for node in ast.parse(path.read_text()).body:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        names += [f"{node.module}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+        names += (
+            [f"{node.module}.{alias.name}" for alias in node.names]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
         assert not [name for name in names if name.startswith(HEAVY)]
 
 
@@ -74,7 +84,9 @@ def test_task_bodies_have_eight_lines_or_fewer(path: Path) -> None:
 def test_every_dag_explains_itself_with_triage_notes(dagbag, dag_id: str) -> None:
     dag = dagbag.dags[dag_id]
     assert "## Triage" in dag.doc_md
-    assert dag.doc_md == sys.modules[dag.get_task(dag.task_ids[0]).python_callable.__module__].__doc__
+    assert (
+        dag.doc_md == sys.modules[dag.get_task(dag.task_ids[0]).python_callable.__module__].__doc__
+    )
 
 
 def test_the_triage_table_names_tasks_that_exist(retrain) -> None:

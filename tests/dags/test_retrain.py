@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from mf_core.errors import ConfigError, GateError
-from mf_core.records import EvalReport, IngestReport, ModelRef, PublishReport, QualityReport, SplitRef, Verdict
+from mf_core.records import (
+    EvalReport,
+    IngestReport,
+    ModelRef,
+    PublishReport,
+    QualityReport,
+    SplitRef,
+    Verdict,
+)
 
 Run = Callable[..., dict[str, list[str]]]
 
@@ -82,7 +90,9 @@ def run(metadata: None, retrain: Any) -> Iterator[Run]:
     def _run(**conf: Any) -> dict[str, list[str]]:
         dag_run = retrain.test(run_conf=conf)
         states: dict[str, list[str]] = {"": [str(dag_run.state)]}
-        for instance in sorted(dag_run.get_task_instances(), key=lambda instance: instance.map_index):
+        for instance in sorted(
+            dag_run.get_task_instances(), key=lambda instance: instance.map_index
+        ):
             states.setdefault(instance.task_id, []).append(str(instance.state))
         return states
 
@@ -90,7 +100,19 @@ def run(metadata: None, retrain: Any) -> Iterator[Run]:
 
 
 def test_steps_stand_in_the_documented_order(retrain: Any) -> None:
-    order = ["ingest", "check", "split", "has_news", "train", "evaluate", "gate", "is_for_real", "refit", "prepare", "recommend"]
+    order = [
+        "ingest",
+        "check",
+        "split",
+        "has_news",
+        "train",
+        "evaluate",
+        "gate",
+        "is_for_real",
+        "refit",
+        "prepare",
+        "recommend",
+    ]
     order += ["verify", "publish"]
     assert [task.task_id for task in retrain.topological_sort()] == order
     for earlier, later in pairwise(order):
@@ -126,8 +148,12 @@ def test_unpausing_starts_no_missed_run(retrain: Any) -> None:
     now = datetime.now(UTC)
     just_missed = now - timedelta(minutes=3)
     cron = f"{just_missed.minute} {just_missed.hour} * * *"
-    timetable = CoreTimetable(cron, timezone="UTC", run_immediately=retrain.timetable.run_immediately)
-    first = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=TimeRestriction(None, None, catchup=False))
+    timetable = CoreTimetable(
+        cron, timezone="UTC", run_immediately=retrain.timetable.run_immediately
+    )
+    first = timetable.next_dagrun_info(
+        last_automated_data_interval=None, restriction=TimeRestriction(None, None, catchup=False)
+    )
     assert first is not None
     assert first.run_after > now
 
@@ -139,7 +165,9 @@ def test_an_approved_candidate_goes_live(run: Run, pipeline: FakePipeline) -> No
     assert set(map(tuple, states.values())) == {("success",)}
     published = next(arguments for name, arguments in pipeline.calls if name == "publish")
     assert published[1:] == ("place", SPLIT, EVALUATION)
-    assert sorted(arguments[3] for name, arguments in pipeline.calls if name == "recommend_shard") == [0, 1, 2]
+    assert sorted(
+        arguments[3] for name, arguments in pipeline.calls if name == "recommend_shard"
+    ) == [0, 1, 2]
 
 
 def test_training_gets_no_database(run: Run, pipeline: FakePipeline) -> None:
@@ -149,7 +177,9 @@ def test_training_gets_no_database(run: Run, pipeline: FakePipeline) -> None:
         assert arguments[1:3] == ("file:///artifacts", SPLIT)
 
 
-def test_a_refused_candidate_fails_the_run_at_the_first_try(run: Run, pipeline: FakePipeline) -> None:
+def test_a_refused_candidate_fails_the_run_at_the_first_try(
+    run: Run, pipeline: FakePipeline
+) -> None:
     pipeline.answers["gate"] = GateError("test RMSE 0.941 exceeds the limit 0.900")
     states = run()
     assert states[""] == ["failed"]
@@ -181,7 +211,11 @@ def test_a_dry_run_stops_after_the_verdict_and_is_green(run: Run, pipeline: Fake
 def test_dotted_settings_of_the_trigger_reach_the_steps(run: Run, pipeline: FakePipeline) -> None:
     run(**{"gate.max_rmse": 0.93, "rating_head.als.n_factors": 8, "source.delimiter": None})
     config = next(arguments for name, arguments in pipeline.calls if name == "ingest")[0]
-    assert (config.gate.max_rmse, config.rating_head.als.n_factors, config.source.delimiter) == (0.93, 8, "")
+    assert (config.gate.max_rmse, config.rating_head.als.n_factors, config.source.delimiter) == (
+        0.93,
+        8,
+        "",
+    )
 
 
 def test_a_misspelt_setting_fails_the_first_task(run: Run, pipeline: FakePipeline) -> None:
@@ -191,7 +225,9 @@ def test_a_misspelt_setting_fails_the_first_task(run: Run, pipeline: FakePipelin
 
 
 @pytest.mark.parametrize("missing", ["MF_DATABASE_URL", "MF_ARTIFACT_ROOT"])
-def test_a_missing_environment_is_named(monkeypatch: pytest.MonkeyPatch, missing: str, pipeline: FakePipeline) -> None:
+def test_a_missing_environment_is_named(
+    monkeypatch: pytest.MonkeyPatch, missing: str, pipeline: FakePipeline
+) -> None:
     from mf_dags import runtime
 
     monkeypatch.delenv(missing)

@@ -38,7 +38,10 @@ def test_a_refusal_is_not_tried_again(kind: type[Exception]) -> None:
     assert _decision(kind("no")) == "fail"
 
 
-@pytest.mark.parametrize("kind", [errors.DatabaseError, errors.ArtifactStoreError, errors.RetryableError, ConnectionError])
+@pytest.mark.parametrize(
+    "kind",
+    [errors.DatabaseError, errors.ArtifactStoreError, errors.RetryableError, ConnectionError],
+)
 def test_what_may_go_away_by_itself_is_tried_again(kind: type[Exception]) -> None:
     assert _decision(kind("later")) == "retry"
 
@@ -59,21 +62,33 @@ def test_a_defect_in_the_code_is_not_tried_again() -> None:
 @pytest.fixture
 def context() -> Callable[[BaseException | None], dict[str, Any]]:
     """A failure callback's context."""
-    instance = SimpleNamespace(dag_id="mf_retrain", run_id="r1", task_id="gate", map_index=-1, try_number=1)
+    instance = SimpleNamespace(
+        dag_id="mf_retrain", run_id="r1", task_id="gate", map_index=-1, try_number=1
+    )
     return lambda error: {"task_instance": instance, "exception": error}
 
 
-def test_alert_says_exit_code_what_to_do_and_where_to_read(context: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_alert_says_exit_code_what_to_do_and_where_to_read(
+    context: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     from mf_dags.alerts import alert_failure
 
     alert_failure(context(errors.GateError("test RMSE 0.941 exceeds the limit 0.900")))
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
-    for part in ("mf_retrain.gate", "exit code 5", "0.941", "What to do: read the verdict", "docs/runbook.md#gate"):
+    for part in (
+        "mf_retrain.gate",
+        "exit code 5",
+        "0.941",
+        "What to do: read the verdict",
+        "docs/runbook.md#gate",
+    ):
         assert part in record.getMessage()
 
 
-def test_alert_of_a_killed_process_needs_no_exception(context: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_alert_of_a_killed_process_needs_no_exception(
+    context: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     from mf_dags.alerts import alert_failure
 
     alert_failure(context(None))
@@ -83,7 +98,11 @@ def test_alert_of_a_killed_process_needs_no_exception(context: Any, caplog: pyte
 def test_every_alert_points_to_a_section_that_exists() -> None:
     from mf_dags.alerts import ADVICE, UNEXPECTED
 
-    sections = {line.lstrip("# ").lower() for line in RUNBOOK.read_text().splitlines() if line.startswith("#")}
+    sections = {
+        line.lstrip("# ").lower()
+        for line in RUNBOOK.read_text().splitlines()
+        if line.startswith("#")
+    }
     assert {anchor for _, anchor in [*ADVICE.values(), UNEXPECTED]} <= sections
 
 
@@ -101,7 +120,9 @@ def test_webhook_gets_json_and_neither_log_nor_json_hold_secrets(
 
     monkeypatch.setenv("MF_ALERT_WEBHOOK", "https://hooks.example.com/token-123")
     monkeypatch.setattr(alerts.urllib.request, "urlopen", receive)
-    alerts.alert_failure(context(errors.DatabaseError("postgresql://mf:hunter2@db/x does not answer")))
+    alerts.alert_failure(
+        context(errors.DatabaseError("postgresql://mf:hunter2@db/x does not answer"))
+    )
     assert sent[0]["exit_code"] == 10
     assert sent[0]["runbook"] == "docs/runbook.md#database"
     for secret in ("token-123", "hunter2"):

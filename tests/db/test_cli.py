@@ -35,8 +35,12 @@ class Mf:
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
         command = [sys.executable, "-c", "from mf_core.cli import main; main()", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self.environ)
-        assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=self.environ
+        )
+        assert done.returncode == code, (
+            f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
         self.errors = done.stderr
         return done.stdout
 
@@ -57,7 +61,9 @@ def ratings_file(tmp_path: Path) -> Path:
 def mf(warehouse_url: str, tmp_path: Path) -> Mf:
     """`mf` on an empty warehouse."""
     return Mf(
-        MF_DATABASE_URL=warehouse_url, MF_ARTIFACT_ROOT=(tmp_path / "artifacts").as_uri(), MF_GPU_LOCK=str(tmp_path / "lock")
+        MF_DATABASE_URL=warehouse_url,
+        MF_ARTIFACT_ROOT=(tmp_path / "artifacts").as_uri(),
+        MF_GPU_LOCK=str(tmp_path / "lock"),
     )
 
 
@@ -75,11 +81,19 @@ def test_the_steps_one_by_one_end_in_published_lists(mf: Mf, ratings_file: Path)
     assert mf.json("recommend", *settings) == {"model_version": 1, "rows": 60 * 8}
     assert mf.json("recommend", "u001") == []
     published = mf.json("publish", *settings)
-    assert (published["model_version"], published["users"], published["previous_version"]) == (1, 60, None)
+    assert (published["model_version"], published["users"], published["previous_version"]) == (
+        1,
+        60,
+        None,
+    )
     assert [row["rank"] for row in mf.json("recommend", "u001")] == [1, 2, 3, 4, 5]
     assert mf.json("recommend", "nobody", "-n", "2")[1]["source"] == "popular"
     status = mf.json("status")
-    assert (status["live_version"], status["ratings"], status["latest_verdict_approved"]) == (1, ingested["total_ratings"], True)
+    assert (status["live_version"], status["ratings"], status["latest_verdict_approved"]) == (
+        1,
+        ingested["total_ratings"],
+        True,
+    )
     assert mf.json("history")[0]["state"] == "published"
     assert "published" in mf("history")
 
@@ -93,7 +107,10 @@ def test_a_whole_run_a_second_one_and_a_refused_third(mf: Mf, ratings_file: Path
     assert "exceeds the limit 0.0010" in mf.errors
     assert mf.json("status")["live_version"] == 1
     mf("override", "2", "--by", "Ada", "--reason", "a test of the override")
-    assert mf.json("gate", *settings, "--version", "2", "--set=gate.max_rmse=0.001")["overridden_by"] == "Ada"
+    assert (
+        mf.json("gate", *settings, "--version", "2", "--set=gate.max_rmse=0.001")["overridden_by"]
+        == "Ada"
+    )
     mf("recommend", *settings, "--version", "2")
     assert mf.json("publish", *settings)["model_version"] == 2
     assert mf.json("rollback")["model_version"] == 1
@@ -123,7 +140,9 @@ def test_a_whole_run_a_second_one_and_a_refused_third(mf: Mf, ratings_file: Path
         (["backtest", "--train", "a", "--test", "b", "--scale", "5"], 2, "LOW,HIGH"),
     ],
 )
-def test_errors_have_a_message_and_an_exit_code(mf: Mf, arguments: list[str], code: int, words: str) -> None:
+def test_errors_have_a_message_and_an_exit_code(
+    mf: Mf, arguments: list[str], code: int, words: str
+) -> None:
     mf(*arguments, code=code)
     assert words in mf.errors
     assert "Traceback" not in mf.errors
@@ -145,9 +164,16 @@ def test_without_a_database_url_the_embedded_server_starts_and_stops(tmp_path: P
 
 
 def test_commands_side_by_side_share_the_embedded_server(tmp_path: Path) -> None:
-    environ = {name: value for name, value in os.environ.items() if name != "MF_DATABASE_URL"} | {"MF_HOME": str(tmp_path / "home")}
+    environ = {name: value for name, value in os.environ.items() if name != "MF_DATABASE_URL"} | {
+        "MF_HOME": str(tmp_path / "home")
+    }
     command = [sys.executable, "-c", "from mf_core.cli import main; main()", "status", "--json"]
-    running = [subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    running = [
+        subprocess.Popen(
+            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
     for process in running:
         printed, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
@@ -160,18 +186,46 @@ def test_backtest_needs_no_database_and_prints_every_metric(tmp_path: Path) -> N
     ratings[::4].to_csv(tmp_path / "test.csv", index=False)
     ratings.drop(ratings.index[::4]).to_csv(tmp_path / "train.csv", index=False)
     mf = Mf(MF_DATABASE_URL="postgresql://x@127.0.0.1:1/none", MF_GPU_LOCK=str(tmp_path / "lock"))
-    found = mf.json("backtest", "--train", str(tmp_path / "train.csv"), "--test", str(tmp_path / "test.csv"), *SMALL)
-    assert {"rmse", "mae", "average_error", "ndcg_at_10", "recall_at_10", "map_at_10", "hit_rate_at_10", "fit_seconds"} <= set(
-        found
+    found = mf.json(
+        "backtest",
+        "--train",
+        str(tmp_path / "train.csv"),
+        "--test",
+        str(tmp_path / "test.csv"),
+        *SMALL,
     )
+    assert {
+        "rmse",
+        "mae",
+        "average_error",
+        "ndcg_at_10",
+        "recall_at_10",
+        "map_at_10",
+        "hit_rate_at_10",
+        "fit_seconds",
+    } <= set(found)
     assert found["rmse"] < found["global_mean_rmse"]
     assert found["average_error"] == pytest.approx(found["rmse"] ** 2 / 2)
     assert found["n_train"] + found["n_test"] == len(ratings)
     only = mf.json(
-        "backtest", "--train", str(tmp_path / "train.csv"), "--test", str(tmp_path / "test.csv"), "--head", "ranking", *SMALL
+        "backtest",
+        "--train",
+        str(tmp_path / "train.csv"),
+        "--test",
+        str(tmp_path / "test.csv"),
+        "--head",
+        "ranking",
+        *SMALL,
     )
     assert "rmse" not in only
     assert only["ndcg_at_10"] == found["ndcg_at_10"]
     (tmp_path / "test.csv").write_text("user_id,item_id,rating\nu1,i1,99\n")
-    mf("backtest", "--train", str(tmp_path / "train.csv"), "--test", str(tmp_path / "test.csv"), code=3)
+    mf(
+        "backtest",
+        "--train",
+        str(tmp_path / "train.csv"),
+        "--test",
+        str(tmp_path / "test.csv"),
+        code=3,
+    )
     assert "line 2" in mf.errors

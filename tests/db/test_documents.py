@@ -21,14 +21,24 @@ def test_the_page_has_ten_queries() -> None:
 
 
 @pytest.mark.parametrize("number", range(10))
-def test_each_query_of_the_page_runs_and_finds_something(engine: Engine, warehouse_url: str, tmp_path: Path, number: int) -> None:
+def test_each_query_of_the_page_runs_and_finds_something(
+    engine: Engine, warehouse_url: str, tmp_path: Path, number: int
+) -> None:
     ratings = make_ratings()
     publish_one(make_world(engine, tmp_path, ratings).with_settings(gate__cutoff=10), "one")
     with transaction(engine) as connection:
         batch = connection.scalar(sa.text("SELECT max(batch_id) FROM mf.ingest_batches"))
-        rejected = {"batch_id": batch, "file": "r.csv", "line": 3, "raw": "x,,", "reason": "the item id is missing"}
+        rejected = {
+            "batch_id": batch,
+            "file": "r.csv",
+            "line": 3,
+            "raw": "x,,",
+            "reason": "the item id is missing",
+        }
         connection.execute(sa.insert(tables.rejected_ratings), rejected)
-        [(item,)] = connection.execute(sa.text("SELECT item_id FROM mf.recommendations WHERE rank = 1 LIMIT 1"))
+        [(item,)] = connection.execute(
+            sa.text("SELECT item_id FROM mf.recommendations WHERE rank = 1 LIMIT 1")
+        )
     # The page's examples are of MovieLens; this world has other ids.
     query = QUERIES[number].replace("'42'", "'u042'").replace("'50'", f"'{item}'")
     role = "mf_reader" if number < 4 else "mf_writer"
@@ -46,4 +56,11 @@ def test_the_page_names_every_table() -> None:
 def test_the_page_names_every_column_of_the_view(engine: Engine) -> None:
     with transaction(engine) as connection:
         columns = list(connection.execute(sa.text("SELECT * FROM mf.recommendations")).keys())
-    assert re.findall(r"^\| `(\w+)` \| (?:text|integer|double precision|bigint|timestamptz) \|", PAGE, flags=re.MULTILINE) == columns
+    assert (
+        re.findall(
+            r"^\| `(\w+)` \| (?:text|integer|double precision|bigint|timestamptz) \|",
+            PAGE,
+            flags=re.MULTILINE,
+        )
+        == columns
+    )

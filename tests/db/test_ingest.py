@@ -35,7 +35,11 @@ def load(engine: Engine, tmp_path: Path) -> Callable[..., IngestReport]:
 
     def run(content: Any, *, name: str = "u.data", **overrides: Any) -> IngestReport:
         path = tmp_path / name
-        text = content if isinstance(content, str) else "".join("\t".join(row) + "\n" for row in content)
+        text = (
+            content
+            if isinstance(content, str)
+            else "".join("\t".join(row) + "\n" for row in content)
+        )
         path.write_text(text, encoding="utf-8", newline="")
         dotted = {key.replace("__", "."): value for key, value in overrides.items()}
         return ingest(engine, make_config({"source.uri": str(path), **dotted}), NOW, print, {})
@@ -45,16 +49,23 @@ def load(engine: Engine, tmp_path: Path) -> Callable[..., IngestReport]:
 
 def test_ml100k_gives_100000_ratings(engine: Engine, ml100k: Path) -> None:
     report = ingest(engine, make_config({"source.uri": str(ml100k)}), NOW, print, {})
-    assert (report.rows_read, report.rows_inserted, report.rows_rejected, report.total_ratings) == (100_000, 100_000, 0, 100_000)
+    assert (report.rows_read, report.rows_inserted, report.rows_rejected, report.total_ratings) == (
+        100_000,
+        100_000,
+        0,
+        100_000,
+    )
     assert report.content_sha256.startswith("06416e597f82")
     assert table(
-        engine, "SELECT rating, extract(epoch FROM rated_at)::bigint FROM mf.ratings WHERE user_id = '196' AND item_id = '242'"
+        engine,
+        "SELECT rating, extract(epoch FROM rated_at)::bigint FROM mf.ratings WHERE user_id = '196' AND item_id = '242'",
     ) == [(3.0, 881250949)]
     assert table(engine, "SELECT count(*) FROM mf.items") == [(1682,)]
     assert table(engine, "SELECT count(*) FROM mf.users") == [(943,)]
-    assert table(engine, "SELECT attributes->>'year', attributes->'genres'->>0 FROM mf.items WHERE item_id = '1'") == [
-        ("1995", "Animation")
-    ]
+    assert table(
+        engine,
+        "SELECT attributes->>'year', attributes->'genres'->>0 FROM mf.items WHERE item_id = '1'",
+    ) == [("1995", "Animation")]
 
 
 BAD_ROWS = [
@@ -68,8 +79,14 @@ BAD_ROWS = [
     ("1\t10\tNaN\t881250949", "the rating 'NaN' is not finite"),
     ("1\t10\t-inf\t881250949", "the rating '-inf' is not finite"),
     ("1\t10\t1e999\t881250949", "the rating '1e999' is not finite"),
-    ("1\t10\t6\t881250949", "the rating '6' is outside the scale 1 to 5 (data.scale_low, data.scale_high)"),
-    ("1\t10\t0.5\t881250949", "the rating '0.5' is outside the scale 1 to 5 (data.scale_low, data.scale_high)"),
+    (
+        "1\t10\t6\t881250949",
+        "the rating '6' is outside the scale 1 to 5 (data.scale_low, data.scale_high)",
+    ),
+    (
+        "1\t10\t0.5\t881250949",
+        "the rating '0.5' is outside the scale 1 to 5 (data.scale_low, data.scale_high)",
+    ),
     ("1\t10\t4\t500000000", "the date '500000000' lies before 1990"),
     ("1\t10\t4\t-5", "the date '-5' lies before 1990"),
     ("1\t10\t4\t4102444800", "the date '4102444800' lies in the future"),
@@ -108,31 +125,52 @@ def test_broken_utf8_is_rejected_with_its_bytes_escaped(
     ]
 
 
-def test_every_bad_row_of_a_large_file_keeps_its_line_number(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def test_every_bad_row_of_a_large_file_keeps_its_line_number(
+    engine: Engine, load: Callable[..., IngestReport]
+) -> None:
     rows = [f"{i}\t10\t4\t881250949" for i in range(1, 20_001)]
     bad = {5: "5\t10\tx\t0", 3_000: "3000\t10", 12_345: "\0", 20_000: "20000\t10\t9\t0"}
     for line, text in bad.items():
         rows[line - 1] = text
     report = load("\n".join(rows) + "\n\n\n", source__chunk_rows=1_000)
     assert (report.rows_read, report.rows_inserted, report.rows_rejected) == (20_000, 19_996, 4)
-    assert [line for (line,) in table(engine, "SELECT line FROM mf.rejected_ratings ORDER BY 1")] == sorted(bad)
+    assert [
+        line for (line,) in table(engine, "SELECT line FROM mf.rejected_ratings ORDER BY 1")
+    ] == sorted(bad)
 
 
-def test_too_many_bad_rows_refuse_the_batch(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def test_too_many_bad_rows_refuse_the_batch(
+    engine: Engine, load: Callable[..., IngestReport]
+) -> None:
     load(GOOD)
     before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
-    with pytest.raises(InputError, match=r"2 of 4 rows \(50\.00%\) are bad.*u\.data:2: the rating 'x' is not a number") as raised:
-        load([("1", "10", "1", "0"), ("1", "11", "x", "0"), ("1", "12", "9", "0"), ("9", "9", "1", "0")])
+    with pytest.raises(
+        InputError,
+        match=r"2 of 4 rows \(50\.00%\) are bad.*u\.data:2: the rating 'x' is not a number",
+    ) as raised:
+        load(
+            [
+                ("1", "10", "1", "0"),
+                ("1", "11", "x", "0"),
+                ("1", "12", "9", "0"),
+                ("9", "9", "1", "0"),
+            ]
+        )
     assert raised.value.exit_code == 3
     assert table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2") == before
-    assert table(engine, "SELECT state, rows_read, rows_rejected, total_ratings FROM mf.ingest_batches ORDER BY batch_id") == [
+    assert table(
+        engine,
+        "SELECT state, rows_read, rows_rejected, total_ratings FROM mf.ingest_batches ORDER BY batch_id",
+    ) == [
         ("loaded", 3, 0, 3),
         ("refused", 4, 2, 3),
     ]
     assert table(engine, "SELECT line FROM mf.rejected_ratings ORDER BY 1") == [(2,), (3,)]
 
 
-def test_the_same_file_again_changes_nothing(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def test_the_same_file_again_changes_nothing(
+    engine: Engine, load: Callable[..., IngestReport]
+) -> None:
     first = load(GOOD)
     before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
     again = load(GOOD, name="copy.tsv")
@@ -143,7 +181,9 @@ def test_the_same_file_again_changes_nothing(engine: Engine, load: Callable[...,
     assert table(engine, "SELECT count(*) FROM mf.ingest_batches") == [(1,)]
 
 
-def test_the_same_ratings_in_another_file_leave_every_row_as_it_was(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def test_the_same_ratings_in_another_file_leave_every_row_as_it_was(
+    engine: Engine, load: Callable[..., IngestReport]
+) -> None:
     load(GOOD)
     before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
     report = load(GOOD[::-1])
@@ -167,30 +207,44 @@ def test_other_settings_read_the_same_file_again(load: Callable[..., IngestRepor
     ],
 )
 @pytest.mark.parametrize("batches", [1, 2])
-def test_the_latest_rating_wins(engine: Engine, load: Callable[..., IngestReport], rows: Any, kept: float, batches: int) -> None:
+def test_the_latest_rating_wins(
+    engine: Engine, load: Callable[..., IngestReport], rows: Any, kept: float, batches: int
+) -> None:
     lines = [("1", "10", *row) for row in rows]
-    reports = [load(lines)] if batches == 1 else [load([line], name=f"{n}.tsv") for n, line in enumerate(lines)]
+    reports = (
+        [load(lines)]
+        if batches == 1
+        else [load([line], name=f"{n}.tsv") for n, line in enumerate(lines)]
+    )
     assert ratings(engine) == [("1", "10", kept)]
     assert sum(report.rows_duplicate for report in reports) == (1 if batches == 1 else 0)
 
 
-def test_zero_and_empty_dates_are_unknown(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def test_zero_and_empty_dates_are_unknown(
+    engine: Engine, load: Callable[..., IngestReport]
+) -> None:
     load([("1", "10", "4", "0"), ("1", "11", "4", ""), ("1", "12", "4", "881250949123")])
-    assert table(engine, "SELECT item_id, extract(epoch FROM rated_at)::text FROM mf.ratings ORDER BY 1") == [
+    assert table(
+        engine, "SELECT item_id, extract(epoch FROM rated_at)::text FROM mf.ratings ORDER BY 1"
+    ) == [
         ("10", None),
         ("11", None),
         ("12", "881250949.123000"),
     ]
 
 
-def test_replace_removes_what_the_source_no_longer_has(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def test_replace_removes_what_the_source_no_longer_has(
+    engine: Engine, load: Callable[..., IngestReport]
+) -> None:
     load(GOOD)
     report = load([("1", "10", "2", "0"), GOOD[1]], data__ingest_mode="replace")
     assert (report.rows_removed, report.rows_updated, report.rows_unchanged) == (1, 1, 1)
     assert ratings(engine) == [("1", "10", 2.0), ("1", "11", 3.0)]
 
 
-def test_replace_refuses_to_remove_too_much(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def test_replace_refuses_to_remove_too_much(
+    engine: Engine, load: Callable[..., IngestReport]
+) -> None:
     load(GOOD)
     with pytest.raises(InputError, match=r"would remove 2 of 3 ratings \(66\.7%\)"):
         load(GOOD[:1], data__ingest_mode="replace")
@@ -198,7 +252,9 @@ def test_replace_refuses_to_remove_too_much(engine: Engine, load: Callable[..., 
     assert load(GOOD[:1], data__ingest_mode="replace", data__max_removed_share=1).rows_removed == 2
 
 
-def test_the_same_file_is_merged_again_after_a_replace_by_another(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def test_the_same_file_is_merged_again_after_a_replace_by_another(
+    engine: Engine, load: Callable[..., IngestReport]
+) -> None:
     load(GOOD)
     load(GOOD[:2], data__ingest_mode="replace")
     assert load(GOOD[:2], data__ingest_mode="replace").already_ingested
@@ -207,15 +263,33 @@ def test_the_same_file_is_merged_again_after_a_replace_by_another(engine: Engine
 
 
 @pytest.mark.parametrize(
-    "user_id", ["007", "ü", "a'; DROP TABLE ratings;--", "<script>", "\\N", "\\.", '"', "%s", ":x", "7.0", "null", "NaN"]
+    "user_id",
+    [
+        "007",
+        "ü",
+        "a'; DROP TABLE ratings;--",
+        "<script>",
+        "\\N",
+        "\\.",
+        '"',
+        "%s",
+        ":x",
+        "7.0",
+        "null",
+        "NaN",
+    ],
 )
-def test_ids_are_text_and_stay_as_they_are(engine: Engine, load: Callable[..., IngestReport], user_id: str) -> None:
+def test_ids_are_text_and_stay_as_they_are(
+    engine: Engine, load: Callable[..., IngestReport], user_id: str
+) -> None:
     load([(user_id, user_id, "4", "0"), ("7", "7", "3", "0")])
     assert (user_id, user_id, 4.0) in ratings(engine)
     assert len(ratings(engine)) == 2
 
 
-@pytest.mark.parametrize(("low", "high", "values"), [(0.5, 5, ["0.5", "3.5", "5"]), (1, 100, ["1", "73", "100"])])
+@pytest.mark.parametrize(
+    ("low", "high", "values"), [(0.5, 5, ["0.5", "3.5", "5"]), (1, 100, ["1", "73", "100"])]
+)
 def test_other_rating_scales(
     engine: Engine, load: Callable[..., IngestReport], low: float, high: float, values: list[str]
 ) -> None:
@@ -238,7 +312,9 @@ def test_a_crash_while_loading_leaves_the_ratings_unchanged(
 def test_a_lost_connection_is_a_database_error(
     engine: Engine, load: Callable[..., IngestReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ingest_module, "_SKIP_FORGOTTEN", "SELECT pg_terminate_backend(pg_backend_pid())")
+    monkeypatch.setattr(
+        ingest_module, "_SKIP_FORGOTTEN", "SELECT pg_terminate_backend(pg_backend_pid())"
+    )
     with pytest.raises(DatabaseError):
         load(GOOD)
     assert ratings(engine) == []
@@ -252,13 +328,20 @@ def test_forgotten_users_are_skipped(engine: Engine, load: Callable[..., IngestR
     assert ratings(engine) == [("2", "10", 5.0)]
 
 
-def test_items_and_users_are_upserted(engine: Engine, load: Callable[..., IngestReport], tmp_path: Path) -> None:
+def test_items_and_users_are_upserted(
+    engine: Engine, load: Callable[..., IngestReport], tmp_path: Path
+) -> None:
     title = "<b>'; DROP TABLE mf.items;--\\N"
-    (tmp_path / "items.csv").write_text(f'item_id,title,genres\n10,"{title}",A|B\n11,,\n', encoding="utf-8")
+    (tmp_path / "items.csv").write_text(
+        f'item_id,title,genres\n10,"{title}",A|B\n11,,\n', encoding="utf-8"
+    )
     (tmp_path / "users.csv").write_text("user_id,age\n007,30\n9,40\n", encoding="utf-8")
     with engine.begin() as connection:
         connection.execute(sa.text("INSERT INTO mf.forgotten_users (user_id) VALUES ('9')"))
-    named = {"source.items_uri": str(tmp_path / "items.csv"), "source.users_uri": str(tmp_path / "users.csv")}
+    named = {
+        "source.items_uri": str(tmp_path / "items.csv"),
+        "source.users_uri": str(tmp_path / "users.csv"),
+    }
     load(GOOD, **named)
     assert table(engine, "SELECT * FROM mf.items ORDER BY 1") == [
         ("10", title, {"genres": ["A", "B"]}),
@@ -267,7 +350,10 @@ def test_items_and_users_are_upserted(engine: Engine, load: Callable[..., Ingest
     assert table(engine, "SELECT * FROM mf.users") == [("007", {"age": 30})]
     (tmp_path / "items.csv").write_text("item_id,title\n11,New\n", encoding="utf-8")
     load(GOOD, **named)
-    assert table(engine, "SELECT item_id, title FROM mf.items ORDER BY 1") == [("10", title), ("11", "New")]
+    assert table(engine, "SELECT item_id, title FROM mf.items ORDER BY 1") == [
+        ("10", title),
+        ("11", "New"),
+    ]
 
 
 def test_replace_also_removes_items_and_users_that_the_source_no_longer_has(
@@ -275,21 +361,31 @@ def test_replace_also_removes_items_and_users_that_the_source_no_longer_has(
 ) -> None:
     (tmp_path / "items.csv").write_text("item_id,title\n10,A\n11,B\n", encoding="utf-8")
     (tmp_path / "users.csv").write_text("user_id,age\n007,30\n", encoding="utf-8")
-    load(GOOD, **{"source.items_uri": str(tmp_path / "items.csv"), "source.users_uri": str(tmp_path / "users.csv")})
+    load(
+        GOOD,
+        **{
+            "source.items_uri": str(tmp_path / "items.csv"),
+            "source.users_uri": str(tmp_path / "users.csv"),
+        },
+    )
     (tmp_path / "items.csv").write_text("item_id,title\n11,B\n", encoding="utf-8")
     load(GOOD, data__ingest_mode="replace", **{"source.items_uri": str(tmp_path / "items.csv")})
     assert table(engine, "SELECT item_id, title FROM mf.items") == [("11", "B")]
     assert table(engine, "SELECT * FROM mf.users") == []
 
 
-def test_a_missing_items_file_refuses_before_anything_is_loaded(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def test_a_missing_items_file_refuses_before_anything_is_loaded(
+    engine: Engine, load: Callable[..., IngestReport]
+) -> None:
     with pytest.raises(InputError, match="nothing is there"):
         load(GOOD, source__items_uri="/nowhere/items.csv")
     assert ratings(engine) == []
 
 
 def test_two_ingests_at_once_load_one_batch(engine: Engine, tmp_path: Path) -> None:
-    (tmp_path / "u.data").write_text("".join("\t".join(row) + "\n" for row in GOOD), encoding="utf-8")
+    (tmp_path / "u.data").write_text(
+        "".join("\t".join(row) + "\n" for row in GOOD), encoding="utf-8"
+    )
     config = make_config({"source.uri": str(tmp_path)})
     with ThreadPoolExecutor(4) as pool:
         reports = list(pool.map(lambda _: ingest(engine, config, NOW, print, {}), range(4)))
@@ -297,20 +393,33 @@ def test_two_ingests_at_once_load_one_batch(engine: Engine, tmp_path: Path) -> N
     assert len(ratings(engine)) == 3
 
 
-def test_a_given_split_keeps_its_sides(engine: Engine, load: Callable[..., IngestReport], tmp_path: Path) -> None:
+def test_a_given_split_keeps_its_sides(
+    engine: Engine, load: Callable[..., IngestReport], tmp_path: Path
+) -> None:
     (tmp_path / "u1.test").write_text("3\t30\t5\t0\n")
     load(GOOD, name="u1.base", source__test_uri=str(tmp_path / "u1.test"))
-    assert table(engine, "SELECT side, count(*) FROM mf.ratings GROUP BY 1 ORDER BY 1") == [("test", 1), ("train", 3)]
+    assert table(engine, "SELECT side, count(*) FROM mf.ratings GROUP BY 1 ORDER BY 1") == [
+        ("test", 1),
+        ("train", 3),
+    ]
 
 
 def test_a_side_column_says_the_side(engine: Engine, load: Callable[..., IngestReport]) -> None:
     text = "user_id,item_id,rating,fold\na,b,4,train\na,c,3,test\na,d,3,other\n"
     report = load(text, name="r.csv", source__side_column="fold", data__max_rejected_share=0.5)
     assert report.rows_rejected == 1
-    assert table(engine, "SELECT item_id, side FROM mf.ratings ORDER BY 1") == [("b", "train"), ("c", "test")]
+    assert table(engine, "SELECT item_id, side FROM mf.ratings ORDER BY 1") == [
+        ("b", "train"),
+        ("c", "test"),
+    ]
 
 
 def test_the_future_begins_now(engine: Engine, load: Callable[..., IngestReport]) -> None:
     exact = str(int(NOW.timestamp()))
     late = (NOW + timedelta(seconds=1)).isoformat()
-    assert load([("1", "10", "4", exact), ("1", "11", "4", late)], data__max_rejected_share=0.5).rows_rejected == 1
+    assert (
+        load(
+            [("1", "10", "4", exact), ("1", "11", "4", late)], data__max_rejected_share=0.5
+        ).rows_rejected
+        == 1
+    )

@@ -44,10 +44,14 @@ def test_a_refusal_leaves_what_readers_see_as_it_was(world: World, engine: Engin
     with pytest.raises(GateError, match=r"is refused: .*test RMSE.*Recommendations are unchanged"):
         pipeline.gate(world.config, world.place, report)
     assert rows(engine, "SELECT * FROM mf.recommendations ORDER BY user_id, rank") == before
-    [(state,)] = rows(engine, "SELECT state FROM mf.models WHERE model_version = :v", v=split.model_version)
+    [(state,)] = rows(
+        engine, "SELECT state FROM mf.models WHERE model_version = :v", v=split.model_version
+    )
     assert state == "refused"
     [(approved, reasons)] = rows(
-        engine, "SELECT approved, reasons FROM mf.gate_decisions WHERE model_version = :v", v=split.model_version
+        engine,
+        "SELECT approved, reasons FROM mf.gate_decisions WHERE model_version = :v",
+        v=split.model_version,
     )
     assert not approved
     assert any(not rule["passed"] and rule["text"] for rule in reasons)
@@ -64,7 +68,9 @@ def test_a_person_can_override_a_refusal_on_record(world: World, engine: Engine)
     pipeline.override(world.place, split.model_version, "Ada", "the catalogue was replaced")
     verdict = pipeline.gate(world.config, world.place, report)
     assert (verdict.approved, verdict.overridden_by) == (True, "Ada")
-    [(by, reasons)] = rows(engine, "SELECT decided_by, reasons FROM mf.gate_decisions WHERE stage = 'override'")
+    [(by, reasons)] = rows(
+        engine, "SELECT decided_by, reasons FROM mf.gate_decisions WHERE stage = 'override'"
+    )
     assert (by, reasons[0]["text"]) == ("Ada", "the catalogue was replaced")
 
 
@@ -111,12 +117,15 @@ def test_the_champion_is_judged_on_the_same_rows(world: World, engine: Engine) -
     assert {tuple(row) for row in losses} == {(0.0, split.n_test)}
 
 
-def test_another_split_compares_only_rows_that_the_champion_has_not_seen(world: World, engine: Engine) -> None:
+def test_another_split_compares_only_rows_that_the_champion_has_not_seen(
+    world: World, engine: Engine
+) -> None:
     publish_one(world, "one")
     other = world.with_settings(split__seed=1)
     split, _, _ = judged(other, "two")
     fresh = sum(
-        split_bucket(row.user_id, row.item_id, 0) < 3000 and split_bucket(row.user_id, row.item_id, 1) < 3000
+        split_bucket(row.user_id, row.item_id, 0) < 3000
+        and split_bucket(row.user_id, row.item_id, 1) < 3000
         for row in rows(engine, "SELECT user_id, item_id FROM mf.ratings")
     )
     [(n,)] = rows(
@@ -150,10 +159,16 @@ def test_a_damaged_candidate_is_refused_with_advice(world: World) -> None:
         pipeline.evaluate(world.config, world.place, split, replace(model, rating_sha256="0" * 64))
 
 
-def test_the_champion_is_compared_with_the_best_of_the_last_days(world: World, engine: Engine) -> None:
-    world = world.with_settings(gate__max_rmse=3, gate__require_better_than_biases=False, gate__require_popularity=False)
+def test_the_champion_is_compared_with_the_best_of_the_last_days(
+    world: World, engine: Engine
+) -> None:
+    world = world.with_settings(
+        gate__max_rmse=3, gate__require_better_than_biases=False, gate__require_popularity=False
+    )
     publish_one(world, "good")
-    _publish_spoiled(world.with_settings(gate__max_rmse_loss=9, gate__max_ndcg_loss=9), "worse", noise=0.4)
+    _publish_spoiled(
+        world.with_settings(gate__max_rmse_loss=9, gate__max_ndcg_loss=9), "worse", noise=0.4
+    )
     split, _, report = judged(world, "next", noise=0.4)
     with pytest.raises(GateError, match="against the best of the last 30 days"):
         pipeline.gate(world.config, world.place, report)
@@ -174,9 +189,17 @@ def _publish_spoiled(world: World, key: str, noise: float) -> None:
     pipeline.publish(world.config, world.place, split, report)
 
 
-@pytest.mark.parametrize(("noise", "rule"), [(1.5, "RMSE of the refit on all ratings"), (50.0, "share")])
-def test_a_refit_that_strays_is_refused(world: World, engine: Engine, noise: float, rule: str) -> None:
-    loose = world.with_settings(gate__max_refit_error_ratio=1e6, gate__min_refit_overlap=0.9) if rule == "share" else world
+@pytest.mark.parametrize(
+    ("noise", "rule"), [(1.5, "RMSE of the refit on all ratings"), (50.0, "share")]
+)
+def test_a_refit_that_strays_is_refused(
+    world: World, engine: Engine, noise: float, rule: str
+) -> None:
+    loose = (
+        world.with_settings(gate__max_refit_error_ratio=1e6, gate__min_refit_overlap=0.9)
+        if rule == "share"
+        else world
+    )
     split, model, report = judged(loose, "one")
     pipeline.gate(loose.config, world.place, report)
     refitted = fit(world, split, "refit", noise=noise)
@@ -194,7 +217,10 @@ def test_without_refit_the_evaluated_model_is_published(world: World, engine: En
     fill_table(plain, split, model, model)
     pipeline.verify(plain.config, world.place, model)
     pipeline.publish(plain.config, world.place, split, report)
-    assert rows(engine, "SELECT 1 FROM mf.recommendations JOIN mf.ratings USING (user_id, item_id)") == []
+    assert (
+        rows(engine, "SELECT 1 FROM mf.recommendations JOIN mf.ratings USING (user_id, item_id)")
+        == []
+    )
 
 
 def test_lists_are_the_same_for_any_number_of_shards(world: World, engine: Engine) -> None:
@@ -222,7 +248,12 @@ def test_new_ratings_keep_old_rows_on_their_side(world: World, engine: Engine) -
 
 def test_every_figure_of_a_gate_run_is_stored(world: World, engine: Engine) -> None:
     split, _, report = judged(world, "one")
-    stored = dict(rows(engine, "SELECT metric, value FROM mf.evaluations WHERE subject = 'candidate' AND slice = 'all'"))  # type: ignore[arg-type]
+    stored = dict(
+        rows(
+            engine,
+            "SELECT metric, value FROM mf.evaluations WHERE subject = 'candidate' AND slice = 'all'",
+        )
+    )  # type: ignore[arg-type]
     assert set(stored) >= {
         "rmse",
         "mae",
@@ -251,7 +282,9 @@ def test_a_model_with_nan_is_refused(world: World) -> None:
     broken = load_model(model.rating_uri, model.rating_sha256)
     broken.user_factors[3] = np.nan
     sha256 = save_model(broken, model.rating_uri, {"broken": True})
-    report = pipeline.evaluate(world.config, world.place, split, replace(model, rating_sha256=sha256))
+    report = pipeline.evaluate(
+        world.config, world.place, split, replace(model, rating_sha256=sha256)
+    )
     with pytest.raises(GateError, match="figures missing or not finite"):
         pipeline.gate(world.config, world.place, report)
 
@@ -303,27 +336,48 @@ _RUN = """
 def test_a_run_killed_in_any_step_ends_right_when_it_runs_again(
     world: World, engine: Engine, warehouse_url: str, step: str
 ) -> None:
-    killed = [_run_process(world, warehouse_url, step, statement).returncode for statement in (0, 2)]
+    killed = [
+        _run_process(world, warehouse_url, step, statement).returncode for statement in (0, 2)
+    ]
     assert killed[0] == -9
     finished = _run_process(world, warehouse_url, "none", 0)
     assert finished.returncode == 0, finished.stderr
     assert len(rows(engine, "SELECT DISTINCT user_id FROM mf.recommendations")) == 60
-    assert len({row[0] for row in rows(engine, "SELECT model_version FROM mf.recommendation_rows")}) <= 2
+    assert (
+        len({row[0] for row in rows(engine, "SELECT model_version FROM mf.recommendation_rows")})
+        <= 2
+    )
     assert rows(engine, "SELECT state, count(*) FROM mf.models GROUP BY 1") == [
         ("published", len(rows(engine, "SELECT 1 FROM mf.models")))
     ]
     leftovers = rows(
-        engine, "SELECT relname FROM pg_class WHERE relname ~ '^recommendation_rows_v[0-9]+$' AND NOT relispartition"
+        engine,
+        "SELECT relname FROM pg_class WHERE relname ~ '^recommendation_rows_v[0-9]+$' AND NOT relispartition",
     )
     assert leftovers == []
     root = Path(world.place.artifact_root.removeprefix("file://"))
     assert [path.name for path in root.rglob(".*")] == []
 
 
-def _run_process(world: World, url: str, victim: str, statement: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", textwrap.dedent(_RUN), url, world.place.artifact_root, victim, str(statement)]
+def _run_process(
+    world: World, url: str, victim: str, statement: int
+) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(_RUN),
+        url,
+        world.place.artifact_root,
+        victim,
+        str(statement),
+    ]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2], env=dict(os.environ)
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env=dict(os.environ),
     )
 
 

@@ -48,22 +48,38 @@ def rows(engine: Engine, query: str, **values: object) -> list[sa.Row]:  # type:
 
 def test_every_user_gets_a_full_list_of_unseen_items(world: World, engine: Engine) -> None:
     version = publish_one(world, "one")
-    listed = rows(engine, "SELECT user_id, count(*), min(rank), max(rank), min(model_version) FROM mf.recommendations GROUP BY 1")
+    listed = rows(
+        engine,
+        "SELECT user_id, count(*), min(rank), max(rank), min(model_version) FROM mf.recommendations GROUP BY 1",
+    )
     assert len(listed) == N_USERS
     assert {tuple(row[1:]) for row in listed} == {(5, 1, 5, version)}
-    assert rows(engine, "SELECT 1 FROM mf.recommendations JOIN mf.ratings USING (user_id, item_id)") == []
+    assert (
+        rows(engine, "SELECT 1 FROM mf.recommendations JOIN mf.ratings USING (user_id, item_id)")
+        == []
+    )
 
 
-def test_a_user_without_a_positive_rating_gets_the_popular_list(world: World, engine: Engine) -> None:
+def test_a_user_without_a_positive_rating_gets_the_popular_list(
+    world: World, engine: Engine
+) -> None:
     publish_one(world, "one")
-    assert rows(engine, "SELECT DISTINCT source FROM mf.recommendations WHERE user_id = 'u000'") == [("popular",)]
-    assert rows(engine, "SELECT DISTINCT source FROM mf.recommendations WHERE user_id <> 'u000'") == [("model",)]
+    assert rows(
+        engine, "SELECT DISTINCT source FROM mf.recommendations WHERE user_id = 'u000'"
+    ) == [("popular",)]
+    assert rows(
+        engine, "SELECT DISTINCT source FROM mf.recommendations WHERE user_id <> 'u000'"
+    ) == [("model",)]
 
 
 def test_an_unknown_user_gets_the_popular_list(world: World, engine: Engine) -> None:
     publish_one(world, "one")
-    found = rows(engine, "SELECT rank, item_id, source FROM mf.recommendations_for('nobody''; --', 3)")
-    popular = rows(engine, "SELECT rank, item_id, 'popular' FROM mf.popular_items ORDER BY rank LIMIT 3")
+    found = rows(
+        engine, "SELECT rank, item_id, source FROM mf.recommendations_for('nobody''; --', 3)"
+    )
+    popular = rows(
+        engine, "SELECT rank, item_id, 'popular' FROM mf.popular_items ORDER BY rank LIMIT 3"
+    )
     assert found == popular
     assert len(found) == 3
 
@@ -71,28 +87,45 @@ def test_an_unknown_user_gets_the_popular_list(world: World, engine: Engine) -> 
 def test_recommendations_for_is_the_view(world: World, engine: Engine) -> None:
     publish_one(world, "one")
     viewed = rows(
-        engine, "SELECT rank, item_id, score, predicted_rating FROM mf.recommendations WHERE user_id = 'u007' ORDER BY rank"
+        engine,
+        "SELECT rank, item_id, score, predicted_rating FROM mf.recommendations WHERE user_id = 'u007' ORDER BY rank",
     )
-    assert rows(engine, "SELECT rank, item_id, score, predicted_rating FROM mf.recommendations_for('u007')") == viewed
+    assert (
+        rows(
+            engine,
+            "SELECT rank, item_id, score, predicted_rating FROM mf.recommendations_for('u007')",
+        )
+        == viewed
+    )
     assert len(rows(engine, "SELECT * FROM mf.recommendations_for('u007', 8)")) == 8
     assert rows(engine, "SELECT * FROM mf.recommendations_for('u007', -1)") == []
 
 
 def test_hiding_an_item_acts_at_once_and_lists_stay_full(world: World, engine: Engine) -> None:
     publish_one(world, "one")
-    [(first,)] = rows(engine, "SELECT item_id FROM mf.recommendations WHERE user_id = 'u001' AND rank = 1")
+    [(first,)] = rows(
+        engine, "SELECT item_id FROM mf.recommendations WHERE user_id = 'u001' AND rank = 1"
+    )
     with transaction(engine) as connection:
         registry.set_hidden(connection, first, "recalled", hidden=True)
     assert rows(engine, "SELECT 1 FROM mf.recommendations WHERE item_id = :item", item=first) == []
-    listed = rows(engine, "SELECT array_agg(rank ORDER BY rank) FROM mf.recommendations GROUP BY user_id")
+    listed = rows(
+        engine, "SELECT array_agg(rank ORDER BY rank) FROM mf.recommendations GROUP BY user_id"
+    )
     assert {tuple(row[0]) for row in listed} == {(1, 2, 3, 4, 5)}
-    assert first not in {row.item_id for row in rows(engine, "SELECT * FROM mf.recommendations_for('nobody', 10)")}
+    assert first not in {
+        row.item_id for row in rows(engine, "SELECT * FROM mf.recommendations_for('nobody', 10)")
+    }
 
 
-def test_rollback_goes_back_and_never_shows_an_item_hidden_since(world: World, engine: Engine) -> None:
+def test_rollback_goes_back_and_never_shows_an_item_hidden_since(
+    world: World, engine: Engine
+) -> None:
     one, two = publish_one(world, "one"), publish_one(world, "two")
     [(first,)] = rows(
-        engine, "SELECT item_id FROM mf.recommendation_rows WHERE model_version = :v AND user_id = 'u001' AND rank = 1", v=one
+        engine,
+        "SELECT item_id FROM mf.recommendation_rows WHERE model_version = :v AND user_id = 'u001' AND rank = 1",
+        v=one,
     )
     with transaction(engine) as connection:
         registry.set_hidden(connection, first, "", hidden=True)
@@ -111,15 +144,21 @@ def test_the_last_versions_are_kept_and_older_ones_retired(world: World, engine:
         assert publish.attached_versions(connection) == set(versions[-2:])
     states = dict(rows(engine, "SELECT model_version, state FROM mf.models"))  # type: ignore[arg-type]
     assert [states[v] for v in versions] == ["retired", "retired", "published", "published"]
-    assert rows(engine, "SELECT DISTINCT model_version FROM mf.popular_items ORDER BY 1") == [(v,) for v in versions[-2:]]
+    assert rows(engine, "SELECT DISTINCT model_version FROM mf.popular_items ORDER BY 1") == [
+        (v,) for v in versions[-2:]
+    ]
 
 
-def test_two_runs_that_race_promote_one_and_the_other_is_judged_again(world: World, engine: Engine) -> None:
+def test_two_runs_that_race_promote_one_and_the_other_is_judged_again(
+    world: World, engine: Engine
+) -> None:
     first, publish_first = prepared(world, "first")
     second, publish_second = prepared(world, "second")
     publish_second()
     publish_first()
-    assert rows(engine, "SELECT model_version, previous_version FROM mf.promotions ORDER BY promotion_id") == [
+    assert rows(
+        engine, "SELECT model_version, previous_version FROM mf.promotions ORDER BY promotion_id"
+    ) == [
         (second, None),
         (first, second),
     ]
@@ -133,7 +172,10 @@ def test_two_runs_that_race_promote_one_and_the_other_is_judged_again(world: Wor
 
 def test_promotion_is_a_compare_and_swap(world: World, engine: Engine) -> None:
     one, two = publish_one(world, "one"), publish_one(world, "two")
-    with pytest.raises(PromotionRaceError, match=f"version {two} is live now"), transaction(engine) as connection:
+    with (
+        pytest.raises(PromotionRaceError, match=f"version {two} is live now"),
+        transaction(engine) as connection,
+    ):
         publish.promote(connection, one, champion_judged=None)
     assert rows(engine, "SELECT model_version FROM mf.live") == [(two,)]
 
@@ -160,7 +202,9 @@ def test_publishing_twice_changes_nothing(world: World, engine: Engine) -> None:
         ("UPDATE mf.{table} SET item_id = 'i000' WHERE false", None),
     ],
 )  # fmt: skip
-def test_verify_finds_a_damaged_table(world: World, engine: Engine, damage: str, check: str | None) -> None:
+def test_verify_finds_a_damaged_table(
+    world: World, engine: Engine, damage: str, check: str | None
+) -> None:
     split = pipeline.split(world.config, world.place, "one")
     model = fit(world, split)
     pipeline.evaluate(world.config, world.place, split, model)
@@ -193,7 +237,12 @@ def test_an_unverified_table_is_not_attached(world: World) -> None:
 def test_readers_skip_the_other_versions(world: World, engine: Engine) -> None:
     for n in range(3):
         publish_one(world, f"run{n}")
-    plan = "\n".join(row[0] for row in rows(engine, "EXPLAIN ANALYZE SELECT * FROM mf.recommendations WHERE user_id = 'u001'"))
+    plan = "\n".join(
+        row[0]
+        for row in rows(
+            engine, "EXPLAIN ANALYZE SELECT * FROM mf.recommendations WHERE user_id = 'u001'"
+        )
+    )
     assert plan.count("never executed") >= 2
     assert "Index" in plan
 
@@ -212,14 +261,18 @@ class _Reader(threading.Thread):
             while not self.stop_it.is_set():
                 started = time.perf_counter()
                 try:
-                    found = connection.execute(sa.text("SELECT user_id, model_version FROM mf.recommendations")).all()
+                    found = connection.execute(
+                        sa.text("SELECT user_id, model_version FROM mf.recommendations")
+                    ).all()
                     connection.rollback()
                 except sa.exc.DBAPIError as error:
                     self.problems.append(str(error))
                     return
                 self.seconds.append(time.perf_counter() - started)
                 if len(found) != 5 * N_USERS or len({row[1] for row in found}) != 1:
-                    self.problems.append(f"{len(found)} rows of versions { ({row[1] for row in found}) }")
+                    self.problems.append(
+                        f"{len(found)} rows of versions { ({row[1] for row in found}) }"
+                    )
         self.engine.dispose()
 
 
@@ -231,7 +284,9 @@ class _LockWatch(threading.Thread):
         self.engine, self.stop_it, self.found, self.looks = database_engine(url), stop, set(), 0
 
     def run(self) -> None:
-        query = sa.text("SELECT mode FROM pg_locks WHERE relation = 'mf.recommendation_rows'::regclass")
+        query = sa.text(
+            "SELECT mode FROM pg_locks WHERE relation = 'mf.recommendation_rows'::regclass"
+        )
         with self.engine.connect() as connection:
             while not self.stop_it.is_set():
                 self.found |= set(connection.scalars(query))
@@ -254,7 +309,10 @@ def readers(warehouse_url: str) -> Iterator[tuple[list[_Reader], _LockWatch, thr
 
 
 def test_ten_publications_disturb_no_reader(
-    world: World, engine: Engine, warehouse_url: str, readers: tuple[list[_Reader], _LockWatch, threading.Event]
+    world: World,
+    engine: Engine,
+    warehouse_url: str,
+    readers: tuple[list[_Reader], _LockWatch, threading.Event],
 ) -> None:
     small = world.with_settings(publish__keep_versions=2)
     first = publish_one(small, "first")
@@ -267,7 +325,9 @@ def test_ten_publications_disturb_no_reader(
         thread.start()
     quiet = _measure_quiet(threads)
     versions = [publish_one(small, f"run{n}") for n in range(10)]
-    held = repeatable.execute(sa.text("SELECT user_id, model_version FROM mf.recommendations")).all()
+    held = repeatable.execute(
+        sa.text("SELECT user_id, model_version FROM mf.recommendations")
+    ).all()
     assert len(held) == 5 * N_USERS
     assert {row[1] for row in held} == {first}
     repeatable.close()
@@ -291,7 +351,9 @@ def _measure_quiet(threads: list[_Reader]) -> float:
     return seconds[int(len(seconds) * 0.99)]
 
 
-def test_going_live_waits_for_statements_that_were_planned_before_but_not_for_ever(world: World, engine: Engine) -> None:
+def test_going_live_waits_for_statements_that_were_planned_before_but_not_for_ever(
+    world: World, engine: Engine
+) -> None:
     publish_one(world, "one")
     assert publish.wait_for_planned_readers(engine)
     with engine.connect() as reader:
@@ -305,20 +367,30 @@ def test_going_live_waits_for_statements_that_were_planned_before_but_not_for_ev
         ending.join()
 
 
-def test_an_open_transaction_keeps_what_it_may_still_read(world: World, engine: Engine, warehouse_url: str) -> None:
+def test_an_open_transaction_keeps_what_it_may_still_read(
+    world: World, engine: Engine, warehouse_url: str
+) -> None:
     small = world.with_settings(publish__keep_versions=1)
     first = publish_one(small, "one")
     reader = database_engine(warehouse_url.replace("mf_writer", "mf_reader"))
     with reader.execution_options(isolation_level="REPEATABLE READ").connect() as connection:
-        assert len(connection.execute(sa.text("SELECT 1 FROM mf.recommendations")).all()) == 5 * N_USERS
+        assert (
+            len(connection.execute(sa.text("SELECT 1 FROM mf.recommendations")).all())
+            == 5 * N_USERS
+        )
         publish_one(small, "two")
-        assert {row[0] for row in connection.execute(sa.text("SELECT model_version FROM mf.recommendations"))} == {first}
+        assert {
+            row[0]
+            for row in connection.execute(sa.text("SELECT model_version FROM mf.recommendations"))
+        } == {first}
     publish_one(small, "three")
     with transaction(engine) as connection:
         assert first not in publish.attached_versions(connection)
 
 
-def test_a_detach_that_was_cut_off_is_finished(world: World, engine: Engine, warehouse_url: str) -> None:
+def test_a_detach_that_was_cut_off_is_finished(
+    world: World, engine: Engine, warehouse_url: str
+) -> None:
     small = world.with_settings(publish__keep_versions=2)
     first = publish_one(small, "one")
     publish_one(small, "two")
@@ -333,24 +405,36 @@ def test_a_detach_that_was_cut_off_is_finished(world: World, engine: Engine, war
     engine.dispose()
     assert rows(engine, "SELECT count(*) FROM pg_inherits WHERE inhdetachpending") == [(1,)]
     publish_one(small, "three")
-    assert rows(engine, "SELECT to_regclass(:name)", name=f"mf.{publish.table_name(first)}") == [(None,)]
+    assert rows(engine, "SELECT to_regclass(:name)", name=f"mf.{publish.table_name(first)}") == [
+        (None,)
+    ]
 
 
 def test_a_dead_runs_table_is_removed_in_the_end(world: World, engine: Engine) -> None:
     dead, _ = prepared(world, "dead")
     publish_one(world, "one")
-    assert rows(engine, "SELECT to_regclass(:name)", name=f"mf.{publish.table_name(dead)}") != [(None,)]
+    assert rows(engine, "SELECT to_regclass(:name)", name=f"mf.{publish.table_name(dead)}") != [
+        (None,)
+    ]
     with transaction(engine) as connection:
         connection.execute(
-            sa.text("UPDATE mf.models SET created_at = now() - interval '3 days' WHERE model_version = :v"), {"v": dead}
+            sa.text(
+                "UPDATE mf.models SET created_at = now() - interval '3 days' WHERE model_version = :v"
+            ),
+            {"v": dead},
         )
     publish_one(world, "two")
-    assert rows(engine, "SELECT to_regclass(:name)", name=f"mf.{publish.table_name(dead)}") == [(None,)]
+    assert rows(engine, "SELECT to_regclass(:name)", name=f"mf.{publish.table_name(dead)}") == [
+        (None,)
+    ]
 
 
 def test_similar_items_are_the_nearest_by_cosine(world: World, engine: Engine) -> None:
     publish_one(world, "one")
-    found = rows(engine, "SELECT item_id, count(*), max(score) FROM mf.similar_items WHERE item_id <> similar_item_id GROUP BY 1")
+    found = rows(
+        engine,
+        "SELECT item_id, count(*), max(score) FROM mf.similar_items WHERE item_id <> similar_item_id GROUP BY 1",
+    )
     assert len(found) <= N_ITEMS
     assert {row[1] for row in found} == {3}
     assert all(row[2] <= 1 + 1e-6 for row in found)
@@ -360,7 +444,11 @@ def test_old_artifacts_are_removed(world: World, engine: Engine) -> None:
     small = world.with_settings(publish__keep_versions=1)
     old = publish_one(small, "one")
     with transaction(engine) as connection:
-        connection.execute(sa.update(tables.models).values(created_at=sa.func.now() - sa.text("interval '40 days'")))
+        connection.execute(
+            sa.update(tables.models).values(
+                created_at=sa.func.now() - sa.text("interval '40 days'")
+            )
+        )
     publish_one(small, "two")
     folder = Path(world.place.artifact_root.removeprefix("file://")) / "models"
     assert not (folder / str(old)).exists()

@@ -30,18 +30,33 @@ GROUPS = ("plain", "fancy")
 def describe(engine: Engine, users: dict[str, object], items: dict[str, object]) -> None:
     """Put attributes into the warehouse; what is there already is replaced."""
     with transaction(engine) as connection:
-        for table, key, known in ((tables.users, "user_id", users), (tables.items, "item_id", items)):
+        for table, key, known in (
+            (tables.users, "user_id", users),
+            (tables.items, "item_id", items),
+        ):
             connection.execute(sa.delete(table).where(table.c[key].in_(known)))
-            connection.execute(sa.insert(table), [{key: name, "attributes": value} for name, value in known.items()])
+            connection.execute(
+                sa.insert(table),
+                [{key: name, "attributes": value} for name, value in known.items()],
+            )
 
 
 @pytest.fixture
 def world(engine: Engine, tmp_path: Path) -> World:
     """Ratings in the warehouse; attributes of all who have one, and of two users and an item who have none."""
     world = make_world(engine, tmp_path, log=[]).with_settings(**ON)
-    users = {f"u{number:03d}": {"group": GROUPS[number % 2], "age": number} for number in range(N_USERS)}
-    items = {f"i{number:03d}": {"genres": [GROUPS[number % 2]], "year": 1950 + number} for number in range(N_ITEMS)}
-    describe(engine, users | {"new1": {"group": "plain"}, "new2": {"group": "fancy"}}, items | {"i900": {"genres": ["plain"]}})
+    users = {
+        f"u{number:03d}": {"group": GROUPS[number % 2], "age": number} for number in range(N_USERS)
+    }
+    items = {
+        f"i{number:03d}": {"genres": [GROUPS[number % 2]], "year": 1950 + number}
+        for number in range(N_ITEMS)
+    }
+    describe(
+        engine,
+        users | {"new1": {"group": "plain"}, "new2": {"group": "fancy"}},
+        items | {"i900": {"genres": ["plain"]}},
+    )
     return world
 
 
@@ -49,7 +64,9 @@ def prepared(world: World, key: str, n_samples: int = 0) -> tuple[SplitRef, Mode
     """Bring a run to the point of verification."""
     split = pipeline.split(world.config, world.place, key)
     model = fit(world, split, n_samples=n_samples)
-    pipeline.gate(world.config, world.place, pipeline.evaluate(world.config, world.place, split, model))
+    pipeline.gate(
+        world.config, world.place, pipeline.evaluate(world.config, world.place, split, model)
+    )
     refitted = fit(world, split, "refit", n_samples=n_samples)
     fill_table(world, split, model, refitted)
     return split, refitted
@@ -72,12 +89,21 @@ def test_without_the_setting_attributes_change_nothing(engine: Engine, tmp_path:
     assert read_snapshot(before.uri, before.sha256).attributes is None
 
 
-def test_the_snapshot_carries_attributes_and_those_who_have_nothing_else(world: World, engine: Engine) -> None:
+def test_the_snapshot_carries_attributes_and_those_who_have_nothing_else(
+    world: World, engine: Engine
+) -> None:
     with transaction(engine) as connection:
-        connection.execute(sa.text("INSERT INTO mf.forgotten_users (user_id) VALUES ('new2'), ('u003')"))
+        connection.execute(
+            sa.text("INSERT INTO mf.forgotten_users (user_id) VALUES ('new2'), ('u003')")
+        )
     describe(engine, {"empty": {}, "list": [1], "u004": {}}, {"i901": {}})
     split = pipeline.split(world.config, world.place, "one")
-    assert (split.n_users, split.n_items, split.unrated_users, split.unrated_items) == (N_USERS, N_ITEMS, 1, 1)
+    assert (split.n_users, split.n_items, split.unrated_users, split.unrated_items) == (
+        N_USERS,
+        N_ITEMS,
+        1,
+        1,
+    )
     snapshot = read_snapshot(split.uri, split.sha256)
     assert snapshot.attributes is not None
     known = dict(zip(snapshot.users.ids, snapshot.attributes.user, strict=True))
@@ -95,15 +121,26 @@ def test_other_attributes_make_another_snapshot(world: World, engine: Engine) ->
     describe(engine, {"u001": {"group": "neither"}}, {"i001": {"year": 1951, "genres": ["fancy"]}})
     second = pipeline.split(world.config, world.place, "two")
     assert second.snapshot_id != first.snapshot_id
-    describe(engine, {"u001": {"age": 1, "group": "fancy"}}, {"i001": {"year": 1951, "genres": ["fancy"]}})
+    describe(
+        engine,
+        {"u001": {"age": 1, "group": "fancy"}},
+        {"i001": {"year": 1951, "genres": ["fancy"]}},
+    )
     assert pipeline.split(world.config, world.place, "three").snapshot_id == first.snapshot_id
 
 
-def test_a_new_user_gets_the_popular_list_and_a_new_item_is_on_none(world: World, engine: Engine) -> None:
+def test_a_new_user_gets_the_popular_list_and_a_new_item_is_on_none(
+    world: World, engine: Engine
+) -> None:
     split, refitted = prepared(world, "one")
     pipeline.verify(world.config, world.place, refitted)
-    listed = rows(engine, f"SELECT user_id, source, count(*) FROM mf.{table_name(split.model_version)} GROUP BY 1, 2")
-    assert {(row.user_id, row.source, row.count) for row in listed if row.user_id.startswith("new")} == {
+    listed = rows(
+        engine,
+        f"SELECT user_id, source, count(*) FROM mf.{table_name(split.model_version)} GROUP BY 1, 2",
+    )
+    assert {
+        (row.user_id, row.source, row.count) for row in listed if row.user_id.startswith("new")
+    } == {
         ("new1", "popular", 10),
         ("new2", "popular", 10),
     }
@@ -113,18 +150,26 @@ def test_a_new_user_gets_the_popular_list_and_a_new_item_is_on_none(world: World
 
 
 def test_a_list_ordered_by_predictions_may_hold_a_new_item(world: World, engine: Engine) -> None:
-    by_rating = world.with_settings(recommend__rank_by="rating", gate__require_popularity=False, recommend__top_n=100)
+    by_rating = world.with_settings(
+        recommend__rank_by="rating", gate__require_popularity=False, recommend__top_n=100
+    )
     split, refitted = prepared(by_rating, "one")
     pipeline.verify(by_rating.config, by_rating.place, refitted)
-    listed = rows(engine, f"SELECT count(*) FROM mf.{table_name(split.model_version)} WHERE item_id = 'i900'")
+    listed = rows(
+        engine, f"SELECT count(*) FROM mf.{table_name(split.model_version)} WHERE item_id = 'i900'"
+    )
     assert listed == [(N_USERS + 2,)]
 
 
-def test_a_tiny_catalogue_is_listed_whole_without_the_new_item(world: World, engine: Engine) -> None:
+def test_a_tiny_catalogue_is_listed_whole_without_the_new_item(
+    world: World, engine: Engine
+) -> None:
     everything = world.with_settings(recommend__top_n=100, gate__min_refit_overlap=0)
     split, refitted = prepared(everything, "one")
     pipeline.verify(everything.config, everything.place, refitted)
-    listed = rows(engine, f"SELECT count(*) FROM mf.{table_name(split.model_version)} WHERE user_id = 'new1'")
+    listed = rows(
+        engine, f"SELECT count(*) FROM mf.{table_name(split.model_version)} WHERE user_id = 'new1'"
+    )
     assert listed == [(N_ITEMS,)]
 
 
@@ -132,7 +177,9 @@ def test_a_tiny_catalogue_is_listed_whole_without_the_new_item(world: World, eng
 def test_a_new_user_without_a_full_list_is_found(world: World, engine: Engine, spoil: str) -> None:
     split, refitted = prepared(world, "one")
     with transaction(engine) as connection:
-        connection.execute(sa.text(f"DELETE FROM mf.{table_name(split.model_version)} WHERE {spoil}"))
+        connection.execute(
+            sa.text(f"DELETE FROM mf.{table_name(split.model_version)} WHERE {spoil}")
+        )
     with pytest.raises(VerificationError, match="every_new_user_has_a_full_list"):
         pipeline.verify(world.config, world.place, refitted)
 
@@ -151,7 +198,9 @@ def test_a_user_that_nobody_knows_is_found(world: World, engine: Engine) -> None
         pipeline.verify(world.config, world.place, refitted)
 
 
-def test_a_rating_that_comes_during_the_run_changes_no_verdict(world: World, engine: Engine) -> None:
+def test_a_rating_that_comes_during_the_run_changes_no_verdict(
+    world: World, engine: Engine
+) -> None:
     _, refitted = prepared(world, "one")
     late = make_ratings().head(1).assign(user_id="new1", item_id="i900")
     load(engine, late)
@@ -163,17 +212,36 @@ def test_deviations_are_written_where_samples_are_kept(world: World, engine: Eng
     pipeline.verify(world.config, world.place, refitted)
     samples = load_samples(refitted.rating_uri, refitted.rating_sha256)
     snapshot = read_snapshot(split.uri, split.sha256)
-    written = rows(engine, f"SELECT user_id, item_id, predicted_rating_sd FROM mf.{table_name(split.model_version)}")
-    user, item = snapshot.users.rows(row.user_id for row in written), snapshot.items.rows(row.item_id for row in written)
+    written = rows(
+        engine,
+        f"SELECT user_id, item_id, predicted_rating_sd FROM mf.{table_name(split.model_version)}",
+    )
+    user, item = (
+        snapshot.users.rows(row.user_id for row in written),
+        snapshot.items.rows(row.item_id for row in written),
+    )
     assert samples is not None
-    np.testing.assert_allclose([row.predicted_rating_sd for row in written], samples.standard_deviation(user, item))
-    figures = dict(rows(engine, "SELECT metric, value FROM mf.evaluations WHERE subject = 'candidate' AND slice = 'all'"))  # type: ignore[arg-type]
+    np.testing.assert_allclose(
+        [row.predicted_rating_sd for row in written], samples.standard_deviation(user, item)
+    )
+    figures = dict(
+        rows(
+            engine,
+            "SELECT metric, value FROM mf.evaluations WHERE subject = 'candidate' AND slice = 'all'",
+        )
+    )  # type: ignore[arg-type]
     assert 0.6 < figures["mean_sd"] < 1.0
     assert 0.5 < figures["interval_coverage_90"] <= 1
     without, _ = prepared(world, "without")
-    assert rows(engine, f"SELECT DISTINCT predicted_rating_sd FROM mf.{table_name(without.model_version)}") == [(None,)]
+    assert rows(
+        engine, f"SELECT DISTINCT predicted_rating_sd FROM mf.{table_name(without.model_version)}"
+    ) == [(None,)]
     assert (
-        rows(engine, "SELECT 1 FROM mf.evaluations WHERE metric = 'mean_sd' AND model_version = :v", v=without.model_version)
+        rows(
+            engine,
+            "SELECT 1 FROM mf.evaluations WHERE metric = 'mean_sd' AND model_version = :v",
+            v=without.model_version,
+        )
         == []
     )
 
@@ -187,12 +255,16 @@ def test_samples_of_another_snapshot_are_refused(world: World, engine: Engine) -
         pipeline.evaluate(world.config, world.place, other, model)
 
 
-def test_a_new_user_is_predicted_from_attributes_with_a_deviation(engine: Engine, tmp_path: Path) -> None:
+def test_a_new_user_is_predicted_from_attributes_with_a_deviation(
+    engine: Engine, tmp_path: Path
+) -> None:
     """Every step after the ingest, with the real solver: the plain like plain items and the fancy fancy ones; the newcomers are one of each."""
     ratings = make_ratings()
     alike = ratings["user_id"].str[-1].astype(int) % 2 == ratings["item_id"].str[-1].astype(int) % 2
     noise = np.random.default_rng(0).integers(0, 2, len(ratings))
-    world = make_world(engine, tmp_path, ratings.assign(rating=np.where(alike, 4.0, 1.0) + noise), log=[]).with_settings(
+    world = make_world(
+        engine, tmp_path, ratings.assign(rating=np.where(alike, 4.0, 1.0) + noise), log=[]
+    ).with_settings(
         **ON,
         rating_head__bayes__sweeps=60,
         rating_head__bayes__n_factors=4,
@@ -202,10 +274,15 @@ def test_a_new_user_is_predicted_from_attributes_with_a_deviation(engine: Engine
         gate__require_better_than_biases=False,
     )
     group = {
-        name: GROUPS[int(name[-1]) % 2] for name in {*ratings["user_id"], *ratings["item_id"], "new0", "new1", "i900", "i901"}
+        name: GROUPS[int(name[-1]) % 2]
+        for name in {*ratings["user_id"], *ratings["item_id"], "new0", "new1", "i900", "i901"}
     }
     users = {name: {"group": of} for name, of in group.items() if not name.startswith("i")}
-    describe(engine, users, {name: {"genres": [of]} for name, of in group.items() if name.startswith("i")})
+    describe(
+        engine,
+        users,
+        {name: {"genres": [of]} for name, of in group.items() if name.startswith("i")},
+    )
     config, place = world.config, world.place
     split = pipeline.split(config, place, "one")
     model = pipeline.train(config, place.artifact_root, split, place.log)
@@ -213,14 +290,18 @@ def test_a_new_user_is_predicted_from_attributes_with_a_deviation(engine: Engine
     pipeline.gate(config, place, report)
     pipeline.run_to_readers(config, place, split, model, report)
     listed = rows(
-        engine, "SELECT item_id, predicted_rating, predicted_rating_sd, source FROM mf.recommendations WHERE user_id = 'new0'"
+        engine,
+        "SELECT item_id, predicted_rating, predicted_rating_sd, source FROM mf.recommendations WHERE user_id = 'new0'",
     )
     assert {row.source for row in listed} == {"popular"}
     for row in listed:
         expected = 4.5 if group[row.item_id] == "plain" else 1.5
         assert row.predicted_rating == pytest.approx(expected, abs=0.8)
         assert 0.3 < row.predicted_rating_sd < 2
-    [(uri, sha256)] = rows(engine, "SELECT uri, sha256 FROM mf.model_artifacts WHERE head = 'rating' AND stage = 'refit'")
+    [(uri, sha256)] = rows(
+        engine,
+        "SELECT uri, sha256 FROM mf.model_artifacts WHERE head = 'rating' AND stage = 'refit'",
+    )
     fitted = load_model(uri, sha256)
     user, item = fitted.users.rows(["new0", "new1"]), fitted.items.rows(["i900", "i901"])
     mine, other = fitted.predict(user, item), fitted.predict(user, item[::-1])

@@ -13,26 +13,43 @@ from mf_core.errors import ConfigError, DatabaseError, QualityError
 from mf_core.snapshot import Snapshot, content_hash
 from mf_core.split import split_bucket, split_id, take_snapshot
 from mf_core.warehouse import database_engine, transaction
-from mf_core.warehouse.bootstrap import alembic_config, bootstrap_warehouse, create_database, migrate
+from mf_core.warehouse.bootstrap import (
+    alembic_config,
+    bootstrap_warehouse,
+    create_database,
+    migrate,
+)
 from mf_core.warehouse.embedded import EmbeddedServer
 
 from .test_publish import publish_one
 from .worlds import load, make_ratings, make_world
 
-GOLDEN = {("1", "1", 0): 4142, ("u", "i", 0): 3230, ("ü", "", 7): 8629, ("12", "3", 0): None, ("1", "23", 0): None}
+GOLDEN = {
+    ("1", "1", 0): 4142,
+    ("u", "i", 0): 3230,
+    ("ü", "", 7): 8629,
+    ("12", "3", 0): None,
+    ("1", "23", 0): None,
+}
 
 
 def test_migrations_run_up_from_empty_and_down_again(engine: Engine, warehouse_url: str) -> None:
     migrate(warehouse_url, "base")
     with transaction(engine) as connection:
-        left = set(connection.scalars(sa.text("SELECT relname FROM pg_class WHERE relnamespace = 'mf'::regnamespace")))
+        left = set(
+            connection.scalars(
+                sa.text("SELECT relname FROM pg_class WHERE relnamespace = 'mf'::regnamespace")
+            )
+        )
     assert left <= {"alembic_version", "alembic_version_pkc"}
     migrate(warehouse_url)
     with transaction(engine) as connection:
         assert connection.execute(sa.text("SELECT * FROM mf.recommendations")).all() == []
 
 
-def test_models_and_migrations_agree_also_with_partitions_about(engine: Engine, tmp_path: Path) -> None:
+def test_models_and_migrations_agree_also_with_partitions_about(
+    engine: Engine, tmp_path: Path
+) -> None:
     publish_one(make_world(engine, tmp_path), "one")
     with transaction(engine) as connection:
         command.check(alembic_config(connection))
@@ -79,12 +96,17 @@ def test_a_reader_sees_the_views_and_nothing_else(
     with transaction(engine) as connection:
         names = set(
             connection.scalars(
-                sa.text("SELECT relname FROM pg_class WHERE relnamespace = 'mf'::regnamespace AND relkind IN ('r', 'p', 'v')")
+                sa.text(
+                    "SELECT relname FROM pg_class WHERE relnamespace = 'mf'::regnamespace AND relkind IN ('r', 'p', 'v')"
+                )
             )
         )
     assert {"ratings", "live", "recommendation_rows"} < names
     for name in sorted(names - {"recommendations", "model_history"}):
-        with pytest.raises(sa.exc.ProgrammingError, match="permission denied"), transaction(reader) as connection:
+        with (
+            pytest.raises(sa.exc.ProgrammingError, match="permission denied"),
+            transaction(reader) as connection,
+        ):
             connection.execute(sa.text(f"SELECT 1 FROM mf.{name}"))
     for statement in (
         "DELETE FROM mf.ratings",
@@ -102,16 +124,26 @@ def test_a_reader_sees_the_views_and_nothing_else(
 
 def test_no_role_enters_a_database_that_is_not_its_own(server: EmbeddedServer) -> None:
     create_database(server.admin_url, "metadata", "airflow_like")
-    for database, user in (("metadata", "mf_reader"), ("metadata", "mf_writer"), ("template_warehouse", "airflow_like")):
+    for database, user in (
+        ("metadata", "mf_reader"),
+        ("metadata", "mf_writer"),
+        ("template_warehouse", "airflow_like"),
+    ):
         outsider = database_engine(server.url(database, user))
-        with pytest.raises(DatabaseError, match="permission denied for database"), transaction(outsider):
+        with (
+            pytest.raises(DatabaseError, match="permission denied for database"),
+            transaction(outsider),
+        ):
             pass
 
 
 def test_the_hash_in_sql_and_in_python_agree(engine: Engine) -> None:
     with transaction(engine) as connection:
         for (user_id, item_id, seed), golden in GOLDEN.items():
-            bucket = connection.scalar(sa.text("SELECT mf.split_bucket(:u, :i, :s)"), {"u": user_id, "i": item_id, "s": seed})
+            bucket = connection.scalar(
+                sa.text("SELECT mf.split_bucket(:u, :i, :s)"),
+                {"u": user_id, "i": item_id, "s": seed},
+            )
             assert bucket == split_bucket(user_id, item_id, seed)
             assert golden is None or bucket == golden
     assert split_bucket("12", "3", 0) != split_bucket("1", "23", 0)
@@ -126,7 +158,9 @@ def test_the_same_data_and_seed_give_the_same_snapshot(engine: Engine) -> None:
     load(engine, make_ratings().sample(frac=1, random_state=1))
     first = content_hash(snapshot_of(engine))
     with transaction(engine) as connection:
-        connection.execute(sa.text("UPDATE mf.ratings SET rating = rating"))  # moves every row to another place on disk
+        connection.execute(
+            sa.text("UPDATE mf.ratings SET rating = rating")
+        )  # moves every row to another place on disk
     assert content_hash(snapshot_of(engine)) == first
     assert content_hash(snapshot_of(engine, seed=1)) != first
 
@@ -191,8 +225,18 @@ def test_an_empty_table_is_refused(engine: Engine) -> None:
 
 def test_the_split_id_names_what_the_split_depends_on() -> None:
     assert split_id(SplitConfig()) == split_id(SplitConfig(seed=0, test_fraction=0.3))
-    assert len({split_id(SplitConfig(**s)) for s in ({}, {"seed": 1}, {"test_fraction": 0.2}, {"protocol": "temporal"})}) == 4
-    assert split_id(SplitConfig(protocol="temporal", seed=1)) == split_id(SplitConfig(protocol="temporal"))
+    assert (
+        len(
+            {
+                split_id(SplitConfig(**s))
+                for s in ({}, {"seed": 1}, {"test_fraction": 0.2}, {"protocol": "temporal"})
+            }
+        )
+        == 4
+    )
+    assert split_id(SplitConfig(protocol="temporal", seed=1)) == split_id(
+        SplitConfig(protocol="temporal")
+    )
 
 
 def test_a_server_that_is_not_there_is_a_database_error() -> None:

@@ -70,7 +70,13 @@ def start_of(world: World, **settings: object) -> int | None:
 
 
 def artifact(world: World, version: int, name: str) -> Path:
-    return Path(world.place.artifact_root.removeprefix("file://")) / "models" / str(version) / "evaluated" / name
+    return (
+        Path(world.place.artifact_root.removeprefix("file://"))
+        / "models"
+        / str(version)
+        / "evaluated"
+        / name
+    )
 
 
 def whole_night(world: World, key: str) -> PublishReport:
@@ -82,16 +88,29 @@ def whole_night(world: World, key: str) -> PublishReport:
     return pipeline.run_to_readers(world.config, world.place, split, model, report)
 
 
-def test_the_second_night_starts_from_the_first_ones_evaluated_model(world: World, engine: Engine, lines: list[str]) -> None:
+def test_the_second_night_starts_from_the_first_ones_evaluated_model(
+    world: World, engine: Engine, lines: list[str]
+) -> None:
     whole_night(world, "one")
     assert "a cold start: no version is live" in lines
-    load(engine, make_ratings()[1::2].assign(user_id=lambda frame: frame["user_id"].replace("u001", "somebody new")))
+    load(
+        engine,
+        make_ratings()[1::2].assign(
+            user_id=lambda frame: frame["user_id"].replace("u001", "somebody new")
+        ),
+    )
     lines.clear()
     whole_night(world, "two")
     assert "evaluated: starting from the evaluated model of version 1" in lines
     assert "refit: starting from the evaluated model of version 2" in lines
-    assert rows(engine, "SELECT model_version, warm_started_from FROM mf.models ORDER BY 1") == [(1, None), (2, 1)]
-    found = rows(engine, "SELECT stage, uri, sha256 FROM mf.model_artifacts WHERE model_version = 2 AND head = 'rating'")
+    assert rows(engine, "SELECT model_version, warm_started_from FROM mf.models ORDER BY 1") == [
+        (1, None),
+        (2, 1),
+    ]
+    found = rows(
+        engine,
+        "SELECT stage, uri, sha256 FROM mf.model_artifacts WHERE model_version = 2 AND head = 'rating'",
+    )
     started = {row.stage: read_manifest(row.uri, row.sha256)["warm_started_from"] for row in found}
     assert started == {"evaluated": 1, "refit": 2}
 
@@ -110,7 +129,10 @@ def test_a_repeated_split_decides_the_same(world: World) -> None:
         ({"split__seed": 1}, "was split otherwise"),
         ({"split__test_fraction": 0.2}, "was split otherwise"),
         ({"split__protocol": "temporal"}, "a rating may change sides"),
-        ({"rating_head__als__n_factors": 5}, "rating_head.als.n_factors is 5, but was 4 for version 1"),
+        (
+            {"rating_head__als__n_factors": 5},
+            "rating_head.als.n_factors is 5, but was 4 for version 1",
+        ),
         ({"ranking_head__n_factors": 5}, "ranking_head.n_factors is 5"),
         ({"rating_head__solver": "bayes"}, "rating_head.solver is bayes, but was als"),
         ({"rating_head__solver": "gradient"}, "solver gradient takes no start"),
@@ -119,7 +141,9 @@ def test_a_repeated_split_decides_the_same(world: World) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_night_of_another_kind_starts_cold(world: World, lines: list[str], settings: dict[str, object], words: str) -> None:
+def test_a_night_of_another_kind_starts_cold(
+    world: World, lines: list[str], settings: dict[str, object], words: str
+) -> None:
     night(world, "one")
     assert start_of(world, **settings) is None
     assert any(line.startswith("a cold start: ") and words in line for line in lines)
@@ -135,7 +159,15 @@ def test_without_warm_start_nothing_is_said_of_it(world: World, lines: list[str]
 
 def test_every_third_night_starts_cold(world: World) -> None:
     every_third = world.with_settings(train__full_restart_every=3)
-    assert [night(every_third, key).start_version for key in "abcdefg"] == [None, 1, 2, None, 4, 5, None]
+    assert [night(every_third, key).start_version for key in "abcdefg"] == [
+        None,
+        1,
+        2,
+        None,
+        4,
+        5,
+        None,
+    ]
 
 
 def test_after_a_rollback_the_version_gone_back_to_is_the_start(world: World) -> None:
@@ -150,7 +182,10 @@ def test_a_damaged_start_is_seen_at_the_split(world: World, lines: list[str]) ->
     path = artifact(world, 1, "ranking/item_factors.npy")
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     assert start_of(world) is None
-    assert any("a cold start: the artifact file" in line and "was changed or damaged" in line for line in lines)
+    assert any(
+        "a cold start: the artifact file" in line and "was changed or damaged" in line
+        for line in lines
+    )
     remove_artifact(str(artifact(world, 1, "")))
     assert start_of(world) is None
 
@@ -162,9 +197,13 @@ def test_a_start_that_is_lost_after_the_split_makes_a_cold_night_and_an_honest_r
     split = pipeline.split(world.config, world.place, "two")
     remove_artifact(str(artifact(world, 1, "rating")))
     model = pipeline.train(world.config, world.place.artifact_root, split, world.place.log)
-    assert any("evaluated: a cold start, since version 1 can't be started from" in line for line in lines)
+    assert any(
+        "evaluated: a cold start, since version 1 can't be started from" in line for line in lines
+    )
     pipeline.evaluate(world.config, world.place, split, model)
-    assert rows(engine, "SELECT warm_started_from FROM mf.models WHERE model_version = 2") == [(None,)]
+    assert rows(engine, "SELECT warm_started_from FROM mf.models WHERE model_version = 2") == [
+        (None,)
+    ]
     # Asked again it finds its result, and a refit of it starts cold too.
     assert pipeline.train(world.config, world.place.artifact_root, split, world.place.log) == model
     lines.clear()

@@ -63,14 +63,16 @@ def make_ratings(seed: int = 0) -> pd.DataFrame:
             "user_id": [f"u{u:03d}" for u in user],
             "item_id": [f"i{i:03d}" for i in item],
             "rating": value[user, item],
-            "rated_at": (pd.Timestamp("2020-01-01", tz="UTC") + pd.to_timedelta(np.arange(len(user)), "h")).map(
-                lambda t: t.isoformat()
-            ),
+            "rated_at": (
+                pd.Timestamp("2020-01-01", tz="UTC") + pd.to_timedelta(np.arange(len(user)), "h")
+            ).map(lambda t: t.isoformat()),
         }
     )
 
 
-def make_world(engine: Engine, root: Path, ratings: pd.DataFrame | None = None, log: list[str] | None = None) -> World:
+def make_world(
+    engine: Engine, root: Path, ratings: pd.DataFrame | None = None, log: list[str] | None = None
+) -> World:
     """Put ratings into the warehouse and return the world."""
     load(engine, make_ratings() if ratings is None else ratings)
     lines = [] if log is None else log
@@ -98,7 +100,12 @@ def load(engine: Engine, ratings: pd.DataFrame) -> int:
 
 
 def fit(
-    world: World, split: SplitRef, stage: str = "evaluated", noise: float = 0.0, factors: int = 3, n_samples: int = 0
+    world: World,
+    split: SplitRef,
+    stage: str = "evaluated",
+    noise: float = 0.0,
+    factors: int = 3,
+    n_samples: int = 0,
 ) -> ModelRef:
     """Make both heads by biases and a truncated SVD of the residuals, and save them as the trainer would.
 
@@ -106,13 +113,21 @@ def fit(
     """
     snapshot = read_snapshot(split.uri, split.sha256)
     rows = snapshot.train if stage == "evaluated" else concatenate([snapshot.train, snapshot.test])
-    rating, ranking = _rating_model(snapshot, rows, factors, noise), _ranking_model(snapshot, rows, factors, noise)
+    rating, ranking = (
+        _rating_model(snapshot, rows, factors, noise),
+        _ranking_model(snapshot, rows, factors, noise),
+    )
     root = f"{world.place.artifact_root}/models/{split.model_version}/{stage}"
     return ModelRef(
         model_version=split.model_version,
         stage=stage,
         rating_uri=f"{root}/rating",
-        rating_sha256=save_model(rating, f"{root}/rating", {}, sample_files(_samples(rating, n_samples) if n_samples else None)),
+        rating_sha256=save_model(
+            rating,
+            f"{root}/rating",
+            {},
+            sample_files(_samples(rating, n_samples) if n_samples else None),
+        ),
         rating_iterations=1,
         ranking_uri=f"{root}/ranking",
         ranking_sha256=save_model(ranking, f"{root}/ranking", {}),
@@ -146,8 +161,13 @@ def _samples(model: FactorModel, n_samples: int) -> PosteriorSamples:
         rows = np.column_stack([factors, bias])
         return (rows + 0.1 * generator.normal(size=(n_samples, *rows.shape))).astype(np.float32)
 
-    user, item = around(model.user_factors, model.user_bias), around(model.item_factors, model.item_bias)
-    return PosteriorSamples(user, item, *(np.full(side.shape[:2], 0.6, np.float32) for side in (user, item)))
+    user, item = (
+        around(model.user_factors, model.user_bias),
+        around(model.item_factors, model.item_bias),
+    )
+    return PosteriorSamples(
+        user, item, *(np.full(side.shape[:2], 0.6, np.float32) for side in (user, item))
+    )
 
 
 def _ranking_model(snapshot: Snapshot, rows: Ratings, factors: int, noise: float) -> FactorModel:
@@ -155,7 +175,9 @@ def _ranking_model(snapshot: Snapshot, rows: Ratings, factors: int, noise: float
     liked[rows.user, rows.item] = rows.value >= 4
     user, item = _svd(liked, factors)
     user[~liked.any(axis=1)] = 0
-    return _model(snapshot, 0.0, np.zeros(len(user)), np.zeros(len(item)), user, _spoil(item, noise))
+    return _model(
+        snapshot, 0.0, np.zeros(len(user)), np.zeros(len(item)), user, _spoil(item, noise)
+    )
 
 
 def _spoil(factors: np.ndarray, noise: float) -> np.ndarray:
@@ -173,4 +195,6 @@ def _svd(matrix: np.ndarray, factors: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _model(snapshot: Snapshot, mean: float, *arrays: np.ndarray) -> FactorModel:
-    return FactorModel(mean, *(array.astype(np.float32) for array in arrays), snapshot.users, snapshot.items)
+    return FactorModel(
+        mean, *(array.astype(np.float32) for array in arrays), snapshot.users, snapshot.items
+    )

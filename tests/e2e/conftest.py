@@ -29,7 +29,9 @@ class Retrain:
 
     def wait_for_end(self, run_id: str, timeout_seconds: float) -> RunState:
         """Return the run's state at its end."""
-        assert wait_until(lambda: self.run(run_id).state in ("success", "failed"), timeout_seconds, 0.5), self.states(run_id)
+        assert wait_until(
+            lambda: self.run(run_id).state in ("success", "failed"), timeout_seconds, 0.5
+        ), self.states(run_id)
         return self.run(run_id)
 
     def run(self, run_id: str) -> RunState:
@@ -38,7 +40,9 @@ class Retrain:
 
     def task(self, run_id: str, task_id: str) -> TaskState:
         """The latest try of a task that is not mapped."""
-        return next(task for task in self.stack.api.tasks(DAG_ID, run_id) if task.task_id == task_id)
+        return next(
+            task for task in self.stack.api.tasks(DAG_ID, run_id) if task.task_id == task_id
+        )
 
     def states(self, run_id: str) -> dict[str, str | None]:
         """State per task."""
@@ -51,7 +55,11 @@ class Retrain:
 
     def trainers(self) -> list[psutil.Process]:
         """The trainer processes of this stack."""
-        return [process for process in processes_of(self.stack.layout.var) if "mf_core.trainer" in _command(process)]
+        return [
+            process
+            for process in processes_of(self.stack.layout.var)
+            if "mf_core.trainer" in _command(process)
+        ]
 
 
 def processes_of(var: Path) -> list[psutil.Process]:

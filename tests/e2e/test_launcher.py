@@ -63,13 +63,17 @@ def _read_until(process: "subprocess.Popen[str]", wanted: str) -> None:
         ("train: rating: epoch", signal.SIGKILL),
     ],
 )
-def test_signal_to_the_launcher_leaves_no_process(var: Path, ml100k: Path, moment: str, number: signal.Signals) -> None:
+def test_signal_to_the_launcher_leaves_no_process(
+    var: Path, ml100k: Path, moment: str, number: signal.Signals
+) -> None:
     with _demo(var, "run", RATINGS=str(ml100k)) as process:
         _read_until(process, moment)
         process.send_signal(number)
         status = process.wait(_STOP_SECONDS)
     assert status == (-number if number == signal.SIGKILL else 128 + number)
-    assert wait_until(lambda: processes_of(var) == [], _STOP_SECONDS), [p.cmdline() for p in processes_of(var)]
+    assert wait_until(lambda: processes_of(var) == [], _STOP_SECONDS), [
+        p.cmdline() for p in processes_of(var)
+    ]
 
 
 def test_up_is_repeatable_and_down_leaves_no_process(var: Path) -> None:

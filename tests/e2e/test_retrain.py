@@ -39,7 +39,11 @@ def _demo(retrain: Retrain, conf: dict[str, Any]) -> tuple[int, str, dict[str, A
     printed = io.StringIO()
     status = run_demo(retrain.stack, conf, Console(file=printed, width=200))
     report_file = retrain.stack.layout.report_file
-    return status, printed.getvalue(), json.loads(report_file.read_text()) if report_file.exists() else {}
+    return (
+        status,
+        printed.getvalue(),
+        json.loads(report_file.read_text()) if report_file.exists() else {},
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +58,11 @@ def _end_what_is_left(retrain: Retrain) -> Iterator[None]:
 def _live(retrain: Retrain) -> list[Any]:
     engine = sa.create_engine(retrain.stack.state.warehouse_url, poolclass=sa.NullPool)
     with engine.connect() as connection:
-        return list(connection.execute(sa.text("SELECT model_version, count(*) FROM mf.recommendations GROUP BY 1")).all())
+        return list(
+            connection.execute(
+                sa.text("SELECT model_version, count(*) FROM mf.recommendations GROUP BY 1")
+            ).all()
+        )
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +71,9 @@ def published(retrain: Retrain, ml100k: Path) -> tuple[int, str, dict[str, Any]]
     return _demo(retrain, {**run_conf(str(ml100k)), "gate.max_rmse": 0.935})
 
 
-def test_demo_publishes_a_list_for_every_user_and_says_so(retrain: Retrain, published: tuple[int, str, dict[str, Any]]) -> None:
+def test_demo_publishes_a_list_for_every_user_and_says_so(
+    retrain: Retrain, published: tuple[int, str, dict[str, Any]]
+) -> None:
     status, printed, report = published
     assert status == PUBLISHED, printed
     assert report.keys() >= REPORT_KEYS
@@ -75,14 +85,22 @@ def test_demo_publishes_a_list_for_every_user_and_says_so(retrain: Retrain, publ
     assert _live(retrain) == [(report["model_version"], 9430)]
 
 
-def test_every_task_of_a_demo_succeeds_and_is_timed(retrain: Retrain, published: tuple[int, str, dict[str, Any]]) -> None:
+def test_every_task_of_a_demo_succeeds_and_is_timed(
+    retrain: Retrain, published: tuple[int, str, dict[str, Any]]
+) -> None:
     report = published[2]
     states = retrain.states(report["run_id"])
     assert set(states.values()) == {"success"}
-    assert states.keys() == report["seconds"].keys() >= {"ingest", "train", "gate", "refit", "recommend", "publish"}
+    assert (
+        states.keys()
+        == report["seconds"].keys()
+        >= {"ingest", "train", "gate", "refit", "recommend", "publish"}
+    )
 
 
-def test_demo_tells_tasks_epochs_list_and_known_rating(published: tuple[int, str, dict[str, Any]]) -> None:
+def test_demo_tells_tasks_epochs_list_and_known_rating(
+    published: tuple[int, str, dict[str, Any]],
+) -> None:
     printed, report = published[1:]
     assert "train: running" in printed
     assert re.search(r"train: rating: epoch \d+/", printed)
@@ -93,7 +111,9 @@ def test_demo_tells_tasks_epochs_list_and_known_rating(published: tuple[int, str
 
 
 @pytest.mark.usefixtures("published")
-def test_refused_gate_exits_5_and_changes_nothing_for_readers(retrain: Retrain, ml100k: Path) -> None:
+def test_refused_gate_exits_5_and_changes_nothing_for_readers(
+    retrain: Retrain, ml100k: Path
+) -> None:
     before = _live(retrain)
     status, printed, report = _demo(retrain, {**run_conf(str(ml100k)), "gate.max_rmse": 0.5})
     assert status == REFUSED, printed
@@ -122,14 +142,19 @@ def _trainer_in_full_swing(retrain: Retrain, run_id: str) -> psutil.Process:
     """Return the trainer's process once it has done some iterations."""
 
     def has_begun() -> bool:
-        return any(int(epoch) >= 10 for epoch in re.findall(r"rating: epoch (\d+)/", retrain.log(run_id, "train")))
+        return any(
+            int(epoch) >= 10
+            for epoch in re.findall(r"rating: epoch (\d+)/", retrain.log(run_id, "train"))
+        )
 
     assert wait_until(has_begun, 90, 0.2), retrain.states(run_id)
     (trainer,) = retrain.trainers()
     return trainer
 
 
-def test_killed_training_is_tried_again_and_resumes(retrain: Retrain, long_training: dict[str, Any]) -> None:
+def test_killed_training_is_tried_again_and_resumes(
+    retrain: Retrain, long_training: dict[str, Any]
+) -> None:
     run_id = retrain.trigger(long_training)
     _trainer_in_full_swing(retrain, run_id).kill()
     assert wait_until(lambda: retrain.task(run_id, "train").try_number == 2, 90, 0.5)
@@ -139,17 +164,29 @@ def test_killed_training_is_tried_again_and_resumes(retrain: Retrain, long_train
 
 
 @pytest.mark.parametrize("action", ["mark failed", "clear"])
-def test_training_that_is_taken_away_leaves_no_trainer(retrain: Retrain, long_training: dict[str, Any], action: str) -> None:
+def test_training_that_is_taken_away_leaves_no_trainer(
+    retrain: Retrain, long_training: dict[str, Any], action: str
+) -> None:
     run_id = retrain.trigger({**long_training, "rating_head.als.iterations": 1000})
     trainer = _trainer_in_full_swing(retrain, run_id)
     if action == "clear":
-        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["train"], "only_failed": False, "only_running": False}
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": ["train"],
+            "only_failed": False,
+            "only_running": False,
+        }
         retrain.stack.api.call("POST", f"/dags/{DAG_ID}/clearTaskInstances", body)
     else:
-        retrain.stack.api.call("PATCH", f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/train", {"new_state": "failed"})
+        retrain.stack.api.call(
+            "PATCH", f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/train", {"new_state": "failed"}
+        )
     assert wait_until(lambda: not _is_alive(trainer), 30)
     retrain.stack.api.fail_run(DAG_ID, run_id)
-    assert wait_until(lambda: retrain.trainers() == [], 30), [process.cmdline() for process in retrain.trainers()]
+    assert wait_until(lambda: retrain.trainers() == [], 30), [
+        process.cmdline() for process in retrain.trainers()
+    ]
 
 
 def _is_alive(process: psutil.Process) -> bool:
@@ -159,7 +196,9 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def test_killed_task_process_takes_its_trainer_along(retrain: Retrain, long_training: dict[str, Any]) -> None:
+def test_killed_task_process_takes_its_trainer_along(
+    retrain: Retrain, long_training: dict[str, Any]
+) -> None:
     run_id = retrain.trigger({**long_training, "rating_head.als.iterations": 1000})
     trainer = _trainer_in_full_swing(retrain, run_id)
     trainer.parent().send_signal(signal.SIGKILL)

@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault("AIRFLOW__CORE__DAGS_FOLDER", str(ROOT / "dags"))
-os.environ.setdefault("AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES", "airflow.* mf_core.records.*")
+os.environ.setdefault(
+    "AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES", "airflow.* mf_core.records.*"
+)
 
 Get = Callable[..., httpx.Response]
 
@@ -24,7 +26,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let Airflow import Starlette's test client, which warns of the client library that it finds."""
     for item in items:
         if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.filterwarnings("ignore:Using .httpx. with .starlette.testclient."))
+            item.add_marker(
+                pytest.mark.filterwarnings("ignore:Using .httpx. with .starlette.testclient.")
+            )
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +53,9 @@ def token(airflow_app: Any) -> str:
     from airflow.api_fastapi.app import get_auth_manager
     from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 
-    return str(get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="ada", role="viewer")))
+    return str(
+        get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="ada", role="viewer"))
+    )
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +63,9 @@ def get(airflow_app: Any, token: str) -> Iterator[Get]:
     """Send a GET request; `bearer` None sends no token."""
     from anyio.from_thread import start_blocking_portal
 
-    client = httpx.AsyncClient(transport=httpx.ASGITransport(airflow_app), base_url="http://testserver")
+    client = httpx.AsyncClient(
+        transport=httpx.ASGITransport(airflow_app), base_url="http://testserver"
+    )
 
     def _get(path: str, bearer: str | None = token, **params: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}

@@ -15,7 +15,13 @@ from sqlalchemy.engine import Engine
 Get = Callable[..., httpx.Response]
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
-ROUTES = ["/mf/", "/mf/console.js", "/mf/console.css", "/mf/api/overview", "/mf/api/recommendations?user_id=1"]
+ROUTES = [
+    "/mf/",
+    "/mf/console.js",
+    "/mf/console.css",
+    "/mf/api/overview",
+    "/mf/api/recommendations?user_id=1",
+]
 NASTY = "<script>alert('\"title\"')</script>"
 
 
@@ -37,7 +43,9 @@ def test_a_bad_token_is_refused(get: Get, route: str) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_viewer_gets_an_answer_that_is_neither_cached_nor_framed_elsewhere(get: Get, warehouse: str, route: str) -> None:
+def test_a_viewer_gets_an_answer_that_is_neither_cached_nor_framed_elsewhere(
+    get: Get, warehouse: str, route: str
+) -> None:
     response = get(route)
     assert response.status_code == 200
     assert response.headers["cache-control"] == "no-store"
@@ -56,10 +64,14 @@ def test_an_empty_warehouse_has_nothing_live(get: Get, warehouse: str) -> None:
     assert get("/mf/api/recommendations", user_id="1").json() == {"user_id": "1", "items": []}
 
 
-def test_a_warehouse_that_does_not_answer_is_said_in_words(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warehouse_that_does_not_answer_is_said_in_words(
+    get: Get, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import mf_console
 
-    monkeypatch.setenv("MF_DATABASE_URL", "postgresql+psycopg2://mf_writer:hunter2@127.0.0.1:1/nowhere")
+    monkeypatch.setenv(
+        "MF_DATABASE_URL", "postgresql+psycopg2://mf_writer:hunter2@127.0.0.1:1/nowhere"
+    )
     mf_console.warehouse_engine.cache_clear()
     response = get("/mf/api/overview")
     mf_console.warehouse_engine.cache_clear()
@@ -68,7 +80,9 @@ def test_a_warehouse_that_does_not_answer_is_said_in_words(get: Get, monkeypatch
     assert "hunter2" not in response.text
 
 
-def test_a_warehouse_without_tables_is_said_in_words(get: Get, warehouse: str, engine: Engine) -> None:
+def test_a_warehouse_without_tables_is_said_in_words(
+    get: Get, warehouse: str, engine: Engine
+) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("DROP SCHEMA mf CASCADE"))
     response = get("/mf/api/overview")
@@ -76,14 +90,25 @@ def test_a_warehouse_without_tables_is_said_in_words(get: Get, warehouse: str, e
     assert "mf db migrate" in response.json()["detail"]
 
 
-def test_titles_and_ids_stay_words(get: Get, warehouse: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_titles_and_ids_stay_words(
+    get: Get, warehouse: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mf_core import registry
 
     asked: list[Any] = []
 
     def listed(connection: Any, user_id: str, n: int) -> list[dict[str, Any]]:
         asked.append((user_id, n))
-        return [{"rank": 1, "item_id": NASTY, "title": NASTY, "score": 0.5, "predicted_rating": 4.2, "source": "model"}]
+        return [
+            {
+                "rank": 1,
+                "item_id": NASTY,
+                "title": NASTY,
+                "score": 0.5,
+                "predicted_rating": 4.2,
+                "source": "model",
+            }
+        ]
 
     monkeypatch.setattr(registry, "recommendations_for", listed)
     response = get("/mf/api/recommendations", user_id="O'Neil; --", n=3)
@@ -94,14 +119,23 @@ def test_titles_and_ids_stay_words(get: Get, warehouse: str, monkeypatch: pytest
 
 def test_the_page_never_makes_markup_of_data() -> None:
     script = (PLUGINS / "mf_console_static" / "console.js").read_text()
-    for way in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "srcdoc"):
+    for way in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "srcdoc",
+    ):
         assert way not in script
     page = (PLUGINS / "mf_console_static" / "console.html").read_text()
     assert "<script>" not in page
     assert "style=" not in page
 
 
-@pytest.mark.parametrize("params", [{"user_id": ""}, {"user_id": "1", "n": 0}, {"user_id": "1", "n": 101}, {}])
+@pytest.mark.parametrize(
+    "params", [{"user_id": ""}, {"user_id": "1", "n": 0}, {"user_id": "1", "n": 101}, {}]
+)
 def test_a_malformed_question_is_refused(get: Get, warehouse: str, params: dict[str, Any]) -> None:
     assert get("/mf/api/recommendations", **params).status_code == 422
 
@@ -116,5 +150,12 @@ def test_the_navigation_names_the_console(airflow_app: Any) -> None:
 def test_loading_the_plugin_builds_no_web_application() -> None:
     probe = "import mf_console, sys; print([name for name in ('fastapi', 'pandas', 'mf_core') if name in sys.modules])"
     environment = {**os.environ, "PYTHONPATH": str(PLUGINS)}
-    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True, timeout=60, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", probe],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=environment,
+    )
     assert done.stdout.splitlines()[-1] == "[]"

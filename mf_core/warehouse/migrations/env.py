@@ -9,7 +9,9 @@ from mf_core.warehouse.tables import SCHEMA, metadata
 _RUN_TIME_PARTITION = re.compile(r"recommendation_rows_v\d+(_.*)?")
 
 
-def include_object(_object: object, name: str | None, type_: str, _reflected: bool, _compare_to: object) -> bool:
+def include_object(
+    _object: object, name: str | None, type_: str, _reflected: bool, _compare_to: object
+) -> bool:
     """Leave out the partitions, which exist only at run time."""
     return not (type_ in ("table", "index") and name and _RUN_TIME_PARTITION.fullmatch(name))
 

@@ -19,8 +19,16 @@ def _counter(name: str, comment: str) -> sa.Column[int]:
 
 def upgrade() -> None:
     """Count them."""
-    op.add_column("snapshots", _counter("unrated_users", "Further users, with attributes and no rating."), schema="mf")
-    op.add_column("snapshots", _counter("unrated_items", "Further items, with attributes and no rating."), schema="mf")
+    op.add_column(
+        "snapshots",
+        _counter("unrated_users", "Further users, with attributes and no rating."),
+        schema="mf",
+    )
+    op.add_column(
+        "snapshots",
+        _counter("unrated_items", "Further items, with attributes and no rating."),
+        schema="mf",
+    )
 
 
 def downgrade() -> None:

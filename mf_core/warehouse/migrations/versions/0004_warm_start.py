@@ -16,7 +16,11 @@ depends_on = None
 def upgrade() -> None:
     """Add the column."""
     comment = "Version whose evaluated model its own started from; NULL: a cold start."
-    op.add_column("models", sa.Column("warm_started_from", sa.BigInteger(), nullable=True, comment=comment), schema="mf")
+    op.add_column(
+        "models",
+        sa.Column("warm_started_from", sa.BigInteger(), nullable=True, comment=comment),
+        schema="mf",
+    )
 
 
 def downgrade() -> None:
