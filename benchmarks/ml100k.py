@@ -22,12 +22,12 @@ from benchmarks.environments import cache_folder
 from benchmarks.peer_runs import ML100K, PREDICTED_IN_FULL
 from benchmarks.results import heading, kept, table, this_run, write
 from benchmarks.running import FAILURES, Point, peer_points
-from mf_core.backtest import read_folds
-from mf_core.baselines import biases_only_model, popularity_model
+from mf_core.tune.backtest import read_folds
+from mf_core.models.baselines import biases_only_model, popularity_model
 from mf_core.config import BayesConfig, Config, make_config
-from mf_core.evaluate import make_heads
+from mf_core.judging.evaluate import make_heads
 from mf_core.factors import FactorModel
-from mf_core.metrics import Column, ListQuality, list_quality, paired_loss
+from mf_core.judging.metrics import Column, ListQuality, list_quality, paired_loss
 from mf_core.snapshot import Snapshot
 
 ARCHIVE = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
@@ -173,7 +173,7 @@ def _attributes(config: Config, snapshot: Snapshot) -> dict[str, Any]:
     """Return the encoded attributes as `fit_rating_head` takes them, where the settings want them."""
     if not getattr(config.rating_head.bayes, "side_information", False):
         return {}
-    from mf_core.trainer import encoded_attributes
+    from mf_core.training.process import encoded_attributes
 
     return {"attributes": encoded_attributes(config, snapshot, print)}
 

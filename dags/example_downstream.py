@@ -17,7 +17,7 @@ from airflow.sdk import dag, task
 from mf_dags.alerts import alert_failure
 from mf_dags.assets import RECOMMENDATIONS
 from mf_dags.retries import RETRY_ARGS
-from mf_dags.runtime import warehouse_url
+from mf_dags.runtime import find_warehouse
 
 
 @task(execution_timeout=timedelta(minutes=15))
@@ -25,7 +25,7 @@ def read_recommendations(*, triggering_asset_events=None) -> int:  # type: ignor
     """Log the event's metrics and count the lists; returns the number of users who have one."""
     import sqlalchemy as sa
 
-    engine = sa.create_engine(os.environ.get("MF_READER_DATABASE_URL") or warehouse_url())
+    engine = sa.create_engine(os.environ.get("MF_READER_DATABASE_URL") or find_warehouse())
     with engine.connect() as connection:
         users = connection.execute(
             sa.text("SELECT count(DISTINCT user_id) FROM mf.recommendations")

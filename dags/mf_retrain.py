@@ -16,6 +16,7 @@ ratings; the top-N lists of an approved model go live as a new version of `mf.re
 | `train`, `refit` | the trainer failed, or ran out of memory | read the log; clear the task: it resumes from its checkpoint |
 | `gate` | the candidate is worse than it may be | read the reasons in the console; yesterday's lists stay live |
 | `verify` | a list broke a rule (seen or hidden item, a gap) | nobody has seen it; keep the table for a look |
+| `close` | the run's end could not be put on record | nothing; the next run does so within two days |
 | `publish` | another version went live meanwhile | nothing, if that one is wanted; else trigger again |
 | stuck in `scheduled` | no pool `gpu`, or no worker on queue `gpu` | `airflow pools set gpu 1 "..."`; start the worker |
 
@@ -45,7 +46,7 @@ from mf_dags.alerts import alert_failure, alert_timeout
 from mf_dags.assets import RECOMMENDATIONS
 from mf_dags.params import trigger_params
 from mf_dags.retries import RETRY_ARGS
-from mf_dags.runtime import artifact_root, place, run_config, run_key
+from mf_dags.runtime import artifact_root, place, run_config, run_key, say, show_progress
 
 QUICK = timedelta(minutes=15)
 SLOW = timedelta(hours=2)
@@ -87,7 +88,7 @@ def train(snapshot: SplitRef) -> ModelRef:
     """Fit both heads on the training rows; needs no database."""
     from mf_core import pipeline
 
-    return pipeline.train(run_config(), artifact_root(), snapshot)
+    return pipeline.train(run_config(), artifact_root(), snapshot, say, show_progress)
 
 
 @task(execution_timeout=SLOW)
@@ -117,7 +118,8 @@ def refit(snapshot: SplitRef, model: ModelRef) -> ModelRef:
     """Fit both heads on all ratings; needs no database."""
     from mf_core import pipeline
 
-    return pipeline.refit(run_config(), artifact_root(), snapshot, model)
+    config = run_config()
+    return pipeline.refit(config, artifact_root(), snapshot, model, say, progress=show_progress)
 
 
 @task(execution_timeout=SLOW)
@@ -157,6 +159,15 @@ def publish(snapshot: SplitRef, report: EvalReport, *, outlet_events=None) -> Pu
     return published
 
 
+# A teardown: it runs however the run ends, and its outcome doesn't count for the run's.
+@task(execution_timeout=QUICK)
+def close() -> int | None:
+    """Mark the run's version as stopped if it ended before it was published or refused."""
+    from mf_core import pipeline
+
+    return pipeline.close_run(place(), run_key())
+
+
 @dag(
     dag_id="mf_retrain",
     # Unpausing starts no missed run: not by a start date in the past, nor as "just missed" (a tenth of the interval, unless set).
@@ -182,7 +193,7 @@ def mf_retrain() -> None:
     written = recommend.partial(refitted=refitted).expand(shard=prepare(snapshot, model, refitted))
     ingest() >> check() >> snapshot >> has_news(snapshot) >> model
     gate(report) >> is_for_real() >> refitted
-    written >> verify(refitted) >> publish(snapshot, report)
+    written >> verify(refitted) >> publish(snapshot, report) >> close().as_teardown()
 
 
 mf_retrain()

@@ -29,9 +29,6 @@ def rollback(*, params=None, outlet_events=None) -> RollbackReport:  # type: ign
     from mf_core import pipeline
 
     report = pipeline.rollback(place(), params["model_version"])
-    print(
-        f"Version {report.model_version} is live again, in place of version {report.previous_version}."
-    )
     outlet_events[RECOMMENDATIONS].extra = asdict(report)
     return report
 

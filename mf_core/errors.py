@@ -19,6 +19,12 @@ class ConfigError(MFError):
     exit_code = 2
 
 
+class StateError(MFError):
+    """A model version is in a state that does not allow what was asked for."""
+
+    exit_code = 2
+
+
 class InputError(MFError):
     """The source of ratings was refused; the ratings table is as it was."""
 

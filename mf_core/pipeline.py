@@ -1,30 +1,35 @@
 """The steps of a run, in order. A DAG task and an `mf` command call the same function here.
 
-Every step can be repeated: it finds what it needs in its arguments, the warehouse and the artifact store, and running it
-again after a kill ends in the same state. `train` and `refit` touch no database.
+Every step can be repeated: it finds what it needs in its arguments, the warehouse and the artifact
+store, and running it again after a kill ends in the same state. `train` and `refit` touch no database.
 """
 
+import getpass
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from mf_core import evaluate as evaluation
-from mf_core import gate as rules
-from mf_core import ingest as ingestion
-from mf_core import publish as publishing
-from mf_core import quality, recommend, registry
+from mf_core import ingest as intake
+from mf_core import quality
 from mf_core.artifacts import remove_artifact
 from mf_core.config import Config
-from mf_core.errors import ConfigError, GateError, PromotionRaceError
-from mf_core.loading import load_heads, load_kept_samples, load_rivals, recommender
+from mf_core.errors import ConfigError, PromotionRaceError
+from mf_core.figures import Rule, headline
+from mf_core.judging import gate as rules
+from mf_core.judging.evaluate import evaluate as measure
+from mf_core.judging.refit import judge_refit
+from mf_core.judging.rivals import load_rivals
+from mf_core.models.heads import Heads, load_kept_samples, load_models, make_heads
+from mf_core.publishing import publish as publishing
+from mf_core.publishing import recommend as lists
 from mf_core.records import (
-    HEAD_FIELDS,
     EvalReport,
     IngestReport,
     ModelRef,
@@ -34,50 +39,83 @@ from mf_core.records import (
     SplitRef,
     Verdict,
 )
+from mf_core.samples import PosteriorSamples
 from mf_core.snapshot import Snapshot, content_hash, read_snapshot, write_snapshot
 from mf_core.split import split_id, take_snapshot
-from mf_core.train import run_trainer
-from mf_core.warehouse import database_engine, tables, transaction
-from mf_core.warm_start import find_start
+from mf_core.training.launcher import ShowProgress, run_trainer
+from mf_core.training.manifest import Manifest, seal
+from mf_core.training.warm_start import find_start
+from mf_core.warehouse import (
+    database_engine,
+    lineage,
+    readers,
+    transaction,
+    verdicts,
+    versions,
+    warehouse_url,
+)
 
 _PROMOTION_ATTEMPTS = 3
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where a run works: the warehouse, the root of the artifacts, and where lines for people go."""
+    """Where a run works, and for whom.
+
+    Attributes:
+        engine: the warehouse.
+        artifact_root: URI under which snapshots and models lie.
+        log: where lines for people go.
+        actor: who does it, as it is put on record.
+        progress: called with how far a fit is; None: that is a line of the log as well.
+    """
 
     engine: Engine
     artifact_root: str
-    log: Callable[[str], None] = print
+    log: Log = print
+    actor: str = "mf"
+    progress: ShowProgress | None = None
 
 
 def workplace(
     database_url: str | None = None,
     artifact_root: str | None = None,
-    log: Callable[[str], None] = print,
+    log: Log = print,
+    actor: str | None = None,
+    *,
+    progress: ShowProgress | None = None,
 ) -> Workplace:
-    """Return the workplace of the given places, or of the environment variables MF_DATABASE_URL and MF_ARTIFACT_ROOT.
+    """Return the workplace of the given places, or of MF_DATABASE_URL and MF_ARTIFACT_ROOT.
+
+    Without an `actor` it is the user of the operating system.
 
     Raises:
         ConfigError: no database is named, or it is not Postgres.
     """
-    url = database_url or os.environ.get("MF_DATABASE_URL")
-    if not url:
-        raise ConfigError(
-            "no warehouse is named; set MF_DATABASE_URL=postgresql+psycopg2://USER:PASSWORD@HOST:PORT/DATABASE."
-        )
-    root = (
-        artifact_root
-        or os.environ.get("MF_ARTIFACT_ROOT")
-        or (Path.cwd() / "var" / "artifacts").as_uri()
+    here = (Path.cwd() / "var" / "artifacts").as_uri()
+    root = artifact_root or os.environ.get("MF_ARTIFACT_ROOT") or here
+    url = database_url or warehouse_url(os.environ)
+    return Workplace(
+        engine=database_engine(url),
+        artifact_root=root.rstrip("/"),
+        log=log,
+        actor=actor or operating_system_user(),
+        progress=progress,
     )
-    return Workplace(database_engine(url), root.rstrip("/"), log)
+
+
+def operating_system_user() -> str:
+    """Return the name of the user who runs this process, or its number where it has no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"user {os.getuid()}"
 
 
 def ingest(config: Config, place: Workplace) -> IngestReport:
     """Load the source into `mf.ratings`. Raises InputError or DatabaseError."""
-    return ingestion.ingest(place.engine, config, datetime.now(UTC), place.log)
+    return intake.ingest(place.engine, config, datetime.now(UTC), place.log)
 
 
 def check(config: Config, place: Workplace) -> QualityReport:
@@ -93,52 +131,33 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
         ArtifactStoreError: the snapshot can't be written.
     """
     with transaction(place.engine, isolation_level="REPEATABLE READ") as connection:
-        snapshot = take_snapshot(
-            connection, config.split, with_attributes=config.rating_head.uses_attributes()
-        )
+        with_attributes = config.rating_head.uses_attributes()
+        snapshot = take_snapshot(connection, config.split, with_attributes=with_attributes)
         taken_at = connection.execute(sa.select(sa.func.now())).scalar_one()
-    place.log(
-        f"snapshot: {len(snapshot.train):,} training and {len(snapshot.test):,} test ratings ({config.split.protocol})"
-    )
     stored = _store(place, config, snapshot)
-    if snapshot.attributes:
-        known = [
-            sum(text is not None for text in side)
-            for side in (snapshot.attributes.user, snapshot.attributes.item)
-        ]
-        place.log(
-            f"attributes of {known[0]:,} users and {known[1]:,} items, {stored['unrated_users']:,} and "
-            f"{stored['unrated_items']:,} of them without a rating"
-        )
+    _describe(place, config, snapshot, stored)
+
     with transaction(place.engine) as connection:
-        registry.save_snapshot(connection, stored)
-        live = registry.live_version(connection)
-        news = (
-            live is None
-            or config.run.force
-            or registry.has_news(connection, config, stored["snapshot_id"])
-        )
+        lineage.save_snapshot(connection, stored)
+        live = versions.live_version(connection)
+        has_news = versions.has_news(connection, config, stored["snapshot_id"])
     split_ref = {name: value for name, value in stored.items() if name != "protocol"}
-    if live is not None and not news:
+    if live is not None and not has_news and not config.run.force:
         place.log(f"neither the ratings nor the settings have changed since version {live}")
         return SplitRef(model_version=live, news=False, **split_ref)
+
     start = find_start(config, place.engine, stored["split_id"], place.log)
     with transaction(place.engine) as connection:
-        version = registry.begin_version(
+        version = versions.begin(
             connection,
             config,
-            run_key,
-            stored["snapshot_id"],
-            stored["split_id"],
-            taken_at,
-            start.model_version if start else None,
+            run_key=run_key,
+            snapshot_id=stored["snapshot_id"],
+            split_id=stored["split_id"],
+            taken_at=taken_at,
+            started_from=start.model_version if start else None,
         )
-    return SplitRef(
-        model_version=version,
-        news=True,
-        **split_ref,
-        **(registry.start_fields(start) if start else {}),
-    )
+    return SplitRef(model_version=version, news=True, **split_ref, start=start)
 
 
 def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, Any]:
@@ -151,7 +170,9 @@ def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, An
         "split_id": split,
         "split": config.split.model_dump(mode="json"),
     }
-    (warm_users, warm_items), (rated_users, rated_items) = snapshot.warm(), snapshot.rated()
+    warm_users, warm_items = snapshot.warm()
+    rated_users, rated_items = snapshot.rated()
+    warm_test = warm_users[snapshot.test.user] & warm_items[snapshot.test.item]
     return {
         "snapshot_id": snapshot_id,
         "split_id": split,
@@ -166,27 +187,41 @@ def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, An
         "cold_items": int((rated_items & ~warm_items).sum()),
         "unrated_users": int((~rated_users).sum()),
         "unrated_items": int((~rated_items).sum()),
-        "cold_test_ratings": int(
-            (~(warm_users[snapshot.test.user] & warm_items[snapshot.test.item])).sum()
-        ),
+        "cold_test_ratings": int((~warm_test).sum()),
     }
 
 
+def _describe(place: Workplace, config: Config, snapshot: Snapshot, stored: dict[str, Any]) -> None:
+    place.log(
+        f"snapshot: {len(snapshot.train):,} training and {len(snapshot.test):,} test ratings "
+        f"({config.split.protocol})"
+    )
+    if snapshot.attributes:
+        known_users = sum(text is not None for text in snapshot.attributes.user)
+        known_items = sum(text is not None for text in snapshot.attributes.item)
+        place.log(
+            f"attributes of {known_users:,} users and {known_items:,} items, "
+            f"{stored['unrated_users']:,} and {stored['unrated_items']:,} of them without a rating"
+        )
+
+
 def train(
-    config: Config, artifact_root: str, split: SplitRef, log: Callable[[str], None] = print
+    config: Config,
+    artifact_root: str,
+    split: SplitRef,
+    log: Log = print,
+    progress: ShowProgress | None = None,
 ) -> ModelRef:
-    """Fit both heads on the training rows, in a process of its own, from where `split` says. Raises TrainingError."""
-    start = _start(split.start_version, split, "start_")
-    return run_trainer(
+    """Fit both heads on the training rows, in a process of its own. Raises TrainingError."""
+    manifest = Manifest.of(
         config,
-        split.uri,
-        split.sha256,
-        split.model_version,
+        split,
         "evaluated",
         artifact_root,
-        warm_start=start,
-        log=log,
+        parent_pid=os.getpid(),
+        start=split.start,
     )
+    return run_trainer(manifest, log, progress)
 
 
 def refit(
@@ -194,201 +229,251 @@ def refit(
     artifact_root: str,
     split: SplitRef,
     model: ModelRef,
-    log: Callable[[str], None] = print,
+    log: Log = print,
+    *,
+    progress: ShowProgress | None = None,
 ) -> ModelRef:
     """Fit both heads on all ratings, for as many iterations as the evaluated fit ended with.
 
-    After a warm start those are few, so the refit then starts from tonight's evaluated model: it has taken tonight's news in,
-    and only the held-out ratings are new to it. A refit has seen test rows, so nothing is ever started from one.
+    After a warm start those are few, so the refit then starts from tonight's evaluated model: it has
+    taken tonight's news in, and only the held-out ratings are new to it. A refit has seen test rows,
+    so nothing is ever started from one.
 
-    With `publish.refit` off the evaluated model itself is what gets published. Raises TrainingError.
+    With `publish.refit` off, the evaluated model itself is what gets published. Raises TrainingError.
     """
     if not config.publish.refit:
         return model
-    iterations = {"rating": model.rating_iterations, "ranking": model.ranking_iterations}
-    start = None if model.warm_started_from is None else _start(model.model_version, model)
-    return run_trainer(
+    manifest = Manifest.of(
         config,
-        split.uri,
-        split.sha256,
-        split.model_version,
+        split,
         "refit",
         artifact_root,
-        iterations=iterations,
-        warm_start=start,
-        log=log,
+        parent_pid=os.getpid(),
+        iterations={"rating": model.rating_iterations, "ranking": model.ranking_iterations},
+        start=None if model.warm_started_from is None else model.as_start(),
     )
+    return run_trainer(manifest, log, progress)
 
 
-def _start(
-    version: int | None, source: SplitRef | ModelRef, prefix: str = ""
-) -> dict[str, Any] | None:
-    """Return the model to start from as the trainer takes it; None without a `version`."""
-    return (
-        None
-        if version is None
-        else {"version": version, **{name: getattr(source, prefix + name) for name in HEAD_FIELDS}}
-    )
+def require_unpublished(place: Workplace, model_version: int) -> None:
+    """Make sure that a version may still be worked on. Raises StateError or ConfigError."""
+    with transaction(place.engine) as connection:
+        versions.require(connection, model_version, versions.NOT_PUBLISHED, "be made again")
+
+
+def require_approved(place: Workplace, model_version: int) -> None:
+    """Make sure that a version may go live. Raises StateError or ConfigError."""
+    with transaction(place.engine) as connection:
+        versions.require(connection, model_version, ("approved",), "get new lists")
+
+
+def record_training(place: Workplace, split: SplitRef, model: ModelRef) -> None:
+    """Put on record where the evaluated models lie. Raises StateError for a published version."""
+    with transaction(place.engine) as connection:
+        versions.record_fit(connection, model)
+        lineage.save_artifacts(connection, model, split.split_id)
 
 
 def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef) -> EvalReport:
-    """Measure the candidate, its baselines and its rivals on the test rows, and store every figure.
+    """Measure the candidate, its baselines and its rivals on the test rows; store every figure.
 
     A rival whose artifacts are gone or damaged has no figures, and the gate refuses for want of them.
+
+    Raises:
+        StateError: the version was published: it is not judged again.
     """
+    version = split.model_version
+    require_unpublished(place, version)
+    record_training(place, split, model)
     snapshot = read_snapshot(split.uri, split.sha256)
-    candidate = evaluation.make_heads(
-        config, snapshot, *load_heads(model), samples=load_kept_samples(model, snapshot)
-    )
+    samples = load_kept_samples(model, snapshot)
+    candidate = make_heads(config, snapshot, load_models(model), snapshot.train, samples=samples)
     with transaction(place.engine) as connection:
-        registry.save_artifacts(connection, model, split.split_id)
-        registry.set_trained(connection, model)
-        champion_version = registry.live_version(connection)
-        recent = registry.recent_versions(
-            connection, config.gate.recent_days, excluding=split.model_version
-        )
-    live = set() if champion_version is None else {champion_version}
-    rivals = load_rivals(
-        config, place.engine, snapshot, split, {*recent, *live} - {split.model_version}, place.log
-    )
+        champion_version = versions.live_version(connection)
+        recent = versions.recent_versions(connection, config.gate.recent_days, excluding=version)
+
+    wanted = {*recent, champion_version} - {None, version}
+    rivals = load_rivals(config, place.engine, snapshot, split, wanted, place.log)
     champion = rivals.get(champion_version) if champion_version is not None else None
-    unlisted = evaluation.unlisted_items(config, snapshot)
-    figures = evaluation.evaluate(
-        config, snapshot, candidate, champion, [rivals[v] for v in recent if v in rivals], unlisted
-    )
+    recent_rivals = [rivals[number] for number in recent if number in rivals]
+    figures = measure(config, snapshot, candidate, champion, recent_rivals)
+
     with transaction(place.engine) as connection:
-        registry.save_figures(connection, split.snapshot_id, split.model_version, figures)
-        registry.set_state(
-            connection, split.model_version, "evaluated", champion_version=champion_version
-        )
-    report = registry.eval_report(
-        split.model_version, champion_version, figures, config.gate.cutoff
-    )
+        versions.move(connection, version, "evaluated", champion_version=champion_version)
+        verdicts.save_figures(connection, split.snapshot_id, version, figures)
+    report = headline(version, champion_version, figures, config.gate.cutoff)
     place.log(
-        f"version {report.model_version}: test RMSE {report.rmse:.4f} (biases only {report.baseline_rmse:.4f}), "
-        f"NDCG@{config.gate.cutoff} {report.ndcg:.4f} (popularity {report.popularity_ndcg:.4f}), champion {champion_version}"
+        f"version {version}: test RMSE {report.rmse:.4f} (biases only {report.baseline_rmse:.4f}), "
+        f"NDCG@{config.gate.cutoff} {report.ndcg:.4f} (popularity {report.popularity_ndcg:.4f}), "
+        f"champion {champion_version}"
     )
     return report
+
+
+def report_of(config: Config, place: Workplace, model_version: int) -> EvalReport:
+    """Return the headline figures of a version that was evaluated before."""
+    with transaction(place.engine) as connection:
+        champion = versions.judged_against(connection, model_version)
+        figures = verdicts.load_figures(connection, model_version)
+    return headline(model_version, champion, figures, config.gate.cutoff)
 
 
 def gate(config: Config, place: Workplace, report: EvalReport) -> Verdict:
     """Decide whether the candidate may be published, and store the decision with its reasons.
 
+    A refusal that a person has overridden stays overridden: it is not written a second time.
+
     Raises:
-        GateError: it may not, and nobody has overridden the refusal. What readers see is unchanged.
+        GateError: it may not, and nobody has overridden the refusal. Readers see what they saw.
+        StateError: the version was not evaluated, or was published: it is not judged again.
     """
     version = report.model_version
     with transaction(place.engine) as connection:
-        figures = registry.load_figures(connection, version)
-        champion = registry.judged_against(connection, version)
-        recent = registry.recent_versions(connection, config.gate.recent_days, excluding=version)
+        versions.require(connection, version, versions.JUDGED, "be judged")
+        figures = verdicts.load_figures(connection, version)
+        champion = versions.judged_against(connection, version)
+        recent = versions.recent_versions(connection, config.gate.recent_days, excluding=version)
         decided = rules.judge(config, figures, champion, recent_best=bool(recent))
-        overridden_by = registry.overridden_by(connection, version)
-        approved = registry.save_decision(connection, version, champion, "evaluated", decided)
-        registry.set_state(
-            connection, version, "approved" if approved or overridden_by else "refused"
-        )
+        passed = all(rule.passed for rule in decided)
+        override = None if passed else verdicts.override_of(connection, version, "evaluated")
+        if override is None:
+            verdicts.save_decision(connection, version, champion, "evaluated", decided)
+        if passed or override:
+            versions.move(connection, version, "dry_run" if config.run.dry_run else "approved")
+        else:
+            versions.move(connection, version, "refused")
     _show(place, decided)
-    if not approved and overridden_by:
-        place.log(f"the gate refuses version {version}, and {overridden_by} has overridden it")
-    elif not approved:
-        _refuse(version, decided)
-    reasons = "\n".join(f"{'ok' if rule.passed else 'NO'}  {rule.text}" for rule in decided)
-    return Verdict(version, champion, True, reasons, None if approved else overridden_by)
+    if override:
+        place.log(
+            f"the gate refuses version {version}, and {override.overridden_by} has overridden it: "
+            f"{override.reason}"
+        )
+    elif not passed:
+        rules.refuse(version, decided)
+    return Verdict(
+        model_version=version,
+        champion_version=champion,
+        approved=True,
+        reasons="\n".join(rule.line() for rule in decided),
+        overridden_by=override.overridden_by if override else None,
+    )
 
 
 def override(place: Workplace, model_version: int, by: str, reason: str) -> None:
-    """Put on record that a person lets a refused version pass; running the gate again then approves it.
+    """Put on record that a person lets a refused version pass.
 
     Raises:
-        ConfigError: there is no such version, it was not refused, or name or reason is empty.
+        ConfigError: there is no such version, or name or reason is empty.
+        StateError: it was not refused.
     """
-    if not by.strip() or not reason.strip():
+    by = by.strip()
+    reason = reason.strip()
+    if not by or not reason:
         raise ConfigError("an override needs a name and a reason; pass --by NAME --reason TEXT.")
     with transaction(place.engine) as connection:
-        state = connection.scalar(
-            sa.select(tables.models.c.state).where(tables.models.c.model_version == model_version)
-        )
-        if state != "refused":
-            raise ConfigError(
-                f"model version {model_version} is {state or 'unknown'}; only a refused version can be overridden."
-            )
-        reasons = [rules.Rule("override", True, reason.strip(), None, None)]
-        champion = registry.judged_against(connection, model_version)
-        registry.save_decision(
-            connection, model_version, champion, "override", reasons, decided_by=by.strip()
-        )
-        registry.set_state(connection, model_version, "approved")
+        versions.require(connection, model_version, ("refused",), "be overridden")
+        champion = versions.judged_against(connection, model_version)
+        said = [Rule("override", True, reason, None, None)]
+        verdicts.save_decision(connection, model_version, champion, "override", said, decided_by=by)
+        versions.move(connection, model_version, "approved")
 
 
 def prepare(
     config: Config, place: Workplace, split: SplitRef, model: ModelRef, refitted: ModelRef
 ) -> list[int]:
-    """Judge the refit, make the version's empty table and its popular and similar lists; return the shards to fill it with.
+    """Judge the refit, and make the version's empty table and its popular and similar lists.
+
+    Returns the shards to fill the table with.
 
     Raises:
         GateError: the refit strays too far from the model that was evaluated.
+        StateError: the version was not approved.
     """
+    version = split.model_version
+    require_approved(place, version)
     snapshot = read_snapshot(split.uri, split.sha256)
-    heads = load_heads(refitted)
-    made = recommender(config, place.engine, snapshot, heads)
+    heads = _readers_heads(config, place, snapshot, refitted)
     if refitted.stage == "refit":
-        decided = recommend.judge_refit(
-            config, snapshot, recommender(config, place.engine, snapshot, load_heads(model)), made
-        )
-        with transaction(place.engine) as connection:
-            champion = registry.judged_against(connection, split.model_version)
-            approved = registry.save_decision(
-                connection, split.model_version, champion, "refit", decided
-            )
-            if not approved:
-                registry.set_state(connection, split.model_version, "refused")
-        _show(place, decided)
-        if not approved:
-            _refuse(split.model_version, decided)
+        evaluated = _readers_heads(config, place, snapshot, model)
+        _judge_refit(place, version, judge_refit(config, snapshot, evaluated, heads))
+
+    popular = [lists.popular_frame(config, heads, version)]
+    similar = lists.similar_frames(config, load_models(refitted).ranking, version)
     with transaction(place.engine) as connection:
-        registry.save_artifacts(connection, refitted, split.split_id)
-        publishing.create_table(connection, split.model_version)
-        version = split.model_version
-        publishing.replace_rows(
-            connection, "popular_items", version, [recommend.popular_frame(config, made, version)]
-        )
-        publishing.replace_rows(
-            connection,
-            "similar_items",
-            version,
-            recommend.similar_frames(config, heads[1], version),
-        )
-    return list(range(min(config.recommend.shards, len(snapshot.users))))
+        lineage.save_artifacts(connection, refitted, split.split_id)
+        publishing.create_table(connection, version)
+        publishing.replace_rows(connection, "popular_items", version, popular)
+        publishing.replace_rows(connection, "similar_items", version, similar)
+    return list(range(_n_shards(config, snapshot)))
+
+
+def _judge_refit(place: Workplace, version: int, decided: list[Rule]) -> None:
+    passed = all(rule.passed for rule in decided)
+    with transaction(place.engine) as connection:
+        override = None if passed else verdicts.override_of(connection, version, "refit")
+        if override is None:
+            champion = versions.judged_against(connection, version)
+            verdicts.save_decision(connection, version, champion, "refit", decided)
+        if not passed and override is None:
+            versions.move(connection, version, "refused")
+    _show(place, decided)
+    if override:
+        place.log(f"{override.overridden_by} has overridden it: {override.reason}")
+    elif not passed:
+        rules.refuse(version, decided)
+
+
+def _readers_heads(
+    config: Config,
+    place: Workplace,
+    snapshot: Snapshot,
+    model: ModelRef,
+    samples: PosteriorSamples | None = None,
+) -> Heads:
+    """Return what the readers' lists are made with, without the items hidden at this moment."""
+    with transaction(place.engine) as connection:
+        hidden = readers.hidden_items(connection)
+    return make_heads(
+        config,
+        snapshot,
+        load_models(model),
+        snapshot.all_ratings(),
+        hidden_ids=hidden,
+        samples=samples,
+    )
+
+
+def _n_shards(config: Config, snapshot: Snapshot) -> int:
+    return min(config.recommend.shards, len(snapshot.users))
 
 
 def recommend_shard(config: Config, place: Workplace, refitted: ModelRef, shard: int) -> int:
-    """Write the lists of one shard of the users into the version's own table; return the number of rows."""
+    """Write the lists of one shard of the users into the version's own table; return the rows."""
+    version = refitted.model_version
     with transaction(place.engine) as connection:
-        split = registry.load_split_ref(connection, refitted.model_version)
+        split = lineage.load_split_ref(connection, version)
     snapshot = read_snapshot(split.uri, split.sha256)
-    made = recommender(
-        config, place.engine, snapshot, load_heads(refitted), load_kept_samples(refitted, snapshot)
-    )
-    users = recommend.shard_users(
-        len(snapshot.users), min(config.recommend.shards, len(snapshot.users)), shard
-    )
-    frames = recommend.recommendation_frames(
-        config, made, users, refitted.model_version, datetime.now(UTC)
-    )
-    first, last = snapshot.users.ids[users[0]], snapshot.users.ids[users[-1]]
+    samples = load_kept_samples(refitted, snapshot)
+    heads = _readers_heads(config, place, snapshot, refitted, samples)
+    users = lists.shard_users(len(snapshot.users), _n_shards(config, snapshot), shard)
+    frames = lists.recommendation_frames(config, heads, users, version, datetime.now(UTC))
+    first = snapshot.users.ids[users[0]]
+    last = snapshot.users.ids[users[-1]]
     with transaction(place.engine) as connection:
-        rows = publishing.write_shard(connection, refitted.model_version, first, last, frames)
+        rows = publishing.write_shard(connection, version, first, last, frames)
     place.log(f"shard {shard}: {rows:,} rows for {len(users):,} users")
     return rows
 
 
 def verify(config: Config, place: Workplace, refitted: ModelRef) -> int:
-    """Check the version's table by SQL before anybody can see it; return its number of rows. Raises VerificationError."""
+    """Check the version's table by SQL before anybody can see it; return its number of rows.
+
+    Raises:
+        VerificationError: a list breaks a rule.
+    """
+    min_coverage = config.publish.min_coverage
     with transaction(place.engine) as connection:
-        return publishing.verify_table(
-            connection, refitted.model_version, config.publish.min_coverage
-        )
+        return publishing.verify_table(connection, refitted.model_version, min_coverage)
 
 
 def publish(config: Config, place: Workplace, split: SplitRef, report: EvalReport) -> PublishReport:
@@ -399,97 +484,129 @@ def publish(config: Config, place: Workplace, split: SplitRef, report: EvalRepor
     Raises:
         PromotionRaceError: that happened several times in a row.
         GateError: the second judgement refused.
+        StateError: the version was not approved.
     """
     version = split.model_version
     with transaction(place.engine) as connection:
-        publishing.attach(connection, version)
-        done_before = publishing.was_promoted(connection, version)
+        done_before = versions.was_promoted(connection, version)
+        if not done_before:
+            # Evaluated only: it was approved, and killed while it was judged again.
+            versions.require(connection, version, ("approved", "evaluated"), "go live")
+            publishing.attach(connection, version)
     if not done_before:
         publishing.wait_for_planned_readers(place.engine)
         report = _promote(config, place, split, report)
+    seal(place.artifact_root, version)
     retired = publishing.retire(place.engine, config.publish.keep_versions, place.log)
     _prune(config, place)
     return publishing.report_of(place.engine, version, report, retired)
 
 
 def _promote(config: Config, place: Workplace, split: SplitRef, report: EvalReport) -> EvalReport:
+    version = split.model_version
+    with transaction(place.engine) as connection:
+        killed_in_judgement = versions.is_in(connection, version, ("evaluated",))
+    if killed_in_judgement:
+        report = _judge_again(config, place, split)
     for attempt in range(1, _PROMOTION_ATTEMPTS + 1):
         try:
             with transaction(place.engine) as connection:
-                champion = registry.judged_against(connection, split.model_version)
-                publishing.promote(connection, split.model_version, champion)
+                champion = versions.judged_against(connection, version)
+                approval = verdicts.approval_of(connection, version)
+                versions.promote(connection, version, champion, by=place.actor, approval=approval)
             return report
         except PromotionRaceError as race:
             if attempt == _PROMOTION_ATTEMPTS:
                 raise
             place.log(f"{race} Judging again.")
-            with transaction(place.engine) as connection:
-                model = registry.load_model_ref(connection, split.model_version, "evaluated")
-            report = evaluate(config, place, split, model)
-            gate(config, place, report)
+            report = _judge_again(config, place, split)
     raise AssertionError("unreachable")
 
 
+def _judge_again(config: Config, place: Workplace, split: SplitRef) -> EvalReport:
+    with transaction(place.engine) as connection:
+        model = lineage.load_model_ref(connection, split.model_version, "evaluated")
+    report = evaluate(config, place, split, model)
+    gate(config, place, report)
+    return report
+
+
 def rollback(place: Workplace, model_version: int | None = None) -> RollbackReport:
-    """Let readers see an earlier version again (None: the one before). Raises ConfigError or PromotionRaceError."""
-    return publishing.rollback(place.engine, model_version)
+    """Let readers see an earlier version again; None: the one before.
+
+    Raises ConfigError or PromotionRaceError.
+    """
+    report = publishing.rollback(place.engine, model_version, place.actor)
+    place.log(f"rolled back {report.sentence()}, by {report.rolled_back_by}")
+    return report
+
+
+def close_run(place: Workplace, run_key: str) -> int | None:
+    """Mark the version of a run that has ended on the way as stopped; return it, None if none is."""
+    with transaction(place.engine) as connection:
+        stopped = versions.stop_run(connection, run_key)
+    if stopped is not None:
+        place.log(f"version {stopped} is stopped: its run has ended before it could go live")
+    return stopped
 
 
 def run_all(config: Config, place: Workplace, run_key: str) -> PublishReport | Verdict | SplitRef:
-    """Run every step in this process; what comes back is how far the run went (nothing new, dry run, published)."""
-    ingest(config, place)
-    check(config, place)
-    split_ref = split(config, place, run_key)
-    if not split_ref.news:
-        return split_ref
-    model = train(config, place.artifact_root, split_ref, place.log)
-    report = evaluate(config, place, split_ref, model)
-    verdict = gate(config, place, report)
-    if config.run.dry_run:
-        return verdict
-    return run_to_readers(config, place, split_ref, model, report)
+    """Run every step in this process.
+
+    What comes back is how far the run went: nothing new, a dry run, or published.
+    """
+    with _closing(place, run_key):
+        ingest(config, place)
+        check(config, place)
+        split_ref = split(config, place, run_key)
+        if not split_ref.news:
+            return split_ref
+        model = train(config, place.artifact_root, split_ref, place.log, place.progress)
+        report = evaluate(config, place, split_ref, model)
+        verdict = gate(config, place, report)
+        if config.run.dry_run:
+            return verdict
+        return run_to_readers(config, place, split_ref, model, report)
+
+
+@contextmanager
+def _closing(place: Workplace, run_key: str) -> Iterator[None]:
+    """Mark what a run leaves behind, should it end on the way; its own error comes first."""
+    try:
+        yield
+    except BaseException:
+        try:
+            close_run(place, run_key)
+        except Exception as error:
+            place.log(f"the run {run_key} could not be marked as stopped: {error}")
+        raise
 
 
 def run_to_readers(
     config: Config, place: Workplace, split_ref: SplitRef, model: ModelRef, report: EvalReport
 ) -> PublishReport:
     """Run the steps after an approval: refit, recommend, verify, publish."""
-    refitted = refit(config, place.artifact_root, split_ref, model, place.log)
+    refitted = refit(
+        config, place.artifact_root, split_ref, model, place.log, progress=place.progress
+    )
     for shard in prepare(config, place, split_ref, model, refitted):
         recommend_shard(config, place, refitted, shard)
     verify(config, place, refitted)
     return publish(config, place, split_ref, report)
 
 
-def _show(place: Workplace, decided: list[rules.Rule]) -> None:
+def _show(place: Workplace, decided: list[Rule]) -> None:
     for rule in decided:
-        place.log(f"{'ok' if rule.passed else 'NO'}  {rule.rule}: {rule.text}")
-
-
-def _refuse(version: int, decided: list[rules.Rule]) -> NoReturn:
-    broken = "; ".join(rule.text for rule in decided if not rule.passed)
-    raise GateError(
-        f"model version {version} is refused: {broken}. Recommendations are unchanged; see docs/runbook.md#gate."
-    )
+        outcome = "ok" if rule.passed else "NO"
+        place.log(f"{outcome}  {rule.rule}: {rule.text}")
 
 
 def _prune(config: Config, place: Workplace) -> None:
-    """Remove the artifacts of versions that are neither kept nor recent enough to be compared with."""
-    m, a = tables.models, tables.model_artifacts
+    """Remove the artifacts of versions that are neither kept nor recent enough to compare with."""
     with transaction(place.engine) as connection:
         kept = publishing.attached_versions(connection)
-        old = m.c.created_at < sa.func.now() - sa.func.make_interval(
-            0, 0, 0, config.gate.recent_days
-        )
-        with_artifacts = sa.exists().where(a.c.model_version == m.c.model_version)
-        versions = list(
-            connection.scalars(
-                sa.select(m.c.model_version).where(
-                    old, with_artifacts, m.c.model_version.not_in(kept)
-                )
-            )
-        )
-        connection.execute(sa.delete(a).where(a.c.model_version.in_(versions)))
-    for version in versions:
+        forgotten = versions.forgettable(connection, kept, config.gate.recent_days)
+        lineage.forget_artifacts(connection, forgotten)
+    for version in forgotten:
         remove_artifact(f"{place.artifact_root}/models/{version}")
         place.log(f"removed the artifacts of version {version}")

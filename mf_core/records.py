@@ -3,10 +3,9 @@
 They cross Airflow's XCom, so they stay flat; arrays, data frames and models never travel this way.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-HEAD_FIELDS = ("rating_uri", "rating_sha256", "ranking_uri", "ranking_sha256")
-"""Where both heads of a `ModelRef` lie; in a `SplitRef`, after `start_`, those of the model to start from."""
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,22 @@ class QualityReport:
 
 
 @dataclass(frozen=True)
+class StartRef:
+    """The evaluated model that a fit starts from: its version, and where both heads lie."""
+
+    model_version: int
+    rating_uri: str
+    rating_sha256: str
+    ranking_uri: str
+    ranking_sha256: str
+
+    @classmethod
+    def restored(cls, value: Self | Mapping[str, Any] | None) -> Self | None:
+        """Return `value` as it was before XCom or JSON, which turn a nested record into a mapping."""
+        return cls(**value) if isinstance(value, Mapping) else value
+
+
+@dataclass(frozen=True)
 class SplitRef:
     """One run (`model_version`) and the immutable train/test snapshot that it works on.
 
@@ -64,12 +79,11 @@ class SplitRef:
     """False if the live version was made from this very snapshot with these very settings."""
     unrated_users: int = 0
     unrated_items: int = 0
-    start_version: int | None = None
-    """Version whose evaluated model the evaluated fit starts from, and where its heads lie; None: a cold start."""
-    start_rating_uri: str | None = None
-    start_rating_sha256: str | None = None
-    start_ranking_uri: str | None = None
-    start_ranking_sha256: str | None = None
+    start: StartRef | None = None
+    """The evaluated model that the evaluated fit starts from; None: a cold start."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", StartRef.restored(self.start))
 
 
 @dataclass(frozen=True)
@@ -90,6 +104,45 @@ class ModelRef:
     device: str
     fit_seconds: float
     warm_started_from: int | None = None
+
+    def as_start(self) -> StartRef:
+        """Return the model as one that another fit starts from."""
+        return StartRef(
+            model_version=self.model_version,
+            rating_uri=self.rating_uri,
+            rating_sha256=self.rating_sha256,
+            ranking_uri=self.ranking_uri,
+            ranking_sha256=self.ranking_sha256,
+        )
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the fit of one head is.
+
+    `iteration` counts from 1 to at most `iterations`; `unit` is what the solver calls an iteration
+    (sweep, epoch, step). `ratings_per_second` and `eta_seconds` come from this process's iterations.
+    """
+
+    head: str
+    unit: str
+    iteration: int
+    iterations: int
+    train_rmse: float
+    validation_rmse: float | None
+    ratings_per_second: float
+    eta_seconds: float
+
+    def sentence(self) -> str:
+        """Return the figures in one line for people."""
+        validation = ""
+        if self.validation_rmse is not None:
+            validation = f", validation RMSE {self.validation_rmse:.4f}"
+        return (
+            f"{self.head}: {self.unit} {self.iteration}/{self.iterations}, "
+            f"train RMSE {self.train_rmse:.4f}{validation}, "
+            f"{self.ratings_per_second:,.0f} ratings/s, ETA {self.eta_seconds:.0f} s"
+        )
 
 
 @dataclass(frozen=True)
@@ -136,7 +189,17 @@ class PublishReport:
 
 @dataclass(frozen=True)
 class RollbackReport:
-    """A rollback: the version that is live now, and the one that was."""
+    """A rollback: the version that is live now, the one that was, and who went back.
+
+    `published_at` says when the version that is live now was first published, in ISO 8601.
+    """
 
     model_version: int
     previous_version: int | None
+    published_at: str
+    rolled_back_by: str
+
+    def sentence(self) -> str:
+        """Return what happened, such as `from 7 to 4, published on 2026-05-01 02:13 UTC`."""
+        day, _, clock = self.published_at.partition("T")
+        return f"from {self.previous_version} to {self.model_version}, published on {day} {clock[:5]} UTC"

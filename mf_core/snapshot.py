@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mf_core.artifacts import read_file, read_manifest, write_artifact
 from mf_core.attributes import Attributes
-from mf_core.ratings import IdMap, Ratings
+from mf_core.ratings import IdMap, Ratings, concatenate
 
 Mask = NDArray[np.bool_]
 
@@ -48,6 +48,10 @@ class Snapshot:
         users[self.test.user] = True
         items[self.test.item] = True
         return users, items
+
+    def all_ratings(self) -> Ratings:
+        """Return the ratings of both sides, the training side first."""
+        return concatenate([self.train, self.test])
 
 
 def sort_ratings(ratings: Ratings) -> Ratings:

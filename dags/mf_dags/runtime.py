@@ -3,6 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
+import structlog
 from airflow.sdk import Connection, get_current_context
 from airflow.sdk.exceptions import AirflowNotFoundException
 
@@ -12,8 +13,9 @@ from mf_dags.params import config_from_params
 
 if TYPE_CHECKING:
     from mf_core.pipeline import Workplace
+    from mf_core.records import Progress
 
-WAREHOUSE_CONNECTION = "mf_warehouse"
+log = structlog.get_logger("mf_retrain")
 
 
 def run_config() -> Config:
@@ -27,10 +29,29 @@ def run_key() -> str:
 
 
 def place() -> "Workplace":
-    """Return the warehouse and the artifact root that the steps work on."""
+    """Return the warehouse and the artifact root that the steps work on, and who acts."""
     from mf_core import pipeline
 
-    return pipeline.workplace(warehouse_url(), artifact_root())
+    return pipeline.workplace(find_warehouse(), artifact_root(), say, actor())
+
+
+def actor() -> str:
+    """Return the Airflow user who triggered the run, or how it came about."""
+    dag_run = get_current_context()["dag_run"]
+    user = getattr(dag_run, "triggering_user_name", None)
+    return str(user) if user else f"Airflow ({dag_run.run_type.value})"
+
+
+def say(line: str) -> None:
+    """Put a line into the task's log."""
+    log.info(line)
+
+
+def show_progress(progress: "Progress") -> None:
+    """Put how far a fit is into the task's log: a sentence for people, and its figures as data."""
+    from dataclasses import asdict
+
+    log.info(progress.sentence(), progress=asdict(progress))
 
 
 def artifact_root() -> str:
@@ -38,29 +59,21 @@ def artifact_root() -> str:
     root = os.environ.get("MF_ARTIFACT_ROOT")
     if not root:
         raise ConfigError(
-            "MF_ARTIFACT_ROOT is not set; name a folder or a URI (file://, s3://, gs://) that all workers share."
+            "MF_ARTIFACT_ROOT is not set; name a folder or a URI (file://, s3://, gs://) "
+            "that all workers share."
         )
     return root
 
 
-def warehouse_url() -> str:
-    """Return `MF_DATABASE_URL`, or the Airflow connection `mf_warehouse` as a SQLAlchemy URL."""
-    url = os.environ.get("MF_DATABASE_URL")
-    if url:
-        return url
+def find_warehouse() -> str:
+    """Return the SQLAlchemy URL of the warehouse. Raises ConfigError if none is named."""
+    from mf_core.warehouse import warehouse_url
+
+    return warehouse_url(os.environ, _connection_uri)
+
+
+def _connection_uri(connection_id: str) -> str | None:
     try:
-        connection = Connection.get(WAREHOUSE_CONNECTION)
+        return str(Connection.get(connection_id).get_uri())
     except AirflowNotFoundException:
-        raise ConfigError(
-            f"no warehouse is configured: set MF_DATABASE_URL, or make the Airflow connection {WAREHOUSE_CONNECTION!r}."
-        ) from None
-    return sqlalchemy_url(connection.get_uri())
-
-
-def sqlalchemy_url(connection_uri: str) -> str:
-    """Return an Airflow connection's URI (`postgres://...`) for SQLAlchemy, without Airflow's own extras."""
-    from sqlalchemy.engine import make_url
-
-    # `make_url` before the driver is known would refuse Airflow's scheme only at connect time, so it is set here.
-    url = make_url(connection_uri).set(drivername="postgresql+psycopg2")
-    return url.difference_update_query(["__extra__"]).render_as_string(hide_password=False)
+        return None

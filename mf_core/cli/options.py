@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -12,11 +11,11 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as BarsOnTerminal
 
 from mf_core.config import load_config, make_config
-
-_EPOCH = re.compile(r"^(?P<head>rating|ranking)\D*?(?P<done>\d+)/(?P<total>\d+)(?P<rest>.*)$")
+from mf_core.records import Progress
 
 
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,7 +36,8 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
             config=make_config(parse_overrides(overrides), load_config(config_file)), **rest
         )
 
-    wrapped.__name__, wrapped.__doc__ = command.__name__, command.__doc__
+    wrapped.__name__ = command.__name__
+    wrapped.__doc__ = command.__doc__
     wrapped.__click_params__ = [
         *getattr(command, "__click_params__", []),
         *wrapped.__click_params__,
@@ -57,61 +57,82 @@ def parse_overrides(overrides: tuple[str, ...]) -> dict[str, str | None]:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+by_option = click.option(
+    "--by", help="Who does it, as it is put on record; your user name if absent."
+)
 
 
 class Reporter:
-    """Shows progress on stderr: bars for the epochs on a terminal, plain lines in a pipe."""
+    """Shows progress on stderr: bars for the iterations on a terminal, plain lines in a pipe."""
 
     def __init__(self) -> None:
+        """Show nothing yet."""
         self._console = Console(stderr=True, highlight=False)
         self._bars: dict[str, TaskID] = {}
-        self._progress: Progress | None = None
+        self._shown: BarsOnTerminal | None = None
 
     def log(self, line: str) -> None:
         """Show one line."""
-        epoch = _EPOCH.match(line) if self._console.is_terminal else None
-        if epoch is None:
-            self.close()
-            self._console.print(line, markup=False, soft_wrap=True)
+        self.close()
+        self._console.print(line, markup=False, soft_wrap=True)
+
+    def progress(self, progress: Progress) -> None:
+        """Show how far a fit is."""
+        if not self._console.is_terminal:
+            self.log(progress.sentence())
             return
-        bars, head, total = self._bars_shown(), epoch["head"], int(epoch["total"])
-        if head not in self._bars:
-            self._bars[head] = bars.add_task(f"{head} head", total=total, figures="")
+        bars = self._bars_shown()
+        if progress.head not in self._bars:
+            self._bars[progress.head] = bars.add_task(
+                f"{progress.head} head", total=progress.iterations, figures=""
+            )
+        _, _, figures = progress.sentence().partition(", ")
         bars.update(
-            self._bars[head],
-            completed=int(epoch["done"]),
-            total=total,
-            figures=epoch["rest"].strip(" :,"),
+            self._bars[progress.head],
+            completed=progress.iteration,
+            total=progress.iterations,
+            figures=figures,
         )
 
     def close(self) -> None:
-        """Leave the bars as they are; the next epoch starts new ones."""
-        if self._progress is not None:
-            self._progress.stop()
-        self._progress, self._bars = None, {}
+        """Leave the bars as they are; the next iteration starts new ones."""
+        if self._shown is not None:
+            self._shown.stop()
+        self._shown = None
+        self._bars = {}
 
-    def _bars_shown(self) -> Progress:
-        if self._progress is None:
+    def _bars_shown(self) -> BarsOnTerminal:
+        if self._shown is None:
             figures = TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[figures]}")
-            columns = (TextColumn("{task.description}"), BarColumn(), figures, TimeElapsedColumn())
-            self._progress = Progress(*columns, console=self._console)
-            self._progress.start()
-        return self._progress
+            self._shown = BarsOnTerminal(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                figures,
+                TimeElapsedColumn(),
+                console=self._console,
+            )
+            self._shown.start()
+        return self._shown
 
 
 @contextmanager
-def open_workplace() -> Iterator[Any]:
-    """Give the workplace: MF_DATABASE_URL, or the embedded server under MF_HOME, stopped again if nobody else uses it."""
+def open_workplace(by: str | None = None) -> Iterator[Any]:
+    """Give the workplace: the warehouse of MF_DATABASE_URL, or the embedded server under MF_HOME.
+
+    The embedded server is stopped again if nobody else uses it. `by` is who acts, the user of the
+    operating system if None.
+    """
     from mf_core import pipeline
 
     reporter = Reporter()
     with ExitStack() as stack:
         stack.callback(reporter.close)
-        url, root = os.environ.get("MF_DATABASE_URL"), os.environ.get("MF_ARTIFACT_ROOT")
+        url = os.environ.get("MF_DATABASE_URL")
+        root = os.environ.get("MF_ARTIFACT_ROOT")
         if not url:
             url, embedded_root = stack.enter_context(_embedded())
             root = root or embedded_root
-        place = pipeline.workplace(url, root, log=reporter.log)
+        place = pipeline.workplace(url, root, reporter.log, by, progress=reporter.progress)
         stack.callback(place.engine.dispose)
         yield place
 

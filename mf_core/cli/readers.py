@@ -4,69 +4,92 @@ from typing import Any
 
 import click
 
-from mf_core.cli.options import json_option, open_workplace, show
+from mf_core.cli.options import by_option, json_option, open_workplace, show
+
+_HISTORY_COLUMNS = (
+    "model_version",
+    "state",
+    "is_live",
+    "went_live",
+    "created_at",
+    "rmse",
+    "ndcg",
+    "cutoff",
+    "approved",
+    "decided_by",
+    "device",
+)
 
 
 @click.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Show the live version, the latest verdict and the size of the warehouse."""
-    from mf_core import registry
-    from mf_core.warehouse import transaction
+    """Show the live version, how it went live, the latest verdict, and the warehouse's size."""
+    from mf_core.warehouse import readers, transaction
 
     with open_workplace() as place, transaction(place.engine) as connection:
-        found = registry.status(connection)
+        found = readers.status(connection)
     if not as_json:
-        found["latest_reasons"] = "".join(
-            f"\n{'ok' if r['passed'] else 'NO'}  {r['text']}" for r in found["latest_reasons"]
-        )
+        found["latest_reasons"] = "".join(map(_reason, found["latest_reasons"]))
     show(found, as_json)
+
+
+def _reason(rule: dict[str, Any]) -> str:
+    return f"\n{'ok' if rule['passed'] else 'NO'}  {rule['text']}"
 
 
 @click.command()
 @click.option(
-    "-n", "n", type=click.IntRange(min=1), default=20, show_default=True, help="How many versions."
+    "-n",
+    "n",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="How many versions.",
 )
 @json_option
 def history(n: int, as_json: bool) -> None:
-    """List the newest model versions with their figures and verdicts."""
-    from mf_core import registry
-    from mf_core.warehouse import transaction
+    """List the newest model versions with their figures, and how each went live."""
+    from mf_core.warehouse import readers, transaction
 
     with open_workplace() as place, transaction(place.engine) as connection:
-        rows = registry.model_history(connection, n)
-    shown = (
-        "model_version",
-        "state",
-        "is_live",
-        "created_at",
-        "rmse",
-        "ndcg_at_10",
-        "approved",
-        "decided_by",
-        "device",
-    )
-    show(rows if as_json else [{name: row[name] for name in shown} for row in rows], as_json)
+        rows = readers.model_history(connection, n)
+    if not as_json:
+        rows = [{name: row[name] for name in _HISTORY_COLUMNS} for row in rows]
+    show(rows, as_json)
 
 
 @click.command()
 @click.argument("model_version", type=int, required=False)
+@by_option
 @json_option
-def rollback(model_version: int | None, as_json: bool) -> None:
-    """Let readers see an earlier version again: MODEL_VERSION, or the one that was live before."""
+def rollback(model_version: int | None, by: str | None, as_json: bool) -> None:
+    """Let readers see an earlier version again: MODEL_VERSION, or the one that was live before.
+
+    Going back twice goes two versions back, never to the one that the first rollback left.
+    """
     from mf_core import pipeline
 
-    with open_workplace() as place:
-        show(pipeline.rollback(place, model_version), as_json)
+    with open_workplace(by) as place:
+        report = pipeline.rollback(place, model_version)
+    if not as_json:
+        click.echo(f"{report.sentence()}\n")
+    show(report, as_json)
 
 
 @click.command()
 @click.argument("item_id")
 @click.option("--reason", default="", help="Why.")
+@by_option
 @json_option
-def hide(item_id: str, reason: str, as_json: bool) -> None:
+def hide(item_id: str, reason: str, by: str | None, as_json: bool) -> None:
     """Hide ITEM_ID from readers at once, in this version and all later ones."""
-    _set_hidden(item_id, reason, hidden=True, as_json=as_json)
+    from mf_core.warehouse import readers, transaction
+
+    with open_workplace(by) as place, transaction(place.engine) as connection:
+        result = readers.hide(connection, item_id, reason=reason, by=place.actor)
+    _note_unknown(result, "hidden")
+    show(result, as_json)
 
 
 @click.command()
@@ -74,35 +97,39 @@ def hide(item_id: str, reason: str, as_json: bool) -> None:
 @json_option
 def unhide(item_id: str, as_json: bool) -> None:
     """Let readers see ITEM_ID again."""
-    _set_hidden(item_id, "", hidden=False, as_json=as_json)
+    from mf_core.warehouse import readers, transaction
+
+    with open_workplace() as place, transaction(place.engine) as connection:
+        result = readers.unhide(connection, item_id)
+    _note_unknown(result, "shown")
+    show(result, as_json)
+
+
+def _note_unknown(result: dict[str, Any], done: str) -> None:
+    if not result["known"]:
+        item_id = result["item_id"]
+        click.echo(
+            f"note: no item {item_id!r} has a rating or a title; it is {done} all the same",
+            err=True,
+        )
 
 
 @click.command()
 @click.argument("model_version", type=int)
-@click.option("--by", required=True, help="Who takes the responsibility.")
+@by_option
 @click.option("--reason", required=True, help="Why the version may pass all the same.")
 @json_option
-def override(model_version: int, by: str, reason: str, as_json: bool) -> None:
-    """Let a refused MODEL_VERSION pass; then clear the task `gate`, or run `mf recommend` and `mf publish`."""
+def override(model_version: int, by: str | None, reason: str, as_json: bool) -> None:
+    """Let a refused MODEL_VERSION pass, on record.
+
+    Then clear the task `gate`, or run `mf recommend` and `mf publish`.
+    """
     from mf_core import pipeline
 
-    with open_workplace() as place:
-        pipeline.override(place, model_version, by, reason)
-    show({"model_version": model_version, "overridden_by": by, "reason": reason}, as_json)
+    with open_workplace(by) as place:
+        person = place.actor if by is None else by
+        pipeline.override(place, model_version, person, reason)
+    show({"model_version": model_version, "overridden_by": person, "reason": reason}, as_json)
 
 
 COMMANDS = (status, history, rollback, hide, unhide, override)
-
-
-def _set_hidden(item_id: str, reason: str, *, hidden: bool, as_json: bool) -> None:
-    from mf_core import registry
-    from mf_core.warehouse import transaction
-
-    with open_workplace() as place, transaction(place.engine) as connection:
-        result: dict[str, Any] = registry.set_hidden(connection, item_id, reason, hidden=hidden)
-    if not result["known"]:
-        click.echo(
-            f"note: no item {item_id!r} has a rating or a title; it is {'hidden' if hidden else 'shown'} all the same",
-            err=True,
-        )
-    show(result, as_json)

@@ -1,12 +1,18 @@
 """`mf ingest`, `check`, `split`, `train`, `evaluate`, `gate`, `recommend`, `publish`, and `run` for all of them."""
 
+import signal
 import uuid
-from typing import Any
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from mf_core.cli.options import json_option, open_workplace, settings_options, show
+from mf_core.cli.options import by_option, json_option, open_workplace, settings_options, show
 from mf_core.config import Config
+from mf_core.records import ModelRef, SplitRef
+
+if TYPE_CHECKING:
+    from mf_core.warehouse.versions import State
 
 _version_option = click.option(
     "--version",
@@ -59,15 +65,13 @@ def split(config: Config, key: str | None, as_json: bool) -> None:
 @settings_options
 def train(config: Config, version: int | None, as_json: bool) -> None:
     """Fit both heads of a version on its training rows."""
-    from mf_core import pipeline, registry
-    from mf_core.warehouse import transaction
+    from mf_core import pipeline
 
     with open_workplace() as place:
         split_ref = _split_of(place, version, ("created", "trained"))
-        model = pipeline.train(config, place.artifact_root, split_ref, place.log)
-        with transaction(place.engine) as connection:
-            registry.save_artifacts(connection, model, split_ref.split_id)
-            registry.set_trained(connection, model)
+        pipeline.require_unpublished(place, split_ref.model_version)
+        model = pipeline.train(config, place.artifact_root, split_ref, place.log, place.progress)
+        pipeline.record_training(place, split_ref, model)
         show(model, as_json)
 
 
@@ -98,7 +102,9 @@ def gate(config: Config, version: int | None, as_json: bool) -> None:
     with open_workplace() as place:
         split_ref = _split_of(place, version, ("evaluated", "refused", "approved"))
         show(
-            pipeline.gate(config, place, _report_of(place, config, split_ref.model_version)),
+            pipeline.gate(
+                config, place, pipeline.report_of(config, place, split_ref.model_version)
+            ),
             as_json,
         )
 
@@ -112,57 +118,80 @@ def gate(config: Config, version: int | None, as_json: bool) -> None:
 def recommend(
     config: Config, user_id: str | None, n: int | None, version: int | None, as_json: bool
 ) -> None:
-    """Show USER_ID's recommendations; without one, refit an approved version and write its lists for `mf publish`."""
-    from mf_core import pipeline, registry
-    from mf_core.warehouse import transaction
+    """Show USER_ID's recommendations.
 
+    Without one, refit an approved version and write its lists for `mf publish`.
+    """
     with open_workplace() as place:
-        if user_id is not None:
-            with transaction(place.engine) as connection:
-                found = registry.recommendations_for(connection, user_id, n)
-            if not found and not as_json:
-                click.echo("nothing is published yet; `mf run` makes the first version", err=True)
-            show(found, as_json)
+        if user_id is None:
+            show(_write_lists(config, place, version), as_json)
             return
-        split_ref = _split_of(place, version, ("approved",))
-        model = _model_of(place, split_ref.model_version)
-        refitted = pipeline.refit(config, place.artifact_root, split_ref, model, place.log)
-        shards = pipeline.prepare(config, place, split_ref, model, refitted)
-        rows = sum(pipeline.recommend_shard(config, place, refitted, shard) for shard in shards)
-        pipeline.verify(config, place, refitted)
-        show({"model_version": split_ref.model_version, "rows": rows}, as_json)
+        found = _list_of(place, user_id, n)
+        if not found and not as_json:
+            click.echo("nothing is published yet; `mf run` makes the first version", err=True)
+        show(found, as_json)
+
+
+def _list_of(place: Any, user_id: str, n: int | None) -> list[dict[str, Any]]:
+    from mf_core.warehouse import readers, transaction
+
+    with transaction(place.engine) as connection:
+        return readers.recommendations_for(connection, user_id, n)
+
+
+def _write_lists(config: Config, place: Any, version: int | None) -> dict[str, int]:
+    from mf_core import pipeline
+
+    split_ref = _split_of(place, version, ("approved",))
+    pipeline.require_approved(place, split_ref.model_version)
+    model = _model_of(place, split_ref.model_version)
+    refitted = pipeline.refit(
+        config, place.artifact_root, split_ref, model, place.log, progress=place.progress
+    )
+    rows = 0
+    for shard in pipeline.prepare(config, place, split_ref, model, refitted):
+        rows += pipeline.recommend_shard(config, place, refitted, shard)
+    pipeline.verify(config, place, refitted)
+    return {"model_version": split_ref.model_version, "rows": rows}
 
 
 @click.command()
 @_version_option
+@by_option
 @json_option
 @settings_options
-def publish(config: Config, version: int | None, as_json: bool) -> None:
-    """Let a version whose lists were written and verified go live; exit code 6 if another run came first too often."""
+def publish(config: Config, version: int | None, by: str | None, as_json: bool) -> None:
+    """Let a version whose lists were written and verified go live.
+
+    Exit code 6 if another run came first too often.
+    """
     from mf_core import pipeline
 
-    with open_workplace() as place:
+    with open_workplace(by) as place:
         split_ref = _split_of(place, version, ("approved",))
-        show(
-            pipeline.publish(
-                config, place, split_ref, _report_of(place, config, split_ref.model_version)
-            ),
-            as_json,
-        )
+        report = pipeline.report_of(config, place, split_ref.model_version)
+        show(pipeline.publish(config, place, split_ref, report), as_json)
 
 
 @click.command()
 @_key_option
+@by_option
 @json_option
 @settings_options
-def run(config: Config, key: str | None, as_json: bool) -> None:
+def run(config: Config, key: str | None, by: str | None, as_json: bool) -> None:
     """Run all steps in this process, without Airflow."""
     from mf_core import pipeline
 
     run_key = key or _new_key()
-    with open_workplace() as place:
+    with open_workplace(by) as place:
         place.log(f"run {run_key}: if it is killed, `mf run --key {run_key}` goes on with it")
+        # So that a run that is told to end puts it on record.
+        signal.signal(signal.SIGTERM, _exit)
         show(pipeline.run_all(config, place, run_key), as_json)
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 COMMANDS = (run, ingest, check, split, train, evaluate, gate, recommend, publish)
@@ -172,30 +201,16 @@ def _new_key() -> str:
     return f"cli-{uuid.uuid4().hex[:12]}"
 
 
-def _split_of(place: Any, version: int | None, states: tuple[str, ...]) -> Any:
-    from mf_core import registry
-    from mf_core.warehouse import transaction
+def _split_of(place: Any, version: int | None, states: tuple["State", ...]) -> SplitRef:
+    from mf_core.warehouse import lineage, transaction, versions
 
     with transaction(place.engine) as connection:
-        return registry.load_split_ref(
-            connection, version or registry.latest_version(connection, states)
-        )
+        wanted = version or versions.latest_version(connection, states)
+        return lineage.load_split_ref(connection, wanted)
 
 
-def _model_of(place: Any, version: int) -> Any:
-    from mf_core import registry
-    from mf_core.warehouse import transaction
+def _model_of(place: Any, version: int) -> ModelRef:
+    from mf_core.warehouse import lineage, transaction
 
     with transaction(place.engine) as connection:
-        return registry.load_model_ref(connection, version, "evaluated")
-
-
-def _report_of(place: Any, config: Config, version: int) -> Any:
-    from mf_core import registry
-    from mf_core.warehouse import transaction
-
-    with transaction(place.engine) as connection:
-        champion = registry.judged_against(connection, version)
-        return registry.eval_report(
-            version, champion, registry.load_figures(connection, version), config.gate.cutoff
-        )
+        return lineage.load_model_ref(connection, version, "evaluated")

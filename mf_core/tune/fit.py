@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mf_core.baselines import popularity
 from mf_core.config import Config, make_config
 from mf_core.errors import TrainingError
 from mf_core.factors import FactorModel
-from mf_core.metrics import list_quality
-from mf_core.topn import with_popular_fallback
+from mf_core.judging.metrics import list_quality
+from mf_core.models.baselines import popularity
+from mf_core.models.topn import with_popular_fallback
 from mf_core.tune.task import Task
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
-"""The Postgres warehouse: connections, the embedded server, roles, migrations and tables."""
+"""The Postgres warehouse: its address, connections, tables and migrations, and a door to each table."""
 
+from mf_core.warehouse.address import warehouse_url
 from mf_core.warehouse.engine import database_engine, transaction
 
-__all__ = ["database_engine", "transaction"]
+__all__ = ["database_engine", "transaction", "warehouse_url"]

@@ -26,6 +26,7 @@ from mf_core.warehouse.tables import SCHEMA
 
 WRITER, READER = "mf_writer", "mf_reader"
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_READERS = Path(__file__).parent / "readers.sql"
 
 
 def create_database(
@@ -86,6 +87,14 @@ def migrate(url: str, revision: str = "head") -> None:
             command.downgrade(config, revision)
         else:
             command.upgrade(config, revision)
+        if revision == "head":
+            replace_readers_objects(connection)
+
+
+def replace_readers_objects(connection: Connection) -> None:
+    """Make the views, functions, comments and grants for readers what `readers.sql` says."""
+    with translated_errors(), psycopg2_cursor(connection) as cursor:
+        cursor.execute(_READERS.read_text(encoding="utf-8"))
 
 
 def alembic_config(connection: Connection) -> AlembicConfig:

@@ -24,7 +24,17 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 SCHEMA = "mf"
-STATES = ("created", "trained", "evaluated", "refused", "approved", "published", "retired")
+STATES = (
+    "created",
+    "trained",
+    "evaluated",
+    "refused",
+    "approved",
+    "dry_run",
+    "published",
+    "retired",
+    "stopped",
+)
 
 metadata = MetaData(
     schema=SCHEMA,
@@ -257,8 +267,9 @@ models = Table(
         CheckConstraint(f"state IN {STATES}", name="state"),
         nullable=False,
         server_default="created",
-        comment="created, trained, evaluated, refused, approved, published or retired.",
+        comment="One of the states of docs/architecture.md, such as approved or published.",
     ),
+    Column("stopped_in", Text, comment="State that a stopped run had reached; NULL: it goes on."),
     Column(
         "snapshot_id",
         Text,
@@ -391,8 +402,17 @@ promotions = Table(
         Text,
         nullable=False,
         server_default=func.current_user(),
-        comment="Database user that did it.",
+        comment="Person or system that did it.",
     ),
+    Column(
+        "how",
+        Text,
+        CheckConstraint("how IN ('gate', 'override', 'rollback')", name="how"),
+        nullable=False,
+        comment="By the gate's approval, a person's override of its refusal, or a rollback.",
+    ),
+    Column("overridden_by", Text, comment="Person who overrode the gate's refusal; NULL: nobody."),
+    Column("reason", Text, comment="Why the refusal was overridden; NULL: it was not."),
     comment="Every change of mf.live.",
 )
 

@@ -12,7 +12,7 @@ from mf_core.attributes import MAX_COLUMNS, Attributes, Design, encode, encode_s
 from mf_core.config import make_config
 from mf_core.ratings import Ratings, id_map
 from mf_core.snapshot import Snapshot
-from mf_core.trainer import encoded_attributes
+from mf_core.training.process import encoded_attributes
 
 
 def encoded(rows: list[object], **settings: int) -> Design:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mf_core.backtest import read_folds
 from mf_core.config import Config, make_config
+from mf_core.tune.backtest import read_folds
 
 
 @pytest.fixture

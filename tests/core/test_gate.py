@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from mf_core.config import Config, make_config
-from mf_core.evaluate import Figure
-from mf_core.gate import Rule, judge, rmse_ceiling
+from mf_core.figures import Figure, Rule
+from mf_core.judging.gate import judge, rmse_ceiling
 
 NDCG = "ndcg_at_10"
 

@@ -5,8 +5,9 @@ import pytest
 
 from mf_core import topn
 from mf_core.factors import FactorModel
+from mf_core.models.lists import with_popular_fallback
+from mf_core.models.topn import UserItems, items_by_user, top_n
 from mf_core.ratings import IdMap, Ratings, id_map
-from mf_core.topn import Seen, seen_items, top_n, with_popular_fallback
 
 
 def ids(prefix: str, n: int) -> IdMap:
@@ -28,10 +29,12 @@ def random_model(
     )
 
 
-def random_seen(n_users: int, n_items: int, share: float, seed: int = 1) -> tuple[Seen, np.ndarray]:
+def random_seen(
+    n_users: int, n_items: int, share: float, seed: int = 1
+) -> tuple[UserItems, np.ndarray]:
     mask = np.random.default_rng(seed).random((n_users, n_items)) < share
     user, item = np.nonzero(mask)
-    return seen_items(
+    return items_by_user(
         Ratings(user.astype(np.int32), item.astype(np.int32), np.ones(len(user), np.float32)),
         n_users,
     ), mask
@@ -56,7 +59,7 @@ def full_sort(model: FactorModel, left_out: np.ndarray, n: int) -> np.ndarray:
 
 
 def lists(
-    model: FactorModel, seen: Seen, n: int, **options: object
+    model: FactorModel, seen: UserItems, n: int, **options: object
 ) -> tuple[np.ndarray, np.ndarray]:
     users = np.arange(len(model.users), dtype=np.int32)
     tiles = list(top_n(model, users, seen, n, **options))  # type: ignore[arg-type]
@@ -116,7 +119,7 @@ def test_a_user_who_has_rated_nearly_everything_gets_a_short_list() -> None:
     mask = np.ones((3, 12), bool)
     mask[1, [2, 5]] = False
     user, item = np.nonzero(mask)
-    seen = seen_items(
+    seen = items_by_user(
         Ratings(user.astype(np.int32), item.astype(np.int32), np.ones(len(user), np.float32)), 3
     )
     found, scores = lists(model, seen, 5)

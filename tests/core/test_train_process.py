@@ -13,7 +13,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,9 +25,10 @@ from mf_core.config import Config, make_config
 from mf_core.errors import ArtifactError, TrainerKilledError
 from mf_core.factors import load_model
 from mf_core.ratings import Ratings, id_map
-from mf_core.records import ModelRef
+from mf_core.records import ModelRef, StartRef
 from mf_core.snapshot import Snapshot, read_snapshot, sort_ratings, write_snapshot
-from mf_core.train import run_trainer
+from mf_core.training.launcher import run_trainer
+from mf_core.training.manifest import Manifest
 
 CONFIG = make_config(
     {
@@ -86,14 +87,36 @@ def held(path: Path) -> Iterator[None]:
 def run(
     data: Data, root: Path, log: Callable[[str], None], config: Config = CONFIG, version: int = 1
 ) -> ModelRef:
-    return run_trainer(config, data.uri, data.sha256, version, "evaluated", str(root), log=log)
+    return run_trainer(work(data, root, config, version), log)
+
+
+def work(
+    data: Data,
+    root: Path,
+    config: Config = CONFIG,
+    version: int = 1,
+    stage: Literal["evaluated", "refit"] = "evaluated",
+    **kwargs: Any,
+) -> Manifest:
+    """What to train."""
+    return Manifest(
+        snapshot_uri=data.uri,
+        snapshot_sha256=data.sha256,
+        stage=stage,
+        model_version=version,
+        config=config.model_dump(mode="json"),
+        output_uri=f"{root}/models/{version}/{stage}",
+        checkpoint_uri=f"{root}/checkpoints/{version}-{stage}",
+        parent_pid=os.getpid(),
+        **kwargs,
+    )
 
 
 def trainers(of: int | None = None) -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process(of).children(recursive=True)
-        if "mf_core.trainer" in child.cmdline()
+        if "mf_core.training.process" in child.cmdline()
     ]
 
 
@@ -174,31 +197,16 @@ def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
     ]
 
 
-def start_from(model: ModelRef) -> dict[str, Any]:
-    """What a manifest says of a start."""
-    keys = ("rating_uri", "rating_sha256", "ranking_uri", "ranking_sha256")
-    return {"version": model.model_version, **{key: getattr(model, key) for key in keys}}
-
-
 def run_warm(
     data: Data,
     root: Path,
     log: Callable[[str], None],
-    start: dict[str, Any],
+    start: StartRef,
     stage: Literal["evaluated", "refit"] = "evaluated",
 ) -> ModelRef:
     iterations = {"rating": 2, "ranking": 2} if stage == "refit" else None
-    return run_trainer(
-        CONFIG,
-        data.uri,
-        data.sha256,
-        2,
-        stage,
-        str(root),
-        iterations=iterations,
-        warm_start=start,
-        log=log,
-    )
+    manifest = work(data, root, version=2, stage=stage, iterations=iterations, start=start)
+    return run_trainer(manifest, log)
 
 
 def test_a_warm_start_killed_midway_goes_on_and_ends_with_the_same_bytes(
@@ -209,7 +217,7 @@ def test_a_warm_start_killed_midway_goes_on_and_ends_with_the_same_bytes(
             [trainer.kill() for trainer in trainers()] and None if mark in line else None
         )
 
-    start, lines = start_from(undisturbed[0]), []
+    start, lines = undisturbed[0].as_start(), []
     whole = run_warm(data, tmp_path / "whole", lines.append, start)
     assert "evaluated: starting from the evaluated model of version 1" in lines
     for mark in ("rating: epoch 3/40", "ranking: epoch 4/60"):
@@ -230,23 +238,15 @@ def test_a_warm_start_killed_midway_goes_on_and_ends_with_the_same_bytes(
 def test_a_refit_whose_start_is_damaged_is_refused(
     undisturbed: tuple[ModelRef, list[str], Path], data: Data, tmp_path: Path
 ) -> None:
-    start = {**start_from(undisturbed[0]), "ranking_sha256": "0" * 64}
+    start = replace(undisturbed[0].as_start(), ranking_sha256="0" * 64)
     with pytest.raises(ArtifactError, match="was changed or damaged"):
         run_warm(data, tmp_path, print, start, "refit")
 
 
 def test_a_refit_trains_on_both_sides_for_the_given_iterations(data: Data, tmp_path: Path) -> None:
     lines: list[str] = []
-    model = run_trainer(
-        CONFIG,
-        data.uri,
-        data.sha256,
-        1,
-        "refit",
-        str(tmp_path),
-        iterations={"rating": 2, "ranking": 3},
-        log=lines.append,
-    )
+    iterations = {"rating": 2, "ranking": 3}
+    model = run_trainer(work(data, tmp_path, stage="refit", iterations=iterations), lines.append)
     assert (model.rating_iterations, model.ranking_iterations) == (2, 3)
     assert not any("validation" in line for line in lines)
     snapshot = read_snapshot(data.uri, data.sha256)
@@ -266,10 +266,13 @@ def launcher(data: Data, root: Path) -> Iterator["subprocess.Popen[str]"]:
     code = f"""
         import signal
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        from mf_core.config import Config
-        from mf_core.train import run_trainer
-        root = {str(root)!r}
-        run_trainer(Config(), {data.uri!r}, {data.sha256!r}, 1, "evaluated", root, log=lambda line: print(line, flush=True))
+        import dataclasses, os
+        from mf_core.training.launcher import run_trainer
+from mf_core.training.manifest import Manifest
+        from mf_core.training.manifest import Manifest
+        manifest = Manifest.from_json({work(data, root, Config()).to_json()!r})
+        manifest = dataclasses.replace(manifest, parent_pid=os.getpid())
+        run_trainer(manifest, log=lambda line: print(line, flush=True))
     """
     with subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
@@ -317,7 +320,7 @@ def test_two_trainings_never_hold_the_lock_at_once(own_lock: Path) -> None:
     code = """
         import time
         from pathlib import Path
-        from mf_core.trainer import lock_path, training_lock
+        from mf_core.training.process import lock_path, training_lock
         with training_lock(lock_path()):
             start = time.monotonic()
             time.sleep(0.5)
@@ -333,6 +336,8 @@ def test_two_trainings_never_hold_the_lock_at_once(own_lock: Path) -> None:
 
 
 def test_a_trainer_whose_launcher_is_gone_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    code = f"from mf_core.trainer import die_with_parent; die_with_parent({os.getpid() + 1})"
+    code = (
+        f"from mf_core.training.process import die_with_parent; die_with_parent({os.getpid() + 1})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "TrainingError: the process" in done.stderr

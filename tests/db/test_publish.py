@@ -9,9 +9,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from mf_core import pipeline, publish, registry
+from mf_core import pipeline
 from mf_core.errors import ConfigError, PromotionRaceError, VerificationError
+from mf_core.publishing import publish
 from mf_core.warehouse import database_engine, tables, transaction
+from mf_core.warehouse import readers as look_ups
+from mf_core.warehouse import versions as life
+from mf_core.warehouse.versions import Approval
 
 from .worlds import N_ITEMS, N_USERS, World, fill_table, fit, make_world
 
@@ -107,7 +111,7 @@ def test_hiding_an_item_acts_at_once_and_lists_stay_full(world: World, engine: E
         engine, "SELECT item_id FROM mf.recommendations WHERE user_id = 'u001' AND rank = 1"
     )
     with transaction(engine) as connection:
-        registry.set_hidden(connection, first, "recalled", hidden=True)
+        look_ups.hide(connection, first, reason="recalled", by="Ada")
     assert rows(engine, "SELECT 1 FROM mf.recommendations WHERE item_id = :item", item=first) == []
     listed = rows(
         engine, "SELECT array_agg(rank ORDER BY rank) FROM mf.recommendations GROUP BY user_id"
@@ -128,7 +132,7 @@ def test_rollback_goes_back_and_never_shows_an_item_hidden_since(
         v=one,
     )
     with transaction(engine) as connection:
-        registry.set_hidden(connection, first, "", hidden=True)
+        look_ups.hide(connection, first, reason="", by="Ada")
     report = pipeline.rollback(world.place)
     assert (report.model_version, report.previous_version) == (one, two)
     assert rows(engine, "SELECT DISTINCT model_version FROM mf.recommendations") == [(one,)]
@@ -176,7 +180,7 @@ def test_promotion_is_a_compare_and_swap(world: World, engine: Engine) -> None:
         pytest.raises(PromotionRaceError, match=f"version {two} is live now"),
         transaction(engine) as connection,
     ):
-        publish.promote(connection, one, champion_judged=None)
+        life.promote(connection, one, champion_judged=None, by="Ada", approval=Approval())
     assert rows(engine, "SELECT model_version FROM mf.live") == [(two,)]
 
 
@@ -207,7 +211,8 @@ def test_verify_finds_a_damaged_table(
 ) -> None:
     split = pipeline.split(world.config, world.place, "one")
     model = fit(world, split)
-    pipeline.evaluate(world.config, world.place, split, model)
+    report = pipeline.evaluate(world.config, world.place, split, model)
+    pipeline.gate(world.config, world.place, report)
     refitted = fit(world, split, "refit")
     fill_table(world, split, model, refitted)
     with transaction(engine) as connection:
@@ -229,6 +234,7 @@ def test_an_unverified_table_is_not_attached(world: World) -> None:
     split = pipeline.split(world.config, world.place, "one")
     model = fit(world, split)
     report = pipeline.evaluate(world.config, world.place, split, model)
+    pipeline.gate(world.config, world.place, report)
     pipeline.prepare(world.config, world.place, split, model, fit(world, split, "refit"))
     with pytest.raises(VerificationError, match="was not verified"):
         pipeline.publish(world.config, world.place, split, report)

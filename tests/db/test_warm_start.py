@@ -11,8 +11,8 @@ from mf_core import pipeline
 from mf_core.artifacts import read_manifest, remove_artifact
 from mf_core.config import make_config
 from mf_core.records import PublishReport, SplitRef
-from mf_core.registry import LiveModel
-from mf_core.warm_start import reason_to_start_cold
+from mf_core.training.warm_start import reason_to_start_cold
+from mf_core.warehouse.versions import LiveModel
 
 from .test_publish import rows
 from .worlds import World, fill_table, fit, load, make_ratings, make_world
@@ -50,10 +50,15 @@ def world(engine: Engine, tmp_path: Path, lines: list[str]) -> World:
     return make_world(engine, tmp_path, make_ratings()[::2], log=lines).with_settings(**SMALL)
 
 
+def started_from(split: SplitRef) -> int | None:
+    """The version that a night is meant to start from."""
+    return split.start.model_version if split.start else None
+
+
 def night(world: World, key: str) -> SplitRef:
     """Run one night with models made by NumPy; return what its split decided."""
     split = pipeline.split(world.config, world.place, key)
-    model = dataclasses.replace(fit(world, split), warm_started_from=split.start_version)
+    model = dataclasses.replace(fit(world, split), warm_started_from=started_from(split))
     report = pipeline.evaluate(world.config, world.place, split, model)
     pipeline.gate(world.config, world.place, report)
     refitted = fit(world, split, "refit")
@@ -66,7 +71,7 @@ def night(world: World, key: str) -> SplitRef:
 def start_of(world: World, **settings: object) -> int | None:
     """What tonight's split would start from."""
     other = world.with_settings(**settings)
-    return pipeline.split(other.config, world.place, "tonight").start_version
+    return started_from(pipeline.split(other.config, world.place, "tonight"))
 
 
 def artifact(world: World, version: int, name: str) -> Path:
@@ -118,8 +123,9 @@ def test_the_second_night_starts_from_the_first_ones_evaluated_model(
 def test_a_repeated_split_decides_the_same(world: World) -> None:
     night(world, "one")
     split = pipeline.split(world.config, world.place, "two")
-    assert split.start_version == 1
-    assert split.start_rating_uri == f"{world.place.artifact_root}/models/1/evaluated/rating"
+    assert split.start is not None
+    assert split.start.model_version == 1
+    assert split.start.rating_uri == f"{world.place.artifact_root}/models/1/evaluated/rating"
     assert split == pipeline.split(world.config, world.place, "two")
 
 
@@ -159,7 +165,7 @@ def test_without_warm_start_nothing_is_said_of_it(world: World, lines: list[str]
 
 def test_every_third_night_starts_cold(world: World) -> None:
     every_third = world.with_settings(train__full_restart_every=3)
-    assert [night(every_third, key).start_version for key in "abcdefg"] == [
+    assert [started_from(night(every_third, key)) for key in "abcdefg"] == [
         None,
         1,
         2,

@@ -58,7 +58,7 @@ class Retrain:
         return [
             process
             for process in processes_of(self.stack.layout.var)
-            if "mf_core.trainer" in _command(process)
+            if "mf_core.training.process" in _command(process)
         ]
 
 

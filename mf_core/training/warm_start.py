@@ -13,13 +13,12 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
-from mf_core import registry
 from mf_core.config import Config
 from mf_core.errors import ArtifactError
-from mf_core.loading import load_heads
-from mf_core.records import ModelRef
-from mf_core.registry import LiveModel
-from mf_core.warehouse import transaction
+from mf_core.models.heads import load_models
+from mf_core.records import StartRef
+from mf_core.warehouse import lineage, transaction, versions
+from mf_core.warehouse.versions import LiveModel
 
 # The scale and the relevant ratings say what is fitted; the seed and the share choose the validation part.
 _SAME = (
@@ -40,8 +39,10 @@ _SAME_OF_SOLVER = {
 
 def find_start(
     config: Config, engine: Engine, split_id: str, log: Callable[[str], None]
-) -> ModelRef | None:
-    """Return the live version's evaluated model if tonight's evaluated fit may start from it, else None, with a line why not.
+) -> StartRef | None:
+    """Return the live version's evaluated model if tonight's evaluated fit may start from it.
+
+    Else None, with a line in the log that says why not.
 
     Raises:
         DatabaseError: Postgres broke off.
@@ -49,24 +50,24 @@ def find_start(
     """
     if not config.train.warm_start:
         return None
+    start = None
     try:
         with transaction(engine) as connection:
-            live = registry.live_model(connection)
+            live = versions.live_model(connection)
             reason = reason_to_start_cold(config, split_id, live)
-            start = (
-                registry.load_model_ref(connection, live.model_version, "evaluated")
-                if live and not reason
-                else None
-            )
+            if live and not reason:
+                model = lineage.load_model_ref(connection, live.model_version, "evaluated")
+                start = model.as_start()
         if start:
-            load_heads(start)
+            # A damaged model is found here, where a cold start costs nothing.
+            load_models(start)
     except ArtifactError as error:
-        start, reason = None, str(error)
-    log(
-        f"a cold start: {reason}"
-        if start is None
-        else f"a warm start from the evaluated model of version {start.model_version}"
-    )
+        start = None
+        reason = str(error)
+    if start is None:
+        log(f"a cold start: {reason}")
+    else:
+        log(f"a warm start from the evaluated model of version {start.model_version}")
     return start
 
 

@@ -1,7 +1,8 @@
 """Train and evaluate on given files, without a database: published folds, benchmarks.
 
 Protocol: fit on the rows of the first file, measure on those of the second; predictions clipped to the rating scale; list
-metrics over the full catalogue (all items of either file, and of the items file), training items left out.
+metrics over the full catalogue (all items of either file; with the rating head, of the items file too),
+training items left out.
 """
 
 import json
@@ -9,7 +10,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,16 +19,19 @@ from numpy.typing import NDArray
 from mf_core.attributes import Attributes, texts_by_row
 from mf_core.config import Config, make_config
 from mf_core.errors import InputError
-from mf_core.evaluate import Figure, evaluate, make_heads
 from mf_core.factors import FactorModel
+from mf_core.figures import Figure
+from mf_core.judging.evaluate import evaluate
+from mf_core.models.heads import Models, make_heads
 from mf_core.ratings import IdMap, Ratings, id_map
+from mf_core.records import Progress
 from mf_core.snapshot import Snapshot, sort_ratings
 from mf_core.sources.metadata import Metadata, read_items, read_users
 from mf_core.sources.source import open_source
-from mf_core.trainer import encoded_attributes, progress_line
+from mf_core.training.process import encoded_attributes, is_worth_a_line
 
 if TYPE_CHECKING:
-    from mf_core.solvers.iterate import IterationReport
+    from mf_core.solvers.heads import FitResult
 
 Head = Literal["rating", "ranking"]
 Log = Callable[[str], None]
@@ -74,35 +77,26 @@ class BacktestReport:
 def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
     """Fit the heads (or the one named) on `source.uri` and measure them on `source.test_uri`.
 
-    With one head named, the lists are ordered by that head, and only a rating head has rating figures.
+    With one head named, the lists are ordered by that head, and only a rating head has rating
+    figures.
 
     Raises:
-        InputError: a file is refused, or has a row that would be rejected: a benchmark on part of its rows is none.
+        InputError: a file is refused, or has a row that would be rejected: a benchmark on part of
+            its rows is none.
         TrainingError: training failed.
     """
-    from mf_core.solvers.heads import FitResult, fit_ranking_head, fit_rating_head
-
     snapshot = read_folds(config)
     log(f"{len(snapshot.train):,} training and {len(snapshot.test):,} test ratings")
     rank_by: Head = head or config.recommend.rank_by
     config = make_config({"recommend.rank_by": rank_by}, config)
-    rating = partial(fit_rating_head, attributes=encoded_attributes(config, snapshot, log))
-    fits: dict[str, Callable[..., FitResult]] = {"rating": rating, "ranking": fit_ranking_head}
+    fitted = _fit(config, snapshot, head, log)
 
-    def report(iteration: "IterationReport") -> None:
-        if line := progress_line(iteration):
-            log(line)
-
-    wanted = [head] if head else ["rating", "ranking"]
-    fitted: dict[str, FitResult] = {
-        name: fits[name](
-            config, snapshot.train, snapshot.users, snapshot.items, report=report, log=log
-        )
-        for name in wanted
-    }
-    models = {name: fitted[name].model if name in fitted else _no_model(snapshot) for name in fits}
+    models = Models(
+        rating=fitted["rating"].model if "rating" in fitted else _no_model(snapshot),
+        ranking=fitted["ranking"].model if "ranking" in fitted else _no_model(snapshot),
+    )
     samples = fitted["rating"].samples if "rating" in fitted else None
-    heads = make_heads(config, snapshot, models["rating"], models["ranking"], samples=samples)
+    heads = make_heads(config, snapshot, models, snapshot.train, samples=samples)
     figures = evaluate(config, snapshot, heads, None, [])
     if head == "ranking":
         figures = [f for f in figures if not (f.subject == "candidate" and f.head == "rating")]
@@ -114,6 +108,24 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
         n_train=len(snapshot.train),
         n_test=len(snapshot.test),
     )
+
+
+def _fit(config: Config, snapshot: Snapshot, head: Head | None, log: Log) -> dict[str, "FitResult"]:
+    """Fit both heads on the training rows, or the one named."""
+    from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
+
+    def report(progress: Progress) -> None:
+        if is_worth_a_line(progress):
+            log(progress.sentence())
+
+    rows = (config, snapshot.train, snapshot.users, snapshot.items)
+    fitted = {}
+    if head != "ranking":
+        attributes = encoded_attributes(config, snapshot, log)
+        fitted["rating"] = fit_rating_head(*rows, attributes=attributes, report=report, log=log)
+    if head != "rating":
+        fitted["ranking"] = fit_ranking_head(*rows, report=report, log=log)
+    return fitted
 
 
 def read_folds(config: Config) -> Snapshot:

@@ -1,0 +1,325 @@
+"""Every figure measured on the test rows: the candidate, its baselines, and its rivals.
+
+A rival (the live champion, the recent versions) is only ever judged on rows that it was not trained
+on, and its losses are paired by user with the candidate's. Predictions are clipped to the rating
+scale, as published.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mf_core.config import Config
+from mf_core.factors import FactorModel
+from mf_core.figures import (
+    HIT_RATE,
+    INTERVAL_COVERAGE,
+    LIST_METRICS,
+    MAP,
+    MEAN_SD,
+    NDCG,
+    RATING_METRICS,
+    RECALL,
+    RMSE,
+    Figure,
+    Metric,
+)
+from mf_core.judging.metrics import (
+    Column,
+    ListQuality,
+    diversity,
+    estimates,
+    list_quality,
+    mean_column,
+    paired_loss,
+    rating_column,
+)
+from mf_core.judging.rivals import Rival
+from mf_core.models.baselines import biases_only_model, global_mean_model, popularity_model
+from mf_core.models.heads import Heads
+from mf_core.models.lists import ListMaker
+from mf_core.ratings import Float64s
+from mf_core.samples import PosteriorSamples
+from mf_core.snapshot import Snapshot
+
+Mask = NDArray[np.bool_]
+_BOOTSTRAP_SEED = 20160313
+_WITHIN_90 = 1.6448536269514722  # standard deviations either side that hold nine tenths of a normal
+_MOST_DEVIATIONS = 500_000
+
+
+def evaluate(
+    config: Config,
+    snapshot: Snapshot,
+    candidate: Heads,
+    champion: Rival | None,
+    recent: Sequence[Rival],
+) -> list[Figure]:
+    """Return all figures of a candidate.
+
+    Args:
+        config: settings; `gate.cutoff` and `gate.bootstrap_samples` shape the figures.
+        snapshot: train and test rows.
+        candidate: the model to judge.
+        champion: the live version's evaluated model; None before the first publication.
+        recent: versions that went live in the last `gate.recent_days` days.
+    """
+    judge = _Judge(config, snapshot)
+    popularity = popularity_model(snapshot, config.data.relevant_from)
+    popular_lists = replace(candidate.lists, ordering=popularity)
+    figures = [
+        *judge.ratings("candidate", candidate.rating, slices=True),
+        *judge.lists("candidate", candidate.lists, slices=True),
+        *judge.ratings("global_mean", global_mean_model(snapshot)),
+        *judge.ratings("biases", biases_only_model(snapshot)),
+        *judge.lists("popularity", popular_lists),
+    ]
+    if candidate.samples is not None:
+        figures += judge.deviations("candidate", candidate.rating, candidate.samples)
+    if champion is not None:
+        figures += judge.ratings("champion", champion.heads.rating, rows=champion.unseen)
+        figures += judge.lists("champion", champion.heads.lists, rows=champion.unseen)
+        figures += judge.rating_losses("champion", candidate, champion)
+        figures += judge.list_losses("champion", candidate, champion)
+    if recent:
+        best_rating = min(recent, key=judge.rmse)
+        best_lists = max(recent, key=judge.ndcg)
+        figures += judge.rating_losses("recent_best", candidate, best_rating)
+        figures += judge.list_losses("recent_best", candidate, best_lists)
+    return figures
+
+
+class _Judge:
+    """Measures models on one snapshot's test rows."""
+
+    def __init__(self, config: Config, snapshot: Snapshot) -> None:
+        self.config = config
+        self.train = snapshot.train
+        self.test = snapshot.test
+        self.n_users = len(snapshot.users)
+        self.n_items = len(snapshot.items)
+        self.warm_users, self.warm_items = snapshot.warm()
+        self.head = config.recommend.rank_by
+        self.cutoff = config.gate.cutoff
+        self.samples = config.gate.bootstrap_samples
+
+    def ratings(
+        self,
+        subject: str,
+        model: FactorModel,
+        *,
+        rows: Mask | None = None,
+        slices: bool = False,
+    ) -> list[Figure]:
+        """Return the rating figures of a model on all or some test rows."""
+        everything = np.ones(len(self.test), bool) if rows is None else rows
+        errors = self._errors(model)
+        columns = [
+            self._rating_column(metric, errors, everything, "all") for metric in RATING_METRICS
+        ]
+        if slices:
+            for name, mask in self._test_slices():
+                if mask.any():
+                    columns.append(self._rating_column(RMSE, errors, mask, name))
+        return self._figures(subject, "rating", columns)
+
+    def lists(
+        self,
+        subject: str,
+        lists: ListMaker,
+        *,
+        rows: Mask | None = None,
+        slices: bool = False,
+    ) -> list[Figure]:
+        """Return the figures of the lists on all or some test rows."""
+        quality = self._quality(lists, rows)
+        columns = [
+            self._list_column(metric, quality, quality.judged, "all") for metric in LIST_METRICS
+        ]
+        if slices:
+            for name, users in self._user_slices():
+                mask = users * quality.judged
+                if mask.any():
+                    columns.append(self._list_column(NDCG, quality, mask, name))
+        figures = self._figures(subject, self.head, columns)
+        return [*figures, *self._spread(subject, quality, lists)]
+
+    def _spread(self, subject: str, quality: ListQuality, lists: ListMaker) -> Iterator[Figure]:
+        spread = diversity(quality.lists, self.train, self.n_items, lists.left_out)
+        for metric, value in spread.items():
+            yield Figure(
+                subject=subject,
+                head=self.head,
+                metric=metric.stored(self.cutoff),
+                slice="all",
+                value=value,
+                low=None,
+                high=None,
+                n=len(quality.lists),
+            )
+
+    def deviations(
+        self, subject: str, model: FactorModel, samples: PosteriorSamples
+    ) -> list[Figure]:
+        """Return how the predicted standard deviations fit the errors.
+
+        That is the share of test ratings within a 90% interval, and the mean standard deviation.
+        Measured on evenly spaced test rows where there are many: the share is known well enough then.
+        """
+        n_test = len(self.test)
+        measured = min(n_test, _MOST_DEVIATIONS)
+        rows = np.unique(np.linspace(0, n_test - 1, measured).astype(np.int64))
+        test = self.test.take(rows)
+        deviation = samples.standard_deviation(test.user, test.item)
+        errors = self._errors(model)[rows]
+        within = (np.abs(errors) <= _WITHIN_90 * deviation).astype(np.float64)
+
+        columns = [
+            mean_column(MEAN_SD, test.user, deviation, n_users=self.n_users, name="all"),
+        ]
+        everything = np.ones(n_test, bool)
+        for name, mask in (("all", everything), *self._test_slices()):
+            chosen = mask[rows]
+            if chosen.any():
+                user = test.user[chosen]
+                columns.append(
+                    mean_column(
+                        INTERVAL_COVERAGE, user, within[chosen], n_users=self.n_users, name=name
+                    )
+                )
+        return self._figures(subject, "rating", columns)
+
+    def rating_losses(self, subject: str, candidate: Heads, rival: Rival) -> list[Figure]:
+        """Return how much the candidate's RMSE exceeds the rival's.
+
+        On all common rows, and on those warm for both.
+        """
+        ours = self._errors(candidate.rating)
+        theirs = self._errors(rival.heads.rating)
+        warm = rival.unseen & self._warm_rows(rival)
+        figures = []
+        for name, mask in (("all", rival.unseen), ("warm_both", warm)):
+            worse = self._rating_column(RMSE, ours, mask, name)
+            better = self._rating_column(RMSE, theirs, mask, name)
+            figures.append(self._loss(subject, "rating", RMSE, worse, better))
+        return figures
+
+    def list_losses(self, subject: str, candidate: Heads, rival: Rival) -> list[Figure]:
+        """Return how far the candidate's NDCG stays below the rival's.
+
+        For all users, and for those warm for both.
+        """
+        ours = self._quality(candidate.lists, rival.unseen)
+        theirs = self._quality(rival.heads.lists, rival.unseen)
+        warm = (self.warm_users & rival.warm_users).astype(np.float64)
+        figures = []
+        for name, mask in (("all", ours.judged), ("warm_both", ours.judged * warm)):
+            worse = self._list_column(NDCG, theirs, mask, name)
+            better = self._list_column(NDCG, ours, mask, name)
+            figures.append(self._loss(subject, self.head, NDCG, worse, better))
+        return figures
+
+    def rmse(self, rival: Rival) -> float:
+        """Return a rival's RMSE on the rows that it has not seen."""
+        errors = self._errors(rival.heads.rating)
+        column = self._rating_column(RMSE, errors, rival.unseen, "all")
+        return float(np.sqrt(column.numerator.sum() / max(column.n, 1)))
+
+    def ndcg(self, rival: Rival) -> float:
+        """Return a rival's NDCG on the rows that it has not seen."""
+        quality = self._quality(rival.heads.lists, rival.unseen)
+        return float(quality.ndcg.sum() / max(quality.judged.sum(), 1.0))
+
+    def _errors(self, model: FactorModel) -> Float64s:
+        scale = self.config.data
+        predicted = model.predict(self.test.user, self.test.item)
+        return np.clip(predicted, scale.scale_low, scale.scale_high) - self.test.value
+
+    def _quality(self, lists: ListMaker, rows: Mask | None) -> ListQuality:
+        test = self.test if rows is None or rows.all() else self.test.take(rows)
+        relevant_from = self.config.data.relevant_from
+        tile_mib = self.config.recommend.tile_mib
+        return list_quality(lists, test, relevant_from, self.cutoff, tile_mib)
+
+    def _rating_column(self, metric: Metric, errors: Float64s, mask: Mask, name: str) -> Column:
+        return rating_column(metric, self.test, errors, mask, n_users=self.n_users, name=name)
+
+    def _list_column(
+        self, metric: Metric, quality: ListQuality, mask: Float64s, name: str
+    ) -> Column:
+        values = {
+            NDCG: quality.ndcg,
+            RECALL: quality.recall,
+            MAP: quality.average_precision,
+            HIT_RATE: quality.hit,
+        }
+        return Column(
+            metric=metric.stored(self.cutoff),
+            slice=name,
+            numerator=values[metric] * mask,
+            denominator=mask,
+            n=int(mask.sum()),
+        )
+
+    def _figures(self, subject: str, head: str, columns: list[Column]) -> list[Figure]:
+        measured = estimates(columns, self.samples, _BOOTSTRAP_SEED)
+        return [
+            Figure(
+                subject=subject,
+                head=head,
+                metric=column.metric,
+                slice=column.slice,
+                value=estimate.value,
+                low=estimate.low,
+                high=estimate.high,
+                n=column.n,
+            )
+            for column, estimate in zip(columns, measured, strict=True)
+        ]
+
+    def _loss(
+        self, subject: str, head: str, metric: Metric, worse: Column, better: Column
+    ) -> Figure:
+        loss = paired_loss(worse, better, self.samples, _BOOTSTRAP_SEED)
+        return Figure(
+            subject=subject,
+            head=head,
+            metric=metric.stored_loss(self.cutoff),
+            slice=worse.slice,
+            value=loss.value,
+            low=loss.low,
+            high=loss.high,
+            n=worse.n,
+        )
+
+    def _warm_rows(self, rival: Rival) -> Mask:
+        users = self.warm_users & rival.warm_users
+        items = self.warm_items & rival.warm_items
+        return users[self.test.user] & items[self.test.item]
+
+    def _user_slices(self) -> Iterator[tuple[str, Float64s]]:
+        for name, mask in _thirds("users", self._ratings_per_user()):
+            yield name, mask.astype(np.float64)
+
+    def _test_slices(self) -> Iterator[tuple[str, Mask]]:
+        for name, mask in _thirds("users", self._ratings_per_user()):
+            yield name, mask[self.test.user]
+        for name, mask in _thirds("items", self._ratings_per_item()):
+            yield name, mask[self.test.item]
+
+    def _ratings_per_user(self) -> NDArray[np.int64]:
+        return np.bincount(self.train.user, minlength=self.n_users)
+
+    def _ratings_per_item(self) -> NDArray[np.int64]:
+        return np.bincount(self.train.item, minlength=self.n_items)
+
+
+def _thirds(kind: str, counts: NDArray[np.int64]) -> Iterator[tuple[str, Mask]]:
+    """Yield the cold rows, and the others in three groups by their number of training ratings."""
+    yield f"{kind}_cold", counts == 0
+    low, high = np.percentile(counts[counts > 0], [100 / 3, 200 / 3])
+    yield f"{kind}_few_ratings", (counts > 0) & (counts <= low)
+    yield f"{kind}_some_ratings", (counts > low) & (counts <= high)
+    yield f"{kind}_many_ratings", counts > high

@@ -1,0 +1,194 @@
+"""The gate: measured figures in, a decision with its rules in words out.
+
+Fail-closed: a missing or non-finite figure refuses.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
+
+from mf_core.config import Config
+from mf_core.errors import GateError
+from mf_core.figures import NDCG, RATING_METRICS, RMSE, Figure, Figures, Metric, Rule
+
+
+def judge(
+    config: Config,
+    figures: Sequence[Figure],
+    champion_version: int | None,
+    recent_best: bool,
+) -> list[Rule]:
+    """Return every rule with its outcome; the candidate is approved if all of them passed.
+
+    Args:
+        config: settings; section `gate` holds the limits.
+        figures: what `evaluate` measured.
+        champion_version: the live version, None before the first publication.
+        recent_best: whether any version went live in the last `gate.recent_days` days.
+    """
+    look_up = Figures(figures)
+    rules = [
+        *_enough_to_judge(config, look_up),
+        *_rating_rules(config, look_up),
+        _not_below_popularity(config, look_up),
+    ]
+    if champion_version is not None:
+        name = f"the champion (version {champion_version})"
+        rules += _non_inferior(config, look_up, "champion", name)
+    if recent_best:
+        name = f"the best of the last {config.gate.recent_days} days"
+        rules += _non_inferior(config, look_up, "recent_best", name)
+    return rules
+
+
+def refit_rules(
+    config: Config, *, rmse_before: float, rmse_after: float, overlap: float
+) -> list[Rule]:
+    """Return the rules for a refit, which nobody has tested.
+
+    Args:
+        config: `gate.max_refit_error_ratio` and `gate.min_refit_overlap` are the limits.
+        rmse_before: RMSE of the evaluated model on all ratings.
+        rmse_after: RMSE of the refit on the same rows.
+        overlap: share of the refit's list places that the evaluated lists hold too.
+    """
+    limit = config.gate.max_refit_error_ratio * rmse_before
+    error = Rule(
+        rule="refit_error",
+        passed=rmse_after <= limit,
+        text=f"RMSE of the refit on all ratings {rmse_after:.4f}, at most {limit:.4f} allowed "
+        f"(evaluated model {rmse_before:.4f})",
+        value=rmse_after,
+        limit=limit,
+    )
+    least = config.gate.min_refit_overlap
+    shared = Rule(
+        rule="refit_overlap",
+        passed=overlap >= least,
+        text=f"the refit's lists share {overlap:.0%} of their items with the evaluated ones, "
+        f"{least:.0%} needed",
+        value=overlap,
+        limit=least,
+    )
+    return [error, shared]
+
+
+def refuse(model_version: int, rules: Sequence[Rule]) -> NoReturn:
+    """Raise the GateError that names every rule that failed."""
+    broken = "; ".join(rule.text for rule in rules if not rule.passed)
+    raise GateError(
+        f"model version {model_version} is refused: {broken}. "
+        "Recommendations are unchanged; see docs/runbook.md#gate."
+    )
+
+
+def rmse_ceiling(config: Config) -> float:
+    """Return the ceiling of the test RMSE, in rating units."""
+    if config.gate.max_rmse is not None:
+        return config.gate.max_rmse
+    return (config.data.scale_high - config.data.scale_low) / 4
+
+
+def _enough_to_judge(config: Config, figures: Figures) -> Iterator[Rule]:
+    ndcg = NDCG.stored(config.gate.cutoff)
+    n_ratings = figures.n("candidate", RMSE.name)
+    n_users = figures.n("candidate", ndcg)
+    yield _at_least("enough_test_ratings", "test ratings", n_ratings, config.gate.min_test_ratings)
+    yield _at_least(
+        "enough_test_users",
+        "users with a relevant test rating",
+        n_users,
+        config.gate.min_test_users,
+    )
+
+    needed = [*(metric.name for metric in RATING_METRICS), ndcg]
+    missing = [name for name in needed if not math.isfinite(figures.value("candidate", name))]
+    text = "all figures are there and finite"
+    if missing:
+        text = f"figures missing or not finite: {', '.join(missing)}"
+    yield Rule("figures_complete", not missing, text, float(len(missing)), 0.0)
+
+
+def _rating_rules(config: Config, figures: Figures) -> Iterator[Rule]:
+    rmse = figures.value("candidate", RMSE.name)
+    ceiling = rmse_ceiling(config)
+    within = rmse <= ceiling
+    relation = "is within" if within else "exceeds"
+    text = f"{RMSE.words} {rmse:.4f} {relation} the limit {ceiling:.4f}"
+    yield Rule("rmse_ceiling", within, text, rmse, ceiling)
+
+    biases = figures.value("biases", RMSE.name)
+    if not config.gate.require_better_than_biases:
+        text = f"switched off; {RMSE.words} {rmse:.4f}, biases only {biases:.4f}"
+        yield Rule("better_than_biases", True, text, rmse, biases)
+        return
+    better = rmse < biases
+    relation = "is below" if better else "is not below"
+    text = f"{RMSE.words} {rmse:.4f} {relation} the biases-only baseline {biases:.4f}"
+    yield Rule("better_than_biases", better, text, rmse, biases)
+
+
+def _not_below_popularity(config: Config, figures: Figures) -> Rule:
+    metric = NDCG.stored(config.gate.cutoff)
+    ndcg = figures.value("candidate", metric)
+    popular = figures.value("popularity", metric)
+    passed = ndcg >= popular
+    relation = "is not below" if passed else "is below"
+    head = config.recommend.rank_by
+    text = (
+        f"{NDCG.title(config.gate.cutoff)} of the lists (ordered by the {head} head) {ndcg:.4f} "
+        f"{relation} the popularity list's {popular:.4f}"
+    )
+    if not config.gate.require_popularity:
+        return Rule("not_below_popularity", True, f"switched off; {text}", ndcg, popular)
+    if not passed and head == "rating":
+        text += (
+            "; with rank_by rating, switch this rule off by name (gate.require_popularity) "
+            "or order by the ranking head"
+        )
+    return Rule("not_below_popularity", passed, text, ndcg, popular)
+
+
+def _non_inferior(config: Config, figures: Figures, subject: str, name: str) -> Iterator[Rule]:
+    margins = ((RMSE, config.gate.max_rmse_loss), (NDCG, config.gate.max_ndcg_loss))
+    slices = (("all", "all common rows"), ("warm_both", "rows warm for both"))
+    for metric, margin in margins:
+        for rows, rows_in_words in slices:
+            title = metric.title(config.gate.cutoff)
+            what = f"loss in {title} against {name} on {rows_in_words}"
+            loss = _Loss(config, figures, subject, metric, rows)
+            passed, text = loss.judged(margin)
+            rule = f"{metric.name}_against_{subject}_{rows}"
+            yield Rule(rule, passed, f"{what}{text}", loss.bound, margin)
+
+
+class _Loss:
+    """A candidate's loss in one metric against one rival on some rows."""
+
+    def __init__(
+        self, config: Config, figures: Figures, subject: str, metric: Metric, rows: str
+    ) -> None:
+        stored = metric.stored_loss(config.gate.cutoff)
+        self.value = figures.value(subject, stored, rows)
+        self.bound = figures.high(subject, stored, rows)
+        self.n = figures.n(subject, stored, rows)
+        self.no_such_rows = rows == "warm_both" and figures.has(subject, stored, rows)
+
+    def judged(self, margin: float) -> tuple[bool, str]:
+        """Return whether the loss is within the margin, and the end of the sentence."""
+        if math.isfinite(self.bound):
+            passed = self.bound <= margin
+            relation = "is" if passed else "is not"
+            return passed, (
+                f" {self.value:+.4f} (n={self.n:,}); its upper 95% bound {self.bound:+.4f} "
+                f"{relation} within the margin {margin:.4f}"
+            )
+        if self.no_such_rows and self.n == 0:
+            # Its ids are others, as after a change of the source; all common rows are compared.
+            return True, ": there is none, so nothing to compare"
+        return False, " is unknown: artifacts are missing or damaged, or no row is left"
+
+
+def _at_least(rule: str, what: str, value: int, limit: int) -> Rule:
+    text = f"{value:,} {what}, {limit:,} needed"
+    return Rule(rule, value >= limit, text, float(value), float(limit))

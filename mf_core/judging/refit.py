@@ -1,0 +1,61 @@
+"""What is known of a refit before anybody sees it: its error on all ratings, and its lists."""
+
+import numpy as np
+
+from mf_core.config import Config
+from mf_core.factors import FactorModel
+from mf_core.figures import Rule
+from mf_core.judging.gate import refit_rules
+from mf_core.models.heads import Heads
+from mf_core.ratings import Int32s, Ratings
+from mf_core.snapshot import Snapshot
+
+_USERS_COMPARED = 2_000
+
+
+def judge_refit(
+    config: Config, snapshot: Snapshot, evaluated: Heads, refitted: Heads
+) -> list[Rule]:
+    """Compare the refit, which nobody has tested, with the model that was.
+
+    Both heads' lists are those for readers. Returns the rules with their outcome.
+    """
+    everything = snapshot.all_ratings()
+    return refit_rules(
+        config,
+        rmse_before=_rmse(config, evaluated.rating, everything),
+        rmse_after=_rmse(config, refitted.rating, everything),
+        overlap=_overlap(config, snapshot, evaluated, refitted),
+    )
+
+
+def _rmse(config: Config, model: FactorModel, ratings: Ratings) -> float:
+    predicted = model.predict(ratings.user, ratings.item)
+    clipped = np.clip(predicted, config.data.scale_low, config.data.scale_high)
+    return float(np.sqrt(np.mean((clipped - ratings.value) ** 2)))
+
+
+def _overlap(config: Config, snapshot: Snapshot, evaluated: Heads, refitted: Heads) -> float:
+    """Return the share of the refit's list places whose item the evaluated list holds too."""
+    users = _some_users(snapshot)
+    before = _lists(config, evaluated, users)
+    after = _lists(config, refitted, users)
+    common = (before[:, :, None] == after[:, None, :]) & (before >= 0)[:, :, None]
+    return float(common.sum() / max(1, (after >= 0).sum()))
+
+
+def _some_users(snapshot: Snapshot) -> Int32s:
+    """Return evenly spaced rows of users with a rating.
+
+    The list of the others is the popular one in both, which would say nothing of the models.
+    """
+    rated_users, _ = snapshot.rated()
+    rated = np.flatnonzero(rated_users).astype(np.int32)
+    n_compared = min(len(rated), _USERS_COMPARED)
+    places = np.linspace(0, len(rated) - 1, n_compared).astype(np.int32)
+    return rated[np.unique(places)]
+
+
+def _lists(config: Config, heads: Heads, users: Int32s) -> Int32s:
+    tiles = heads.lists.top(users, config.recommend.top_n, config.recommend.tile_mib)
+    return np.concatenate([tile.item for tile in tiles])

@@ -1,0 +1,122 @@
+"""A version's two heads, out of the artifact store and in the rows of one snapshot."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mf_core.config import Config
+from mf_core.errors import ArtifactError
+from mf_core.factors import FactorModel, load_model
+from mf_core.models.lists import ListMaker, list_maker
+from mf_core.ratings import IdMap, Int32s, Ratings
+from mf_core.records import ModelRef, StartRef
+from mf_core.samples import PosteriorSamples, load_samples
+from mf_core.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Models:
+    """Both heads as they were fitted, in rows of their own."""
+
+    rating: FactorModel
+    ranking: FactorModel
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Both heads in the rows of one snapshot.
+
+    Attributes:
+        rating: predicts ratings.
+        lists: makes the lists.
+        samples: kept samples of the rating head; None where its solver keeps none, or nobody asks
+            how sure it is.
+    """
+
+    rating: FactorModel
+    lists: ListMaker
+    samples: PosteriorSamples | None = None
+
+
+def load_models(model: ModelRef | StartRef) -> Models:
+    """Return both heads from the artifact store. Raises ArtifactError or ArtifactStoreError."""
+    return Models(
+        rating=load_model(model.rating_uri, model.rating_sha256),
+        ranking=load_model(model.ranking_uri, model.ranking_sha256),
+    )
+
+
+def load_kept_samples(model: ModelRef, snapshot: Snapshot) -> PosteriorSamples | None:
+    """Return the rating head's kept samples; their rows are those of its training snapshot.
+
+    Raises:
+        ArtifactError: that was another snapshot than this one, or the artifact is damaged.
+    """
+    samples = load_samples(model.rating_uri, model.rating_sha256)
+    if samples is None:
+        return None
+    n_users = samples.user.shape[1]
+    n_items = samples.item.shape[1]
+    if (n_users, n_items) != (len(snapshot.users), len(snapshot.items)):
+        raise ArtifactError(
+            f"the samples in {model.rating_uri} are of {n_users:,} users and {n_items:,} items, "
+            f"expected {len(snapshot.users):,} and {len(snapshot.items):,}: they belong to another "
+            "snapshot. Train this version again."
+        )
+    return samples
+
+
+def make_heads(
+    config: Config,
+    snapshot: Snapshot,
+    models: Models,
+    known: Ratings,
+    *,
+    hidden_ids: Sequence[str] = (),
+    samples: PosteriorSamples | None = None,
+) -> Heads:
+    """Bring both heads into the snapshot's rows.
+
+    Args:
+        config: says which head orders the lists.
+        snapshot: whose rows to use.
+        models: the fitted heads; their ids may differ from the snapshot's.
+        known: ratings that the lists may know of: the training side for a judge, both for readers.
+        hidden_ids: items that no list may hold.
+        samples: kept samples, in the snapshot's rows.
+    """
+    rating = align(models.rating, snapshot.users, snapshot.items)
+    ranking = align(models.ranking, snapshot.users, snapshot.items)
+    _, rated_items = snapshot.rated()
+    hidden = snapshot.items.rows(hidden_ids)
+    lists = list_maker(
+        config,
+        rating,
+        ranking,
+        known,
+        rated_items=rated_items,
+        hidden=hidden[hidden >= 0],
+    )
+    return Heads(rating, lists, samples)
+
+
+def align(model: FactorModel, users: IdMap, items: IdMap) -> FactorModel:
+    """Return `model` in other rows; an id that it does not know gets zero bias and zero factors."""
+    user = model.users.rows(users.ids)
+    item = model.items.rows(items.ids)
+    return FactorModel(
+        mean=model.mean,
+        user_bias=_taken(model.user_bias, user),
+        item_bias=_taken(model.item_bias, item),
+        user_factors=_taken(model.user_factors, user),
+        item_factors=_taken(model.item_factors, item),
+        users=users,
+        items=items,
+    )
+
+
+def _taken(array: np.ndarray, rows: Int32s) -> np.ndarray:
+    taken = array[rows]
+    taken[rows < 0] = 0
+    return taken

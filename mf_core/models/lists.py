@@ -1,0 +1,121 @@
+"""What a list is: which head orders it, who gets the popular one, and what no list may hold.
+
+The judge, the readers' lists, `mf tune` and `mf backtest` all make their lists here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mf_core.config import Config
+from mf_core.factors import FactorModel
+from mf_core.models.baselines import relevant_counts
+from mf_core.models.topn import TopN, UserItems, items_by_user, top_n
+from mf_core.ratings import Float32s, Float64s, Int32s, Ratings
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ListMaker:
+    """Makes lists; all rows are those of one snapshot.
+
+    Attributes:
+        ordering: scores items; the best come first.
+        seen: items left out of each user's list, since the user has rated them.
+        left_out: int32 array of item rows that no list holds.
+        relevant_counts: float64 array of shape (n_items,), relevant ratings per item: what the
+            popular list is ordered by.
+        from_model: boolean array of shape (n_users,); False where the list is the popular one.
+    """
+
+    ordering: FactorModel
+    seen: UserItems
+    left_out: Int32s
+    relevant_counts: Float64s
+    from_model: Mask
+
+    def top(self, users: Int32s, n: int, tile_mib: int) -> Iterator[TopN]:
+        """Yield the lists of `n` places of the user rows `users`, in tiles of `tile_mib` MiB."""
+        return top_n(
+            self.ordering,
+            users,
+            self.seen,
+            n,
+            hidden=self.left_out,
+            tile_mib=tile_mib,
+        )
+
+    def popular(self, n: int) -> Int32s:
+        """Return the first `n` item rows of the popular list; ties go by item id."""
+        listed = np.setdiff1d(np.arange(len(self.relevant_counts)), self.left_out)
+        order = np.argsort(-self.relevant_counts[listed], kind="stable")
+        return listed[order][:n].astype(np.int32)
+
+
+def list_maker(
+    config: Config,
+    rating: FactorModel,
+    ranking: FactorModel,
+    known: Ratings,
+    *,
+    rated_items: Mask,
+    hidden: Int32s | None = None,
+) -> ListMaker:
+    """Return what makes the lists of a version.
+
+    Args:
+        config: `recommend.rank_by` names the head that orders, `data.relevant_from` what counts
+            as relevant.
+        rating: the rating head.
+        ranking: the ranking head, in the same rows.
+        known: ratings that the lists may know of. Their items are not listed again, and the
+            popular list counts them.
+        rated_items: boolean array of shape (n_items,), items with a rating on either side. Others
+            are left out where the ranking head orders: it has no factors for them, and their score
+            of 0 would come before negative ones.
+        hidden: int32 array of further item rows that no list may hold.
+    """
+    counts = relevant_counts(known, len(ranking.items), config.data.relevant_from)
+    n_users = len(ranking.users)
+    left_out = np.empty(0, np.int32) if hidden is None else hidden
+    if config.recommend.rank_by == "rating":
+        ordering = rating
+        from_model = np.ones(n_users, dtype=bool)
+    else:
+        ordering = with_popular_fallback(ranking, counts)
+        from_model = _has_factors(ranking)
+        left_out = np.union1d(left_out, np.flatnonzero(~rated_items)).astype(np.int32)
+    return ListMaker(
+        ordering=ordering,
+        seen=items_by_user(known, n_users),
+        left_out=left_out,
+        relevant_counts=counts,
+        from_model=from_model,
+    )
+
+
+def with_popular_fallback(model: FactorModel, counts: Float64s) -> FactorModel:
+    """Return `model` with one more factor that gives a user without factors the popular list.
+
+    Args:
+        model: the ranking head.
+        counts: float64 array of shape (n_items,), relevant ratings per item.
+    """
+    user_column: Float32s = (~_has_factors(model)).astype(np.float32)[:, None]
+    item_column: Float32s = counts.astype(np.float32)[:, None]
+    return FactorModel(
+        mean=model.mean,
+        user_bias=model.user_bias,
+        item_bias=model.item_bias,
+        user_factors=np.hstack([model.user_factors, user_column]),
+        item_factors=np.hstack([model.item_factors, item_column]),
+        users=model.users,
+        items=model.items,
+    )
+
+
+def _has_factors(model: FactorModel) -> Mask:
+    return np.asarray(model.user_factors.any(axis=1))

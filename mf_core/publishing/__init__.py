@@ -1,0 +1,1 @@
+"""From an approved model to the lists that readers see."""

@@ -1,0 +1,140 @@
+"""From two fitted heads to the rows that readers get: lists, the popular list, similar items."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+
+from mf_core.config import Config
+from mf_core.factors import FactorModel
+from mf_core.models.heads import Heads
+from mf_core.models.topn import TopN, UserItems, top_n
+from mf_core.ratings import Float32s, Int32s
+from mf_core.samples import PosteriorSamples
+
+
+def shard_users(n_users: int, shards: int, shard: int) -> Int32s:
+    """Return the user rows of one shard of `shards`; together they are all users, in order."""
+    return np.array_split(np.arange(n_users, dtype=np.int32), shards)[shard]
+
+
+def recommendation_frames(
+    config: Config, heads: Heads, users: Int32s, model_version: int, generated_at: datetime
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of `mf.recommendation_rows` for the given user rows, tile by tile."""
+    for tile in heads.lists.top(users, _depth(config), config.recommend.tile_mib):
+        yield _frame(config, heads, tile, model_version, generated_at)
+
+
+def _depth(config: Config) -> int:
+    """Return the length of a stored list: what readers see, and the reserve."""
+    return config.recommend.top_n + config.recommend.reserve
+
+
+def _frame(
+    config: Config, heads: Heads, tile: TopN, model_version: int, generated_at: datetime
+) -> pd.DataFrame:
+    row, place = np.nonzero(tile.item >= 0)
+    user = tile.user[row]
+    item = tile.item[row, place]
+    return pd.DataFrame(
+        {
+            "model_version": model_version,
+            "user_id": heads.rating.users.ids[user],
+            "rank": place + 1,
+            "item_id": heads.rating.items.ids[item],
+            "score": tile.score[row, place],
+            "predicted_rating": _predicted(config, heads.rating, user, item),
+            "predicted_rating_sd": _standard_deviations(heads.samples, user, item),
+            "source": np.where(heads.lists.from_model[user], "model", "popular"),
+            "generated_at": generated_at.isoformat(),
+        }
+    )
+
+
+def _predicted(config: Config, rating: FactorModel, user: Int32s, item: Int32s) -> np.ndarray:
+    return np.clip(rating.predict(user, item), config.data.scale_low, config.data.scale_high)
+
+
+def _standard_deviations(
+    samples: PosteriorSamples | None, user: Int32s, item: Int32s
+) -> np.ndarray:
+    """Return each row's standard deviation, None (NULL) where there is none; shape (n,)."""
+    if samples is None:
+        return np.full(len(user), None, dtype=object)
+    deviation = samples.standard_deviation(user, item)
+    return np.where(np.isnan(deviation), np.array(None, dtype=object), deviation)
+
+
+def popular_frame(config: Config, heads: Heads, model_version: int) -> pd.DataFrame:
+    """Return the rows of `mf.popular_items`: the items with the most relevant ratings."""
+    chosen = heads.lists.popular(_depth(config))
+    nobody = np.full(len(chosen), -1, np.int32)
+    return pd.DataFrame(
+        {
+            "model_version": model_version,
+            "rank": np.arange(1, len(chosen) + 1),
+            "item_id": heads.rating.items.ids[chosen],
+            "score": heads.lists.relevant_counts[chosen],
+            "predicted_rating": _predicted(config, heads.rating, nobody, chosen),
+        }
+    )
+
+
+def similar_frames(
+    config: Config, ranking: FactorModel, model_version: int
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of `mf.similar_items`: nearest items by the cosine of the ranking factors.
+
+    Items without factors have none.
+    """
+    if not config.recommend.similar_items:
+        return
+    n_items = len(ranking.items)
+    norms = np.linalg.norm(ranking.item_factors, axis=1)
+    known = np.flatnonzero(norms > 0).astype(np.int32)
+    unknown = np.flatnonzero(norms == 0).astype(np.int32)
+
+    # Items take the users' place; each is left out of its own list.
+    every_item = np.arange(n_items, dtype=np.int32)
+    itself = UserItems(np.arange(n_items + 1, dtype=np.int64), every_item)
+    tiles = top_n(
+        _cosines(ranking, norms),
+        known,
+        itself,
+        config.recommend.similar_items,
+        hidden=unknown,
+        tile_mib=config.recommend.tile_mib,
+    )
+    for tile in tiles:
+        row, place = np.nonzero(tile.item >= 0)
+        yield pd.DataFrame(
+            {
+                "model_version": model_version,
+                "item_id": ranking.items.ids[tile.user[row]],
+                "rank": place + 1,
+                "similar_item_id": ranking.items.ids[tile.item[row, place]],
+                "score": tile.score[row, place],
+            }
+        )
+
+
+def _cosines(ranking: FactorModel, norms: Float32s) -> FactorModel:
+    """Return the model whose score of two items is the cosine of their factors."""
+    unit = np.divide(
+        ranking.item_factors,
+        norms[:, None],
+        where=norms[:, None] > 0,
+        out=np.zeros_like(ranking.item_factors),
+    )
+    nothing = np.zeros(len(norms), np.float32)
+    return FactorModel(
+        mean=0.0,
+        user_bias=nothing,
+        item_bias=nothing,
+        user_factors=unit,
+        item_factors=unit,
+        users=ranking.items,
+        items=ranking.items,
+    )

@@ -1,0 +1,147 @@
+"""The launcher: starts the trainer's process, passes its lines on, and never leaves it behind.
+
+It imports no TensorFlow.
+"""
+
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from mf_core import errors
+from mf_core.errors import MFError, TrainerKilledError, TrainingError
+from mf_core.records import ModelRef, Progress
+from mf_core.training.manifest import Manifest, Problem, decode, finished
+
+Log = Callable[[str], None]
+ShowProgress = Callable[[Progress], None]
+
+_GRACE_SECONDS = 2.0
+_TERMINATED = 128 + signal.SIGTERM
+
+
+def run_trainer(
+    manifest: Manifest, log: Log = print, progress: ShowProgress | None = None
+) -> ModelRef:
+    """Train both heads in a process of its own and return where they lie.
+
+    A call that was killed and is made again goes on from the checkpoints; one that had finished
+    returns the same models at once.
+
+    Args:
+        manifest: what to train, and where the models go.
+        log: called with each of the trainer's lines as it comes.
+        progress: called with how far a fit is; None: that is a line of the log as well.
+
+    Raises:
+        MFError: whatever the trainer raised; TrainerKilledError if a signal ended it.
+        SystemExit: SIGTERM came while it ran; the trainer has been ended.
+    """
+    with tempfile.TemporaryDirectory(prefix="mf-train-") as folder:
+        path = Path(folder) / "manifest.json"
+        path.write_text(manifest.to_json(), encoding="utf-8")
+        _run(path, log, progress or (lambda report: log(report.sentence())))
+    model = finished(manifest)
+    if model is None:
+        raise TrainingError(
+            f"the trainer ended well but left no result at {manifest.output_uri}; "
+            "see its lines above."
+        )
+    return model
+
+
+def _run(manifest_path: Path, log: Log, progress: ShowProgress) -> None:
+    """Run the trainer to its end and raise what it raised."""
+    command = [sys.executable, "-m", "mf_core.training.process", str(manifest_path)]
+    problem: Problem | None = None
+    with _sigterm_raises(), _child(command) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            message = decode(line)
+            if isinstance(message, Problem):
+                problem = message
+            elif isinstance(message, Progress):
+                progress(message)
+            else:
+                log(message)
+        code = process.wait()
+    if code:
+        raise _error(problem, code)
+
+
+def _error(problem: Problem | None, code: int) -> MFError:
+    if problem:
+        kind: type[MFError] = getattr(errors, problem.type, TrainingError)
+        return kind(problem.message)
+    if code > 0:
+        return TrainingError(f"the trainer ended with exit code {code}; its last lines are above.")
+    hint = ""
+    if -code == signal.SIGKILL:
+        hint = (
+            " SIGKILL without a cause in sight is often the kernel's out-of-memory killer (dmesg)."
+        )
+    return TrainerKilledError(
+        f"the trainer was killed by {signal.Signals(-code).name}; its last lines are above.{hint} "
+        "Started again it goes on from its checkpoint."
+    )
+
+
+@contextmanager
+def _child(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
+    """Start `command`, and see to it that it has ended whichever way the block is left."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+    try:
+        yield process
+    finally:
+        _end(process)
+        if process.stdout:
+            process.stdout.close()
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    if process.poll() is not None:
+        return
+    try:
+        process.terminate()
+        process.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        # Also where a second signal breaks off the wait.
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit within the block.
+
+    A caller may swallow the signal, and the trainer would run on. Only the main thread may set
+    handlers; elsewhere nothing is changed.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _raise_exit)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _raise_exit(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(_TERMINATED)

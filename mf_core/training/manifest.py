@@ -1,0 +1,207 @@
+"""What the launcher and the trainer's process tell each other: the work, its result, and messages."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import platform
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from upath import UPath
+
+from mf_core import __version__
+from mf_core.artifacts import read_manifest
+from mf_core.config import Config
+from mf_core.errors import ArtifactError, ArtifactStoreError, StateError
+from mf_core.provenance import MODEL_SOURCES, source_hash
+from mf_core.records import ModelRef, Progress, SplitRef, StartRef
+
+Stage = Literal["evaluated", "refit"]
+RESULT = "result.json"
+_SEAL = "published"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What to train.
+
+    Attributes:
+        snapshot_uri, snapshot_sha256: the ratings.
+        stage: `evaluated` trains on the training side, `refit` on both sides.
+        model_version: the run's number.
+        config: all settings of the run.
+        output_uri: where both models go.
+        checkpoint_uri: where checkpoints go.
+        parent_pid: the process that waits; the trainer ends with it.
+        iterations: for a refit, {"rating": n, "ranking": n} of the evaluated fit; None: early
+            stopping decides.
+        start: the evaluated model that the fit starts from; None: a cold start.
+    """
+
+    snapshot_uri: str
+    snapshot_sha256: str
+    stage: Stage
+    model_version: int
+    config: dict[str, Any]
+    output_uri: str
+    checkpoint_uri: str
+    parent_pid: int
+    iterations: dict[str, int] | None = None
+    start: StartRef | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "start", StartRef.restored(self.start))
+
+    @classmethod
+    def of(
+        cls,
+        config: Config,
+        split: SplitRef,
+        stage: Stage,
+        artifact_root: str,
+        *,
+        parent_pid: int,
+        iterations: dict[str, int] | None = None,
+        start: StartRef | None = None,
+    ) -> "Manifest":
+        """Return the work on a run's snapshot; `artifact_root` is any fsspec URI."""
+        root = artifact_root.rstrip("/")
+        version = split.model_version
+        return cls(
+            snapshot_uri=split.uri,
+            snapshot_sha256=split.sha256,
+            stage=stage,
+            model_version=version,
+            config=config.model_dump(mode="json"),
+            output_uri=f"{root}/models/{version}/{stage}",
+            checkpoint_uri=f"{root}/checkpoints/{version}-{stage}",
+            parent_pid=parent_pid,
+            iterations=iterations,
+            start=start,
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """Return what `to_json` wrote."""
+        return cls(**json.loads(text))
+
+    def to_json(self) -> str:
+        """Return the manifest as JSON."""
+        return json.dumps(dataclasses.asdict(self))
+
+    def settings(self) -> Config:
+        """Return the settings."""
+        return Config.model_validate(self.config)
+
+    def fingerprint(self) -> str:
+        """Return the sha256 (hex) over all that the result depends on, the code included.
+
+        Settings that shape nothing of a model (gate limits, the device, ...) are left out: a change
+        of theirs leaves a finished model finished.
+        """
+        fields = dataclasses.asdict(self)
+        del fields["parent_pid"]
+        fields["config"] = self.settings().fingerprint("model")
+        parts = [fields, versions(), source_hash(MODEL_SOURCES)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of all that decides the bits of a result."""
+    packages = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")}
+    return {"mf_core": __version__, "python": platform.python_version(), **packages}
+
+
+def finished(manifest: Manifest) -> ModelRef | None:
+    """Return the result that stands at the output of `manifest`; None unless it is whole.
+
+    And unless it is of this very work.
+
+    Raises:
+        ArtifactStoreError: the store can't be read.
+    """
+    path = UPath(manifest.output_uri) / RESULT
+    try:
+        if not path.exists():
+            return None
+        result = json.loads(path.read_bytes())
+        if result.pop("fingerprint") != manifest.fingerprint():
+            return None
+        model = ModelRef(**result)
+        read_manifest(model.rating_uri, model.rating_sha256)
+        read_manifest(model.ranking_uri, model.ranking_sha256)
+    except (ArtifactError, ValueError, KeyError, TypeError):
+        return None
+    except OSError as error:
+        raise ArtifactStoreError(
+            f"{path} could not be read: {error}. Check the store and MF_ARTIFACT_ROOT."
+        ) from error
+    return model
+
+
+def seal(artifact_root: str, model_version: int) -> None:
+    """Mark the models of a published version: no training writes them again.
+
+    Later nights are compared with them, and a worker without a database can't ask for their state.
+
+    Raises:
+        ArtifactStoreError: the store can't be written to.
+    """
+    path = UPath(f"{artifact_root}/models/{model_version}") / _SEAL
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("This version was published; its models are never written again.\n")
+    except OSError as error:
+        raise ArtifactStoreError(
+            f"{path} could not be written: {error}. Check the store and MF_ARTIFACT_ROOT."
+        ) from error
+
+
+def refuse_sealed(manifest: Manifest) -> None:
+    """Make sure that the version to train was not published.
+
+    Raises:
+        StateError: it was.
+        ArtifactStoreError: the store can't be read.
+    """
+    path = UPath(manifest.output_uri).parent / _SEAL
+    try:
+        sealed = path.exists()
+    except OSError as error:
+        raise ArtifactStoreError(
+            f"{path} could not be read: {error}. Check the store and MF_ARTIFACT_ROOT."
+        ) from error
+    if sealed:
+        raise StateError(
+            f"model version {manifest.model_version} was published, so it can't be trained again: "
+            "later nights are compared with it. Start a new run to make a new version."
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The error that ended the trainer: the name of its class, and its message."""
+
+    type: str
+    message: str
+
+
+Message = Progress | Problem
+_PREFIXES: dict[type[Message], str] = {
+    Progress: "mf-trainer-progress ",
+    Problem: "mf-trainer-problem ",
+}
+
+
+def encode(message: Message) -> str:
+    """Return a message as one line of the trainer's output."""
+    return _PREFIXES[type(message)] + json.dumps(dataclasses.asdict(message))
+
+
+def decode(line: str) -> Message | str:
+    """Return the message that a line of the trainer's output holds, or the line itself."""
+    for kind, prefix in _PREFIXES.items():
+        if line.startswith(prefix):
+            return kind(**json.loads(line.removeprefix(prefix)))
+    return line.rstrip("\n")

@@ -1,0 +1,346 @@
+"""The process that trains: `python -m mf_core.training.process MANIFEST.json`.
+
+`mf_core.training.launcher` starts it. It is a process of its own (exec, not a fork of the task's),
+since a forked CUDA context breaks and only a process's end frees GPU memory. It reads a snapshot,
+fits both heads and writes both models and a `result.json`; it touches no database. It may be killed
+at any moment and started again: it goes on from its checkpoints, and one that had finished returns
+what it wrote.
+"""
+
+import ctypes
+import dataclasses
+import fcntl
+import json
+import os
+import signal
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from upath import UPath
+
+from mf_core.artifacts import remove_artifact
+from mf_core.attributes import AttributeMatrices, encode_sides
+from mf_core.config import Config
+from mf_core.errors import ArtifactError, ArtifactStoreError, MFError, TrainingError
+from mf_core.factors import FactorModel, save_model
+from mf_core.models.heads import load_models
+from mf_core.ratings import Ratings
+from mf_core.records import ModelRef, Progress
+from mf_core.samples import sample_files
+from mf_core.snapshot import Snapshot, read_snapshot, sort_ratings
+from mf_core.training.manifest import (
+    RESULT,
+    Manifest,
+    Problem,
+    encode,
+    finished,
+    refuse_sealed,
+    versions,
+)
+
+if TYPE_CHECKING:
+    from mf_core.solvers.heads import FitResult
+
+HEADS = ("rating", "ranking")
+_PR_SET_PDEATHSIG = 1
+_REPORTS_PER_FIT = 60
+
+
+def say(line: str) -> None:
+    """Print a line for the launcher, at once."""
+    print(line, flush=True)
+
+
+def main(arguments: list[str]) -> int:
+    """Train what the manifest named by `arguments` says; return the exit code."""
+    try:
+        manifest = Manifest.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
+        die_with_parent(manifest.parent_pid)
+        with training_lock(lock_path()):
+            train(manifest)
+    except MFError as error:
+        say(encode(Problem(type(error).__name__, str(error))))
+        return error.exit_code
+    return 0
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel kill this process when its parent ends, and let SIGTERM end it at once.
+
+    Raises:
+        TrainingError: the parent has ended already.
+    """
+    # The default action: a Python handler would wait for a long TensorFlow call to return.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:
+        raise TrainingError(
+            f"the process {parent_pid} that asked for this training has ended; "
+            "start the step again."
+        )
+
+
+def lock_path() -> Path:
+    """Return the file whose lock a training holds: MF_GPU_LOCK, or one per user."""
+    per_user = Path(tempfile.gettempdir()) / f"mf-train-{os.getuid()}.lock"
+    return Path(os.environ.get("MF_GPU_LOCK") or per_user)
+
+
+@contextmanager
+def training_lock(path: Path) -> Iterator[None]:
+    """Hold the lock on `path`, so that two trainings never share the GPU; wait for another one.
+
+    The kernel releases it when the process ends, however it ends.
+    """
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise TrainingError(
+            f"the lock file {path} can't be opened ({error.strerror}); "
+            "set MF_GPU_LOCK to another path."
+        ) from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say(f"waiting for another training to end (lock {path})")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        os.close(file)
+
+
+def train(manifest: Manifest) -> None:
+    """Fit and save both heads, and write `result.json`, unless this very work stands there.
+
+    Raises:
+        StateError: the version was published by now.
+        TrainingError: training failed.
+    """
+    if finished(manifest):
+        say(f"{manifest.stage}: already trained ({manifest.output_uri})")
+        return
+    refuse_sealed(manifest)
+    snapshot = read_snapshot(manifest.snapshot_uri, manifest.snapshot_sha256)
+    _remove_leftovers(manifest.output_uri)
+    starts = _load_starts(manifest)
+
+    # What was asked for names the result; what is really done names the checkpoints.
+    work = manifest if starts else dataclasses.replace(manifest, start=None)
+    results = _fit_heads(work, snapshot, starts)
+    checksums = {head: _save(head, work, results[head]) for head in HEADS}
+    _write_result(manifest, work, results, checksums)
+    remove_artifact(manifest.checkpoint_uri)
+
+
+def encoded_attributes(
+    config: Config, snapshot: Snapshot, log: Callable[[str], None]
+) -> AttributeMatrices | None:
+    """Return the design matrices of the snapshot's attributes.
+
+    None where the settings or the snapshot have no use for them.
+    """
+    if not config.rating_head.uses_attributes() or snapshot.attributes is None:
+        return None
+    matrices, notes = encode_sides(snapshot.attributes)
+    for note in notes:
+        log(note)
+    return matrices
+
+
+def _load_starts(manifest: Manifest) -> dict[str, FactorModel]:
+    """Return the model that each head starts from, both or none.
+
+    An evaluated fit starts cold where one of them is damaged by now. A refit doesn't: its number of
+    iterations is that of a warm start.
+
+    Raises:
+        ArtifactError: a refit's start is missing or damaged.
+        ArtifactStoreError: the store can't be read.
+    """
+    start = manifest.start
+    if start is None:
+        return {}
+    version = start.model_version
+    try:
+        models = load_models(start)
+    except ArtifactError as error:
+        if manifest.stage == "refit":
+            raise
+        say(
+            f"{manifest.stage}: a cold start, since version {version} can't be started from: "
+            f"{error}"
+        )
+        return {}
+    say(f"{manifest.stage}: starting from the evaluated model of version {version}")
+    return {"rating": models.rating, "ranking": models.ranking}
+
+
+def _import_tensorflow() -> None:
+    """Import the solvers without the lines that TensorFlow's C++ prints before its log level holds."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
+    try:
+        import mf_core.solvers.heads  # noqa: F401 (the lock comes before the import)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+def _fit_heads(
+    manifest: Manifest, snapshot: Snapshot, starts: dict[str, FactorModel]
+) -> dict[str, "FitResult"]:
+    config = manifest.settings()
+    refit = manifest.stage == "refit"
+    ratings = sort_ratings(snapshot.all_ratings()) if refit else snapshot.train
+    say(
+        f"{manifest.stage}: {len(ratings):,} ratings of {len(snapshot.users):,} users and "
+        f"{len(snapshot.items):,} items"
+    )
+    attributes = encoded_attributes(config, snapshot, say)
+    _import_tensorflow()
+    return {
+        head: _fit(
+            head,
+            manifest,
+            ratings,
+            snapshot,
+            attributes=attributes,
+            start=starts.get(head),
+        )
+        for head in HEADS
+    }
+
+
+def _fit(
+    head: str,
+    manifest: Manifest,
+    ratings: Ratings,
+    snapshot: Snapshot,
+    *,
+    attributes: AttributeMatrices | None,
+    start: FactorModel | None,
+) -> "FitResult":
+    from mf_core.solvers.checkpoint import Checkpoint
+    from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
+
+    config = manifest.settings()
+    checkpoint = Checkpoint(
+        manifest.checkpoint_uri,
+        head,
+        fingerprint=manifest.fingerprint(),
+        every_seconds=config.train.checkpoint_seconds,
+        log=say,
+    )
+    common = {
+        "start": start,
+        "iterations": manifest.iterations[head] if manifest.iterations else None,
+        "report": _say_progress,
+        "log": say,
+        "checkpoint": checkpoint,
+    }
+    rows = (config, ratings, snapshot.users, snapshot.items)
+    if head == "rating":
+        result = fit_rating_head(*rows, attributes=attributes, **common)
+    else:
+        result = fit_ranking_head(*rows, **common)
+    say(f"{head}: fitted in {result.iterations} iterations, {result.seconds:.1f} s")
+    return result
+
+
+def is_worth_a_line(progress: Progress) -> bool:
+    """Say whether to report an iteration: of a fit that runs hundreds, most are not."""
+    step = -(-progress.iterations // _REPORTS_PER_FIT)
+    is_last = progress.iteration == progress.iterations
+    return is_last or progress.iteration % step == 0
+
+
+def _say_progress(progress: Progress) -> None:
+    if is_worth_a_line(progress):
+        say(encode(progress))
+
+
+def _save(head: str, manifest: Manifest, result: "FitResult") -> str:
+    """Write one head's model and return its sha256.
+
+    Nothing in it depends on time, so the same run gives the same bytes.
+    """
+    metadata = {
+        "head": head,
+        "stage": manifest.stage,
+        "model_version": manifest.model_version,
+        "config": manifest.config,
+        "seed": manifest.config["train"]["seed"],
+        "snapshot_uri": manifest.snapshot_uri,
+        "snapshot_sha256": manifest.snapshot_sha256,
+        "warm_started_from": _start_version(manifest),
+        "versions": versions(),
+        "device": result.device,
+        "iterations": result.iterations,
+        "train_rmse": result.train_rmse,
+        "validation_rmse": result.validation_rmse,
+    }
+    uri = f"{manifest.output_uri}/{head}"
+    return save_model(result.model, uri, metadata, sample_files(result.samples))
+
+
+def _start_version(manifest: Manifest) -> int | None:
+    return manifest.start.model_version if manifest.start else None
+
+
+def _write_result(
+    manifest: Manifest,
+    work: Manifest,
+    results: dict[str, "FitResult"],
+    checksums: dict[str, str],
+) -> None:
+    model = ModelRef(
+        model_version=manifest.model_version,
+        stage=manifest.stage,
+        rating_uri=f"{manifest.output_uri}/rating",
+        rating_sha256=checksums["rating"],
+        rating_iterations=results["rating"].iterations,
+        ranking_uri=f"{manifest.output_uri}/ranking",
+        ranking_sha256=checksums["ranking"],
+        ranking_iterations=results["ranking"].iterations,
+        device=results["rating"].device,
+        fit_seconds=sum(result.seconds for result in results.values()),
+        warm_started_from=_start_version(work),
+    )
+    path = UPath(manifest.output_uri) / RESULT
+    temporary = path.parent / f".{RESULT}.{uuid.uuid4().hex}"
+    content = {**dataclasses.asdict(model), "fingerprint": manifest.fingerprint()}
+    try:
+        temporary.write_bytes(json.dumps(content, indent=1, sort_keys=True).encode())
+        temporary.rename(path)
+    except OSError as error:
+        raise ArtifactStoreError(
+            f"{path} could not be written: {error}. Check the store and MF_ARTIFACT_ROOT."
+        ) from error
+
+
+def _remove_leftovers(output_uri: str) -> None:
+    """Remove what a process that was killed while it wrote left under its temporary names."""
+    folder = UPath(output_uri)
+    if not folder.exists():
+        return
+    for path in folder.iterdir():
+        if not path.name.startswith("."):
+            continue
+        if path.is_dir():
+            path.rmdir(recursive=True)
+        else:
+            path.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,59 @@
+"""Where the warehouse is: the one place that finds its address."""
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from mf_core.errors import ConfigError
+
+VARIABLE = "MF_DATABASE_URL"
+CONNECTION = "mf_warehouse"
+"""Id of the Airflow connection that does instead."""
+
+
+def warehouse_url(
+    environ: Mapping[str, str], find_connection: Callable[[str], str | None] | None = None
+) -> str:
+    """Return the SQLAlchemy URL of the warehouse.
+
+    Args:
+        environ: environment variables; MF_DATABASE_URL comes first.
+        find_connection: gives the URI of an Airflow connection by its id, None if there is none;
+            for callers within Airflow.
+
+    Raises:
+        ConfigError: no warehouse is named.
+    """
+    if url := environ.get(VARIABLE):
+        return url
+    if find_connection is None:
+        raise ConfigError(
+            f"no warehouse is named; set {VARIABLE}="
+            "postgresql+psycopg2://USER:PASSWORD@HOST:PORT/DATABASE."
+        )
+    uri = find_connection(CONNECTION)
+    if uri is None:
+        raise ConfigError(
+            f"no warehouse is named: set {VARIABLE}, or make the Airflow connection {CONNECTION!r}."
+        )
+    return sqlalchemy_url(uri)
+
+
+def sqlalchemy_url(connection_uri: str) -> str:
+    """Return an Airflow connection's URI (`postgres://...`) for SQLAlchemy.
+
+    Airflow's own extras are left out.
+
+    Raises:
+        ConfigError: the URI can't be read.
+    """
+    try:
+        # SQLAlchemy would refuse Airflow's scheme at connect time only, so the driver is set here.
+        url = make_url(connection_uri).set(drivername="postgresql+psycopg2")
+    except ArgumentError:
+        raise ConfigError(
+            f"the Airflow connection {CONNECTION!r} can't be read; it is a Postgres connection with "
+            "host, port, schema (the database), login and password."
+        ) from None
+    return url.difference_update_query(["__extra__"]).render_as_string(hide_password=False)

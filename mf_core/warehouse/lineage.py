@@ -1,0 +1,123 @@
+"""Where snapshots and models lie: every statement on `mf.snapshots` and `mf.model_artifacts`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import Connection
+
+from mf_core.errors import ArtifactError, ConfigError
+from mf_core.records import ModelRef, SplitRef, StartRef
+from mf_core.warehouse import tables as t
+
+HEADS = ("rating", "ranking")
+
+
+def save_snapshot(connection: Connection, values: dict[str, Any]) -> None:
+    """Record a snapshot.
+
+    The same one again changes nothing but its place and its checksum, should those have moved.
+    """
+    statement = insert(t.snapshots).values(values)
+    moved = {"uri": statement.excluded.uri, "sha256": statement.excluded.sha256}
+    connection.execute(statement.on_conflict_do_update(index_elements=["snapshot_id"], set_=moved))
+
+
+def save_artifacts(connection: Connection, model: ModelRef, split_id: str) -> None:
+    """Record where both heads of a stage lie."""
+    rows = [
+        {
+            "model_version": model.model_version,
+            "head": head,
+            "stage": model.stage,
+            "uri": getattr(model, f"{head}_uri"),
+            "sha256": getattr(model, f"{head}_sha256"),
+            "iterations": getattr(model, f"{head}_iterations"),
+            "split_id": split_id,
+        }
+        for head in HEADS
+    ]
+    statement = insert(t.model_artifacts).values(rows)
+    replaced = ("uri", "sha256", "iterations", "split_id")
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["model_version", "head", "stage"],
+            set_={name: statement.excluded[name] for name in replaced},
+        )
+    )
+
+
+def load_model_ref(connection: Connection, model_version: int, stage: str) -> ModelRef:
+    """Return where a version's heads lie.
+
+    Raises:
+        ArtifactError: that stage of the version was never recorded, or its artifacts were removed.
+    """
+    a = t.model_artifacts
+    m = t.models
+    found = connection.execute(
+        sa.select(a, m.c.device, m.c.fit_seconds, m.c.warm_started_from)
+        .join(m, m.c.model_version == a.c.model_version)
+        .where(a.c.model_version == model_version, a.c.stage == stage)
+    ).mappings()
+    heads = {row["head"]: row for row in found}
+    if set(heads) != set(HEADS):
+        raise ArtifactError(
+            f"model version {model_version} has no {stage} artifacts on record; "
+            "train it first (`mf train`)."
+        )
+    rating = heads["rating"]
+    ranking = heads["ranking"]
+    return ModelRef(
+        model_version=model_version,
+        stage=stage,
+        rating_uri=rating["uri"],
+        rating_sha256=rating["sha256"],
+        rating_iterations=rating["iterations"],
+        ranking_uri=ranking["uri"],
+        ranking_sha256=ranking["sha256"],
+        ranking_iterations=ranking["iterations"],
+        device=rating["device"] or "",
+        fit_seconds=rating["fit_seconds"] or 0.0,
+        warm_started_from=rating["warm_started_from"],
+    )
+
+
+def load_split_ref(connection: Connection, model_version: int) -> SplitRef:
+    """Return the run and snapshot of a version.
+
+    Raises:
+        ConfigError: there is no such version.
+    """
+    s = t.snapshots
+    m = t.models
+    row = (
+        connection.execute(
+            sa.select(s, m.c.model_version, m.c.warm_started_from)
+            .join(m, m.c.snapshot_id == s.c.snapshot_id)
+            .where(m.c.model_version == model_version)
+        )
+        .mappings()
+        .one_or_none()
+    )
+    if row is None:
+        raise ConfigError(f"there is no model version {model_version}; `mf history` lists them.")
+    stored = {name: row[name] for name in SplitRef.__dataclass_fields__ if name in row}
+    return SplitRef(**stored, news=True, start=_start(connection, row["warm_started_from"]))
+
+
+def _start(connection: Connection, version: int | None) -> StartRef | None:
+    """Return a version as one to start from; None where its artifacts are no longer on record."""
+    if version is None:
+        return None
+    try:
+        return load_model_ref(connection, version, "evaluated").as_start()
+    except ArtifactError:
+        return None
+
+
+def forget_artifacts(connection: Connection, versions: Sequence[int]) -> None:
+    """Drop the record of where the heads of `versions` lie."""
+    a = t.model_artifacts
+    connection.execute(sa.delete(a).where(a.c.model_version.in_(versions)))

@@ -1,0 +1,517 @@
+"""The life of a model version: the only module that writes `mf.models`, `mf.live` and `mf.promotions`.
+
+A version goes from state to state by `move`, which knows which states may come before which. What
+readers see is one row, `mf.live`; `promote` changes it and nothing else does.
+
+    created -> trained -> evaluated -> approved -> published -> retired
+                              |         ^   |
+                              v         |   v
+                           refused --override   refused (the refit strayed)
+
+    dry_run   a dry run ends here instead of in approved
+    stopped   a run ended before its version was published or refused; it can go on from where it stood
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.engine import Connection
+
+from mf_core.config import Config
+from mf_core.errors import ConfigError, PromotionRaceError, StateError
+from mf_core.provenance import code_version, result_fingerprint
+from mf_core.records import ModelRef
+from mf_core.warehouse import tables as t
+
+State = Literal[
+    "created",
+    "trained",
+    "evaluated",
+    "refused",
+    "approved",
+    "dry_run",
+    "published",
+    "retired",
+    "stopped",
+]
+
+NOT_PUBLISHED: tuple[State, ...] = (
+    "created",
+    "trained",
+    "evaluated",
+    "refused",
+    "approved",
+    "dry_run",
+)
+"""States of a version that readers have never seen; `stopped` stands for one of them."""
+
+JUDGED: tuple[State, ...] = ("evaluated", "refused", "approved", "dry_run")
+"""States of a version that has figures and was not published."""
+
+UNFINISHED: tuple[State, ...] = ("created", "trained", "evaluated", "approved")
+"""States in which a run is on its way."""
+
+MAY_COME_BEFORE: Mapping[State, tuple[State, ...]] = {
+    "created": NOT_PUBLISHED,
+    "trained": NOT_PUBLISHED,
+    "evaluated": ("trained", *JUDGED),
+    "refused": JUDGED,
+    "approved": JUDGED,
+    "dry_run": JUDGED,
+    "published": ("approved", "published"),
+    "retired": ("published",),
+    "stopped": UNFINISHED,
+}
+
+_WHAT_TO_DO: Mapping[str, str] = {
+    "created": "Train it first (`mf train`).",
+    "trained": "Evaluate it first (`mf evaluate`).",
+    "evaluated": "Let the gate judge it first (`mf gate`).",
+    "refused": "Read why in `mf status`; a person may let it pass (`mf override`).",
+    "approved": "Write its lists (`mf recommend`) and publish it (`mf publish`).",
+    "dry_run": "Let the gate judge it again without run.dry_run (`mf gate`).",
+    "published": "A published version stays as it is: start a new run, or go back (`mf rollback`).",
+    "retired": "Its lists are gone: start a new run.",
+    "stopped": "Start its run again (`mf run --key`), or start a new one.",
+}
+
+
+@dataclass(frozen=True)
+class Approval:
+    """Who let a version pass: the gate, or a person (`overridden_by`, `reason`) against it."""
+
+    overridden_by: str | None = None
+    reason: str | None = None
+
+
+def move(connection: Connection, model_version: int, to: State, **values: Any) -> None:
+    """Bring a version into the state `to`, and set other columns of its row.
+
+    A stopped version counts as being in the state that it was stopped in: its run goes on.
+
+    Raises:
+        StateError: the version is in a state that may not come before `to`.
+        ConfigError: there is no such version.
+    """
+    m = t.models
+    stops = to == "stopped"
+    standing = m.c.state if stops else sa.func.coalesce(m.c.stopped_in, m.c.state)
+    moved = connection.execute(
+        sa.update(m)
+        .where(m.c.model_version == model_version, standing.in_(MAY_COME_BEFORE[to]))
+        .values(state=to, stopped_in=m.c.state if stops else None, **values)
+    )
+    if moved.rowcount == 0:
+        _refuse_state(connection, model_version, f"become {to}", MAY_COME_BEFORE[to])
+
+
+def require(
+    connection: Connection, model_version: int, states: Sequence[State], purpose: str
+) -> None:
+    """Make sure that a version is in one of `states`, before a step works on it.
+
+    Raises:
+        StateError: it is in another state. `purpose` ends the sentence "it can't ...".
+        ConfigError: there is no such version.
+    """
+    if not is_in(connection, model_version, states):
+        _refuse_state(connection, model_version, purpose, states)
+
+
+def is_in(connection: Connection, model_version: int, states: Sequence[State]) -> bool:
+    """Say whether a version is in one of `states`, or was when its run was stopped."""
+    m = t.models
+    standing = sa.func.coalesce(m.c.stopped_in, m.c.state)
+    found = sa.exists().where(m.c.model_version == model_version, standing.in_(states))
+    return connection.scalar(sa.select(found)) is True
+
+
+def _refuse_state(
+    connection: Connection, model_version: int, purpose: str, states: Sequence[State]
+) -> None:
+    state = state_of(connection, model_version)
+    raise StateError(
+        f"model version {model_version} is {state}, so it can't {purpose}; "
+        f"that takes one that is {' or '.join(states)}. {_WHAT_TO_DO[state]}"
+    )
+
+
+def state_of(connection: Connection, model_version: int) -> State:
+    """Return the state of a version. Raises ConfigError if there is none of that number."""
+    m = t.models
+    statement = sa.select(m.c.state).where(m.c.model_version == model_version)
+    state: State | None = connection.scalar(statement)
+    if state is None:
+        raise ConfigError(f"there is no model version {model_version}; `mf history` lists them.")
+    return state
+
+
+def begin(
+    connection: Connection,
+    config: Config,
+    *,
+    run_key: str,
+    snapshot_id: str,
+    split_id: str,
+    taken_at: datetime,
+    started_from: int | None,
+) -> int:
+    """Return the model version of a run, made now if the run has none.
+
+    A run that is started over before anything went live keeps its version; one whose version was
+    published gets a new one.
+
+    Args:
+        connection: a transaction on the warehouse.
+        config: the run's settings, which are stored with the version.
+        run_key: name of the run.
+        snapshot_id: the snapshot that it works on.
+        split_id: that snapshot's split.
+        taken_at: when the snapshot was taken; the checks of the lists look at the ratings before.
+        started_from: version that the fit is meant to start from; the training corrects it.
+    """
+    values = {
+        "snapshot_id": snapshot_id,
+        "split_id": split_id,
+        "warm_started_from": started_from,
+        "training_fingerprint": result_fingerprint(config),
+        "config": config.model_dump(mode="json"),
+        "code_version": code_version(),
+        "top_n": config.recommend.top_n,
+        "state": "created",
+        "stopped_in": None,
+        "created_at": taken_at,
+    }
+    started_over = t.models.c.state.in_((*MAY_COME_BEFORE["created"], "stopped"))
+    attempt = 1
+    while True:
+        key = run_key if attempt == 1 else f"{run_key}#{attempt}"
+        statement = insert(t.models).values(run_key=key, **values)
+        statement = statement.on_conflict_do_update(
+            index_elements=["run_key"], set_=values, where=started_over
+        )
+        version = connection.scalar(statement.returning(t.models.c.model_version))
+        if version is not None:
+            return int(version)
+        attempt += 1
+
+
+def stop_run(connection: Connection, run_key: str) -> int | None:
+    """Mark the version of a run that has ended on the way; return it, None if there is none.
+
+    A run that ended as it should (published, refused, a dry run) is left as it is.
+    """
+    m = t.models
+    of_run = sa.or_(m.c.run_key == run_key, m.c.run_key.startswith(f"{run_key}#", autoescape=True))
+    newest = sa.select(sa.func.max(m.c.model_version)).where(of_run).scalar_subquery()
+    return connection.scalar(
+        _stopped().where(m.c.model_version == newest).returning(m.c.model_version)
+    )
+
+
+def stop_dead_runs(connection: Connection, older_than: str) -> None:
+    """Mark the versions of runs that began longer ago than the interval `older_than`."""
+    began = t.models.c.created_at
+    connection.execute(
+        _stopped().where(began < sa.func.now() - sa.text(f"interval '{older_than}'"))
+    )
+
+
+def _stopped() -> sa.Update:
+    m = t.models
+    on_the_way = m.c.state.in_(MAY_COME_BEFORE["stopped"])
+    return sa.update(m).where(on_the_way).values(state="stopped", stopped_in=m.c.state)
+
+
+def record_fit(connection: Connection, model: ModelRef) -> None:
+    """Store what is known of a version's evaluated fit; a version without figures is trained now.
+
+    Raises:
+        StateError: the version was published.
+    """
+    require(connection, model.model_version, NOT_PUBLISHED, "be trained again")
+    known = {
+        "device": model.device,
+        "fit_seconds": model.fit_seconds,
+        "warm_started_from": model.warm_started_from,
+    }
+    m = t.models
+    connection.execute(sa.update(m).where(m.c.model_version == model.model_version).values(**known))
+    if not is_in(connection, model.model_version, JUDGED):
+        move(connection, model.model_version, "trained")
+
+
+def live_version(connection: Connection) -> int | None:
+    """Return the version that readers see, None before the first publication."""
+    return connection.scalar(sa.select(t.live.c.model_version))
+
+
+def promote(
+    connection: Connection,
+    model_version: int,
+    champion_judged: int | None,
+    *,
+    by: str,
+    approval: Approval | None,
+) -> None:
+    """Let readers see `model_version`, if the live version is still the one it was judged against.
+
+    The only writer of `mf.live`: a compare-and-swap of its one row.
+
+    Args:
+        connection: a transaction on the warehouse.
+        model_version: the version to let readers see.
+        champion_judged: the version that was live when it was judged; None: there was none.
+        by: who does it.
+        approval: who let it pass; None: this is a rollback to a version that was live before.
+
+    Raises:
+        PromotionRaceError: another version went live in between.
+        StateError: the version was not approved.
+    """
+    first_time = sa.func.coalesce(t.models.c.published_at, sa.func.now())
+    move(connection, model_version, "published", published_at=first_time)
+
+    still_live = t.live.c.model_version.is_not_distinct_from(champion_judged)
+    swapped = connection.execute(
+        sa.update(t.live).where(still_live).values(model_version=model_version)
+    )
+    if swapped.rowcount == 0:
+        raise PromotionRaceError(
+            f"model version {model_version} was judged against version {champion_judged}, but "
+            f"version {live_version(connection)} is live now: another run promoted its own. "
+            "Judge again (`mf evaluate`, `mf gate`) and publish again."
+        )
+    connection.execute(
+        sa.insert(t.promotions).values(
+            model_version=model_version,
+            previous_version=champion_judged,
+            action="rollback" if approval is None else "publish",
+            promoted_by=by,
+            **_how(approval),
+        )
+    )
+
+
+def _how(approval: Approval | None) -> dict[str, str | None]:
+    if approval is None:
+        return {"how": "rollback"}
+    if approval.overridden_by is None:
+        return {"how": "gate"}
+    return {
+        "how": "override",
+        "overridden_by": approval.overridden_by,
+        "reason": approval.reason,
+    }
+
+
+def rollback_target(
+    connection: Connection, kept: Collection[int], wanted: int | None
+) -> tuple[int, int, datetime]:
+    """Return the version to go back to, the live one, and when the former was published.
+
+    Without a `wanted` version that is the one that was live last, among those that are kept, were
+    published before the live one, and were not left by a rollback: going back twice goes two
+    versions back, and never to the one that the first rollback left.
+
+    Raises:
+        ConfigError: there is no such version.
+    """
+    live = live_version(connection)
+    others = [version for version in by_last_promotion(connection) if version in kept]
+    others = [version for version in others if version != live]
+    if wanted is None:
+        target = next(iter(_behind(connection, others, live)), None)
+    else:
+        target = wanted if wanted in others else None
+    if target is None or live is None:
+        what = "an earlier version" if wanted is None else f"version {wanted}"
+        why = (
+            ""
+            if wanted is not None
+            else " none of them was live before it and was not left by a rollback;"
+        )
+        raise ConfigError(
+            f"can't roll back to {what}: the kept versions are {others or 'none'}, live is {live};"
+            f"{why} `mf history` lists them all, and `mf rollback VERSION` takes any kept one."
+        )
+    m = t.models
+    published_at = connection.scalar(sa.select(m.c.published_at).where(m.c.model_version == target))
+    assert published_at is not None
+    return target, live, published_at
+
+
+def _behind(connection: Connection, versions: list[int], live: int | None) -> list[int]:
+    """Return those of `versions` that were published before `live` and not left by a rollback."""
+    p = t.promotions
+    rows = connection.execute(
+        sa.select(p.c.model_version, p.c.previous_version, p.c.action).order_by(p.c.promotion_id)
+    )
+    published: list[int] = []
+    left_by: dict[int, str] = {}
+    for version, previous, action in rows:
+        if version not in published:
+            published.append(version)
+        if previous is not None:
+            left_by[previous] = action
+    earlier = set(published[: published.index(live)]) if live in published else set()
+    return [v for v in versions if v in earlier and left_by.get(v) == "publish"]
+
+
+def by_last_promotion(connection: Connection) -> list[int]:
+    """Return all versions that were ever live, the one that went live last first."""
+    p = t.promotions
+    last = sa.func.max(p.c.promotion_id)
+    statement = sa.select(p.c.model_version).group_by(p.c.model_version).order_by(last.desc())
+    return list(connection.scalars(statement))
+
+
+def was_promoted(connection: Connection, model_version: int) -> bool:
+    """Say whether a version has been live: a publish that was killed after its commit runs again."""
+    p = t.promotions
+    found = sa.exists().where(p.c.model_version == model_version)
+    return connection.scalar(sa.select(found)) is True
+
+
+def replaced_by(connection: Connection, model_version: int) -> int | None:
+    """Return the version that was live before `model_version` last went live; None: none was."""
+    p = t.promotions
+    return connection.scalar(
+        sa.select(p.c.previous_version)
+        .where(p.c.model_version == model_version)
+        .order_by(p.c.promotion_id.desc())
+        .limit(1)
+    )
+
+
+def latest_version(connection: Connection, states: Sequence[State]) -> int:
+    """Return the newest version that is in one of `states`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    m = t.models
+    standing = sa.func.coalesce(m.c.stopped_in, m.c.state)
+    version = connection.scalar(
+        sa.select(sa.func.max(m.c.model_version)).where(standing.in_(states))
+    )
+    if version is None:
+        raise ConfigError(
+            f"no model version is {' or '.join(states)}; "
+            "run the step before this one first (`mf history`)."
+        )
+    return int(version)
+
+
+def recent_versions(connection: Connection, days: int, excluding: int) -> list[int]:
+    """Return the versions, newest first, that were published in the last `days` days.
+
+    Only those whose evaluated artifacts are kept, and without the version `excluding`.
+    """
+    p = t.promotions
+    a = t.model_artifacts
+    since = sa.func.now() - sa.func.make_interval(0, 0, 0, days)
+    kept = sa.exists().where(a.c.model_version == p.c.model_version, a.c.stage == "evaluated")
+    statement = sa.select(p.c.model_version).where(
+        p.c.promoted_at >= since,
+        p.c.action == "publish",
+        p.c.model_version != excluding,
+        kept,
+    )
+    return sorted(set(connection.scalars(statement)), reverse=True)
+
+
+def judged_against(connection: Connection, model_version: int) -> int | None:
+    """Return the champion that a version was last judged against."""
+    m = t.models
+    statement = sa.select(m.c.champion_version).where(m.c.model_version == model_version)
+    return connection.scalar(statement)
+
+
+def has_news(connection: Connection, config: Config, snapshot_id: str) -> bool:
+    """Say whether the data, or the settings or the code that shape the result, have changed.
+
+    That is, since the live version was made.
+    """
+    m = t.models
+    live = connection.execute(
+        sa.select(m.c.snapshot_id, m.c.training_fingerprint).join(
+            t.live, t.live.c.model_version == m.c.model_version
+        )
+    ).one_or_none()
+    return live is None or tuple(live) != (snapshot_id, result_fingerprint(config))
+
+
+@dataclass(frozen=True)
+class LiveModel:
+    """The live version as one to start from.
+
+    `config` are its settings as they were stored, maybe by older code; `lineage_length` counts the
+    versions from its last cold start on, itself included.
+    """
+
+    model_version: int
+    split_id: str
+    config: dict[str, Any]
+    lineage_length: int
+
+
+def live_model(connection: Connection) -> LiveModel | None:
+    """Return the live version as one to start from, None before the first publication."""
+    m = t.models
+    is_live = t.live.c.model_version == m.c.model_version
+    parent = sa.select(m.c.model_version, m.c.warm_started_from)
+    lineage = parent.join(t.live, is_live).cte("lineage", recursive=True)
+    parents = parent.join(lineage, m.c.model_version == lineage.c.warm_started_from)
+
+    # UNION, not UNION ALL: should the record go round in circles, this ends all the same.
+    length = sa.select(sa.func.count()).select_from(lineage.union(parents)).scalar_subquery()
+    statement = sa.select(
+        m.c.model_version, m.c.split_id, m.c.config, length.label("lineage_length")
+    ).join(t.live, is_live)
+    found = connection.execute(statement).mappings().one_or_none()
+    return LiveModel(**found) if found else None
+
+
+def retirable(
+    connection: Connection, versions: Collection[int], kept: Collection[int], older_than: str
+) -> list[int]:
+    """Return those of `versions` whose lists may go, oldest first.
+
+    They are not `kept`, and were published before or belong to a run that began longer ago than
+    the interval `older_than`.
+    """
+    m = t.models
+    long_ago = m.c.created_at < sa.func.now() - sa.text(f"interval '{older_than}'")
+    over = sa.or_(m.c.published_at.is_not(None), long_ago)
+    wanted = m.c.model_version.in_(set(versions) - set(kept))
+    return sorted(connection.scalars(sa.select(m.c.model_version).where(wanted, over)))
+
+
+def retire(connection: Connection, model_version: int) -> None:
+    """Put on record that a version's lists are gone. One that was never published is stopped."""
+    if was_promoted(connection, model_version):
+        move(connection, model_version, "retired", retired_at=sa.func.now())
+
+
+def forgettable(connection: Connection, kept: Collection[int], days: int) -> list[int]:
+    """Return the versions, not `kept`, that are older than `days` days and have artifacts."""
+    m = t.models
+    a = t.model_artifacts
+    old = m.c.created_at < sa.func.now() - sa.func.make_interval(0, 0, 0, days)
+    with_artifacts = sa.exists().where(a.c.model_version == m.c.model_version)
+    statement = sa.select(m.c.model_version).where(
+        old, with_artifacts, m.c.model_version.not_in(kept)
+    )
+    return list(connection.scalars(statement))
+
+
+def last_replaced_at(connection: Connection, model_version: int) -> datetime | None:
+    """Return when another version last took the place of `model_version`; None: never."""
+    p = t.promotions
+    last = sa.select(sa.func.max(p.c.promoted_at)).where(p.c.previous_version == model_version)
+    return connection.scalar(last)

@@ -1,0 +1,342 @@
+"""The life of a version: which state may come after which, how it went live, and who did it."""
+
+import getpass
+import itertools
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+
+from mf_core import pipeline
+from mf_core.errors import ConfigError, GateError, StateError
+from mf_core.training.manifest import Manifest, refuse_sealed
+from mf_core.warehouse import lineage, readers, transaction, verdicts, versions
+from mf_core.warehouse.tables import STATES
+
+from .test_pipeline import judged
+from .test_publish import prepared, publish_one, rows
+from .worlds import World, fill_table, fit, make_world
+
+# Written down once more, by hand: a state of the row may become those marked x.
+ALLOWED = """
+           created trained evaluated refused approved dry_run published retired stopped
+created    x       x       .         .       .        .       .         .       x
+trained    x       x       x         .       .        .       .         .       x
+evaluated  x       x       x         x       x        x       .         .       x
+refused    x       x       x         x       x        x       .         .       .
+approved   x       x       x         x       x        x       x         .       x
+dry_run    x       x       x         x       x        x       .         .       .
+published  .       .       .         .       .        .       x         x       .
+retired    .       .       .         .       .        .       .         .       .
+stopped    x       x       .         .       .        .       .         .       .
+"""
+"""`stopped` stands for a run that was stopped before its training."""
+
+
+def allowed_pairs() -> set[tuple[str, str]]:
+    header, *lines = ALLOWED.strip().splitlines()
+    after = header.split()
+    table = {line.split()[0]: line.split()[1:] for line in lines}
+    return {(a, b) for a in table for b, mark in zip(after, table[a], strict=True) if mark == "x"}
+
+
+@pytest.fixture
+def world(engine: Engine, tmp_path: Path) -> World:
+    """Ratings in the warehouse."""
+    return make_world(engine, tmp_path, log=[])
+
+
+def put_into(connection: Connection, version: int, state: str) -> None:
+    """Set a state as no code of the project would."""
+    connection.execute(
+        sa.text("""
+            UPDATE mf.models SET state = :state,
+                stopped_in = CASE WHEN :state = 'stopped' THEN 'created' END
+            WHERE model_version = :version
+        """),
+        {"state": state, "version": version},
+    )
+
+
+def test_the_table_of_states_is_complete() -> None:
+    header, *lines = ALLOWED.strip().splitlines()
+    assert tuple(header.split()) == STATES
+    assert tuple(line.split()[0] for line in lines) == STATES
+
+
+def test_every_pair_of_states_is_allowed_or_refused_in_words(world: World, engine: Engine) -> None:
+    version = pipeline.split(world.config, world.place, "run").model_version
+    allowed = allowed_pairs()
+    for before, after in itertools.product(STATES, STATES):
+        with transaction(engine) as connection:
+            put_into(connection, version, before)
+        if (before, after) in allowed:
+            with transaction(engine) as connection:
+                versions.move(connection, version, after)  # type: ignore[arg-type]
+                assert versions.state_of(connection, version) == after
+            continue
+        words = f"model version {version} is {before}, so it can't become {after}"
+        with pytest.raises(StateError, match=words) as refusal, transaction(engine) as connection:
+            versions.move(connection, version, after)  # type: ignore[arg-type]
+        assert str(refusal.value).endswith(".")
+        assert rows(engine, "SELECT state FROM mf.models") == [(before,)]
+
+
+def test_a_state_that_is_none_is_kept_out_by_the_database(world: World, engine: Engine) -> None:
+    version = pipeline.split(world.config, world.place, "run").model_version
+    with (
+        pytest.raises(sa.exc.IntegrityError, match="models_state_check"),
+        transaction(engine) as connection,
+    ):
+        put_into(connection, version, "famous")
+
+
+@pytest.mark.parametrize("state", ["created", "trained", "evaluated", "approved"])
+def test_a_stopped_run_goes_on_from_where_it_stood(
+    world: World, engine: Engine, state: str
+) -> None:
+    version = pipeline.split(world.config, world.place, "run").model_version
+    with transaction(engine) as connection:
+        put_into(connection, version, state)
+    assert pipeline.close_run(world.place, "run") == version
+    assert pipeline.close_run(world.place, "run") is None
+    assert rows(engine, "SELECT state, stopped_in FROM mf.models") == [("stopped", state)]
+    with transaction(engine) as connection:
+        assert versions.is_in(connection, version, (state,))  # type: ignore[arg-type]
+    following = {"created": "trained", "trained": "evaluated", "evaluated": "refused"}
+    with transaction(engine) as connection:
+        versions.move(connection, version, following.get(state, "published"))  # type: ignore[arg-type]
+    assert rows(engine, "SELECT stopped_in FROM mf.models") == [(None,)]
+
+
+@pytest.mark.parametrize("state", ["refused", "dry_run", "published", "retired"])
+def test_a_run_that_ended_as_it_should_is_not_stopped(
+    world: World, engine: Engine, state: str
+) -> None:
+    version = pipeline.split(world.config, world.place, "run").model_version
+    with transaction(engine) as connection:
+        put_into(connection, version, state)
+    assert pipeline.close_run(world.place, "run") is None
+    assert pipeline.close_run(world.place, "no such run") is None
+    assert rows(engine, "SELECT state FROM mf.models") == [(state,)]
+
+
+def test_a_run_that_fails_on_the_way_is_stopped_and_its_key_goes_on_with_it(
+    world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "ingest", lambda *_: None)
+    monkeypatch.setattr(pipeline, "check", lambda *_: None)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("the machine is on fire")
+
+    monkeypatch.setattr(pipeline, "train", fail)
+    with pytest.raises(RuntimeError, match="on fire"):
+        pipeline.run_all(world.config, world.place, "run")
+    assert rows(engine, "SELECT run_key, state FROM mf.models") == [("run", "stopped")]
+    again = pipeline.split(world.config, world.place, "run")
+    assert rows(engine, "SELECT model_version, state FROM mf.models") == [
+        (again.model_version, "created")
+    ]
+
+
+def test_runs_that_died_long_ago_are_stopped_by_a_later_night(world: World, engine: Engine) -> None:
+    dead = pipeline.split(world.config, world.place, "dead").model_version
+    young = pipeline.split(world.config, world.place, "young").model_version
+    with transaction(engine) as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE mf.models SET created_at = now() - interval '3 days' "
+                "WHERE model_version = :v"
+            ),
+            {"v": dead},
+        )
+    publish_one(world, "tonight")
+    states = dict(rows(engine, "SELECT model_version, state FROM mf.models"))  # type: ignore[arg-type]
+    assert (states[dead], states[young]) == ("stopped", "created")
+
+
+def test_a_published_version_is_never_judged_prepared_or_written_again(
+    world: World, engine: Engine
+) -> None:
+    split, model, report = judged(world, "one")
+    pipeline.gate(world.config, world.place, report)
+    refitted = fit(world, split, "refit")
+    fill_table(world, split, model, refitted)
+    pipeline.verify(world.config, world.place, refitted)
+    published = pipeline.publish(world.config, world.place, split, report)
+    before = rows(engine, "SELECT * FROM mf.recommendations ORDER BY user_id, rank")
+    figures = rows(engine, "SELECT * FROM mf.evaluations")
+    for step in (
+        lambda: pipeline.evaluate(world.config, world.place, split, model),
+        lambda: pipeline.record_training(world.place, split, model),
+        lambda: pipeline.gate(world.config, world.place, report),
+        lambda: pipeline.prepare(world.config, world.place, split, model, refitted),
+        lambda: pipeline.recommend_shard(world.config, world.place, refitted, 0),
+        lambda: pipeline.override(world.place, split.model_version, "Ada", "because"),
+    ):
+        with pytest.raises(StateError, match=r"is published.*start a new run"):
+            step()
+    assert pipeline.publish(world.config, world.place, split, report) == published
+    assert rows(engine, "SELECT state FROM mf.models") == [("published",)]
+    assert rows(engine, "SELECT * FROM mf.recommendations ORDER BY user_id, rank") == before
+    assert rows(engine, "SELECT * FROM mf.evaluations") == figures
+    assert len(rows(engine, "SELECT 1 FROM mf.gate_decisions WHERE stage = 'evaluated'")) == 1
+
+
+def test_the_models_of_a_published_version_are_never_trained_again(world: World) -> None:
+    version = publish_one(world, "one")
+    split = pipeline.split(world.config, world.place, "two")
+    root = world.place.artifact_root
+    refuse_sealed(Manifest.of(world.config, split, "evaluated", root, parent_pid=1))
+    sealed = Manifest.of(
+        world.config,
+        type(split)(**{**vars(split), "model_version": version}),
+        "evaluated",
+        root,
+        parent_pid=1,
+    )
+    with pytest.raises(StateError, match="was published, so it can't be trained again"):
+        refuse_sealed(sealed)
+
+
+def test_a_dry_run_ends_in_a_state_of_its_own_and_can_be_judged_for_real(
+    world: World, engine: Engine
+) -> None:
+    dry = world.with_settings(run__dry_run=True)
+    split, model, report = judged(dry, "dry")
+    pipeline.gate(dry.config, world.place, report)
+    assert rows(engine, "SELECT state FROM mf.models") == [("dry_run",)]
+    with pytest.raises(StateError, match=r"is dry_run.*without run\.dry_run"):
+        pipeline.prepare(world.config, world.place, split, model, fit(world, split, "refit"))
+    pipeline.gate(world.config, world.place, report)
+    assert rows(engine, "SELECT state FROM mf.models") == [("approved",)]
+
+
+def test_an_overridden_version_says_so_and_the_gate_keeps_silent_when_it_is_cleared(
+    world: World, engine: Engine
+) -> None:
+    split, model, report = judged(world, "one", noise=3.0)
+    with pytest.raises(GateError):
+        pipeline.gate(world.config, world.place, report)
+    pipeline.override(world.place, split.model_version, "Ada", "the catalogue was replaced")
+    pipeline.gate(world.config, world.place, report)
+    pipeline.gate(world.config, world.place, report)
+    decided = rows(engine, "SELECT stage, approved, decided_by FROM mf.gate_decisions ORDER BY 1")
+    assert decided == [("evaluated", False, "gate"), ("override", True, "Ada")]
+    refitted = fit(world, split, "refit", noise=3.0)
+    fill_table(world, split, model, refitted)
+    pipeline.verify(world.config, world.place, refitted)
+    pipeline.publish(world.config, world.place, split, report)
+    [(went_live, decided_by)] = rows(engine, "SELECT went_live, decided_by FROM mf.model_history")
+    assert went_live == "by an override of Ada: the catalogue was replaced"
+    with transaction(engine) as connection:
+        assert readers.status(connection)["went_live"] == went_live
+
+
+def test_an_override_of_the_refits_refusal_lets_the_refit_pass(world: World, engine: Engine) -> None:
+    split, model, report = judged(world, "one")
+    pipeline.gate(world.config, world.place, report)
+    strayed = fit(world, split, "refit", noise=1.5)
+    with pytest.raises(GateError, match="refit"):
+        pipeline.prepare(world.config, world.place, split, model, strayed)
+    pipeline.override(world.place, split.model_version, "Ada", "seen and wanted")
+    assert pipeline.prepare(world.config, world.place, split, model, strayed)
+    with transaction(engine) as connection:
+        approval = verdicts.approval_of(connection, split.model_version)
+    assert (approval.overridden_by, approval.reason) == ("Ada", "seen and wanted")
+
+
+def test_an_approval_after_a_repeated_judgement_counts_for_the_gate(
+    world: World, engine: Engine
+) -> None:
+    strict = world.with_settings(gate__max_rmse=0.001)
+    split, _, report = judged(world, "one")
+    with pytest.raises(GateError):
+        pipeline.gate(strict.config, world.place, report)
+    pipeline.override(world.place, split.model_version, "Ada", "too strict")
+    pipeline.gate(world.config, world.place, report)
+    with transaction(engine) as connection:
+        assert verdicts.approval_of(connection, split.model_version).overridden_by is None
+
+
+def test_rollback_walks_back_and_never_to_what_a_rollback_left(
+    world: World, engine: Engine
+) -> None:
+    one, two, three = (publish_one(world, key) for key in ("one", "two", "three"))
+    first = pipeline.rollback(world.place)
+    assert (first.previous_version, first.model_version) == (three, two)
+    assert first.sentence().startswith(f"from {three} to {two}, published on 20")
+    second = pipeline.rollback(world.place)
+    assert (second.previous_version, second.model_version) == (two, one)
+    with pytest.raises(ConfigError, match=r"none of them was live before .* not left by a rollback"):
+        pipeline.rollback(world.place)
+    four = publish_one(world, "four")
+    third = pipeline.rollback(world.place)
+    assert (third.previous_version, third.model_version) == (four, one)
+    assert pipeline.rollback(world.place, three).model_version == three
+    assert rows(engine, "SELECT model_version FROM mf.live") == [(three,)]
+
+
+def test_a_plain_rollback_never_goes_forward(world: World) -> None:
+    one = publish_one(world, "one")
+    publish_one(world, "two")
+    three = publish_one(world, "three")
+    assert pipeline.rollback(world.place, one).previous_version == three
+    with pytest.raises(ConfigError, match="can't roll back to an earlier version"):
+        pipeline.rollback(world.place)
+
+
+def test_who_acts_is_on_record(world: World, engine: Engine) -> None:
+    from dataclasses import replace
+
+    one = publish_one(world, "one")
+    ada = World(replace(world.place, actor="Ada"), world.config)
+    two = publish_one(ada, "two")
+    bob = replace(world.place, actor="Bob")
+    report = pipeline.rollback(bob)
+    assert (report.model_version, report.rolled_back_by) == (one, "Bob")
+    promoted = rows(
+        engine,
+        "SELECT model_version, how, promoted_by FROM mf.promotions ORDER BY promotion_id",
+    )
+    assert promoted == [(one, "gate", "mf"), (two, "gate", "Ada"), (one, "rollback", "Bob")]
+    history = dict(rows(engine, "SELECT model_version, went_live FROM mf.model_history"))  # type: ignore[arg-type]
+    assert history == {one: f"by a rollback of Bob, from version {two}", two: "by the gate"}
+    with transaction(engine) as connection:
+        readers.hide(connection, "i001", reason="recalled", by="Bob")
+    assert rows(engine, "SELECT hidden_by FROM mf.hidden_items") == [("Bob",)]
+
+
+def test_without_a_name_it_is_the_user_of_the_operating_system(warehouse_url: str) -> None:
+    place = pipeline.workplace(warehouse_url, "file:///nowhere")
+    place.engine.dispose()
+    assert place.actor == getpass.getuser()
+
+
+def test_ndcg_is_shown_whatever_the_cutoff(world: World, engine: Engine) -> None:
+    assert world.config.gate.cutoff == 5
+    publish_one(world, "one")
+    [(ndcg, at_10, cutoff)] = rows(engine, "SELECT ndcg, ndcg_at_10, cutoff FROM mf.model_history")
+    assert ndcg > 0
+    assert at_10 is None
+    assert cutoff == 5
+    with transaction(engine) as connection:
+        found = readers.status(connection)
+    assert (found["ndcg"], found["cutoff"]) == (ndcg, 5)
+
+
+def test_a_publish_killed_while_it_judged_again_judges_and_goes_live(
+    world: World, engine: Engine
+) -> None:
+    version, publish_it = prepared(world, "late")
+    publish_one(world, "first")
+    with transaction(engine) as connection:
+        split = lineage.load_split_ref(connection, version)
+    pipeline.evaluate(world.config, world.place, split, fit(world, split))
+    assert rows(engine, "SELECT state FROM mf.models WHERE model_version = :v", v=version) == [
+        ("evaluated",)
+    ]
+    publish_it()
+    assert rows(engine, "SELECT model_version FROM mf.live") == [(version,)]
