@@ -80,7 +80,7 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
         InputError: a file is refused, or has a row that would be rejected: a benchmark on part of its rows is none.
         TrainingError: training failed.
     """
-    from mf_core.solvers.heads import FitResult, fit_ranking_head, fit_rating_head
+    from mf_core.solvers.fit import FitResult, fit_ranking_head, fit_rating_head
 
     snapshot = read_folds(config)
     log(f"{len(snapshot.train):,} training and {len(snapshot.test):,} test ratings")

@@ -38,7 +38,7 @@ from mf_core.samples import sample_files
 from mf_core.snapshot import Snapshot, read_snapshot, sort_ratings
 
 if TYPE_CHECKING:
-    from mf_core.solvers.heads import FitResult
+    from mf_core.solvers.fit import FitResult
     from mf_core.solvers.iterate import IterationReport
 
 RESULT = "result.json"
@@ -240,7 +240,7 @@ def _import_tensorflow() -> None:
     kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
-        import mf_core.solvers.heads  # noqa: F401 (the lock comes before the import)
+        import mf_core.solvers.fit  # noqa: F401 (the lock comes before the import)
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -257,7 +257,7 @@ def _fit(
     start: FactorModel | None,
 ) -> "FitResult":
     from mf_core.solvers.checkpoint import Checkpoint
-    from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
+    from mf_core.solvers.fit import fit_ranking_head, fit_rating_head
 
     fit = partial(fit_rating_head, attributes=attributes) if head == "rating" else fit_ranking_head
     seconds = config.train.checkpoint_seconds
@@ -285,7 +285,8 @@ def progress_line(report: "IterationReport") -> str | None:
         "" if report.validation_rmse is None else f", validation RMSE {report.validation_rmse:.4f}"
     )
     return (
-        f"{report.head}: epoch {report.iteration}/{report.iterations}, train RMSE {report.train_rmse:.4f}{validation}, "
+        f"{report.head}: {report.unit} {report.iteration}/{report.iterations}, "
+        f"train RMSE {report.train_rmse:.4f}{validation}, "
         f"{report.ratings_per_second:,.0f} ratings/s, ETA {report.eta_seconds:.0f} s"
     )
 

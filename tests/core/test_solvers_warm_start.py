@@ -6,7 +6,7 @@ import numpy as np
 
 from mf_core.config import make_config
 from mf_core.ratings import IdMap, Ratings, id_map
-from mf_core.solvers.heads import _hold_out, fit_rating_head
+from mf_core.solvers.fit import _hold_out, fit_rating_head
 from mf_core.solvers.iterate import IterationReport
 
 CONFIG = make_config(
