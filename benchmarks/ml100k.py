@@ -154,7 +154,7 @@ def _config(folder: Path, fold: int, overrides: dict[str, Any]) -> Config:
 def _fit_ours(
     folder: Path, fold: int, seed: int, overrides: dict[str, Any], lists: "_Lists | None"
 ) -> dict[str, Any]:
-    from mf_core.solvers.heads import fit_rating_head
+    from mf_core.solvers.fit import fit_rating_head
 
     config = _config(folder, fold, {**overrides, "train.seed": seed})
     snapshot = read_folds(config)
@@ -227,7 +227,7 @@ class _Lists:
         self, config: Config, snapshot: Snapshot, rating: FactorModel, fold: int, seed: int
     ) -> None:
         """Fit the ranking head, and measure its lists and the peers'."""
-        from mf_core.solvers.heads import fit_ranking_head
+        from mf_core.solvers.fit import fit_ranking_head
 
         began = time.perf_counter()
         ranking = fit_ranking_head(config, snapshot.train, snapshot.users, snapshot.items)

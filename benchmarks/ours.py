@@ -16,9 +16,9 @@ import tensorflow as tf
 from benchmarks.peers.contract import peak_mb
 from mf_core.config import make_config
 from mf_core.ratings import Ratings
-from mf_core.solvers.heads import make_rating_solver
-from mf_core.solvers.iterate import Factors, HeldOut
+from mf_core.solvers.fit import SOLVERS
 from mf_core.solvers.runtime import select_device
+from mf_core.solvers.solver import Factors, HeldOut, Problem
 
 
 def main() -> None:
@@ -41,7 +41,8 @@ def main() -> None:
         # The device's own start belongs to the import.
         tf.linalg.cholesky(tf.eye(2))
         clock = _Clock()
-        solver = make_rating_solver(config, train, shape, task["iterations"])
+        problem = Problem.of(config, "rating", train, shape, limit=task["iterations"])
+        solver = SOLVERS[config.rating_head.solver].make(problem)
         clock.stop()
         for iteration in range(task["iterations"]):
             clock.start()

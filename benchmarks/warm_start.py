@@ -70,7 +70,7 @@ def fit(
     config: Config, snapshot: Snapshot, night: int, head: str, start: FactorModel | None
 ) -> tuple[NightResult, FactorModel]:
     """Fit one head and judge it."""
-    from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
+    from mf_core.solvers.fit import fit_ranking_head, fit_rating_head
 
     fit_head = fit_rating_head if head == "rating" else fit_ranking_head
     fitted = fit_head(config, snapshot.train, snapshot.users, snapshot.items, start=start)

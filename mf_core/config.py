@@ -1,20 +1,46 @@
-"""All settings, defined once: bounds, defaults and descriptions.
+"""All settings, defined once: bounds, defaults, descriptions, and what each of them shapes.
 
-The trigger form's Params (`dags/`), the CLI's `--set section.name=value`, the file named by `MF_CONFIG` and the table in
-`docs/config.md` are all generated from these models. Names are dotted paths such as `rating_head.als.n_factors`.
+The trigger form's Params (`dags/`), the CLI's `--set section.name=value`, the file named by
+`MF_CONFIG` and the table in `docs/config.md` are all generated from these models. Names are dotted
+paths such as `rating_head.als.n_factors`.
 """
 
 import hashlib
 import json
 import tomllib
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from mf_core.errors import ConfigError
+
+Head = Literal["rating", "ranking"]
+Shapes = Literal["model", "lists", "verdict", "nothing"]
+"""What a setting shapes: the fitted factors, the lists that readers see, or the judgement on both.
+
+`nothing` is for what changes only how a run gets there: where ratings come from, on which device,
+in how many pieces.
+"""
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """The mark that `setting` leaves on a field."""
+
+    what: Shapes
+
+
+def setting(default: Any, *, shapes: Shapes, description: str, **bounds: Any) -> Any:
+    """Return a field of a settings class: pydantic's `Field`, and what the setting shapes."""
+    field: FieldInfo = Field(default, description=description, **bounds)
+    # Metadata stays out of the JSON schema, which the trigger form shows to people.
+    field.metadata.append(_Shapes(shapes))
+    return field
 
 
 class _Section(BaseModel):
@@ -24,92 +50,134 @@ class _Section(BaseModel):
 class SourceConfig(_Section):
     """Where the ratings come from."""
 
-    uri: str = Field(
+    uri: str = setting(
         "ml-100k",
-        description="Path or URI of the ratings (any fsspec URI; a file, a MovieLens folder or zip), `ml-100k` for the demo's "
-        "download, or `sql` for a query on another database.",
+        shapes="nothing",
+        description="Path or URI of the ratings (any fsspec URI; a file, a MovieLens folder or "
+        "zip), `ml-100k` for the demo's download, or `sql` for a query on another database.",
         min_length=1,
         max_length=2000,
     )
-    layout: Literal["auto", "movielens", "csv", "parquet"] = Field(
-        "auto", description="How to read the file; `auto` decides by its name and first line."
+    layout: Literal["auto", "movielens", "csv", "parquet"] = setting(
+        "auto",
+        shapes="nothing",
+        description="How to read the file; `auto` decides by its name and first line.",
     )
-    delimiter: str = Field(
+    delimiter: str = setting(
         "",
+        shapes="nothing",
         description="Field separator of a text file; empty: decided from the first line.",
         max_length=4,
     )
-    user_column: str = Field("user_id", description="Column that holds the user id.", min_length=1)
-    item_column: str = Field("item_id", description="Column that holds the item id.", min_length=1)
-    rating_column: str = Field("rating", description="Column that holds the rating.", min_length=1)
-    time_column: str = Field(
+    user_column: str = setting(
+        "user_id", shapes="nothing", description="Column that holds the user id.", min_length=1
+    )
+    item_column: str = setting(
+        "item_id", shapes="nothing", description="Column that holds the item id.", min_length=1
+    )
+    rating_column: str = setting(
+        "rating", shapes="nothing", description="Column that holds the rating.", min_length=1
+    )
+    time_column: str = setting(
         "timestamp",
+        shapes="nothing",
         description="Column that holds the time (epoch seconds or ISO 8601); may be absent.",
     )
-    side_column: str = Field(
-        "", description="Column that says `train` or `test` (split protocol `given`); empty: none."
-    )
-    test_uri: str = Field(
+    side_column: str = setting(
         "",
-        description="Second file whose rows are the test side (split protocol `given`); empty: none.",
+        shapes="nothing",
+        description="Column that says `train` or `test` (split protocol `given`); empty: none.",
     )
-    items_uri: str = Field(
+    test_uri: str = setting(
         "",
+        shapes="nothing",
+        description="Second file whose rows are the test side (split protocol `given`); empty: "
+        "none.",
+    )
+    items_uri: str = setting(
+        "",
+        shapes="nothing",
         description="File of item ids, titles and attributes; empty: beside the ratings, if there.",
     )
-    users_uri: str = Field(
-        "", description="File of user ids and attributes; empty: beside the ratings, if there."
-    )
-    sha256: str = Field(
+    users_uri: str = setting(
         "",
+        shapes="nothing",
+        description="File of user ids and attributes; empty: beside the ratings, if there.",
+    )
+    sha256: str = setting(
+        "",
+        shapes="nothing",
         description="Expected sha256 of the ratings file; empty: not checked.",
         pattern="^([0-9a-f]{64})?$",
     )
-    query: str = Field(
-        "", description="With uri `sql`: the SELECT whose columns are named as above."
+    query: str = setting(
+        "",
+        shapes="nothing",
+        description="With uri `sql`: the SELECT whose columns are named as above.",
     )
-    database_url_env: str = Field(
+    database_url_env: str = setting(
         "MF_SOURCE_DATABASE_URL",
+        shapes="nothing",
         description="With uri `sql`: the environment variable that holds the SQLAlchemy URL.",
     )
-    chunk_rows: int = Field(
-        500_000, description="Rows read and loaded at a time.", ge=1_000, le=20_000_000
+    chunk_rows: int = setting(
+        500_000,
+        shapes="nothing",
+        description="Rows read and loaded at a time.",
+        ge=1_000,
+        le=20_000_000,
     )
 
 
 class DataConfig(_Section):
     """What a rating is, and which data are good enough to train on."""
 
-    scale_low: float = Field(1.0, description="Lowest rating of the scale.")
-    scale_high: float = Field(5.0, description="Highest rating of the scale.")
-    relevant_from: float = Field(
-        4.0, description="Ratings from here on count as relevant (ranking head, list metrics)."
+    scale_low: float = setting(1.0, shapes="model", description="Lowest rating of the scale.")
+    scale_high: float = setting(5.0, shapes="model", description="Highest rating of the scale.")
+    relevant_from: float = setting(
+        4.0,
+        shapes="model",
+        description="Ratings from here on count as relevant (ranking head, list metrics).",
     )
-    ingest_mode: Literal["merge", "replace"] = Field(
+    ingest_mode: Literal["merge", "replace"] = setting(
         "merge",
-        description="`replace` also removes the ratings, items and users that the source no longer has.",
+        shapes="nothing",
+        description="`replace` also removes the ratings, items and users that the source no "
+        "longer has.",
     )
-    max_rejected_share: float = Field(
-        0.01, description="More bad rows than this share refuse the whole batch.", ge=0, le=1
+    max_rejected_share: float = setting(
+        0.01,
+        shapes="nothing",
+        description="More bad rows than this share refuse the whole batch.",
+        ge=0,
+        le=1,
     )
-    max_removed_share: float = Field(
+    max_removed_share: float = setting(
         0.5,
-        description="`replace` refuses a source that would remove more than this share of the ratings.",
+        shapes="nothing",
+        description="`replace` refuses a source that would remove more than this share of the "
+        "ratings.",
         ge=0,
         le=1,
     )
-    min_ratings: int = Field(1_000, description="Fewest ratings to train on.", ge=1)
-    min_users: int = Field(20, description="Fewest users to train on.", ge=1)
-    min_items: int = Field(20, description="Fewest items to train on.", ge=1)
-    max_volume_drop: float = Field(
+    min_ratings: int = setting(
+        1_000, shapes="verdict", description="Fewest ratings to train on.", ge=1
+    )
+    min_users: int = setting(20, shapes="verdict", description="Fewest users to train on.", ge=1)
+    min_items: int = setting(20, shapes="verdict", description="Fewest items to train on.", ge=1)
+    max_volume_drop: float = setting(
         0.2,
-        description="Largest drop of the number of ratings against the last trained data, as a share.",
+        shapes="verdict",
+        description="Largest drop of the number of ratings against the last trained data, as a "
+        "share.",
         ge=0,
         le=1,
     )
-    max_volume_growth: float = Field(
+    max_volume_growth: float = setting(
         5.0,
-        description="Largest growth of the number of ratings against the last trained data, as a share.",
+        shapes="verdict",
+        description="Largest growth of the number of ratings against the last trained data, as a "
+        "share.",
         ge=0,
     )
 
@@ -120,122 +188,299 @@ class DataConfig(_Section):
                 f"scale_low {self.scale_low} must be below scale_high {self.scale_high}"
             )
         if not self.scale_low <= self.relevant_from <= self.scale_high:
-            raise ValueError(
-                f"relevant_from {self.relevant_from} must lie in {self.scale_low}..{self.scale_high}"
-            )
+            bounds = f"{self.scale_low}..{self.scale_high}"
+            raise ValueError(f"relevant_from {self.relevant_from} must lie in {bounds}")
         return self
 
 
 class SplitConfig(_Section):
     """Which ratings are held out."""
 
-    protocol: Literal["hash", "temporal", "leave_last", "given"] = Field(
+    protocol: Literal["hash", "temporal", "leave_last", "given"] = setting(
         "hash",
-        description="hash of (user, item, seed); temporal: a global cut; leave_last: each user's last; given: by the source.",
+        shapes="model",
+        description="hash of (user, item, seed); temporal: a global cut; leave_last: each user's "
+        "last; given: by the source.",
     )
-    test_fraction: float = Field(
-        0.3, description="Share of the ratings on the test side (hash, temporal).", gt=0, lt=1
+    test_fraction: float = setting(
+        0.3,
+        shapes="model",
+        description="Share of the ratings on the test side (hash, temporal).",
+        gt=0,
+        lt=1,
     )
-    seed: int = Field(0, description="Seed of the hash split.", ge=0, le=2**31 - 1)
+    seed: int = setting(
+        0, shapes="model", description="Seed of the hash split.", ge=0, le=2**31 - 1
+    )
 
 
-class AlsConfig(_Section):
+@dataclass(frozen=True)
+class SearchRange:
+    """Where `mf tune` looks for one setting of a solver, and at its present value.
+
+    The type, and narrower bounds, are those of the setting itself.
+
+    Attributes:
+        name: the setting's name within its section.
+        low, high: the ends of the range, both included.
+        log: draw on a logarithmic scale.
+    """
+
+    name: str
+    low: float
+    high: float
+    log: bool = True
+
+
+class SolverConfig(_Section):
+    """A solver's settings, and what the rest of the code has to know of that solver.
+
+    What holds of most solvers is said here; a solver's own class overrides what is different.
+
+    Attributes:
+        takes_start: a fit may go on from an earlier model's factors.
+        start_must_share: the settings (of this section) that such a model must have in common.
+        keeps_last: the model is a running mean, so its last iteration counts, not its best.
+        least_gain: the share of the validation error that an iteration must gain to be better.
+        search: what `mf tune` searches. What only trades time for accuracy does not belong there.
+        tuning_overrides: values, by name within the section, that every trial of `mf tune` gets.
+    """
+
+    takes_start: ClassVar[bool] = False
+    start_must_share: ClassVar[tuple[str, ...]] = ("n_factors",)
+    keeps_last: ClassVar[bool] = False
+    least_gain: ClassVar[float] = 0.0
+    search: ClassVar[tuple[SearchRange, ...]] = ()
+    tuning_overrides: ClassVar[Mapping[str, Any]] = {}
+
+    n_factors: int = setting(32, shapes="model", description="Number of factors.", ge=1, le=512)
+
+    @abstractmethod
+    def iteration_limit(self) -> int:
+        """Return how many iterations a fit runs at most."""
+
+    def burn_in_iterations(self, limit: int) -> int:
+        """Return how many of `limit` iterations pass before there is a model to measure."""
+        return 0
+
+    def patience_or(self, default: int) -> int:
+        """Return after how many iterations without a gain a fit stops; `default` is the head's."""
+        return default
+
+    def validation_share(self) -> float:
+        """Return which part of the head's `validation_fraction` this solver holds out."""
+        return 1.0
+
+    def uses_attributes(self) -> bool:
+        """Say whether attributes of users and items take part."""
+        return False
+
+    def search_ranges(self) -> tuple[SearchRange, ...]:
+        """Return what `mf tune` searches.
+
+        Raises:
+            ConfigError: with these settings there is nothing to tune.
+        """
+        return self.search
+
+
+class AlsConfig(SolverConfig):
     """Alternating least squares on explicit ratings, with biases."""
 
-    n_factors: int = Field(32, description="Number of factors.", ge=1, le=512)
-    iterations: int = Field(20, description="Sweeps at most.", ge=1, le=1_000)
-    regularization: float = Field(
+    takes_start = True
+    search = (
+        SearchRange("n_factors", 4, 128),
+        SearchRange("regularization", 0.01, 1.0),
+        SearchRange("bias_regularization", 0.1, 30.0),
+    )
+
+    n_factors: int = setting(32, shapes="model", description="Number of factors.", ge=1, le=512)
+    iterations: int = setting(20, shapes="model", description="Sweeps at most.", ge=1, le=1_000)
+    regularization: float = setting(
         0.09,
+        shapes="model",
         description="Ridge on the factors, times 40 plus the number of ratings of the row.",
         gt=0,
         le=1e6,
     )
-    bias_regularization: float = Field(
-        2.0, description="Ridge on the biases, in ratings.", gt=0, le=1e6
+    bias_regularization: float = setting(
+        2.0, shapes="model", description="Ridge on the biases, in ratings.", gt=0, le=1e6
     )
-    conjugate_steps: int = Field(
-        2, description="Steps of conjugate gradients per row and sweep.", ge=1, le=1_000
+    conjugate_steps: int = setting(
+        2,
+        shapes="model",
+        description="Steps of conjugate gradients per row and sweep.",
+        ge=1,
+        le=1_000,
     )
 
+    def iteration_limit(self) -> int:
+        """Return how many sweeps a fit runs at most."""
+        return self.iterations
 
-class BayesConfig(_Section):
+
+class BayesConfig(SolverConfig):
     """Bayesian matrix factorization by Gibbs sampling, with implicit features on both sides."""
 
-    n_factors: int = Field(26, description="Number of factors of a sample.", ge=1, le=512)
-    sweeps: int = Field(120, description="Sweeps at most, the burn-in included.", ge=2, le=100_000)
-    burn_in: int = Field(
+    takes_start = True
+    keeps_last = True
+    # The running mean has settled where it gains less than this share of its error.
+    least_gain = 1e-4
+    search = (SearchRange("n_factors", 4, 64), SearchRange("pattern_rank", 16, 512))
+    # Kept samples are for standard deviations, which no trial is asked for.
+    tuning_overrides: ClassVar[Mapping[str, Any]] = {"kept_samples": 0}
+
+    n_factors: int = setting(
+        26, shapes="model", description="Number of factors of a sample.", ge=1, le=512
+    )
+    sweeps: int = setting(
+        120, shapes="model", description="Sweeps at most, the burn-in included.", ge=2, le=100_000
+    )
+    burn_in: int = setting(
         10,
+        shapes="model",
         description="Sweeps before the mean of the samples begins, at most half of them all.",
         ge=1,
         le=100_000,
     )
-    patience: int = Field(
+    patience: int = setting(
         50,
-        description="Sweeps in which the mean must gain a ten-thousandth of its validation error to go on.",
+        shapes="model",
+        description="Sweeps in which the mean must gain a ten-thousandth of its validation error "
+        "to go on.",
         ge=1,
         le=100_000,
     )
-    pattern_rank: int = Field(
+    pattern_rank: int = setting(
         36,
-        description="Implicit features per side: leading singular vectors of who rated what; 0: none.",
+        shapes="model",
+        description="Implicit features per side: leading singular vectors of who rated what; 0: "
+        "none.",
         ge=0,
         le=4_096,
     )
-    kept_samples: int = Field(
+    kept_samples: int = setting(
         16,
+        shapes="model",
         description="Samples kept for the standard deviation of predictions; 0: none is published.",
         ge=0,
         le=1_000,
     )
-    output_factors: int = Field(
-        128, description="Number of factors that hold the mean of all samples.", ge=1, le=2_048
+    output_factors: int = setting(
+        128,
+        shapes="model",
+        description="Number of factors that hold the mean of all samples.",
+        ge=1,
+        le=2_048,
     )
-    side_information: bool = Field(
+    side_information: bool = setting(
         False,
-        description="Learn from the attributes in `mf.users` and `mf.items` too; those who have some and no rating are predicted "
-        "from them, and new users among them get rows.",
+        shapes="model",
+        description="Learn from the attributes in `mf.users` and `mf.items` too; those who have "
+        "some and no rating are predicted from them, and new users among them get rows.",
     )
 
+    def iteration_limit(self) -> int:
+        """Return how many sweeps a fit runs at most, the burn-in included."""
+        return self.sweeps
 
-class GradientConfig(_Section):
+    def burn_in_iterations(self, limit: int) -> int:
+        """Return how many of `limit` sweeps pass before the mean of the samples begins."""
+        return min(self.burn_in, limit // 2)
+
+    def patience_or(self, default: int) -> int:
+        """Return the sampler's own patience: a mean settles slowly."""
+        return self.patience
+
+    def validation_share(self) -> float:
+        """Return a fifth: the validation part decides nothing but when to stop."""
+        return 0.2
+
+    def uses_attributes(self) -> bool:
+        """Say whether attributes of users and items take part."""
+        return self.side_information
+
+
+class GradientConfig(SolverConfig):
     """Gradient descent: the 2016 post's model, or a biased one with mini-batch Adam."""
 
-    preset: Literal["biased", "seed"] = Field(
+    seed_steps: ClassVar[int] = 500
+    search = (
+        SearchRange("n_factors", 4, 128),
+        SearchRange("learning_rate", 1e-4, 0.1),
+        SearchRange("regularization", 1e-3, 2.0),
+        SearchRange("batch_size", 256, 16_384),
+    )
+
+    preset: Literal["biased", "seed"] = setting(
         "biased",
-        description="biased: biases, L2, mini-batch Adam, early stopping; seed: the 2016 post's model and loss exactly.",
+        shapes="model",
+        description="biased: biases, L2, mini-batch Adam, early stopping; seed: the 2016 post's "
+        "model and loss exactly.",
     )
-    n_factors: int = Field(
-        32, description="Number of factors (seed: 10 as in the post).", ge=1, le=512
+    n_factors: int = setting(
+        32, shapes="model", description="Number of factors (seed: 10 as in the post).", ge=1, le=512
     )
-    epochs: int = Field(
+    epochs: int = setting(
         100,
+        shapes="model",
         description="Epochs at most (seed: full-batch steps, 500 in the post).",
         ge=1,
         le=100_000,
     )
-    learning_rate: float = Field(
-        0.003, description="Adam's step size (seed: .001 as in the post).", gt=0, le=10
+    learning_rate: float = setting(
+        0.003,
+        shapes="model",
+        description="Adam's step size (seed: .001 as in the post).",
+        gt=0,
+        le=10,
     )
-    regularization: float = Field(
-        0.15, description="L2 on factors and biases (seed: L1 .001 as in the post).", ge=0, le=1e6
+    regularization: float = setting(
+        0.15,
+        shapes="model",
+        description="L2 on factors and biases (seed: L1 .001 as in the post).",
+        ge=0,
+        le=1e6,
     )
-    batch_size: int = Field(2_048, description="Ratings per mini-batch.", ge=1, le=10_000_000)
+    batch_size: int = setting(
+        2_048, shapes="model", description="Ratings per mini-batch.", ge=1, le=10_000_000
+    )
+
+    def iteration_limit(self) -> int:
+        """Return how many epochs a fit runs at most; preset `seed`: the post's number of steps."""
+        return self.seed_steps if self.preset == "seed" else self.epochs
+
+    def validation_share(self) -> float:
+        """Return 1, or 0 for preset `seed`: the post runs all its steps on all rows."""
+        return 0.0 if self.preset == "seed" else 1.0
+
+    def search_ranges(self) -> tuple[SearchRange, ...]:
+        """Return what `mf tune` searches. Raises ConfigError: preset `seed` has nothing to tune."""
+        if self.preset == "seed":
+            raise ConfigError(
+                "preset `seed` is the 2016 post's model, constants included; set "
+                "rating_head.gradient.preset=biased."
+            )
+        return self.search
 
 
 class RatingHeadConfig(_Section):
     """The model that predicts ratings; its test error is what the gate is about."""
 
-    solver: Literal["bayes", "als", "gradient"] = Field(
-        "bayes", description="Which solver fits the rating head."
+    solver: Literal["bayes", "als", "gradient"] = setting(
+        "bayes", shapes="model", description="Which solver fits the rating head."
     )
-    validation_fraction: float = Field(
+    validation_fraction: float = setting(
         0.05,
-        description="Share of the training rows kept for early stopping, a fifth of it for bayes; 0: run all iterations.",
+        shapes="model",
+        description="Share of the training rows kept for early stopping, a fifth of it for bayes; "
+        "0: run all iterations.",
         ge=0,
         lt=0.5,
     )
-    patience: int = Field(
+    patience: int = setting(
         5,
+        shapes="model",
         description="Iterations without a better validation error before stopping.",
         ge=1,
         le=1_000,
@@ -244,72 +489,98 @@ class RatingHeadConfig(_Section):
     als: AlsConfig = AlsConfig()
     gradient: GradientConfig = GradientConfig()
 
-    def chosen(self) -> BayesConfig | AlsConfig | GradientConfig:
-        """Return the settings of the chosen solver."""
-        solvers: dict[str, BayesConfig | AlsConfig | GradientConfig]
-        solvers = {"bayes": self.bayes, "als": self.als, "gradient": self.gradient}
-        return solvers[self.solver]
-
-    def iteration_limit(self) -> int:
-        """Return how many iterations the chosen solver runs at most."""
-        return {
-            "bayes": self.bayes.sweeps,
-            "als": self.als.iterations,
-            "gradient": self.gradient.epochs,
-        }[self.solver]
+    def chosen(self) -> SolverConfig:
+        """Return the settings of the chosen solver, which stand under its name."""
+        settings: SolverConfig = getattr(self, self.solver)
+        return settings
 
     def uses_attributes(self) -> bool:
         """Say whether attributes of users and items take part."""
-        return self.solver == "bayes" and self.bayes.side_information
+        return self.chosen().uses_attributes()
 
 
-class RankingHeadConfig(_Section):
+class RankingHeadConfig(SolverConfig):
     """Implicit ALS on who rated what, and how much they liked it; orders the list."""
 
-    learn_from: Literal["all", "relevant"] = Field(
-        "all",
-        description="Which ratings of the users with a relevant rating are observations: `all`, or only the `relevant` ones.",
+    takes_start = True
+    search = (
+        SearchRange("n_factors", 8, 256),
+        SearchRange("unobserved_weight", 1e-3, 1.0),
+        SearchRange("regularization", 1e-4, 1.0),
+        SearchRange("regularization_exponent", 0.0, 2.0, log=False),
+        SearchRange("lowest_target", 0.0, 1.0, log=False),
     )
-    lowest_target: float = Field(
+
+    learn_from: Literal["all", "relevant"] = setting(
+        "all",
+        shapes="model",
+        description="Which ratings of the users with a relevant rating are observations: `all`, "
+        "or only the `relevant` ones.",
+    )
+    lowest_target: float = setting(
         0.35,
-        description="What the score of an observation aims at for a rating of data.scale_low; 1 for data.relevant_from, and on "
-        "the line through both for any other rating. 1: the same for all.",
+        shapes="model",
+        description="What the score of an observation aims at for a rating of data.scale_low; 1 "
+        "for data.relevant_from, and on the line through both for any other rating. 1: the same "
+        "for all.",
         ge=0,
         le=1,
     )
-    n_factors: int = Field(128, description="Number of factors.", ge=1, le=512)
-    iterations: int = Field(12, description="Sweeps.", ge=1, le=1_000)
-    conjugate_steps: int = Field(
-        3, description="Steps of conjugate gradients per row and sweep.", ge=1, le=1_000
+    n_factors: int = setting(128, shapes="model", description="Number of factors.", ge=1, le=512)
+    iterations: int = setting(12, shapes="model", description="Sweeps.", ge=1, le=1_000)
+    conjugate_steps: int = setting(
+        3,
+        shapes="model",
+        description="Steps of conjugate gradients per row and sweep.",
+        ge=1,
+        le=1_000,
     )
-    unobserved_weight: float = Field(
-        0.2, description="Weight alpha0 of the pairs nobody rated.", gt=0, le=1e3
+    unobserved_weight: float = setting(
+        0.2, shapes="model", description="Weight alpha0 of the pairs nobody rated.", gt=0, le=1e3
     )
-    regularization: float = Field(
-        0.016, description="Ridge lambda, scaled by each row's frequency.", gt=0, le=1e6
+    regularization: float = setting(
+        0.016,
+        shapes="model",
+        description="Ridge lambda, scaled by each row's frequency.",
+        gt=0,
+        le=1e6,
     )
-    regularization_exponent: float = Field(
-        1.0, description="Exponent nu of the frequency scaling (Rendle et al. 2021).", ge=0, le=2
+    regularization_exponent: float = setting(
+        1.0,
+        shapes="model",
+        description="Exponent nu of the frequency scaling (Rendle et al. 2021).",
+        ge=0,
+        le=2,
     )
+
+    def iteration_limit(self) -> int:
+        """Return how many sweeps a fit runs."""
+        return self.iterations
 
 
 class TrainConfig(_Section):
     """How the trainer runs."""
 
-    device: Literal["auto", "gpu", "cpu"] = Field(
-        "auto", description="`gpu` refuses to run without one."
+    device: Literal["auto", "gpu", "cpu"] = setting(
+        "auto", shapes="nothing", description="`gpu` refuses to run without one."
     )
-    seed: int = Field(0, description="Seed of everything random in training.", ge=0, le=2**31 - 1)
-    checkpoint_seconds: float = Field(
-        30.0, description="Seconds between checkpoints.", ge=0, le=86_400
+    seed: int = setting(
+        0, shapes="model", description="Seed of everything random in training.", ge=0, le=2**31 - 1
     )
-    warm_start: bool = Field(
+    checkpoint_seconds: float = setting(
+        30.0, shapes="nothing", description="Seconds between checkpoints.", ge=0, le=86_400
+    )
+    warm_start: bool = setting(
         False,
-        description="Start from the live version's evaluated factors where that leaks nothing (split protocol hash).",
+        shapes="model",
+        description="Start from the live version's evaluated factors where that leaks nothing "
+        "(split protocol hash).",
     )
-    full_restart_every: int = Field(
+    full_restart_every: int = setting(
         7,
-        description="With warm_start: every so many versions of a lineage one starts cold; 1: all of them.",
+        shapes="model",
+        description="With warm_start: every so many versions of a lineage one starts cold; 1: all "
+        "of them.",
         ge=1,
         le=1_000,
     )
@@ -318,45 +589,66 @@ class TrainConfig(_Section):
 class GateConfig(_Section):
     """When a candidate may be published. Fail-closed: a missing figure refuses."""
 
-    max_rmse: float | None = Field(
+    max_rmse: float | None = setting(
         None,
-        description="Ceiling of the test RMSE, in rating units; empty: a quarter of the rating scale's range.",
+        shapes="verdict",
+        description="Ceiling of the test RMSE, in rating units; empty: a quarter of the rating "
+        "scale's range.",
         gt=0,
     )
-    require_better_than_biases: bool = Field(
-        True, description="The rating head must beat the biases-only baseline."
+    require_better_than_biases: bool = setting(
+        True, shapes="verdict", description="The rating head must beat the biases-only baseline."
     )
-    require_popularity: bool = Field(
-        True, description="NDCG of the head that orders the list must not be below popularity's."
+    require_popularity: bool = setting(
+        True,
+        shapes="verdict",
+        description="NDCG of the head that orders the list must not be below popularity's.",
     )
-    max_rmse_loss: float = Field(
+    max_rmse_loss: float = setting(
         0.01,
+        shapes="verdict",
         description="Non-inferiority margin in RMSE against the champion and the recent best.",
         ge=0,
     )
-    max_ndcg_loss: float = Field(
+    max_ndcg_loss: float = setting(
         0.02,
+        shapes="verdict",
         description="Non-inferiority margin in NDCG against the champion and the recent best.",
         ge=0,
     )
-    recent_days: int = Field(
-        30, description="How far back the recent best is looked for, in days.", ge=1, le=3650
+    recent_days: int = setting(
+        30,
+        shapes="verdict",
+        description="How far back the recent best is looked for, in days.",
+        ge=1,
+        le=3650,
     )
-    min_test_ratings: int = Field(100, description="Fewest test ratings to judge on.", ge=1)
-    min_test_users: int = Field(20, description="Fewest users with test ratings to judge on.", ge=2)
-    bootstrap_samples: int = Field(
-        1_000, description="Bootstrap resamples of the users.", ge=100, le=100_000
+    min_test_ratings: int = setting(
+        100, shapes="verdict", description="Fewest test ratings to judge on.", ge=1
     )
-    cutoff: int = Field(
-        10, description="N of NDCG@N, Recall@N, MAP@N and hit rate.", ge=1, le=1_000
+    min_test_users: int = setting(
+        20, shapes="verdict", description="Fewest users with test ratings to judge on.", ge=2
     )
-    max_refit_error_ratio: float = Field(
+    bootstrap_samples: int = setting(
+        1_000, shapes="verdict", description="Bootstrap resamples of the users.", ge=100, le=100_000
+    )
+    cutoff: int = setting(
+        10,
+        shapes="verdict",
+        description="N of NDCG@N, Recall@N, MAP@N and hit rate.",
+        ge=1,
+        le=1_000,
+    )
+    max_refit_error_ratio: float = setting(
         1.05,
-        description="The refit's RMSE on all ratings may be at most this multiple of the evaluated model's.",
+        shapes="verdict",
+        description="The refit's RMSE on all ratings may be at most this multiple of the "
+        "evaluated model's.",
         ge=1,
     )
-    min_refit_overlap: float = Field(
+    min_refit_overlap: float = setting(
         0.2,
+        shapes="verdict",
         description="The refit's lists must share at least this part with the evaluated model's.",
         ge=0,
         le=1,
@@ -366,44 +658,71 @@ class GateConfig(_Section):
 class RecommendConfig(_Section):
     """The lists."""
 
-    top_n: int = Field(10, description="Recommendations per user that readers see.", ge=1, le=1_000)
-    reserve: int = Field(
+    top_n: int = setting(
+        10, shapes="lists", description="Recommendations per user that readers see.", ge=1, le=1_000
+    )
+    reserve: int = setting(
         10,
+        shapes="lists",
         description="Further rows kept per user, so that hiding items leaves lists full.",
         ge=0,
         le=1_000,
     )
-    rank_by: Literal["ranking", "rating"] = Field(
-        "ranking", description="Which head orders the list."
+    rank_by: Literal["ranking", "rating"] = setting(
+        "ranking", shapes="lists", description="Which head orders the list."
     )
-    shards: int = Field(
-        2, description="Tasks that write the recommendations side by side.", ge=1, le=256
+    shards: int = setting(
+        2,
+        shapes="nothing",
+        description="Tasks that write the recommendations side by side.",
+        ge=1,
+        le=256,
     )
-    tile_mib: int = Field(
-        64, description="Memory bound of one tile of scores, in MiB.", ge=1, le=65_536
+    tile_mib: int = setting(
+        64,
+        shapes="nothing",
+        description="Memory bound of one tile of scores, in MiB.",
+        ge=1,
+        le=65_536,
     )
-    similar_items: int = Field(10, description="Similar items kept per item.", ge=0, le=1_000)
+    similar_items: int = setting(
+        10, shapes="lists", description="Similar items kept per item.", ge=0, le=1_000
+    )
 
 
 class PublishConfig(_Section):
     """How versions go live."""
 
-    refit: bool = Field(True, description="Refit on all ratings after the gate and publish that.")
-    keep_versions: int = Field(
-        5, description="Published versions kept for rollback, the live one included.", ge=1, le=100
+    refit: bool = setting(
+        True, shapes="lists", description="Refit on all ratings after the gate and publish that."
     )
-    min_coverage: float = Field(
-        0.0, description="Smallest share of the items that the lists must cover.", ge=0, le=1
+    keep_versions: int = setting(
+        5,
+        shapes="nothing",
+        description="Published versions kept for rollback, the live one included.",
+        ge=1,
+        le=100,
+    )
+    min_coverage: float = setting(
+        0.0,
+        shapes="verdict",
+        description="Smallest share of the items that the lists must cover.",
+        ge=0,
+        le=1,
     )
 
 
 class RunConfig(_Section):
     """The run as a whole."""
 
-    dry_run: bool = Field(False, description="Stop after the verdict; publish nothing.")
-    force: bool = Field(
+    dry_run: bool = setting(
+        False, shapes="nothing", description="Stop after the verdict; publish nothing."
+    )
+    force: bool = setting(
         False,
-        description="Train even if neither the data nor the settings have changed since the live version.",
+        shapes="nothing",
+        description="Train even if neither the data nor the settings have changed since the live "
+        "version.",
     )
 
 
@@ -421,27 +740,77 @@ class Config(_Section):
     recommend: RecommendConfig = RecommendConfig()
     publish: PublishConfig = PublishConfig()
 
+    def solver_name(self, head: Head) -> str:
+        """Return the name of the solver that fits `head`."""
+        return self.rating_head.solver if head == "rating" else "implicit"
+
+    def solver_settings(self, head: Head) -> SolverConfig:
+        """Return the settings of the solver that fits `head`."""
+        return self.rating_head.chosen() if head == "rating" else self.ranking_head
+
+    def solver_section(self, head: Head) -> str:
+        """Return where these settings stand, such as `rating_head.als`."""
+        return f"rating_head.{self.rating_head.solver}" if head == "rating" else "ranking_head"
+
+    def start_must_share(self, head: Head) -> tuple[str, ...]:
+        """Return the settings, by dotted name, that a model must share for `head` to start there."""
+        section = self.solver_section(head)
+        return tuple(f"{section}.{name}" for name in self.solver_settings(head).start_must_share)
+
+    def shaping(self, *shapes: Shapes) -> dict[str, Any]:
+        """Return the settings that shape any of the things named, by dotted name.
+
+        Those of a rating solver that is not chosen shape nothing.
+        """
+        idle = self._idle_sections()
+        return {
+            found.name: found.default
+            for found in settings(self)
+            if found.shapes in shapes and found.section not in idle
+        }
+
+    def _idle_sections(self) -> set[str]:
+        """Return the sections of the rating solvers that are not chosen."""
+        sections = {
+            f"rating_head.{name}"
+            for name, value in self.rating_head
+            if isinstance(value, SolverConfig)
+        }
+        return sections - {self.solver_section("rating")}
+
+    def fingerprint(self, *shapes: Shapes) -> str:
+        """sha256 (hex, 64 characters) over the settings that shape any of the things named."""
+        text = json.dumps(self.shaping(*shapes), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def training_fingerprint(self) -> str:
-        """sha256 over the settings that change what a run computes from the same ratings; hex, 64 characters."""
-        settings = self.model_dump(
-            mode="json", exclude={"run": True, "source": True, "train": {"checkpoint_seconds"}}
-        )
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        """sha256 (hex) over the settings that change what a run makes of the same ratings."""
+        return self.fingerprint("model", "lists")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One leaf of the configuration."""
+    """One leaf of the configuration.
+
+    Attributes:
+        name: dotted path.
+        section: the path without its last part.
+        default: the value, from the configuration that was asked.
+        schema: JSON schema, without default and description.
+        description: what it means, for people.
+        shapes: what it shapes.
+    """
 
     name: str
     section: str
     default: Any
     schema: dict[str, Any]
     description: str
+    shapes: Shapes
 
 
 def settings(config: Config | None = None) -> Iterator[Setting]:
-    """Yield every setting with its JSON schema and its default (from `config`, or the shipped one), in order."""
+    """Yield every setting of `config` (None: the shipped defaults), in order."""
     yield from _leaves(config or Config(), prefix="")
 
 
@@ -449,23 +818,37 @@ def _leaves(section: BaseModel, prefix: str) -> Iterator[Setting]:
     schema = type(section).model_json_schema()
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
-        if isinstance(value, BaseModel):
-            yield from _leaves(value, prefix=f"{prefix}{name}.")
-            continue
-        leaf = {
-            k: v
-            for k, v in schema["properties"][name].items()
-            if k not in ("default", "description", "title")
-        }
         full_name = f"{prefix}{name}"
-        yield Setting(full_name, full_name.rpartition(".")[0], value, leaf, field.description or "")
+        if isinstance(value, BaseModel):
+            yield from _leaves(value, prefix=f"{full_name}.")
+            continue
+        said_elsewhere = ("default", "description", "title")
+        leaf = schema["properties"][name]
+        yield Setting(
+            name=full_name,
+            section=full_name.rpartition(".")[0],
+            default=value,
+            schema={key: leaf[key] for key in leaf if key not in said_elsewhere},
+            description=field.description or "",
+            shapes=_what_shapes(full_name, field),
+        )
+
+
+def _what_shapes(name: str, field: FieldInfo) -> Shapes:
+    marks = [mark.what for mark in field.metadata if isinstance(mark, _Shapes)]
+    if len(marks) != 1:
+        raise TypeError(
+            f"the setting {name} does not say what it shapes; define it with `setting(..., "
+            f"shapes=...)`, one of {', '.join(get_args(Shapes))}"
+        )
+    return marks[0]
 
 
 def make_config(overrides: Mapping[str, Any] | None = None, base: Config | None = None) -> Config:
     """Return `base` (the shipped defaults if None) with dotted `overrides` applied.
 
-    Strings are taken as text for text settings and as numbers or booleans elsewhere, and an empty one as none, so that `--set`
-    and the trigger form share this one path.
+    Strings are taken as text for text settings and as numbers or booleans elsewhere, and an empty
+    one as none, so that `--set` and the trigger form share this one path.
 
     Raises:
         ConfigError: an unknown name, or a value out of its bounds.
@@ -480,10 +863,13 @@ def make_config(overrides: Mapping[str, Any] | None = None, base: Config | None 
 
 
 def load_config(path: str | Path | None) -> Config:
-    """Return the settings of a TOML file (sections and names as in `Config`), or the shipped defaults for None or "".
+    """Return the settings of a TOML file, or the shipped defaults for None or "".
+
+    The file has sections and names as in `Config`.
 
     Raises:
-        ConfigError: the file is missing, is no TOML, or holds an unknown name or a value out of its bounds.
+        ConfigError: the file is missing or not TOML, or holds an unknown name or a value out of its
+            bounds.
     """
     if not path:
         return Config()

@@ -38,7 +38,10 @@ def settings_toml(config: Config) -> str:
 
 def settings_table(config: Config) -> str:
     """Return the settings as a Markdown table."""
-    rows = ["| setting | default | bounds | meaning |", "| --- | --- | --- | --- |"]
+    rows = [
+        "| setting | default | bounds | shapes | meaning |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for s in settings(config):
         default = (
             ""
@@ -46,7 +49,7 @@ def settings_table(config: Config) -> str:
             else f"`{str(s.default).lower() if isinstance(s.default, bool) else s.default}`"
         )
         rows.append(
-            f"| `{s.name}` | {default} | {bounds(s.schema)} | {s.description} |".replace(
+            f"| `{s.name}` | {default} | {bounds(s.schema)} | {s.shapes} | {s.description} |".replace(
                 "|  |", "| |"
             )
         )

@@ -1,4 +1,4 @@
-"""The solvers: the only place that imports TensorFlow. The way in is `mf_core.solvers.heads`.
+"""The solvers: the only place that imports TensorFlow. The way in is `mf_core.solvers.fit`.
 
 This file imports nothing heavy. It holds what must be in the environment before TensorFlow is first imported, since
 importing any module of the package runs it first.

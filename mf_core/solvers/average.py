@@ -11,7 +11,7 @@ biases are averaged as they are.
 import numpy as np
 import tensorflow as tf
 
-from mf_core.solvers.iterate import Arrays
+from mf_core.solvers.solver import Arrays
 
 BUFFERED_COLUMNS = 256
 _ROWS_AT_A_TIME = 1 << 13

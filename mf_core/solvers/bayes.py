@@ -26,18 +26,17 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from mf_core.attributes import AttributeMatrices
-from mf_core.config import AlsConfig, BayesConfig, DataConfig
+from mf_core.config import AlsConfig, BayesConfig, SolverConfig
 from mf_core.ratings import Float32s, Ratings
 from mf_core.samples import PosteriorSamples
-from mf_core.solvers.average import RunningMean
+from mf_core.solvers.average import BUFFERED_COLUMNS, RunningMean
 from mf_core.solvers.buckets import Side, both_sides, padding_note, with_zero_row
 from mf_core.solvers.explicit import ExplicitAls
-from mf_core.solvers.iterate import Arrays, Factors, HeldOut, Start
 from mf_core.solvers.kept import KeptSamples
-from mf_core.solvers.pattern import Features, pattern_features, with_attributes
+from mf_core.solvers.pattern import OVERSAMPLING, Features, pattern_features, with_attributes
 from mf_core.solvers.prior import FactorPrior
 from mf_core.solvers.sampling import Noise, draw_from_few, draw_gaussian
+from mf_core.solvers.solver import COLUMN_BYTES, Arrays, Factors, HeldOut, Problem, Solver, Start
 
 _SWEEPS_OF_LEAST_SQUARES = 2
 _INITIAL_SPREAD = 0.2
@@ -227,32 +226,27 @@ class _Half:
         )
 
 
-class BayesianFactors:
+class BayesianFactors(Solver):
     """The sampler, one sweep (users, then items) at a time, and the running mean of its samples."""
 
-    def __init__(
-        self,
-        train: Ratings,
-        shape: tuple[int, int],
-        config: BayesConfig,
-        data: DataConfig,
-        seed: int,
-        sweeps: int,
-        held_out: HeldOut | None = None,
-        start: Start | None = None,
-        attributes: AttributeMatrices | None = None,
-    ) -> None:
-        """Put `train` on the device; `shape` is (n_users, n_items); of `sweeps` at most half are burn-in.
+    unit = "sweep"
 
-        Without a `start` the chain begins at a few sweeps of least squares.
+    def __init__(self, problem: Problem[BayesConfig]) -> None:
+        """Put the ratings on the device; of `problem.limit` sweeps at most half are burn-in.
+
+        Without a start the chain begins at a few sweeps of least squares.
         """
+        super().__init__(problem)
+        train, shape, config = problem.ratings, problem.shape, problem.settings
+        data, seed, held_out = problem.data, problem.seed, problem.held_out
+        attributes = problem.attributes
         self._mean = float(np.mean(train.value, dtype=np.float64))
         self._config, self._burn_in, self._held_out = (
             config,
-            min(config.burn_in, sweeps // 2),
+            config.burn_in_iterations(problem.limit),
             held_out,
         )
-        self.n_ratings, width = len(train), config.n_factors + 1
+        width = config.n_factors + 1
         users, items = both_sides(
             Ratings(train.user, train.item, train.value - np.float32(self._mean)), shape, width
         )
@@ -281,9 +275,31 @@ class BayesianFactors:
             f"{self._burn_in} sweeps of burn-in, {self._users.weights.shape[0]} + {self._items.weights.shape[0]} features; "
             f"{padding_note(users, items)}"
         )
-        self._begin: Callable[[], Start] | None = lambda: (
-            start or _least_squares(train, shape, config.n_factors, data, seed)
-        )
+        self._begin: Callable[[], Start] | None = lambda: problem.start or _least_squares(problem)
+
+    @classmethod
+    def bytes_per_row(cls, settings: SolverConfig, shape: tuple[int, int]) -> int:
+        """Return what a fit holds for each user and item, beside ratings and batches.
+
+        With D = n_factors + 1, J features a side, S kept samples, R output factors and
+        W = 2 R + max(256, 2 R), it is the larger of
+
+            features   24 (J + 16)    while they are made; 0 without any
+            sweeps     4 J + 4 (D + 1) S + 20 D + 4 W + max(4 W, 40 D)
+
+        the latter being features, samples, rows and their draws, and the columns of the mean that
+        wait; then the larger of their copy while they are merged and of a sweep's tables.
+        """
+        assert isinstance(settings, BayesConfig)
+        width = settings.n_factors + 1
+        n_features = min(settings.pattern_rank, *shape)
+        making = COLUMN_BYTES * (n_features + OVERSAMPLING) if n_features else 0
+
+        between_merges = 2 * settings.output_factors
+        columns = between_merges + max(BUFFERED_COLUMNS, between_merges)
+        samples = 4 * (width + 1) * settings.kept_samples
+        held = 4 * n_features + samples + 20 * width + 4 * columns
+        return max(making, held + max(4 * columns, 40 * width))
 
     def iterate(self, iteration: int) -> float:
         """Run one sweep and return the sample's training RMSE, predictions clipped to the scale."""
@@ -315,7 +331,7 @@ class BayesianFactors:
             else None
         )
 
-    def compression_note(self) -> str:
+    def closing_note(self) -> str:
         """Say what it costs to hold the mean in `output_factors` factors."""
         exact, held = (
             self._probe.rmse(self._average.n_samples),
@@ -402,11 +418,20 @@ def _features(
     )
 
 
-def _least_squares(
-    train: Ratings, shape: tuple[int, int], n_factors: int, data: DataConfig, seed: int
-) -> Start:
-    """Return where least squares arrive in a few sweeps: hundreds of times likelier than a random start, and soon there."""
-    solver = ExplicitAls(train, shape, AlsConfig(n_factors=n_factors), data, seed)
+def _least_squares(problem: Problem[BayesConfig]) -> Start:
+    """Return where least squares arrive in a few sweeps.
+
+    That is hundreds of times likelier than a random start, and soon there.
+    """
+    simpler = Problem(
+        ratings=problem.ratings,
+        shape=problem.shape,
+        settings=AlsConfig(n_factors=problem.settings.n_factors),
+        data=problem.data,
+        seed=problem.seed,
+        limit=_SWEEPS_OF_LEAST_SQUARES,
+    )
+    solver = ExplicitAls(simpler)
     for sweep in range(_SWEEPS_OF_LEAST_SQUARES):
         solver.iterate(sweep)
     return Start(**solver.state())

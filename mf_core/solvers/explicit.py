@@ -1,108 +1,136 @@
 """Alternating least squares on explicit ratings, with biases, by conjugate gradients.
 
     r_hat(u, i) = mean + b_u + b_i + x_u . y_i
-    loss = sum (r - r_hat)^2 + lambda (sum_u (c + n_u) |x_u|^2 + sum_i (c + n_i) |y_i|^2) + lambda_b (sum b_u^2 + sum b_i^2)
+    loss = sum (r - r_hat)^2 + lambda (sum_u (c + n_u) |x_u|^2 + sum_i (c + n_i) |y_i|^2)
+           + lambda_b (sum b_u^2 + sum b_i^2)
 
-(Zhou et al. 2008, 'Large-scale Parallel Collaborative Filtering for the Netflix Prize', plus biases.) `mean` is the mean of the
-training ratings. c = 40 ratings hold back the rows with few ratings, as a prior does; the plain lambda n (c = 0) of the paper
-does too little of that: validation RMSE 0.919 instead of 0.915 on MovieLens 100K (u1.base), 0.812 instead of 0.810 after six
+(Zhou et al. 2008, 'Large-scale Parallel Collaborative Filtering for the Netflix Prize', plus
+biases.) `mean` is the mean of the training ratings. c = 40 ratings hold back the rows with few
+ratings, as a prior does; the plain lambda n (c = 0) of the paper does too little of that:
+validation RMSE 0.919 instead of 0.915 on MovieLens 100K (u1.base), 0.812 instead of 0.810 after six
 sweeps over 5M synthetic ratings, each at its best lambda; and one lambda suits both.
 
-With the items fixed, (x_u, b_u) is the ridge solution of the targets r - mean - b_i on the rows (y_i, 1); then the sides
-change places. A row's equations are not solved anew in every sweep: a few steps of conjugate gradients with a diagonal
-preconditioner go on from its last solution (Takacs, Pilaszy & Tikk 2011, 'Applications of the conjugate gradient method for
-implicit feedback collaborative filtering'). The K x K matrices are never formed, which saves two thirds of a sweep at K = 32, and
-two steps a sweep lose nothing in error per sweep against exact solutions.
+With the items fixed, (x_u, b_u) is the ridge solution of the targets r - mean - b_i on the rows
+(y_i, 1); then the sides change places. A row's equations are not solved anew in every sweep: a few
+steps of conjugate gradients with a diagonal preconditioner go on from its last solution (Takacs,
+Pilaszy & Tikk 2011, 'Applications of the conjugate gradient method for implicit feedback
+collaborative filtering'). The K x K matrices are never formed, which saves two thirds of a sweep at
+K = 32, and two steps a sweep lose nothing in error per sweep against exact solutions.
 
-Large data start small: the first sweeps run on a quarter of the users, which themselves start on a quarter, and so on down to
-`_LEAST_RATINGS`. Every level hands its items on. Two sweeps on each together cost less than one over all ratings and save about
-three.
+Large data start small: the first sweeps run on a quarter of the users, which themselves start on a
+quarter, and so on down to `_LEAST_RATINGS`. Every level hands its items on. Two sweeps on each
+together cost less than one over all ratings and save about three.
 """
 
+import dataclasses
 from functools import cache
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from mf_core.config import AlsConfig, DataConfig
+from mf_core.config import AlsConfig
 from mf_core.ratings import Ratings
 from mf_core.solvers.buckets import Side, both_sides, padding_note, with_zero_row
 from mf_core.solvers.conjugate import improve
-from mf_core.solvers.iterate import Arrays, Factors, HeldOut, Start
+from mf_core.solvers.solver import Arrays, Factors, Problem, Solver
 
 _INITIAL_SPREAD = 0.1
 _PRIOR_RATINGS = 40.0
-_SHARE, _LEAST_RATINGS, _SWEEPS_PER_LEVEL = 0.25, 50_000, 2
+# The levels of a large problem: each has so many of the users of the one above it.
+_SHARE = 0.25
+_LEAST_RATINGS = 50_000
+_SWEEPS_PER_LEVEL = 2
 
 
-class ExplicitAls:
+class ExplicitAls(Solver):
     """One sweep (users, then items) at a time. Factors live on the device between sweeps."""
 
-    def __init__(
-        self,
-        train: Ratings,
-        shape: tuple[int, int],
-        config: AlsConfig,
-        data: DataConfig,
-        seed: int,
-        held_out: HeldOut | None = None,
-        start: Start | None = None,
-    ) -> None:
-        """Put `train` on the device; `shape` is (n_users, n_items), `start` where the first sweep goes on from."""
+    unit = "sweep"
+
+    def __init__(self, problem: Problem[AlsConfig]) -> None:
+        """Put the ratings on the device."""
+        super().__init__(problem)
+        settings = problem.settings
+        train = problem.ratings
         self._mean = float(np.mean(train.value, dtype=np.float64))
-        centred = Ratings(
-            train.user, train.item, (train.value - np.float32(self._mean)).astype(np.float32)
-        )
-        self._users, self._items = both_sides(centred, shape, config.n_factors + 1)
-        self.n_ratings, self.note = len(train), padding_note(self._users, self._items)
-        self._arguments, self._shape, self._held_out = (config, data, seed), shape, held_out
-        self._ridge = tf.constant([config.regularization, config.bias_regularization])
+        centred = (train.value - np.float32(self._mean)).astype(np.float32)
+        ratings = Ratings(train.user, train.item, centred)
+        self._users, self._items = both_sides(ratings, problem.shape, settings.n_factors + 1)
+        self.note = padding_note(self._users, self._items)
+
+        self._settings = settings
+        self._held_out = problem.held_out
+        self._ridge = tf.constant([settings.regularization, settings.bias_regularization])
+
         # Each row of a side is (factors, bias).
-        self._user, self._item = (tf.zeros((n, config.n_factors + 1)) for n in shape)
-        self._growing: Ratings | None = None if start else train
-        if start:
-            self._user, self._item = tf.constant(start.user), tf.constant(start.item)
+        self._user = tf.zeros((problem.shape[0], settings.n_factors + 1))
+        self._item = tf.zeros((problem.shape[1], settings.n_factors + 1))
+        # The first sweep finds the items to begin with, unless they are given.
+        self._growing: Problem[AlsConfig] | None = problem
+        if problem.start:
+            self._user = tf.constant(problem.start.user)
+            self._item = tf.constant(problem.start.item)
+            self._growing = None
 
     def iterate(self, iteration: int) -> float:
         """Run one sweep and return the training RMSE after it."""
         if self._growing:
-            self._item, self._growing = self._first_items(self._growing), None
+            self._item = self._first_items(self._growing)
+            self._growing = None
         self._user, _ = self._half(self._users, self._user, self._item)
         self._item, squared_error = self._half(self._items, self._item, self._user)
         return float(np.sqrt(max(0.0, float(squared_error)) / self.n_ratings))
 
-    def _first_items(self, train: Ratings) -> tf.Tensor:
-        """Return the items' rows to begin with: those of a quarter of the users where that is enough to learn from."""
-        config, data, seed = self._arguments
+    def _first_items(self, problem: Problem[AlsConfig]) -> tf.Tensor:
+        """Return the items' rows to begin with: random ones, or those of a smaller problem."""
+        train = problem.ratings
+        n_users, n_items = problem.shape
+        # What is too little to learn from would only lead astray.
         if len(train) * _SHARE < _LEAST_RATINGS:
             noise = tf.random.stateless_normal(
-                (self._shape[1], config.n_factors), seed=(seed, 0), stddev=_INITIAL_SPREAD
+                (n_items, problem.settings.n_factors),
+                seed=(problem.seed, 0),
+                stddev=_INITIAL_SPREAD,
             )
             return tf.pad(noise * self._items.active(), ((0, 0), (0, 1)))
-        chosen = np.random.default_rng((seed, len(train))).random(self._shape[0]) < _SHARE
-        theirs, row = train.take(chosen[train.user]), (np.cumsum(chosen) - 1).astype(np.int32)
-        part = Ratings(row[theirs.user], theirs.item, theirs.value)
-        smaller = ExplicitAls(part, (int(chosen.sum()), self._shape[1]), config, data, seed)
+
+        # Whole users are chosen, so that their rows are as long as they will be.
+        chosen = np.random.default_rng((problem.seed, len(train))).random(n_users) < _SHARE
+        theirs = train.take(chosen[train.user])
+        new_row = (np.cumsum(chosen) - 1).astype(np.int32)
+        part = dataclasses.replace(
+            problem,
+            ratings=Ratings(new_row[theirs.user], theirs.item, theirs.value),
+            shape=(int(chosen.sum()), n_items),
+            held_out=None,
+        )
+
+        smaller = ExplicitAls(part)
         for sweep in range(_SWEEPS_PER_LEVEL):
             smaller.iterate(sweep)
         return smaller._item
 
     def _half(self, side: Side, mine: tf.Tensor, other: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        table = with_zero_row(tf.concat([other[:, :-1], tf.ones_like(other[:, :1])], axis=1))
-        squares, bias = tf.reduce_mean(tf.square(table), axis=0), with_zero_row(other[:, -1])
-        config = self._arguments[0]
-        solve = _batch_solver(config.n_factors, config.conjugate_steps, side.batches[0].other.dtype)
-        solved = side.each_batch(
-            lambda *batch: solve(*batch, table, squares, bias, side.count, mine, self._ridge)
-        )
+        """Return the improved rows `mine` of `side` and the sum of squared errors with them."""
+        # The other side's rows as (y_i, 1): the 1 stands at the place of this side's bias.
+        ones = tf.ones_like(other[:, :1])
+        table = with_zero_row(tf.concat([other[:, :-1], ones], axis=1))
+        bias = with_zero_row(other[:, -1])
+        squares = tf.reduce_mean(tf.square(table), axis=0)
+
+        settings = self._settings
+        index = side.batches[0].other.dtype
+        solve = _batch_solver(settings.n_factors, settings.conjugate_steps, index)
+        given = (table, squares, bias, side.count, mine, self._ridge)
+        solved = side.each_batch(lambda *batch: solve(*batch, *given))
         solutions, errors = zip(*solved, strict=True)
-        return side.in_row_order(list(solutions)), tf.reduce_sum(
-            tf.cast(tf.stack(errors), tf.float64)
-        )
+
+        squared_error = tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
+        return side.in_row_order(list(solutions)), squared_error
 
     def validation_rmse(self) -> float | None:
-        """Return the RMSE on the held-out part, predictions clipped to the scale; None without such a part."""
+        """Return the RMSE on the held-out part, predictions clipped to the scale."""
         return self._held_out.rmse(self.factors()) if self._held_out else None
 
     def state(self) -> Arrays:
@@ -111,11 +139,9 @@ class ExplicitAls:
 
     def restore(self, state: Arrays) -> None:
         """Go on from what `state` returned."""
-        self._user, self._item, self._growing = (
-            tf.constant(state["user"]),
-            tf.constant(state["item"]),
-            None,
-        )
+        self._user = tf.constant(state["user"])
+        self._item = tf.constant(state["item"])
+        self._growing = None
 
     def factors(self) -> Factors:
         """Return the model's arrays, on the host."""
@@ -124,10 +150,10 @@ class ExplicitAls:
 
 @cache
 def _batch_solver(n_factors: int, steps: int, index: tf.DType) -> Any:
-    """Return the function that improves one batch of rows: (*batch, *given) -> (rows, squared error).
+    """Return the function that improves one batch of rows: (*batch, *given) -> (rows, error).
 
-    All fits of a process share its trace. Only the side solved last has an error that says something of the model; measuring
-    costs less than tracing a second function without it would.
+    All fits of a process share its trace. Only the side solved last has an error that says
+    something of the model; measuring costs less than tracing a second function without it would.
     """
 
     def solve(
@@ -141,21 +167,33 @@ def _batch_solver(n_factors: int, steps: int, index: tf.DType) -> Any:
         old: tf.Tensor,
         ridge: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        design, target = tf.gather(table, other), value - tf.gather(bias, other)
+        # The rows (y_i, 1), and t = r - mean - b_i.
+        design = tf.gather(table, other)
+        target = value - tf.gather(bias, other)
+
+        # The ridge is lambda (c + n) on the factors and lambda_b on the bias.
         n_ratings = tf.gather(count, rows)[:, None]
-        weight = ridge[0] * (_PRIOR_RATINGS + n_ratings)
-        diagonal = tf.concat(
-            [tf.tile(weight, (1, n_factors)), tf.fill((tf.shape(rows)[0], 1), ridge[1])], axis=1
-        )
+        on_factors = tf.tile(ridge[0] * (_PRIOR_RATINGS + n_ratings), (1, n_factors))
+        on_bias = tf.fill((tf.shape(rows)[0], 1), ridge[1])
+        diagonal = tf.concat([on_factors, on_bias], axis=1)
+
+        # The mean square of a column, times n, is close enough to the diagonal of G^T G.
         scale = 1.0 / (diagonal + n_ratings * squares)
-        return improve(design, diagonal, scale, target, tf.gather(old, rows), steps)
+        start = tf.gather(old, rows)
+        return improve(
+            design=design, diagonal=diagonal, scale=scale, target=target, start=start, steps=steps
+        )
 
     width = n_factors + 1
-    batch = (
-        tf.TensorSpec((None,), tf.int64),
-        tf.TensorSpec((None, None), index),
-        tf.TensorSpec((None, None)),
+    signature = (
+        tf.TensorSpec((None,), tf.int64),  # rows
+        tf.TensorSpec((None, None), index),  # other
+        tf.TensorSpec((None, None)),  # value
+        tf.TensorSpec((None, width)),  # table
+        tf.TensorSpec((width,)),  # squares
+        tf.TensorSpec((None,)),  # bias
+        tf.TensorSpec((None,)),  # count
+        tf.TensorSpec((None, width)),  # old
+        tf.TensorSpec((2,)),  # ridge
     )
-    table, vector = tf.TensorSpec((None, width)), tf.TensorSpec((None,))
-    given = (table, tf.TensorSpec((width,)), vector, vector, table, tf.TensorSpec((2,)))
-    return tf.function(solve, input_signature=(*batch, *given))
+    return tf.function(solve, input_signature=signature)

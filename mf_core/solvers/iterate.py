@@ -1,130 +1,51 @@
 """The loop around every solver: iterations, early stopping, checkpoints and progress.
 
-An interrupted loop that goes on from its checkpoint ends with the same bits as an uninterrupted one: a solver's `state` is
-all that its next iteration depends on, and what is random is keyed by (seed, iteration).
+An interrupted loop that goes on from its checkpoint ends with the same bits as an uninterrupted
+one: a solver's `state` is all that its next iteration depends on, and what is random is keyed by
+(seed, iteration).
 """
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mf_core.errors import TrainingError
-from mf_core.ratings import Float32s, Ratings
+from mf_core.records import Progress
 from mf_core.solvers.checkpoint import Checkpoint
+from mf_core.solvers.solver import Arrays, Factors, Solver
 
-Arrays = dict[str, NDArray[Any]]
-_ROWS_AT_A_TIME = 1 << 18
+_STATE = "state_"
+_BEST = "best_"
 
-
-@dataclass(frozen=True)
-class Factors:
-    """A model's arrays without its ids; shapes as in `mf_core.factors.FactorModel`."""
-
-    mean: float
-    user_bias: Float32s
-    item_bias: Float32s
-    user_factors: Float32s
-    item_factors: Float32s
-
-    @staticmethod
-    def of_rows(mean: float, user: Float32s, item: Float32s) -> "Factors":
-        """Return the factors of two tables whose rows are (factors, bias)."""
-        return Factors(
-            mean, user[:, -1].copy(), item[:, -1].copy(), user[:, :-1].copy(), item[:, :-1].copy()
-        )
-
-    def arrays(self) -> Arrays:
-        """Return the arrays by name, without the mean."""
-        return {name: value for name, value in vars(self).items() if name != "mean"}
+Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
-class Start:
-    """Rows (factors, bias) that a fit goes on from; zeros, the prior's mean, for a row that is new.
+class Stopping:
+    """When a fit ends, and which of its iterations counts.
 
     Attributes:
-        user: float32 array of shape (n_users, n_factors + 1).
-        item: float32 array of shape (n_items, n_factors + 1).
+        limit: the number of iterations that are run at most.
+        patience: with a validation part, stop after so many iterations without a gain.
+        keeps_last: the model is a running mean, so the last iteration counts; else the best.
+        least_gain: the share of the error that an iteration must gain to be better.
     """
 
-    user: Float32s
-    item: Float32s
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """The validation part of the training ratings, and the rating scale that predictions are clipped to."""
-
-    ratings: Ratings
-    low: float
-    high: float
-
-    def rmse(self, factors: Factors) -> float:
-        """Return the RMSE of the clipped predictions: squared errors are summed up in float64, then divided once."""
-        total = 0.0
-        for start in range(0, len(self.ratings), _ROWS_AT_A_TIME):
-            rows = slice(start, start + _ROWS_AT_A_TIME)
-            user, item = self.ratings.user[rows], self.ratings.item[rows]
-            dots = np.einsum(
-                "nk,nk->n", factors.user_factors[user], factors.item_factors[item], dtype=np.float64
-            )
-            predicted = np.clip(
-                factors.mean + factors.user_bias[user] + factors.item_bias[item] + dots,
-                self.low,
-                self.high,
-            )
-            total += float(np.sum(np.square(self.ratings.value[rows] - predicted)))
-        return float(np.sqrt(total / len(self.ratings)))
-
-
-class Solver(Protocol):
-    """What the loop needs of a solver."""
-
-    n_ratings: int
-    note: str
-
-    def iterate(self, iteration: int) -> float:
-        """Run iteration `iteration` (from 0) and return the training RMSE."""
-
-    def validation_rmse(self) -> float | None:
-        """Return the RMSE on the held-out part; None without such a part."""
-
-    def state(self) -> Arrays:
-        """Return all that the next iteration depends on."""
-
-    def restore(self, state: Arrays) -> None:
-        """Go on from what `state` returned."""
-
-    def factors(self) -> Factors:
-        """Return the model's arrays."""
-
-
-@dataclass(frozen=True)
-class IterationReport:
-    """One iteration's figures: `iteration` counts from 1 to at most `iterations`; `ratings_per_second` and `eta_seconds`
-    are means over this process's iterations."""
-
-    head: str
-    iteration: int
-    iterations: int
-    train_rmse: float
-    validation_rmse: float | None
-    ratings_per_second: float
-    eta_seconds: float
-
-
-Report = Callable[[IterationReport], None]
+    limit: int
+    patience: int
+    keeps_last: bool = False
+    least_gain: float = 0.0
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the loop ended. `iterations` is the best iteration by validation error, else the last one; the figures are its.
+    """How the loop ended.
 
-    A running mean has no best iteration: what counts is the last one.
+    `iterations` is the best iteration by validation error, else the last one, and the errors are
+    those of that iteration. A running mean has no best iteration: there the last one counts.
     """
 
     factors: Factors
@@ -136,7 +57,10 @@ class Outcome:
 
 @dataclass
 class _Standing:
-    """Where the loop stands: what a checkpoint keeps beside the arrays. `reference` is the error at the last gain."""
+    """Where the loop stands: what a checkpoint keeps beside the arrays.
+
+    `reference` is the validation error at the last gain; `seconds` includes earlier processes.
+    """
 
     done: int = 0
     best_iteration: int = 0
@@ -147,135 +71,161 @@ class _Standing:
 
 
 class _Loop:
-    """One fit on its way: the solver, where it stands, and the best factors so far (None: the solver's own)."""
+    """One fit on its way: the solver, where it stands, and the best factors so far.
+
+    `best` is None where the solver's own factors are the ones to keep.
+    """
 
     def __init__(
-        self,
-        solver: Solver,
-        head: str,
-        checkpoint: Checkpoint | None,
-        settling: float | None,
-        started: float | None,
+        self, solver: Solver, head: str, stopping: Stopping, checkpoint: Checkpoint | None
     ) -> None:
-        self.solver, self.head, self.checkpoint, self.settling = solver, head, checkpoint, settling
-        self.standing, self.best = _Standing(), None
-        saved = checkpoint.load() if checkpoint else None
-        if saved:
-            arrays = saved.arrays
-            solver.restore(
-                {
-                    name.removeprefix("state_"): arrays[name]
-                    for name in arrays
-                    if name.startswith("state_")
-                }
-            )
-            best = {
-                name.removeprefix("best_"): arrays[name]
-                for name in arrays
-                if name.startswith("best_")
-            }
-            self.best = Factors(saved.numbers.pop("mean"), **best) if best else None
-            self.standing = _Standing(**saved.numbers)
-        self._first, self._seconds_before = self.standing.done, self.standing.seconds
-        self._started = time.monotonic() if started is None else started
+        self.solver = solver
+        self.head = head
+        self.stopping = stopping
+        self.checkpoint = checkpoint
+        self.standing = _Standing()
+        self.best: Factors | None = None
+        self._resume()
+        self._first = self.standing.done
+        self._seconds_before = self.standing.seconds
+        self._started = time.monotonic()
 
-    def advance(self) -> tuple[float, float | None]:
-        """Run one iteration and return its training and validation RMSE."""
+    def _resume(self) -> None:
+        """Go on from the checkpoint, if there is one."""
+        saved = self.checkpoint.load() if self.checkpoint else None
+        if saved is None:
+            return
+        self.solver.restore(_named(saved.arrays, _STATE))
+        numbers = saved.numbers
+        best = _named(saved.arrays, _BEST)
+        if best:
+            self.best = Factors(numbers.pop("mean"), **best)
+        self.standing = _Standing(**numbers)
+
+    def count_from(self, started: float) -> None:
+        """Let the clock run from `started` (`time.monotonic`): the solver's making counts too."""
+        self._started = started
+
+    def is_over(self) -> bool:
+        """Say whether the limit is reached or the patience used up."""
+        waited = self.standing.done - self.standing.best_iteration
+        return self.standing.done >= self.stopping.limit or waited >= self.stopping.patience
+
+    def advance(self) -> Progress:
+        """Run one iteration and return its report."""
         train_rmse = self.solver.iterate(self.standing.done)
         validation_rmse = self.solver.validation_rmse()
-        if not all(
-            np.isfinite(figure) for figure in (train_rmse, validation_rmse) if figure is not None
-        ):
+        measured = [train_rmse] if validation_rmse is None else [train_rmse, validation_rmse]
+        if not np.isfinite(measured).all():
             raise _diverged(self.head, self.standing.done + 1)
+
+        self.standing.done += 1
+        self.standing.seconds = self._seconds_before + time.monotonic() - self._started
+        self._note_errors(train_rmse, validation_rmse)
+        return self._report(train_rmse, validation_rmse)
+
+    def _note_errors(self, train_rmse: float, validation_rmse: float | None) -> None:
+        """Remember the errors, and the factors, if this iteration is the one that counts so far."""
         standing = self.standing
-        standing.done += 1
-        standing.seconds = self._seconds_before + time.monotonic() - self._started
+        keeps_last = self.stopping.keeps_last
         gained = self._is_gain(validation_rmse)
         if gained:
-            standing.best_iteration, standing.reference = standing.done, validation_rmse
-        if gained or self.settling is not None:
-            standing.train_rmse, standing.validation_rmse = train_rmse, validation_rmse
-        if gained and self.settling is None:
+            standing.best_iteration = standing.done
+            standing.reference = validation_rmse
+        if gained or keeps_last:
+            standing.train_rmse = train_rmse
+            standing.validation_rmse = validation_rmse
+        # Without a validation part the last factors are the best, and the solver has those.
+        if gained and not keeps_last:
             self.best = self.solver.factors() if validation_rmse is not None else None
-        return train_rmse, validation_rmse
 
     def _is_gain(self, validation_rmse: float | None) -> bool:
         reference = self.standing.reference
-        return (
-            validation_rmse is None
-            or reference is None
-            or validation_rmse < reference * (1 - (self.settling or 0.0))
+        if validation_rmse is None or reference is None:
+            return True
+        return validation_rmse < reference * (1 - self.stopping.least_gain)
+
+    def _report(self, train_rmse: float, validation_rmse: float | None) -> Progress:
+        """Return the report; the pace is the mean over this process's iterations."""
+        standing = self.standing
+        seconds = standing.seconds - self._seconds_before
+        pace = seconds / (standing.done - self._first)
+        return Progress(
+            head=self.head,
+            unit=self.solver.unit,
+            iteration=standing.done,
+            iterations=self.stopping.limit,
+            train_rmse=train_rmse,
+            validation_rmse=validation_rmse,
+            ratings_per_second=self.solver.n_ratings / pace,
+            eta_seconds=pace * (self.stopping.limit - standing.done),
         )
 
-    def seconds_per_iteration(self) -> float:
-        """Return the mean over this process's iterations."""
-        return (self.standing.seconds - self._seconds_before) / (self.standing.done - self._first)
+    def save_if_due(self) -> None:
+        """Write the checkpoint if it is time for one."""
+        if self.checkpoint and self.checkpoint.is_due():
+            self.save()
 
     def save(self) -> None:
-        """Write the checkpoint, unless nothing has happened since the one that this process started from."""
+        """Write the checkpoint, unless nothing happened since the one this process started from."""
         if self.checkpoint is None or self.standing.done == self._first:
             return
-        arrays = {f"state_{name}": value for name, value in self.solver.state().items()}
         numbers: dict[str, Any] = vars(self.standing).copy()
+        arrays = {f"{_STATE}{name}": value for name, value in self.solver.state().items()}
         if self.best:
-            arrays |= {f"best_{name}": value for name, value in self.best.arrays().items()}
             numbers["mean"] = self.best.mean
+            arrays |= {f"{_BEST}{name}": value for name, value in self.best.arrays().items()}
         self.checkpoint.save(self.standing.done, numbers, arrays)
 
     def outcome(self) -> Outcome:
-        """Return the best factors, checked."""
-        factors, standing = self.best or self.solver.factors(), self.standing
+        """Return the factors that count, checked."""
+        standing = self.standing
+        factors = self.best or self.solver.factors()
         if not all(np.isfinite(array).all() for array in factors.arrays().values()):
             raise _diverged(self.head, standing.best_iteration)
-        iterations = standing.best_iteration if self.settling is None else standing.done
         return Outcome(
-            factors, iterations, standing.train_rmse, standing.validation_rmse, standing.seconds
+            factors=factors,
+            iterations=standing.done if self.stopping.keeps_last else standing.best_iteration,
+            train_rmse=standing.train_rmse,
+            validation_rmse=standing.validation_rmse,
+            seconds=standing.seconds,
         )
 
 
 def run_iterations(
     solver: Solver,
     head: str,
-    iterations: int,
-    patience: int,
+    *,
+    stopping: Stopping,
     report: Report,
-    checkpoint: Checkpoint | None,
-    settling: float | None = None,
+    checkpoint: Checkpoint | None = None,
     started: float | None = None,
 ) -> Outcome:
-    """Run `solver` for at most `iterations`; with a validation part, stop after `patience` iterations without a gain.
+    """Run `solver` until `stopping` says that it is enough.
 
-    `settling` is for a solver whose model is a running mean, of which the last is the one to keep: the share of the error
-    that counts as a gain. `started` (`time.monotonic`) is when the solver's making began, if that is to count as well.
+    `started` (`time.monotonic`) is when the making of the solver began, if that is to count too.
 
     Raises:
         TrainingError: numbers that are not finite.
     """
-    loop = _Loop(solver, head, checkpoint, settling, started)
-    standing = loop.standing
-    while standing.done < iterations and standing.done - standing.best_iteration < patience:
-        train_rmse, validation_rmse = loop.advance()
-        pace = loop.seconds_per_iteration()
-        eta = pace * (iterations - standing.done)
-        report(
-            IterationReport(
-                head,
-                standing.done,
-                iterations,
-                train_rmse,
-                validation_rmse,
-                solver.n_ratings / pace,
-                eta,
-            )
-        )
-        if checkpoint and checkpoint.is_due():
-            loop.save()
+    loop = _Loop(solver, head, stopping, checkpoint)
+    if started is not None:
+        loop.count_from(started)
+    while not loop.is_over():
+        report(loop.advance())
+        loop.save_if_due()
     loop.save()
     return loop.outcome()
 
 
+def _named(arrays: Arrays, prefix: str) -> Arrays:
+    """Return the arrays whose name begins with `prefix`, without it."""
+    return {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+
+
 def _diverged(head: str, iteration: int) -> TrainingError:
     return TrainingError(
-        f"the {head} head's numbers are no longer finite after iteration {iteration}. Lower the learning rate or raise the "
-        "regularization (rating_head.*, ranking_head.*), and check the ratings' scale (data.scale_low, data.scale_high)."
+        f"the {head} head's numbers are no longer finite after iteration {iteration}. Lower the "
+        "learning rate or raise the regularization (rating_head.*, ranking_head.*), and check the "
+        "ratings' scale (data.scale_low, data.scale_high)."
     )

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from mf_core.samples import PosteriorSamples
-from mf_core.solvers.iterate import Arrays
+from mf_core.solvers.solver import Arrays
 
 _NAMES = ("user", "user_variance", "item", "item_variance")
 Sample = tuple[tf.Tensor, ...]

@@ -44,7 +44,7 @@ from mf_core.training.manifest import (
 )
 
 if TYPE_CHECKING:
-    from mf_core.solvers.heads import FitResult
+    from mf_core.solvers.fit import FitResult
 
 HEADS = ("rating", "ranking")
 _PR_SET_PDEATHSIG = 1
@@ -189,7 +189,7 @@ def _import_tensorflow() -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
     try:
-        import mf_core.solvers.heads  # noqa: F401 (the lock comes before the import)
+        import mf_core.solvers.fit  # noqa: F401 (the lock comes before the import)
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -231,7 +231,7 @@ def _fit(
     start: FactorModel | None,
 ) -> "FitResult":
     from mf_core.solvers.checkpoint import Checkpoint
-    from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
+    from mf_core.solvers.fit import fit_ranking_head, fit_rating_head
 
     config = manifest.settings()
     checkpoint = Checkpoint(

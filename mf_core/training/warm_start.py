@@ -29,12 +29,7 @@ _SAME = (
     "train.warm_start",
     "rating_head.solver",
     "rating_head.validation_fraction",
-    "ranking_head.n_factors",
 )
-_SAME_OF_SOLVER = {
-    "bayes": ("rating_head.bayes.n_factors",),
-    "als": ("rating_head.als.n_factors",),
-}
 
 
 def find_start(
@@ -73,7 +68,7 @@ def find_start(
 
 def reason_to_start_cold(config: Config, split_id: str, live: LiveModel | None) -> str | None:
     """Return in words why nothing can be started from the `live` version; None if it can."""
-    solver, every = config.rating_head.solver, config.train.full_restart_every
+    every = config.train.full_restart_every
     if live is None:
         return "no version is live"
     if config.split.protocol != "hash":
@@ -85,10 +80,10 @@ def reason_to_start_cold(config: Config, split_id: str, live: LiveModel | None) 
         return f"version {live.model_version} was split otherwise ({live.split_id}, tonight {split_id}): it has seen test rows"
     if live.lineage_length >= every:
         return f"version {live.model_version} is number {live.lineage_length} of its lineage (train.full_restart_every {every})"
-    if solver not in _SAME_OF_SOLVER:
-        return f"solver {solver} takes no start"
+    if not config.rating_head.chosen().takes_start:
+        return f"solver {config.rating_head.solver} takes no start"
     tonight = config.model_dump(mode="json")
-    for name in (*_SAME, *_SAME_OF_SOLVER[solver]):
+    for name in (*_SAME, *config.start_must_share("ranking"), *config.start_must_share("rating")):
         before, now = _value(live.config, name), _value(tonight, name)
         if before != now:
             return f"{name} is {now}, but was {before} for version {live.model_version}"

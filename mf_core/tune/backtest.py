@@ -31,7 +31,7 @@ from mf_core.sources.source import open_source
 from mf_core.training.process import encoded_attributes, is_worth_a_line
 
 if TYPE_CHECKING:
-    from mf_core.solvers.heads import FitResult
+    from mf_core.solvers.fit import FitResult
 
 Head = Literal["rating", "ranking"]
 Log = Callable[[str], None]
@@ -112,7 +112,7 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
 
 def _fit(config: Config, snapshot: Snapshot, head: Head | None, log: Log) -> dict[str, "FitResult"]:
     """Fit both heads on the training rows, or the one named."""
-    from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
+    from mf_core.solvers.fit import fit_ranking_head, fit_rating_head
 
     def report(progress: Progress) -> None:
         if is_worth_a_line(progress):

@@ -3,16 +3,18 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mf_core.config import Config, make_config
 from mf_core.errors import TrainingError
 from mf_core.factors import FactorModel
 from mf_core.judging.metrics import list_quality
-from mf_core.models.baselines import popularity
-from mf_core.models.topn import with_popular_fallback
+from mf_core.models.lists import list_maker
+from mf_core.records import Progress
 from mf_core.tune.task import Task
 
 if TYPE_CHECKING:
-    from mf_core.solvers.iterate import Factors, IterationReport, Solver
+    from mf_core.solvers.solver import Factors, Solver
 
 Figure = Callable[[], float | None]
 AfterIteration = Callable[[int, Figure], None]
@@ -21,45 +23,49 @@ AfterIteration = Callable[[int, Figure], None]
 def fit_and_judge(
     task: Task, overrides: Mapping[str, Any], after: AfterIteration
 ) -> tuple[float, int]:
-    """Fit the task's settings with `overrides` to the end; return the figure on the validation part, and the iterations run.
+    """Fit the task's settings with `overrides` to the end.
 
-    `after(iteration, figure)` is called after every iteration and may raise to end the fit; `figure()` is what it has reached by
-    then, None if there is no figure yet.
+    Returns the figure on the validation part, and the number of iterations run.
+    `after(iteration, figure)` is called after every iteration and may raise to end the fit;
+    `figure()` is what it has reached by then, None if there is no figure yet.
 
     Raises:
         TrainingError: training failed, or gave no figure.
     """
-    # Kept samples are for standard deviations, which nobody asks for here.
-    config = make_config({**overrides, "rating_head.bayes.kept_samples": 0}, task.config)
-    value, iterations = (_rating_head if task.head == "rating" else _ranking_head)(
-        task, config, after
-    )
+    config = make_config({**overrides, **_solver_overrides(task)}, task.config)
+    fit = _rating_head if task.head == "rating" else _ranking_head
+    value, iterations = fit(task, config, after)
     if value is None:
         raise TrainingError("the fit ended without a figure; raise its number of iterations.")
     return value, iterations
 
 
+def _solver_overrides(task: Task) -> dict[str, Any]:
+    """Return the values that the solver wants in every trial, by dotted name."""
+    section = task.config.solver_section(task.head)
+    wanted = task.config.solver_settings(task.head).tuning_overrides
+    return {f"{section}.{name}": value for name, value in wanted.items()}
+
+
 def _rating_head(task: Task, config: Config, after: AfterIteration) -> tuple[float | None, int]:
-    from mf_core.solvers.heads import fit_rating_head
+    from mf_core.solvers.fit import fit_rating_head
 
-    averages, best = config.rating_head.solver == "bayes", None
+    keeps_last = config.rating_head.chosen().keeps_last
+    reached: float | None = None
 
-    def watch(_: "Solver", report: "IterationReport") -> None:
-        nonlocal best
-        if report.validation_rmse is not None:
+    def watch(_: "Solver", progress: Progress) -> None:
+        nonlocal reached
+        now = progress.validation_rmse
+        if now is not None:
             # A mean of samples is kept as it ends, other solvers' best iteration as it was.
-            best = (
-                report.validation_rmse
-                if averages
-                else min(report.validation_rmse, best or float("inf"))
-            )
-        after(report.iteration, lambda: best)
+            reached = now if keeps_last or reached is None else min(now, reached)
+        after(progress.iteration, lambda: reached)
 
-    ids = task.rows.users, task.rows.items
     fit = fit_rating_head(
         config,
         task.fitted,
-        *ids,
+        users=task.rows.users,
+        items=task.rows.items,
         attributes=task.attributes,
         validation=task.validation,
         watch=watch,
@@ -68,27 +74,34 @@ def _rating_head(task: Task, config: Config, after: AfterIteration) -> tuple[flo
 
 
 def _ranking_head(task: Task, config: Config, after: AfterIteration) -> tuple[float | None, int]:
-    from mf_core.solvers.heads import fit_ranking_head
+    from mf_core.solvers.fit import fit_ranking_head
 
-    ids = task.rows.users, task.rows.items
+    config = make_config({"recommend.rank_by": "ranking"}, config)
+    users = task.rows.users
+    items = task.rows.items
 
     def model(factors: "Factors") -> FactorModel:
-        return FactorModel(factors.mean, users=ids[0], items=ids[1], **factors.arrays())
+        return FactorModel(factors.mean, users=users, items=items, **factors.arrays())
 
-    def watch(solver: "Solver", report: "IterationReport") -> None:
-        after(report.iteration, lambda: _ndcg(task, config, model(solver.factors())))
+    def watch(solver: "Solver", progress: Progress) -> None:
+        after(progress.iteration, lambda: _ndcg(task, config, model(solver.factors())))
 
-    fit = fit_ranking_head(config, task.fitted, *ids, watch=watch)
+    fit = fit_ranking_head(config, task.fitted, users, items, watch=watch)
     return _ndcg(task, config, fit.model), fit.iterations
 
 
-def _ndcg(task: Task, config: Config, model: FactorModel) -> float:
-    """Return the NDCG of the lists as the pipeline would make them, against the validation part."""
-    counts = popularity(task.fitted, len(model.items), config.data.relevant_from)
-    ordering = with_popular_fallback(model, counts)
+def _ndcg(task: Task, config: Config, ranking: FactorModel) -> float:
+    """Return the NDCG of the lists as the pipeline would make them, on the validation part."""
+    rated = np.concatenate([task.fitted.item, task.validation.item])
+    lists = list_maker(
+        config,
+        rating=ranking,  # orders nothing here
+        ranking=ranking,
+        known=task.fitted,
+        rated_items=np.bincount(rated, minlength=len(ranking.items)) > 0,
+    )
     quality = list_quality(
-        ordering,
-        task.fitted,
+        lists,
         task.validation,
         config.data.relevant_from,
         config.gate.cutoff,

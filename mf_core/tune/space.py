@@ -1,52 +1,9 @@
-"""Which settings are searched, and between which bounds."""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+"""Which settings are searched, and between which bounds: the solver's settings class says so."""
 
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from mf_core.config import Config, Setting, settings
-from mf_core.errors import ConfigError
-
-Head = Literal["rating", "ranking"]
-
-
-@dataclass(frozen=True)
-class Range:
-    """Where to look for one setting, and at its present value; its type, and narrower bounds, are those of the setting itself."""
-
-    name: str
-    low: float
-    high: float
-    log: bool = True
-
-
-SPACES: Mapping[str, tuple[Range, ...]] = {
-    "bayes": (
-        Range("rating_head.bayes.n_factors", 4, 64),
-        Range("rating_head.bayes.pattern_rank", 16, 512),
-    ),
-    "als": (
-        Range("rating_head.als.n_factors", 4, 128),
-        Range("rating_head.als.regularization", 0.01, 1.0),
-        Range("rating_head.als.bias_regularization", 0.1, 30.0),
-    ),
-    "gradient": (
-        Range("rating_head.gradient.n_factors", 4, 128),
-        Range("rating_head.gradient.learning_rate", 1e-4, 0.1),
-        Range("rating_head.gradient.regularization", 1e-3, 2.0),
-        Range("rating_head.gradient.batch_size", 256, 16_384),
-    ),
-    "ranking": (
-        Range("ranking_head.n_factors", 8, 256),
-        Range("ranking_head.unobserved_weight", 1e-3, 1.0),
-        Range("ranking_head.regularization", 1e-4, 1.0),
-        Range("ranking_head.regularization_exponent", 0.0, 2.0, log=False),
-        Range("ranking_head.lowest_target", 0.0, 1.0, log=False),
-    ),
-}
-"""What is searched, by the rating head's solver, and for the ranking head. What only trades time for accuracy is not."""
+from mf_core.config import Config, SearchRange, Setting, settings
+from mf_core.config import Head as Head
 
 
 def search_space(config: Config, head: Head) -> dict[str, BaseDistribution]:
@@ -55,28 +12,22 @@ def search_space(config: Config, head: Head) -> dict[str, BaseDistribution]:
     Raises:
         ConfigError: the solver has nothing to tune.
     """
-    if (
-        head == "rating"
-        and config.rating_head.solver == "gradient"
-        and config.rating_head.gradient.preset == "seed"
-    ):
-        raise ConfigError(
-            "preset `seed` is the 2016 post's model, constants included; set rating_head.gradient.preset=biased."
-        )
     known = {setting.name: setting for setting in settings(config)}
-    ranges = SPACES[config.rating_head.solver if head == "rating" else "ranking"]
-    # What is switched off (0 on a logarithmic range) stays off.
-    return {
-        r.name: _distribution(r, known[r.name])
-        for r in ranges
-        if known[r.name].default or not r.log
-    }
+    section = config.solver_section(head)
+    space: dict[str, BaseDistribution] = {}
+    for wanted in config.solver_settings(head).search_ranges():
+        setting = known[f"{section}.{wanted.name}"]
+        # What is switched off (0 on a logarithmic range) stays off.
+        if setting.default or not wanted.log:
+            space[setting.name] = _distribution(wanted, setting)
+    return space
 
 
-def _distribution(wanted: Range, setting: Setting) -> BaseDistribution:
-    schema, now = setting.schema, setting.default
-    low = max(min(wanted.low, now), schema.get("minimum", wanted.low))
-    high = min(max(wanted.high, now), schema.get("maximum", wanted.high))
-    if schema["type"] == "integer":
+def _distribution(wanted: SearchRange, setting: Setting) -> BaseDistribution:
+    """Return the range widened to the present value, but within the bounds of the setting."""
+    now = setting.default
+    low = max(min(wanted.low, now), setting.schema.get("minimum", wanted.low))
+    high = min(max(wanted.high, now), setting.schema.get("maximum", wanted.high))
+    if setting.schema["type"] == "integer":
         return IntDistribution(int(low), int(high), log=wanted.log)
     return FloatDistribution(low, high, log=wanted.log)

@@ -168,14 +168,9 @@ def _pruner(config: Config, head: Head) -> optuna.pruners.BasePruner:
 
 def first_rung(config: Config, head: Head) -> int:
     """Return the iteration at which trials are compared first."""
-    limit, burn_in = (
-        config.ranking_head.iterations
-        if head == "ranking"
-        else config.rating_head.iteration_limit(),
-        0,
-    )
-    if head == "rating" and config.rating_head.solver == "bayes":
-        burn_in = min(config.rating_head.bayes.burn_in, limit // 2)
+    solver = config.solver_settings(head)
+    limit = solver.iteration_limit()
+    burn_in = solver.burn_in_iterations(limit)
     return max(2, burn_in + (limit - burn_in) // RUNG_FACTOR**_RUNGS_BELOW_THE_END)
 
 

@@ -5,9 +5,17 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from mf_core.cli.admin import settings_table, settings_toml
-from mf_core.config import Config, load_config, make_config, settings
+from mf_core.config import (
+    AlsConfig,
+    Config,
+    SplitConfig,
+    load_config,
+    make_config,
+    settings,
+)
 from mf_core.errors import ConfigError
 
 
@@ -98,6 +106,11 @@ def test_a_missing_settings_file_is_refused_and_none_means_the_defaults(tmp_path
     assert load_config(None) == load_config("") == Config()
 
 
+def fingerprint(**overrides: object) -> str:
+    named = {name.replace("__", "."): value for name, value in overrides.items()}
+    return make_config(named).fingerprint("model", "lists")
+
+
 def test_the_fingerprint_follows_what_shapes_the_result() -> None:
     base = Config().training_fingerprint()
     assert (
@@ -106,7 +119,71 @@ def test_the_fingerprint_follows_what_shapes_the_result() -> None:
         ).training_fingerprint()
         == base
     )
-    assert make_config({"rating_head.als.n_factors": 9}).training_fingerprint() != base
+    assert make_config({"rating_head.bayes.n_factors": 9}).training_fingerprint() != base
+    assert base == Config().fingerprint("model", "lists") == Config().fingerprint("lists", "model")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("recommend__tile_mib", 32),
+        ("recommend__shards", 3),
+        ("publish__keep_versions", 9),
+        ("train__device", "cpu"),
+        ("gate__max_rmse_loss", 0.5),
+        ("gate__max_rmse", 0.9),
+        ("publish__min_coverage", 0.1),
+        ("data__min_ratings", 5),
+        ("rating_head__als__n_factors", 9),
+    ],
+)
+def test_what_shapes_neither_model_nor_lists_leaves_their_fingerprint(
+    name: str, value: object
+) -> None:
+    assert fingerprint(**{name: value}) == fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rating_head__bayes__n_factors", 9),
+        ("ranking_head__n_factors", 9),
+        ("rating_head__solver", "als"),
+        ("train__seed", 1),
+        ("split__seed", 1),
+        ("data__relevant_from", 3),
+        ("recommend__top_n", 9),
+        ("publish__refit", False),
+    ],
+)
+def test_what_shapes_the_model_or_the_lists_changes_their_fingerprint(
+    name: str, value: object
+) -> None:
+    assert fingerprint(**{name: value}) != fingerprint()
+
+
+def test_the_settings_of_the_chosen_solver_alone_shape_something() -> None:
+    chosen = make_config({"rating_head.solver": "als"}).shaping("model")
+    assert chosen["rating_head.als.n_factors"] == AlsConfig().n_factors
+    assert not any(name.startswith("rating_head.bayes.") for name in chosen)
+    assert "rating_head.patience" in chosen
+    assert "recommend.top_n" not in chosen
+    verdict = set(Config().shaping("verdict"))
+    assert {"gate.cutoff", "publish.min_coverage", "data.min_users"} <= verdict
+
+
+def test_every_field_says_what_it_shapes_and_a_field_that_does_not_is_refused() -> None:
+    assert {found.shapes for found in settings()} == {"model", "lists", "verdict", "nothing"}
+    assert not any("shapes" in found.schema for found in settings())
+
+    class Careless(SplitConfig):
+        left_out: int = Field(1, description="Does not say what it shapes.")
+
+    class WithCareless(Config):
+        split: SplitConfig = Careless()
+
+    with pytest.raises(TypeError, match=r"the setting split\.left_out does not say what it shapes"):
+        list(settings(WithCareless()))
 
 
 def test_the_settings_page_is_in_step() -> None:

@@ -9,11 +9,11 @@ from mf_core.config import AlsConfig, Config, DataConfig, RankingHeadConfig, mak
 from mf_core.errors import TrainingError
 from mf_core.ratings import IdMap, Ratings, id_map
 from mf_core.solvers import runtime
-from mf_core.solvers.als import ImplicitAls, preference_targets
 from mf_core.solvers.buckets import Layout, Side, plan_batches
 from mf_core.solvers.explicit import ExplicitAls
-from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
-from mf_core.solvers.iterate import HeldOut, Start
+from mf_core.solvers.fit import fit_ranking_head, fit_rating_head
+from mf_core.solvers.implicit import ImplicitAls, preference_targets
+from mf_core.solvers.solver import HeldOut, Problem, SettingsT, Start
 
 
 def sparse_ratings(n_users: int, n_items: int, share: float, seed: int = 0) -> Ratings:
@@ -34,6 +34,24 @@ def ids(n: int) -> IdMap:
 def cpu(**settings: object) -> Config:
     named = {name.replace("__", "."): value for name, value in settings.items()}
     return make_config({"train.device": "cpu", "rating_head.solver": "als", **named})
+
+
+def problem(
+    train: Ratings,
+    shape: tuple[int, int],
+    settings: SettingsT,
+    seed: int,
+    start: Start | None = None,
+) -> Problem[SettingsT]:
+    return Problem(
+        ratings=train,
+        shape=shape,
+        settings=settings,
+        data=DataConfig(),
+        seed=seed,
+        limit=60,
+        start=start,
+    )
 
 
 def ridge_solve(
@@ -88,14 +106,8 @@ def test_one_explicit_sweep_equals_ridge_regressions_solved_one_by_one() -> None
     train, shape, k = sparse_ratings(7, 9, 0.5), (7, 9), 2
     config = AlsConfig(n_factors=k, regularization=0.3, bias_regularization=2.0, conjugate_steps=30)
     first = np.random.default_rng(3).normal(size=(9, k + 1)).astype(np.float32)
-    solver = ExplicitAls(
-        train,
-        shape,
-        config,
-        DataConfig(),
-        seed=3,
-        start=Start(np.zeros((7, k + 1), np.float32), first),
-    )
+    start = Start(np.zeros((7, k + 1), np.float32), first)
+    solver = ExplicitAls(problem(train, shape, config, seed=3, start=start))
     item, mean = first.astype(np.float64), train.value.mean(dtype=np.float64)
     rmse = solver.iterate(0)
     user = np.zeros((7, k + 1))
@@ -128,7 +140,7 @@ def test_one_implicit_sweep_equals_dense_weighted_regressions_over_all_pairs() -
         lowest_target=0.4,
         conjugate_steps=30,
     )
-    solver = ImplicitAls(train, shape, config, DataConfig(), seed=5)
+    solver = ImplicitAls(problem(train, shape, config, seed=5))
     item = solver.state()["item"].astype(np.float64)
     rms = solver.iterate(0)
     observed, wanted = np.zeros(shape), np.zeros(shape)
@@ -167,7 +179,7 @@ def test_explicit_als_recovers_a_rank_one_matrix_from_part_of_it() -> None:
     user, item = (rows.astype(np.int32) for rows in np.nonzero(known))
     train = Ratings(user, item, full[known].astype(np.float32))
     config = AlsConfig(n_factors=1, regularization=1e-5, bias_regularization=1e-3)
-    solver = ExplicitAls(train, full.shape, config, DataConfig(), seed=0, held_out=None)
+    solver = ExplicitAls(problem(train, full.shape, config, seed=0))
     for sweep in range(60):
         solver.iterate(sweep)
     user, item = (rows.astype(np.int32) for rows in np.nonzero(~known))

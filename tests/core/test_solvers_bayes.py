@@ -15,10 +15,11 @@ from mf_core.solvers.average import RunningMean, compress
 from mf_core.solvers.bayes import BayesianFactors, _batch_function
 from mf_core.solvers.buckets import Layout, Side
 from mf_core.solvers.checkpoint import Checkpoint
-from mf_core.solvers.heads import FitResult, fit_rating_head
+from mf_core.solvers.fit import FitResult, fit_rating_head
 from mf_core.solvers.pattern import Features, pattern_features
 from mf_core.solvers.prior import FactorPrior
 from mf_core.solvers.sampling import Noise, draw_from_few, draw_gaussian, draw_wishart
+from mf_core.solvers.solver import Problem
 from mf_core.split import split_bucket
 
 USERS, ITEMS = (id_map(f"{number:03d}" for number in range(n)) for n in (60, 50))
@@ -45,6 +46,11 @@ def bayes(**settings: Any) -> Config:
             **named,
         }
     )
+
+
+def sampler(train: Ratings, sweeps: int) -> BayesianFactors:
+    settings = BayesConfig(**SMALL)
+    return BayesianFactors(Problem(train, (60, 50), settings, DataConfig(), seed=0, limit=sweeps))
 
 
 def noise(sweep: int) -> Noise:
@@ -112,9 +118,7 @@ def test_one_batch_without_noise_equals_weighted_ridge_regressions_solved_one_by
     few: bool,
 ) -> None:
     train, rng = some_ratings(), np.random.default_rng(1)
-    solver = BayesianFactors(
-        train, (60, 50), BayesConfig(**SMALL), DataConfig(), seed=0, sweeps=4, held_out=None
-    )
+    solver = sampler(train, sweeps=4)
     half, mean = solver._users, train.value.mean(dtype=np.float64)
     item, old, prior_mean = (rng.normal(size=(n, 4)).astype(np.float32) for n in (50, 60, 60))
     beta, standard = (rng.uniform(1, 2, n).astype(np.float32) for n in (50, 60))
@@ -162,9 +166,7 @@ def test_one_batch_without_noise_equals_weighted_ridge_regressions_solved_one_by
 
 
 def test_no_function_is_traced_again_from_sweep_to_sweep() -> None:
-    solver = BayesianFactors(
-        some_ratings(), (60, 50), BayesConfig(**SMALL), DataConfig(), seed=0, sweeps=12
-    )
+    solver = sampler(some_ratings(), sweeps=12)
     for sweep in range(12):
         solver.iterate(sweep)
     half = solver._users._draw_prior, solver._items._draw_prior, solver._probe._predict

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from mf_core.config import make_config
+from mf_core.config import DataConfig, GradientConfig, make_config
 from mf_core.errors import TrainingError
 from mf_core.factors import FactorModel
 from mf_core.ratings import Ratings, id_map
+from mf_core.solvers.fit import FitResult, fit_rating_head
 from mf_core.solvers.gradient import SeedGradient, seed_learning_rate
-from mf_core.solvers.heads import FitResult, fit_rating_head
+from mf_core.solvers.solver import Problem
 
 USERS, ITEMS = (id_map(f"{number:03d}" for number in range(n)) for n in (40, 30))
 
@@ -43,7 +44,8 @@ def test_one_step_of_the_post_s_descent_equals_the_step_worked_by_hand() -> None
         np.array([0, 1, 1], np.int32),
         np.array([5, 1, 3], np.float32),
     )
-    solver = SeedGradient(train, (3, 2), seed=0)
+    settings = GradientConfig(preset="seed")
+    solver = SeedGradient(Problem(train, (3, 2), settings, DataConfig(), seed=0, limit=1))
     rng = np.random.default_rng(0)
     u, p = (
         rng.normal(0, 1, (3, 10)).astype(np.float32),

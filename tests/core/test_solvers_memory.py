@@ -6,41 +6,38 @@ import numpy as np
 import psutil
 import pytest
 
-from mf_core.config import make_config
+from mf_core.config import Config, Head, make_config
 from mf_core.errors import TrainingError
 from mf_core.ratings import Ratings, id_map
 from mf_core.solvers import memory
-from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
+from mf_core.solvers.fit import SOLVERS, fit_ranking_head, fit_rating_head
 
 CPU = {"train.device": "cpu"}
+
+
+def host_bytes(config: Config, head: Head, n_ratings: int, shape: tuple[int, int]) -> int:
+    solver = SOLVERS[config.solver_name(head)]
+    return memory.needed(solver, config.solver_settings(head), n_ratings, shape).host
 
 
 def test_bytes_needed_follow_the_documented_formula() -> None:
     config = make_config({**CPU, "rating_head.solver": "als", "rating_head.als.n_factors": 31})
     batch = 4 * 4 * (1 << 22)
-    assert (
-        memory.needed(config, "rating", 1_000, (30, 20)).host == 52 * 1_000 + 24 * 32 * 50 + batch
-    )
+    assert host_bytes(config, "rating", 1_000, (30, 20)) == 52 * 1_000 + 24 * 32 * 50 + batch
     bayes = {"n_factors": 15, "pattern_rank": 8, "kept_samples": 4, "output_factors": 10}
     config = make_config(
         {**CPU, **{f"rating_head.bayes.{name}": value for name, value in bayes.items()}}
     )
     per_row = 4 * 8 + 4 * 17 * 4 + 20 * 16 + 4 * (20 + 256) + 4 * (20 + 256)
-    assert (
-        memory.needed(config, "rating", 1_000, (30, 20)).host == 52 * 1_000 + per_row * 50 + batch
-    )
+    assert host_bytes(config, "rating", 1_000, (30, 20)) == 52 * 1_000 + per_row * 50 + batch
     wide = make_config({"rating_head.bayes.pattern_rank": 400}, config)
     assert (
-        memory.needed(wide, "rating", 1_000, (3_000, 2_000)).host
-        == 52 * 1_000 + 24 * 416 * 5_000 + batch
+        host_bytes(wide, "rating", 1_000, (3_000, 2_000)) == 52 * 1_000 + 24 * 416 * 5_000 + batch
     )
 
 
 def test_bytes_needed_count_beyond_2_to_the_31() -> None:
-    assert (
-        memory.needed(make_config(CPU), "ranking", 3_000_000_000, (30, 20)).host
-        > 52 * 3_000_000_000
-    )
+    assert host_bytes(make_config(CPU), "ranking", 3_000_000_000, (30, 20)) > 52 * 3_000_000_000
 
 
 @pytest.mark.parametrize("fit", [fit_rating_head, fit_ranking_head])

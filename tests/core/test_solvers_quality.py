@@ -10,7 +10,7 @@ from mf_core.config import Config, make_config
 from mf_core.factors import FactorModel
 from mf_core.ratings import Ratings, id_map
 from mf_core.snapshot import Snapshot, sort_ratings
-from mf_core.solvers.heads import fit_ranking_head, fit_rating_head
+from mf_core.solvers.fit import fit_ranking_head, fit_rating_head
 from mf_core.split import split_bucket
 
 

@@ -10,7 +10,7 @@ from mf_core.config import make_config
 from mf_core.errors import TrainingError
 from mf_core.ratings import Ratings, id_map
 from mf_core.solvers.checkpoint import Checkpoint
-from mf_core.solvers.heads import FitResult, fit_ranking_head, fit_rating_head
+from mf_core.solvers.fit import FitResult, fit_ranking_head, fit_rating_head
 
 USERS, ITEMS = (id_map(f"{number:03d}" for number in range(n)) for n in (60, 50))
 GRADIENT = {"rating_head.solver": "gradient", "rating_head.gradient.batch_size": 100}

@@ -6,8 +6,8 @@ import numpy as np
 
 from mf_core.config import make_config
 from mf_core.ratings import IdMap, Ratings, id_map
-from mf_core.solvers.heads import _hold_out, fit_rating_head
-from mf_core.solvers.iterate import IterationReport
+from mf_core.solvers.fit import _hold_out, fit_rating_head
+from mf_core.records import Progress
 
 CONFIG = make_config(
     {
@@ -67,7 +67,7 @@ def test_a_fit_may_be_judged_on_given_ratings_and_watched() -> None:
         )
         return float(np.sqrt(np.mean((np.clip(predicted, 1, 5) - validation.value) ** 2)))
 
-    def watch(solver: Any, report: IterationReport) -> None:
+    def watch(solver: Any, report: Progress) -> None:
         seen.append((report.iteration, report.validation_rmse, rmse(solver.factors())))
 
     fit = fit_rating_head(CONFIG, fitted, users, items, validation=validation, watch=watch)

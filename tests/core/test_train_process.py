@@ -148,9 +148,9 @@ def test_a_run_says_how_it_goes_and_leaves_two_models_and_no_checkpoint(
     assert model.fit_seconds > 0
     assert load_model(model.rating_uri, model.rating_sha256).user_factors.shape == (200, 4)
     assert load_model(model.ranking_uri, model.ranking_sha256).item_factors.shape == (100, 4)
-    assert len([line for line in lines if line.startswith("rating: epoch ")]) == 40
+    assert len([line for line in lines if line.startswith("rating: sweep ")]) == 40
     assert any(
-        "ranking: epoch 60/60, train RMSE" in line and "ratings/s, ETA 0 s" in line
+        "ranking: sweep 60/60, train RMSE" in line and "ratings/s, ETA 0 s" in line
         for line in lines
     )
     assert any("on CPU; padding" in line for line in lines)
@@ -175,7 +175,7 @@ def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
             [trainer.kill() for trainer in trainers()] and None if mark in line else None
         )
 
-    for mark in ("rating: epoch 5/40", "ranking: epoch 4/60"):
+    for mark in ("rating: sweep 5/40", "ranking: sweep 4/60"):
         with pytest.raises(
             TrainerKilledError, match=r"was killed by SIGKILL.*goes on from its checkpoint"
         ):
@@ -184,7 +184,7 @@ def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
     model = run(data, tmp_path, lines.append)
     assert any(line.startswith("rating: resuming after iteration 40") for line in lines)
     assert any(line.startswith("ranking: resuming after iteration ") for line in lines)
-    assert not any(line.startswith("rating: epoch") for line in lines)
+    assert not any(line.startswith("rating: sweep") for line in lines)
     whole = undisturbed[0]
     assert (model.rating_sha256, model.ranking_sha256) == (
         whole.rating_sha256,
@@ -220,7 +220,7 @@ def test_a_warm_start_killed_midway_goes_on_and_ends_with_the_same_bytes(
     start, lines = undisturbed[0].as_start(), []
     whole = run_warm(data, tmp_path / "whole", lines.append, start)
     assert "evaluated: starting from the evaluated model of version 1" in lines
-    for mark in ("rating: epoch 3/40", "ranking: epoch 4/60"):
+    for mark in ("rating: sweep 3/40", "ranking: sweep 4/60"):
         with pytest.raises(TrainerKilledError):
             run_warm(data, tmp_path / "killed", kill_at(mark), start)
     resumed = run_warm(data, tmp_path / "killed", print, start)

@@ -75,7 +75,7 @@ def test_the_steps_one_by_one_end_in_published_lists(mf: Mf, ratings_file: Path)
     assert mf.json("check", *settings)["n_users"] == 60
     assert mf.json("split", "--key", "a", *settings)["model_version"] == 1
     assert mf.json("train", *settings)["device"]
-    assert "epoch 1/" in mf.errors
+    assert "sweep 1/" in mf.errors
     assert 0 < mf.json("evaluate", *settings)["rmse"] < 3
     assert mf.json("gate", *settings)["approved"]
     assert mf.json("recommend", *settings) == {"model_version": 1, "rows": 60 * 8}

@@ -59,8 +59,8 @@ def _read_until(process: "subprocess.Popen[str]", wanted: str) -> None:
         ("starting Postgres", signal.SIGTERM),
         ("starting Airflow's database", signal.SIGINT),
         ("starting Airflow's scheduler", signal.SIGTERM),
-        ("train: rating: epoch", signal.SIGTERM),
-        ("train: rating: epoch", signal.SIGKILL),
+        ("train: rating: sweep", signal.SIGTERM),
+        ("train: rating: sweep", signal.SIGKILL),
     ],
 )
 def test_signal_to_the_launcher_leaves_no_process(

@@ -103,7 +103,7 @@ def test_demo_tells_tasks_epochs_list_and_known_rating(
 ) -> None:
     printed, report = published[1:]
     assert "train: running" in printed
-    assert re.search(r"train: rating: epoch \d+/", printed)
+    assert re.search(r"train: rating: sweep \d+/", printed)
     assert "Recommended to user 1:" in printed
     assert len(report["shown_list"]) == 10
     assert report["known_rating"]["user_id"] == "1"
@@ -144,7 +144,7 @@ def _trainer_in_full_swing(retrain: Retrain, run_id: str) -> psutil.Process:
     def has_begun() -> bool:
         return any(
             int(epoch) >= 10
-            for epoch in re.findall(r"rating: epoch (\d+)/", retrain.log(run_id, "train"))
+            for epoch in re.findall(r"rating: sweep (\d+)/", retrain.log(run_id, "train"))
         )
 
     assert wait_until(has_begun, 90, 0.2), retrain.states(run_id)

@@ -1,0 +1,345 @@
+"""The way in: fit a head with the solver that the settings name.
+
+What every fit has in common happens here: the rows that are held out, the rows to start from, the
+device, the refusal of what would not fit in memory, and errors in words.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from mf_core.attributes import AttributeMatrices
+from mf_core.config import Config, Head
+from mf_core.errors import TrainingError
+from mf_core.factors import FactorModel
+from mf_core.ratings import Float32s, IdMap, Ratings, pair_draws
+from mf_core.samples import PosteriorSamples
+from mf_core.solvers.average import compress
+from mf_core.solvers.bayes import BayesianFactors
+from mf_core.solvers.checkpoint import Checkpoint
+from mf_core.solvers.explicit import ExplicitAls
+from mf_core.solvers.gradient import BiasedGradient
+from mf_core.solvers.implicit import ImplicitAls
+from mf_core.records import Progress
+from mf_core.solvers.iterate import Outcome, Report, Stopping, run_iterations
+from mf_core.solvers.memory import refuse_what_does_not_fit
+from mf_core.solvers.runtime import Device, select_device
+from mf_core.solvers.solver import HeldOut, Problem, Solver, Start
+
+SOLVERS: dict[str, type[Solver]] = {
+    "bayes": BayesianFactors,
+    "als": ExplicitAls,
+    "gradient": BiasedGradient,
+    "implicit": ImplicitAls,
+}
+"""The solvers by name: those of `rating_head.solver`, and `implicit` for the ranking head."""
+
+_VALIDATION = 1
+Log = Callable[[str], None]
+Watch = Callable[[Solver, Progress], None]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """One fitted head.
+
+    Attributes:
+        model: the factors, with their ids.
+        iterations: how many iterations made it; a refit runs as many.
+        train_rmse: on the rows trained on (ranking head: root mean square of target - score over
+            the ratings it learns from).
+        validation_rmse: on the held-out part of the training rows, predictions clipped to the
+            scale; None without one.
+        device: what it ran on, in words.
+        seconds: time from arrays in memory to the fitted model, that of an interrupted process
+            included.
+        samples: kept samples of the posterior (solver `bayes`), None where there are none.
+    """
+
+    model: FactorModel
+    iterations: int
+    train_rmse: float
+    validation_rmse: float | None
+    device: str
+    seconds: float
+    samples: PosteriorSamples | None = None
+
+
+def _no_report(report: Progress) -> None:
+    """Report nothing."""
+
+
+def _no_log(line: str) -> None:
+    """Log nothing."""
+
+
+@dataclass(frozen=True)
+class _Listeners:
+    """Whoever follows a fit; the functions are described in `fit_rating_head`."""
+
+    report: Report
+    watch: Watch | None
+    log: Log
+    checkpoint: Checkpoint | None
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One head to fit.
+
+    `problem` has no start yet: the rows of `start` are computed on the device. `n_ratings` counts
+    the ratings held out as well.
+    """
+
+    config: Config
+    head: Head
+    users: IdMap
+    items: IdMap
+    problem: Problem
+    n_ratings: int
+    start: FactorModel | None
+
+    @property
+    def solver(self) -> type[Solver]:
+        """Return the class of the solver that the settings name."""
+        return SOLVERS[self.config.solver_name(self.head)]
+
+
+def fit_rating_head(
+    config: Config,
+    train: Ratings,
+    users: IdMap,
+    items: IdMap,
+    *,
+    iterations: int | None = None,
+    attributes: AttributeMatrices | None = None,
+    start: FactorModel | None = None,
+    validation: Ratings | None = None,
+    report: Report = _no_report,
+    watch: Watch | None = None,
+    log: Log = _no_log,
+    checkpoint: Checkpoint | None = None,
+) -> FitResult:
+    """Fit the model that predicts ratings.
+
+    Args:
+        config: `rating_head`, `data` (the scale) and `train` (device, seed) are read.
+        train: the training ratings; early stopping takes its validation part from them.
+        users: ids of all users, in row order.
+        items: ids of all items, in row order.
+        iterations: run exactly so many on all rows, as a refit does; None: as configured, with
+            early stopping.
+        attributes: what else is known of users and items, as the rows of `users` and `items`.
+        start: an earlier model to go on from; its ids may differ. Solvers that take none pass it
+            over.
+        validation: ratings to stop by instead of a part of `train`, which is then fitted whole.
+        report: called after every iteration.
+        watch: called after every iteration too, with the solver, whose factors may be looked at;
+            what it raises ends the fit.
+        log: called with lines for people.
+        checkpoint: where to resume from and to save to.
+
+    Raises:
+        TrainingError: no rating, no GPU where one is wanted, or numbers that are not finite.
+    """
+    if not len(train):
+        raise TrainingError(
+            "there is no training rating. Check split.test_fraction and the ratings' times "
+            "(split.protocol)."
+        )
+    fitted = train
+    held_out = None
+    if validation is not None:
+        held_out = HeldOut(validation, config.data.scale_low, config.data.scale_high)
+    elif iterations is None:
+        fitted, held_out = _hold_out(train, users, items, config)
+
+    limit = iterations or config.rating_head.chosen().iteration_limit()
+    plain = Problem.of(config, "rating", fitted, (len(users), len(items)), limit)
+    problem = dataclasses.replace(plain, held_out=held_out, attributes=attributes)
+    job = _Job(config, "rating", users, items, problem, n_ratings=len(train), start=start)
+    return _fit(job, _Listeners(report, watch, log, checkpoint))
+
+
+def fit_ranking_head(
+    config: Config,
+    train: Ratings,
+    users: IdMap,
+    items: IdMap,
+    *,
+    iterations: int | None = None,
+    start: FactorModel | None = None,
+    report: Report = _no_report,
+    watch: Watch | None = None,
+    log: Log = _no_log,
+    checkpoint: Checkpoint | None = None,
+) -> FitResult:
+    """Fit the model that orders the lists, on what `ranking_head.learn_from` says.
+
+    The other arguments are as in `fit_rating_head`. Users without a rating from
+    `data.relevant_from` on, and items without a rating that is learned from, get zero factors.
+
+    Raises:
+        TrainingError: no GPU where one is wanted, no relevant rating, or numbers that are not
+            finite.
+    """
+    observed = train.take(_learned_from(train, len(users), config))
+    if not len(observed):
+        raise TrainingError(
+            f"none of the {len(train):,} training ratings reaches data.relevant_from = "
+            f"{config.data.relevant_from:g}, so the ranking head has nothing to learn from. Set "
+            "data.relevant_from to what a good rating is on this scale."
+        )
+    limit = iterations or config.ranking_head.iteration_limit()
+    problem = Problem.of(config, "ranking", observed, (len(users), len(items)), limit)
+    job = _Job(config, "ranking", users, items, problem, n_ratings=len(observed), start=start)
+    return _fit(job, _Listeners(report, watch, log, checkpoint))
+
+
+def _learned_from(train: Ratings, n_users: int, config: Config) -> NDArray[np.bool_]:
+    """Return which ratings the ranking head learns from.
+
+    None of a user who liked nothing is among them: that user gets the popular list.
+    """
+    relevant = train.value >= config.data.relevant_from
+    if config.ranking_head.learn_from == "relevant":
+        return relevant
+    has_liked = np.bincount(train.user[relevant], minlength=n_users) > 0
+    return has_liked[train.user]
+
+
+def _hold_out(
+    train: Ratings, users: IdMap, items: IdMap, config: Config
+) -> tuple[Ratings, HeldOut | None]:
+    """Return the rows to fit and the seeded validation part.
+
+    That part is None where the share is 0 or picks no or all rows.
+    """
+    # Where fits are started warm, a row is in that part for good: a start that was trained on it
+    # would look best before its first iteration.
+    if config.train.warm_start:
+        draws = pair_draws(train, users, items, (_VALIDATION << 32) + config.train.seed)
+    else:
+        draws = np.random.default_rng((config.train.seed, _VALIDATION)).random(len(train))
+
+    head = config.rating_head
+    held_out = draws < head.validation_fraction * head.chosen().validation_share()
+    if not held_out.any() or held_out.all():
+        return train, None
+    data = config.data
+    return train.take(~held_out), HeldOut(train.take(held_out), data.scale_low, data.scale_high)
+
+
+def _fit(job: _Job, listeners: _Listeners) -> FitResult:
+    device = select_device(job.config.train.device)
+    with tf.device(device.name), _errors_in_words(job.head, device):
+        refuse_what_does_not_fit(
+            head=job.head,
+            solver=job.solver,
+            settings=job.problem.settings,
+            n_ratings=job.n_ratings,
+            shape=job.problem.shape,
+        )
+        started = time.monotonic()
+        solver = job.solver.make(_with_start(job))
+        listeners.log(f"{job.head}: {solver.n_ratings:,} ratings on {device.label}; {solver.note}")
+        outcome = _run(job, solver, listeners, started)
+
+        closing_note = solver.closing_note()
+        if closing_note:
+            listeners.log(f"{job.head}: {closing_note}")
+        return _result(job, outcome, device, solver.samples())
+
+
+def _run(job: _Job, solver: Solver, listeners: _Listeners, started: float) -> Outcome:
+    """Run the solver's iterations, and tell both who listens and who watches."""
+
+    def tell(iteration: Progress) -> None:
+        listeners.report(iteration)
+        if listeners.watch:
+            listeners.watch(solver, iteration)
+
+    settings = job.problem.settings
+    stopping = Stopping(
+        limit=job.problem.limit,
+        patience=settings.patience_or(job.config.rating_head.patience),
+        keeps_last=settings.keeps_last,
+        least_gain=settings.least_gain,
+    )
+    return run_iterations(
+        solver,
+        job.head,
+        stopping=stopping,
+        report=tell,
+        checkpoint=listeners.checkpoint,
+        started=started,
+    )
+
+
+@contextmanager
+def _errors_in_words(head: str, device: Device) -> Iterator[None]:
+    """Turn TensorFlow's errors into ours."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        # On a CPU, a Cholesky factorization of a matrix with NaN raises this.
+        raise TrainingError(
+            f"the {head} head's equations could not be solved ({error.message[:200]}). Raise the "
+            "regularization (rating_head.*, ranking_head.*) and check the ratings' scale."
+        ) from error
+    except tf.errors.ResourceExhaustedError as error:
+        raise TrainingError(
+            f"the {head} head ran out of memory on {device.label} ({error.message[:200]}). Lower "
+            "n_factors, or train on a larger device."
+        ) from error
+
+
+def _with_start(job: _Job) -> Problem:
+    """Return the job's problem with the rows to start from, if its solver takes any."""
+    settings = job.problem.settings
+    if job.start is None or not settings.takes_start:
+        return job.problem
+    rows = _start_rows(job.start, job.users, job.items, settings.n_factors)
+    return dataclasses.replace(job.problem, start=rows)
+
+
+def _start_rows(model: FactorModel, users: IdMap, items: IdMap, n_factors: int) -> Start:
+    """Return a model's leading `n_factors` factors, and its biases, in the rows of the ids."""
+    left, right = compress(model.user_factors, model.item_factors, n_factors)
+    width = n_factors + 1
+    user_rows = model.users.rows(users.ids)
+    item_rows = model.items.rows(items.ids)
+    return Start(
+        user=_table_of(left.numpy(), model.user_bias, user_rows, width),
+        item=_table_of(right.numpy(), model.item_bias, item_rows, width),
+    )
+
+
+def _table_of(factors: Float32s, bias: Float32s, rows: NDArray[np.int32], width: int) -> Float32s:
+    """Return the `rows` (-1: a new id, which gets zeros) as a table of (factors, bias)."""
+    table = np.zeros((len(rows), width), np.float32)
+    table[:, : factors.shape[1]] = factors[rows]
+    table[:, -1] = bias[rows]
+    table[rows < 0] = 0.0
+    return table
+
+
+def _result(
+    job: _Job, outcome: Outcome, device: Device, samples: PosteriorSamples | None
+) -> FitResult:
+    factors = outcome.factors
+    return FitResult(
+        model=FactorModel(mean=factors.mean, users=job.users, items=job.items, **factors.arrays()),
+        iterations=outcome.iterations,
+        train_rmse=outcome.train_rmse,
+        validation_rmse=outcome.validation_rmse,
+        device=device.label,
+        seconds=outcome.seconds,
+        samples=samples,
+    )

@@ -1,0 +1,180 @@
+"""Alternating least squares on implicit feedback, by conjugate gradients.
+
+Implicit, iALS (Hu, Koren, Volinsky 2008; Rendle et al. 2021, 'Revisiting the performance of iALS on
+item recommendation benchmarks'), over the set S of observed pairs, with targets t that say how much
+the user liked the item:
+
+    loss = sum_S (t_ui - x_u . y_i)^2 + alpha0 sum_all (x_u . y_i)^2
+           + lambda (sum_u (n_u + alpha0 I)^nu |x_u|^2 + sum_i (n_i + alpha0 U)^nu |y_i|^2)
+    t = lowest + (1 - lowest) (r - scale_low) / (relevant_from - scale_low)
+
+The papers take the pairs that count as positive, all with target 1. A rating below `relevant_from`
+is an observation too: the user chose the item, which most items can't say, and did not care for it
+(docs/adr/0014-graded-targets.md).
+
+`sum_all` needs only alpha0 Y^T Y, once per sweep. In the basis of its eigenvectors a row's
+equations are (D + G^T G) x = G^T t with D diagonal, and a few steps of conjugate gradients go on
+from the row's last solution, as for explicit ratings: no K x K matrix is formed per row. U and I
+count the users and items with an observed pair; the others have zero factors and would add nothing
+to the loss.
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import tensorflow as tf
+
+from mf_core.config import DataConfig, RankingHeadConfig
+from mf_core.ratings import Float32s, Ratings
+from mf_core.solvers.buckets import Side, both_sides, padding_note, with_zero_row
+from mf_core.solvers.conjugate import improve
+from mf_core.solvers.solver import Arrays, Factors, Problem, Solver, Start
+
+_INITIAL_SPREAD = 0.1
+_Step = Callable[..., tuple[tf.Tensor, tf.Tensor]]
+
+
+class ImplicitAls(Solver):
+    """Implicit ALS, one sweep at a time; a pair's target follows from its rating."""
+
+    unit = "sweep"
+
+    def __init__(self, problem: Problem[RankingHeadConfig]) -> None:
+        """Put the observed pairs on the device."""
+        super().__init__(problem)
+        settings = problem.settings
+        train = problem.ratings
+        targets = preference_targets(train.value, settings.lowest_target, problem.data)
+        pairs = Ratings(train.user, train.item, targets)
+        self._users, self._items = both_sides(pairs, problem.shape, settings.n_factors)
+        self.note = padding_note(self._users, self._items)
+
+        self._alpha0 = settings.unobserved_weight
+        self._user_ridge = self._ridge(self._users, self._items.n_active, settings)
+        self._item_ridge = self._ridge(self._items, self._users.n_active, settings)
+        index = self._users.batches[0].other.dtype
+        self._step = _implicit_step(settings.n_factors, settings.conjugate_steps, index)
+
+        # A sweep solves for the users first, so only the items need something to begin with.
+        self._user = tf.zeros((problem.shape[0], settings.n_factors))
+        self._item = _initial(self._items, settings.n_factors, problem.seed)
+        if problem.start:
+            self._begin_at(problem.start)
+
+    def _ridge(self, side: Side, n_other: int, settings: RankingHeadConfig) -> tf.Tensor:
+        """Return lambda (n_row + alpha0 n_other)^nu for each row of a side."""
+        frequency = side.count + self._alpha0 * n_other
+        return settings.regularization * frequency**settings.regularization_exponent
+
+    def _begin_at(self, start: Start) -> None:
+        """Take over the start's factors; this model has no biases."""
+        # A new item begins as all items do in a fit without a start.
+        known = start.item[:, :-1].any(axis=1, keepdims=True)
+        self._item = tf.where(known, start.item[:, :-1], self._item)
+        self._user = tf.constant(start.user[:, :-1])
+
+    def iterate(self, iteration: int) -> float:
+        """Run one sweep; return the root mean square of target - score over the observed pairs."""
+        self._user, _ = self._half(self._users, self._user, self._item, self._user_ridge)
+        self._item, squared_error = self._half(
+            self._items, self._item, self._user, self._item_ridge
+        )
+        return float(np.sqrt(float(squared_error) / self.n_ratings))
+
+    def _half(
+        self, side: Side, mine: tf.Tensor, other: tf.Tensor, ridge: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the improved rows `mine` of `side` and the sum of squared errors with them."""
+        # The term over all pairs couples the factors. In float64, since squares lose half the bits.
+        gram = self._alpha0 * tf.matmul(other, other, transpose_a=True)
+        values, vectors = tf.linalg.eigh(tf.cast(gram, tf.float64))
+        weight = tf.cast(tf.maximum(values, 0.0), tf.float32)
+        basis = tf.cast(vectors, tf.float32)
+
+        # In the basis of the eigenvectors it is a diagonal, which costs a row nothing.
+        table = with_zero_row(tf.matmul(other, basis))
+        old = tf.matmul(mine, basis)
+        solved = side.each_batch(lambda *batch: self._step(*batch, table, weight, ridge, old))
+        solutions, errors = zip(*solved, strict=True)
+
+        squared_error = tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
+        rows = tf.matmul(side.in_row_order(list(solutions)), basis, transpose_b=True)
+        return rows, squared_error
+
+    def state(self) -> Arrays:
+        """Return all that the next sweep depends on."""
+        return {"user": self._user.numpy(), "item": self._item.numpy()}
+
+    def restore(self, state: Arrays) -> None:
+        """Go on from what `state` returned."""
+        self._user = tf.constant(state["user"])
+        self._item = tf.constant(state["item"])
+
+    def factors(self) -> Factors:
+        """Return the model's arrays, on the host; the biases and the mean are 0."""
+        return Factors.without_biases(self._user.numpy(), self._item.numpy())
+
+
+def preference_targets(rating: Float32s, lowest: float, data: DataConfig) -> Float32s:
+    """Return the target of each rating, float32 array of the shape of `rating`.
+
+    It is `lowest` at the scale's low end, 1 at `data.relevant_from`, and on a line through both
+    elsewhere. Where every rating is relevant there is no such line, and all targets are 1.
+    """
+    span = data.relevant_from - data.scale_low
+    if not span:
+        return np.ones_like(rating)
+    return (1 + (1 - lowest) * (rating - data.relevant_from) / span).astype(np.float32)
+
+
+def _initial(side: Side, n_factors: int, seed: int) -> tf.Tensor:
+    """Return random rows for a side, zeros for those without ratings."""
+    noise = tf.random.stateless_normal(
+        (side.n_rows, n_factors), seed=(seed, 0), stddev=_INITIAL_SPREAD
+    )
+    return noise * side.active()
+
+
+@cache
+def _implicit_step(n_factors: int, steps: int, index: tf.DType) -> _Step:
+    """Return the function that improves one batch.
+
+    It takes (*batch, table, weight, ridge, old) and returns (solutions (B, K), squared error). The
+    values of the batch are the targets; `table`, `old` and the solutions are in the basis in which
+    alpha0 Y^T Y is the diagonal `weight` (K,). All fits of a process share the function's trace.
+    """
+
+    def step(
+        rows: tf.Tensor,
+        other: tf.Tensor,
+        target: tf.Tensor,
+        table: tf.Tensor,
+        weight: tf.Tensor,
+        ridge: tf.Tensor,
+        old: tf.Tensor,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        # G, and D = alpha0 Y^T Y + ridge.
+        design = tf.gather(table, other)
+        diagonal = weight + tf.gather(ridge, rows)[:, None]
+
+        # The inverse of the whole diagonal of D + G^T G is the preconditioner.
+        scale = 1.0 / (diagonal + tf.reduce_sum(tf.square(design), axis=1))
+        start = tf.gather(old, rows)
+        return improve(
+            design=design, diagonal=diagonal, scale=scale, target=target, start=start, steps=steps
+        )
+
+    def floats(*shape: int | None) -> tf.TensorSpec:
+        return tf.TensorSpec(shape, tf.float32)
+
+    signature = (
+        tf.TensorSpec((None,), tf.int64),  # rows
+        tf.TensorSpec((None, None), index),  # other
+        floats(None, None),  # target
+        floats(None, n_factors),  # table
+        floats(n_factors),  # weight
+        floats(None),  # ridge
+        floats(None, n_factors),  # old
+    )
+    return tf.function(step, input_signature=signature)
