@@ -1,4 +1,4 @@
-"""Every error that the pipeline raises on purpose, each with the exit code that the `mf` command ends with.
+"""Every error that the pipeline raises on purpose, each with the exit code of the `mf` command.
 
 A message says what was expected, what came, and what to do next. `RetryableError` marks what may go
 away by itself (a database or an object store that did not answer); the DAG retries those and

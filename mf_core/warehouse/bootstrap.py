@@ -38,7 +38,9 @@ _FIND_ROLES = "SELECT rolname FROM pg_roles WHERE rolname IN ('mf_writer', 'mf_r
 def create_database(
     admin_url: str, database: str, owner: str, owner_password: str | None = None
 ) -> None:
-    """Create `database` and its login role `owner` where they are missing, and keep every other role out of it.
+    """Create `database` and its login role `owner` where they are missing.
+
+    Every other role is kept out of the database.
 
     Raises:
         DatabaseError: the server can't be reached.
@@ -76,12 +78,14 @@ def bootstrap_warehouse(
     with _administer(admin_url) as connection:
         _ensure_role(connection, READER, reader_password)
         _execute(connection, "GRANT CONNECT ON DATABASE {} TO {}", database, READER)
-        # Retiring a version asks for the age of other sessions' transactions, see mf_core/publish.py.
+        # Retiring a version asks for the age of other sessions' transactions.
         _execute(connection, "GRANT pg_read_all_stats TO {}", WRITER)
 
 
 def migrate(url: str, revision: str = "head") -> None:
-    """Bring the warehouse's schema to `revision` (`base` empties it). `url` must connect as `mf_writer`.
+    """Bring the warehouse's schema to `revision` (`base` empties it).
+
+    `url` must connect as `mf_writer`.
 
     Raises:
         ConfigError: the roles are missing.

@@ -65,7 +65,7 @@ def transaction(engine: Engine, *, isolation_level: str | None = None) -> Iterat
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn a lost or refused connection, a deadlock or a serialization failure into `DatabaseError`.
+    """Turn a lost connection, a deadlock or a serialization failure into `DatabaseError`.
 
     Raises:
         DatabaseError: what failed may work in a while.
@@ -128,5 +128,8 @@ def copy_frame(connection: Connection, name: tuple[str, ...], frame: pd.DataFram
 
 
 def psycopg2_cursor(connection: Connection) -> Any:
-    """Return a cursor of the driver itself, for COPY and for statements that take no bound parameters."""
+    """Return a cursor of the driver itself.
+
+    COPY needs one, and so do statements that take no bound parameters.
+    """
     return connection.connection.cursor()
