@@ -1,8 +1,9 @@
 """Immutable, checksummed artifacts under a root that is any fsspec URI.
 
-An artifact is a folder of plain arrays (`.npy`), Parquet files and one `manifest.json` that names every file with its
-sha256. The artifact's own sha256 is that of its manifest, so one number vouches for every byte. It is written under a
-temporary name and renamed; a folder without a manifest is not an artifact. Nothing is ever pickled.
+An artifact is a folder of plain arrays (`.npy`), Parquet files and one `manifest.json` that names
+every file with its sha256. The artifact's own sha256 is that of its manifest, so one number vouches
+for every byte. It is written under a temporary name and renamed; a folder without a manifest is not
+an artifact. Nothing is ever pickled.
 """
 
 import hashlib
@@ -38,61 +39,84 @@ def npy_array(data: bytes) -> NDArray[Any]:
 
 
 def write_artifact(uri: str, files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> str:
-    """Write `files` and a manifest with `metadata` to the folder `uri`, and return the artifact's sha256.
+    """Write `files` and a manifest with `metadata` to the folder `uri`.
 
-    An artifact that already stands at `uri` is left as it is if it has the same content, and replaced otherwise (a step
-    that was killed and runs again may rewrite its own output; names carry the run, so nobody else's is touched).
+    An artifact that already stands at `uri` is left as it is if it has the same content, and
+    replaced otherwise (a step that was killed and runs again may rewrite its own output; names
+    carry the run, so nobody else's is touched).
+
+    Returns:
+        The artifact's sha256.
 
     Raises:
         ArtifactStoreError: the store can't be written to.
     """
-    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    manifest = json.dumps({**metadata, "files": checksums}, indent=1, sort_keys=True).encode()
-    sha256 = hashlib.sha256(manifest).hexdigest()
-    target = UPath(uri)
-    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
+    manifest = _manifest(files, metadata)
     try:
-        if _holds(target, manifest):
-            return sha256
-        _remove_left_overs(target)
-        temporary.mkdir(parents=True, exist_ok=True)
-        for name, data in {**files, MANIFEST: manifest}.items():
-            (temporary / name).write_bytes(data)
-        if target.exists() and not _holds(target, manifest):
-            target.rmdir(recursive=True)
-        _move(temporary, target, manifest)
+        _write(UPath(uri), files, manifest)
     except OSError as error:
         raise ArtifactStoreError(
-            f"the artifact {uri} could not be written: {error}. Check the store and MF_ARTIFACT_ROOT."
+            f"the artifact {uri} could not be written: {error}. "
+            "Check the store and MF_ARTIFACT_ROOT."
         ) from error
-    return sha256
+    return hashlib.sha256(manifest).hexdigest()
+
+
+def _manifest(files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> bytes:
+    """Return the manifest; the same content gives the same bytes."""
+    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    content = {**metadata, "files": checksums}
+    return json.dumps(content, indent=1, sort_keys=True).encode()
+
+
+def _write(target: UPath, files: Mapping[str, bytes], manifest: bytes) -> None:
+    if _holds(target, manifest):
+        return
+    _remove_left_overs(target)
+
+    # Readers never see half an artifact: it gets its name when all of it is there.
+    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
+    temporary.mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (temporary / name).write_bytes(data)
+    (temporary / MANIFEST).write_bytes(manifest)
+
+    # Asked again: a run beside this one may have written the same artifact meanwhile.
+    if target.exists() and not _holds(target, manifest):
+        target.rmdir(recursive=True)
+    _move(temporary, target, manifest)
 
 
 def _holds(target: UPath, manifest: bytes) -> bool:
-    return (target / MANIFEST).exists() and (target / MANIFEST).read_bytes() == manifest
+    """Return whether the artifact with that manifest stands at `target`."""
+    path = target / MANIFEST
+    return path.exists() and path.read_bytes() == manifest
 
 
 def _move(temporary: UPath, target: UPath, manifest: bytes) -> None:
-    """Rename `temporary`; if a run beside this one has just written the same artifact, drop ours."""
+    """Rename `temporary`; drop it if a run beside this one has just written the same artifact."""
     try:
         if target.protocol in ("", "file", "local"):
-            os.rename(
-                temporary.path, target.path
-            )  # atomic, and refuses a folder that holds something
+            # Atomic, and refuses a folder that holds something.
+            os.rename(temporary.path, target.path)
         elif not _holds(target, manifest):
             target.fs.mv(temporary.path, target.path, recursive=True)
     except OSError:
         if not _holds(target, manifest):
             raise
+
     if temporary.exists():
         temporary.rmdir(recursive=True)
 
 
 def _remove_left_overs(target: UPath) -> None:
-    """Remove what a process that was killed while it wrote has left; what is younger may still be written."""
+    """Remove what a process that was killed while it wrote has left."""
+    # Somebody may still be writing what is younger.
+    newest = time.time() - _LEFT_OVER_SECONDS
     for left_over in target.parent.glob(f".{target.name}.*"):
-        with suppress(FileNotFoundError):  # its writer has just renamed it
-            if left_over.stat().st_mtime < time.time() - _LEFT_OVER_SECONDS:
+        # Its writer may just have renamed it.
+        with suppress(FileNotFoundError):
+            if left_over.stat().st_mtime < newest:
                 left_over.rmdir(recursive=True)
 
 
@@ -110,7 +134,10 @@ def read_manifest(uri: str, sha256: str) -> dict[str, Any]:
 
 
 def read_file(uri: str, name: str, manifest: Mapping[str, Any]) -> bytes:
-    """Return the file `name` of the artifact at `uri`, checked against its `manifest`. Raises as `read_manifest` does."""
+    """Return the file `name` of the artifact at `uri`, checked against its `manifest`.
+
+    Raises as `read_manifest` does.
+    """
     data = _read(UPath(uri) / name)
     _check(f"{uri}/{name}", data, manifest["files"][name])
     return data
@@ -128,18 +155,22 @@ def _read(path: UPath) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         raise ArtifactError(
-            f"expected the artifact file {path}, but it is not there; run the step that writes it again."
+            f"expected the artifact file {path}, but it is not there; "
+            "run the step that writes it again."
         ) from None
     except OSError as error:
         raise ArtifactStoreError(
-            f"the artifact file {path} could not be read: {error}. Check the store and MF_ARTIFACT_ROOT."
+            f"the artifact file {path} could not be read: {error}. "
+            "Check the store and MF_ARTIFACT_ROOT."
         ) from error
 
 
 def _check(name: str, data: bytes, expected: str) -> None:
+    """Raise ArtifactError if `data` does not have the `expected` checksum."""
     actual = hashlib.sha256(data).hexdigest()
     if actual != expected:
         raise ArtifactError(
-            f"the artifact file {name} has sha256 {actual[:12]}, expected {expected[:12]}: it was changed or damaged after it "
-            "was written. Run the step that writes it again; see docs/runbook.md#artifacts."
+            f"the artifact file {name} has sha256 {actual[:12]}, expected {expected[:12]}: "
+            "it was changed or damaged after it was written. "
+            "Run the step that writes it again; see docs/runbook.md#artifacts."
         )

@@ -1,7 +1,8 @@
-"""Every error that the pipeline raises on purpose, each with the exit code that the `mf` command ends with.
+"""Every error that the pipeline raises on purpose, each with the exit code of the `mf` command.
 
-A message says what was expected, what came, and what to do next. `RetryableError` marks what may go away by itself (a
-database or an object store that did not answer); the DAG retries those and nothing else.
+A message says what was expected, what came, and what to do next. `RetryableError` marks what may go
+away by itself (a database or an object store that did not answer); the DAG retries those and
+nothing else.
 """
 
 from typing import ClassVar

@@ -2,8 +2,9 @@
 
     r_hat(u, i) = mean + user_bias[u] + item_bias[i] + user_factors[u] . item_factors[i]
 
-A row that training never saw has zero bias and zero factors (solver `bayes`: its prior's mean), so a cold user or item is
-predicted by what is known of the other side, and by the mean where nothing is.
+A row that training never saw has zero bias and zero factors (solver `bayes`: its prior's mean), so
+a cold user or item is predicted by what is known of the other side, and by the mean where nothing
+is.
 """
 
 import io
@@ -43,22 +44,40 @@ class FactorModel:
     items: IdMap
 
     def predict(self, user: Int32s, item: Int32s) -> Float64s:
-        """Return the prediction for each pair of rows; float64 array of shape (n,). Row -1 stands for an unknown id."""
-        out = np.empty(len(user), dtype=np.float64)
+        """Return the prediction for each pair of rows, in rating units.
+
+        Args:
+            user: int32 array of shape (n,), user row numbers; -1 stands for an unknown id.
+            item: int32 array of shape (n,), item row numbers, likewise.
+
+        Returns:
+            float64 array of shape (n,).
+        """
+        predicted = np.empty(len(user), dtype=np.float64)
+        # In parts: the gathered factors of all pairs at once would not fit into memory.
         for start in range(0, len(user), _ROWS_AT_A_TIME):
-            rows = slice(start, start + _ROWS_AT_A_TIME)
-            u, i = user[rows], item[rows]
-            known_user, known_item = u >= 0, i >= 0
-            dots = np.einsum(
-                "nk,nk->n", self.user_factors[u], self.item_factors[i], dtype=np.float64
-            )
-            out[rows] = (
-                self.mean
-                + np.where(known_user, self.user_bias[u], 0.0)
-                + np.where(known_item, self.item_bias[i], 0.0)
-                + np.where(known_user & known_item, dots, 0.0)
-            )
-        return out
+            pairs = slice(start, start + _ROWS_AT_A_TIME)
+            predicted[pairs] = self._predict_part(user[pairs], item[pairs])
+        return predicted
+
+    def _predict_part(self, user: Int32s, item: Int32s) -> Float64s:
+        """Return the predictions of as many pairs as are gathered at a time."""
+        # Row -1 gathers the last row, which `where` then leaves out.
+        known_user = user >= 0
+        known_item = item >= 0
+
+        # x_u . y_i, summed in double precision
+        user_factors = self.user_factors[user]
+        item_factors = self.item_factors[item]
+        dots = np.einsum("nk,nk->n", user_factors, item_factors, dtype=np.float64)
+
+        # mean + b_u + b_i + x_u . y_i, each term where it is known
+        return np.asarray(
+            self.mean
+            + np.where(known_user, self.user_bias[user], 0.0)
+            + np.where(known_item, self.item_bias[item], 0.0)
+            + np.where(known_user & known_item, dots, 0.0)
+        )
 
 
 def save_model(
@@ -67,9 +86,12 @@ def save_model(
     metadata: dict[str, Any],
     further_files: Mapping[str, bytes] | None = None,
 ) -> str:
-    """Write `model` as an artifact to `uri` and return its sha256. Raises ArtifactStoreError.
+    """Write `model` as an artifact to `uri` and return its sha256.
 
     `further_files` lie in the same artifact, under its checksum; `load_model` does not read them.
+
+    Raises:
+        ArtifactStoreError: the store can't be written to.
     """
     files = {
         "user_bias.npy": npy_bytes(model.user_bias),
@@ -80,26 +102,47 @@ def save_model(
         "items.parquet": _ids_to_parquet(model.items),
         **(further_files or {}),
     }
-    return write_artifact(uri, files, {**metadata, "kind": "factor_model", "mean": model.mean})
+    described = {
+        **metadata,
+        "kind": "factor_model",
+        "mean": model.mean,
+    }
+    return write_artifact(uri, files, described)
 
 
 def load_model(uri: str, sha256: str) -> FactorModel:
-    """Return the model that `save_model` wrote. Raises ArtifactError or ArtifactStoreError."""
+    """Return the model that `save_model` wrote.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+        ArtifactStoreError: the store can't be read.
+    """
     manifest = read_manifest(uri, sha256)
-    arrays = {
-        name: npy_array(read_file(uri, f"{name}.npy", manifest))
-        for name in ("user_bias", "item_bias", "user_factors", "item_factors")
-    }
-    users, items = (
-        _ids_from_parquet(read_file(uri, f"{side}.parquet", manifest))
-        for side in ("users", "items")
+
+    def array(name: str) -> Float32s:
+        return npy_array(read_file(uri, f"{name}.npy", manifest))
+
+    def ids(side: str) -> IdMap:
+        return _ids_from_parquet(read_file(uri, f"{side}.parquet", manifest))
+
+    return FactorModel(
+        mean=float(manifest["mean"]),
+        user_bias=array("user_bias"),
+        item_bias=array("item_bias"),
+        user_factors=array("user_factors"),
+        item_factors=array("item_factors"),
+        users=ids("users"),
+        items=ids("items"),
     )
-    return FactorModel(mean=float(manifest["mean"]), users=users, items=items, **arrays)
 
 
 def _ids_to_parquet(ids: IdMap) -> bytes:
-    return pd.DataFrame({"id": ids.ids}).to_parquet(index=False)
+    """Return ids in row order as a Parquet file of one column."""
+    frame = pd.DataFrame({"id": ids.ids})
+    return frame.to_parquet(index=False)
 
 
 def _ids_from_parquet(data: bytes) -> IdMap:
-    return IdMap(pd.read_parquet(io.BytesIO(data))["id"].to_numpy(dtype=object))
+    """Return the ids that `_ids_to_parquet` wrote."""
+    frame = pd.read_parquet(io.BytesIO(data))
+    return IdMap(frame["id"].to_numpy(dtype=object))

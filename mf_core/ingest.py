@@ -1,12 +1,14 @@
 """Ratings, items and users from the configured source into Postgres.
 
-    source -> chunks -> COPY into a staging table -> one row per (user, item) -> merge into mf.ratings
+    source -> chunks -> COPY into a staging table -> one row per pair -> merge into mf.ratings
 
-All of it happens in one transaction under one lock, and nothing is written to `mf.ratings` before every check has passed: a
-batch that is refused, or a process that dies, leaves the ratings as they were.
+All of it happens in one transaction under one lock, and nothing is written to `mf.ratings` before
+every check has passed: a batch that is refused, or a process that dies, leaves the ratings as they
+were.
 
-Of several ratings for one (user, item) the latest wins: an unknown date loses to a known one, and of equal dates the later
-line wins. A later batch counts as later lines. With `data.ingest_mode` replace, the source is the truth.
+Of several ratings for one (user, item) the latest wins: an unknown date loses to a known one, and
+of equal dates the later line wins. A later batch counts as later lines. With `data.ingest_mode`
+replace, the source is the truth.
 """
 
 import json
@@ -15,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -39,6 +42,8 @@ INGEST_LOCK = 0x6D66_0001
 _MAX_KEPT_REJECTS = 1_000_000
 _REJECTS_IN_MESSAGE = 5
 
+# `seq` is the order of the lines, which decides between ratings of one date. The collation is that
+# of mf.ratings, so that both sides of a join are in one order.
 _STAGE = """
 CREATE TEMPORARY TABLE staged (
     seq bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
@@ -50,28 +55,45 @@ CREATE TEMPORARY TABLE staged (
 ) ON COMMIT DROP
 """
 
-_SKIP_FORGOTTEN = "DELETE FROM staged WHERE user_id IN (SELECT user_id FROM mf.forgotten_users)"
+# Who asked to be forgotten stays forgotten, whatever the source still holds.
+_SKIP_FORGOTTEN = """
+DELETE FROM staged
+WHERE user_id IN (SELECT user_id FROM mf.forgotten_users)
+"""
 
+# One row per pair: the latest date, and of equal dates the later line; unknown dates come last.
 _KEEP_LATEST = """
 CREATE TEMPORARY TABLE latest ON COMMIT DROP AS
 SELECT DISTINCT ON (user_id, item_id)
-    user_id, item_id, rating, timestamptz 'epoch' + rated_us * interval '1 microsecond' AS rated_at, side
+    user_id,
+    item_id,
+    rating,
+    timestamptz 'epoch' + rated_us * interval '1 microsecond' AS rated_at,
+    side
 FROM staged
 ORDER BY user_id, item_id, rated_us DESC NULLS LAST, seq DESC
 """
 
+# How much a replacement would remove, counted before anything goes.
 _COUNT_GONE = """
-SELECT count(*), count(*) FILTER (WHERE NOT EXISTS (
-    SELECT FROM latest AS l WHERE l.user_id = r.user_id AND l.item_id = r.item_id
-))
+SELECT
+    count(*),
+    count(*) FILTER (WHERE NOT EXISTS (
+        SELECT FROM latest AS l WHERE l.user_id = r.user_id AND l.item_id = r.item_id
+    ))
 FROM mf.ratings AS r
 """
 
 _REMOVE_GONE = """
 DELETE FROM mf.ratings AS r
-WHERE NOT EXISTS (SELECT FROM latest AS l WHERE l.user_id = r.user_id AND l.item_id = r.item_id)
+WHERE NOT EXISTS (
+    SELECT FROM latest AS l WHERE l.user_id = r.user_id AND l.item_id = r.item_id
+)
 """
 
+# A row that would not change is left alone: rewriting it would cost a dead row, and say that the
+# batch changed it. When merging, an older rating does not replace a newer one, and an unknown date
+# (NULL is not >=) replaces an unknown one only.
 _UPDATE = """
 UPDATE mf.ratings AS r
 SET rating = l.rating, rated_at = l.rated_at, side = l.side, batch_id = :batch_id
@@ -85,48 +107,79 @@ _INSERT = """
 INSERT INTO mf.ratings (user_id, item_id, rating, rated_at, side, batch_id)
 SELECT l.user_id, l.item_id, l.rating, l.rated_at, l.side, :batch_id
 FROM latest AS l
-WHERE NOT EXISTS (SELECT FROM mf.ratings AS r WHERE r.user_id = l.user_id AND r.item_id = l.item_id)
+WHERE NOT EXISTS (
+    SELECT FROM mf.ratings AS r WHERE r.user_id = l.user_id AND r.item_id = l.item_id
+)
 """
 
-# Merging a file twice is idle unless the table was replaced in between; replacing is idle only right after itself.
+# Merging a file twice changes nothing unless the table was replaced in between; replacing by a file
+# twice changes nothing only if no other batch was loaded in between.
 _SAME_AGAIN = """
+WITH loaded AS (SELECT * FROM mf.ingest_batches WHERE state = 'loaded')
 SELECT max(batch_id)
-FROM mf.ingest_batches
-WHERE state = 'loaded' AND fingerprint = :fingerprint AND EXISTS (SELECT FROM mf.ratings)
+FROM loaded
+WHERE fingerprint = :fingerprint
+    AND EXISTS (SELECT FROM mf.ratings)
     AND CASE WHEN :replace
-        THEN mode = 'replace' AND batch_id = (SELECT max(batch_id) FROM mf.ingest_batches WHERE state = 'loaded')
-        ELSE batch_id >= coalesce(
-            (SELECT max(batch_id) FROM mf.ingest_batches WHERE state = 'loaded' AND mode = 'replace'), 0)
+        THEN mode = 'replace' AND batch_id = (SELECT max(batch_id) FROM loaded)
+        ELSE batch_id >= coalesce((SELECT max(batch_id) FROM loaded WHERE mode = 'replace'), 0)
     END
 """
 
-_STAGE_METADATA = (
-    'CREATE TEMPORARY TABLE {} (id text COLLATE "C", title text, attributes text) ON COMMIT DROP'
-)
+# COPY brings the attributes as the text of a JSON object; the statements below turn it into jsonb.
+_STAGE_METADATA = """
+CREATE TEMPORARY TABLE {} (
+    id text COLLATE "C",
+    title text,
+    attributes text
+) ON COMMIT DROP
+"""
 
+# A row that would not change is left alone here as well, so that the row count is what changed.
 _UPSERT_ITEMS = """
 INSERT INTO mf.items AS i (item_id, title, attributes)
-SELECT id, title, attributes::jsonb FROM staged_items
+SELECT id, title, attributes::jsonb
+FROM staged_items
 ON CONFLICT (item_id) DO UPDATE SET title = excluded.title, attributes = excluded.attributes
 WHERE (i.title, i.attributes) IS DISTINCT FROM (excluded.title, excluded.attributes)
 """
 
 _UPSERT_USERS = """
 INSERT INTO mf.users AS u (user_id, attributes)
-SELECT id, attributes::jsonb FROM staged_users WHERE id NOT IN (SELECT user_id FROM mf.forgotten_users)
+SELECT id, attributes::jsonb
+FROM staged_users
+WHERE id NOT IN (SELECT user_id FROM mf.forgotten_users)
 ON CONFLICT (user_id) DO UPDATE SET attributes = excluded.attributes
 WHERE u.attributes IS DISTINCT FROM excluded.attributes
 """
 
-_REMOVE_GONE_METADATA = {
-    "items": "DELETE FROM mf.items WHERE NOT EXISTS (SELECT FROM staged_items WHERE id = item_id)",
-    "users": "DELETE FROM mf.users WHERE NOT EXISTS (SELECT FROM staged_users WHERE id = user_id)",
-}
+_REMOVE_GONE_ITEMS = """
+DELETE FROM mf.items
+WHERE NOT EXISTS (SELECT FROM staged_items WHERE id = item_id)
+"""
+
+_REMOVE_GONE_USERS = """
+DELETE FROM mf.users
+WHERE NOT EXISTS (SELECT FROM staged_users WHERE id = user_id)
+"""
+
+_COUNT_RATINGS = "SELECT count(*) FROM mf.ratings"
+
+_LOCK = "SELECT pg_advisory_xact_lock(:key)"
 
 
 @dataclass
 class _Batch:
-    """A batch while it is loaded."""
+    """A batch while it is loaded.
+
+    Attributes:
+        batch_id: its number in mf.ingest_batches.
+        rows_read: rows read so far, good and bad.
+        rows_rejected: the bad ones of them.
+        counts: what the merge changed, by column of mf.ingest_batches.
+        examples: the first bad rows, in words.
+        refusal: why the batch is refused, empty if it is not.
+    """
 
     batch_id: int
     rows_read: int = 0
@@ -137,9 +190,13 @@ class _Batch:
 
 
 def ingest(
-    engine: Engine, config: Config, now: datetime, log: Log, environ: Mapping[str, str] = os.environ
+    engine: Engine,
+    config: Config,
+    now: datetime,
+    log: Log,
+    environ: Mapping[str, str] = os.environ,
 ) -> IngestReport:
-    """Load the configured source's ratings, and the items and users beside them, and say what changed.
+    """Load the configured source's ratings, and its items and users, and say what changed.
 
     Args:
         engine: the warehouse, as mf_writer.
@@ -149,15 +206,18 @@ def ingest(
         environ: where the source database's URL and MF_CACHE_DIR are looked up.
 
     Raises:
-        InputError: the source was refused; the ratings are as they were. Bad rows are in mf.rejected_ratings.
+        InputError: the source was refused; the ratings are as they were. Bad rows are in
+            mf.rejected_ratings.
         DatabaseError: Postgres, or the source's database, did not answer.
     """
     started = time.monotonic()
     with open_source(config, environ) as source:
+        # Metadata that can't be read refuse the source before anything is loaded.
         items = read_items(source.items(), config.source) if source.items else None
         users = read_users(source.users(), config.source) if source.users else None
+
         with transaction(engine) as connection:
-            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": INGEST_LOCK})
+            connection.execute(sa.text(_LOCK), {"key": INGEST_LOCK})
             same = _find_same(connection, source, config)
             batch = _Batch(same) if same else _load(connection, source, config, now, log)
             if not batch.refusal:
@@ -165,14 +225,32 @@ def ingest(
             report = _report(
                 connection, batch, source, already_ingested=bool(same), started=started
             )
+
+    # After the transaction: the refused batch and its bad rows are to stay in the database.
     if batch.refusal:
         raise InputError(batch.refusal)
     log(_summary(report))
     return report
 
 
+def _row_count(
+    connection: Connection, statement: str, values: Mapping[str, Any] | None = None
+) -> int:
+    """Execute `statement` and return how many rows it touched."""
+    return connection.execute(sa.text(statement), values).rowcount
+
+
+def _is_replacement(config: Config) -> bool:
+    """Return whether rows that the source does not have are removed."""
+    return config.data.ingest_mode == "replace"
+
+
 def _find_same(connection: Connection, source: RatingsSource, config: Config) -> int | None:
-    values = {"fingerprint": source.fingerprint, "replace": config.data.ingest_mode == "replace"}
+    """Return the batch that loaded the same content, if loading it again would change nothing."""
+    values = {
+        "fingerprint": source.fingerprint,
+        "replace": _is_replacement(config),
+    }
     same: int | None = connection.scalar(sa.text(_SAME_AGAIN), values)
     return same
 
@@ -180,30 +258,22 @@ def _find_same(connection: Connection, source: RatingsSource, config: Config) ->
 def _load(
     connection: Connection, source: RatingsSource, config: Config, now: datetime, log: Log
 ) -> _Batch:
+    """Load the source's ratings as a new batch, which may end as a refused one."""
     batch = _Batch(_insert_batch(connection, source, config, now))
-    _stage(connection, source, config, now, batch, log)
+    _stage(connection, source, config, now=now, batch=batch, log=log)
+
     batch.refusal = _refuse_rejects(batch, source, config)
     if not batch.refusal:
         _merge(connection, batch, source, config)
-    total = connection.scalar(sa.text("SELECT count(*) FROM mf.ratings"))
-    connection.execute(
-        sa.update(ingest_batches)
-        .where(ingest_batches.c.batch_id == batch.batch_id)
-        .values(
-            state="refused" if batch.refusal else "loaded",
-            rows_read=batch.rows_read,
-            rows_rejected=batch.rows_rejected,
-            **batch.counts,
-            total_ratings=total,
-            finished_at=sa.func.clock_timestamp(),
-        )
-    )
+
+    _finish_batch(connection, batch)
     return batch
 
 
 def _insert_batch(
     connection: Connection, source: RatingsSource, config: Config, now: datetime
 ) -> int:
+    """Insert the batch, refused until it is loaded, and return its number."""
     statement = sa.insert(ingest_batches).values(
         source_uri=source.uri,
         content_sha256=source.content_sha256,
@@ -213,27 +283,55 @@ def _insert_batch(
         started_at=now,
         finished_at=now,
     )
-    return int(connection.execute(statement.returning(ingest_batches.c.batch_id)).scalar_one())
+    inserted = connection.execute(statement.returning(ingest_batches.c.batch_id))
+    return int(inserted.scalar_one())
+
+
+def _finish_batch(connection: Connection, batch: _Batch) -> None:
+    """Write what became of the batch."""
+    total = connection.scalar(sa.text(_COUNT_RATINGS))
+    this_batch = ingest_batches.c.batch_id == batch.batch_id
+    statement = (
+        sa.update(ingest_batches)
+        .where(this_batch)
+        .values(
+            state="refused" if batch.refusal else "loaded",
+            rows_read=batch.rows_read,
+            rows_rejected=batch.rows_rejected,
+            **batch.counts,
+            total_ratings=total,
+            finished_at=sa.func.clock_timestamp(),
+        )
+    )
+    connection.execute(statement)
 
 
 def _stage(
     connection: Connection,
     source: RatingsSource,
     config: Config,
+    *,
     now: datetime,
     batch: _Batch,
     log: Log,
 ) -> None:
+    """Copy the good rows into the staging table and the bad ones into mf.rejected_ratings."""
     connection.execute(sa.text(_STAGE))
     for name, chunk in source.chunks(config, now):
         copy_table(connection, ("staged",), chunk.rows.drop_columns(["line"]))
-        kept = max(0, _MAX_KEPT_REJECTS - batch.rows_rejected)
-        _keep_rejects(connection, batch.batch_id, name, chunk.rejected[:kept])
+
+        # Every bad row counts, but a file of nothing else must not fill the disk.
+        still_kept = max(0, _MAX_KEPT_REJECTS - batch.rows_rejected)
+        _keep_rejects(connection, batch.batch_id, name, chunk.rejected[:still_kept])
+
+        still_shown = _REJECTS_IN_MESSAGE - len(batch.examples)
+        for row in chunk.rejected[:still_shown]:
+            batch.examples.append(f"{name}:{row.line}: {row.reason}")
+
         batch.rows_read += chunk.n_read
         batch.rows_rejected += len(chunk.rejected)
-        missing = _REJECTS_IN_MESSAGE - len(batch.examples)
-        batch.examples += [f"{name}:{row.line}: {row.reason}" for row in chunk.rejected[:missing]]
         log(f"{name}: {batch.rows_read:,} rows read, {batch.rows_rejected:,} of them bad")
+
     if not batch.rows_read:
         raise InputError(
             f"{source.uri}: expected ratings, got no row. Check what writes it, or the query."
@@ -243,41 +341,56 @@ def _stage(
 def _keep_rejects(
     connection: Connection, batch_id: int, name: str, rejected: Iterable[RejectedRow]
 ) -> None:
+    """Write bad rows of the file `name` to mf.rejected_ratings."""
     rows = [
-        {"batch_id": batch_id, "file": name, "line": r.line, "raw": r.raw, "reason": r.reason}
-        for r in rejected
+        {
+            "batch_id": batch_id,
+            "file": name,
+            "line": row.line,
+            "raw": row.raw,
+            "reason": row.reason,
+        }
+        for row in rejected
     ]
+    # A table of no rows would have no columns.
     if rows:
         copy_table(connection, ("mf", "rejected_ratings"), pa.Table.from_pylist(rows))
 
 
 def _refuse_rejects(batch: _Batch, source: RatingsSource, config: Config) -> str:
+    """Return why the bad rows are too many, or an empty text."""
     share = batch.rows_rejected / batch.rows_read
-    if share <= config.data.max_rejected_share:
+    limit = config.data.max_rejected_share
+    if share <= limit:
         return ""
     return (
-        f"{source.uri}: {batch.rows_rejected:,} of {batch.rows_read:,} rows ({share:.2%}) are bad, more than "
-        f"data.max_rejected_share {config.data.max_rejected_share:.2%} allows: {'; '.join(batch.examples)}. "
-        f"The ratings are unchanged; all bad rows are in mf.rejected_ratings, batch {batch.batch_id}. "
+        f"{source.uri}: {batch.rows_rejected:,} of {batch.rows_read:,} rows ({share:.2%}) are bad, "
+        f"more than data.max_rejected_share {limit:.2%} allows: {'; '.join(batch.examples)}. "
+        "The ratings are unchanged; "
+        f"all bad rows are in mf.rejected_ratings, batch {batch.batch_id}. "
         "Repair the source, or check data.scale_low and data.scale_high."
     )
 
 
 def _merge(connection: Connection, batch: _Batch, source: RatingsSource, config: Config) -> None:
     """Bring the staged rows into mf.ratings, or set the batch's refusal."""
-    replace = config.data.ingest_mode == "replace"
+    # Room for the sort of all staged rows; the setting ends with the transaction.
     connection.execute(sa.text("SET LOCAL work_mem = '256MB'"))
-    forgotten = connection.execute(sa.text(_SKIP_FORGOTTEN)).rowcount
-    latest = connection.execute(sa.text(_KEEP_LATEST)).rowcount
+    forgotten = _row_count(connection, _SKIP_FORGOTTEN)
+    latest = _row_count(connection, _KEEP_LATEST)
+    # A new temporary table has no statistics, and autovacuum does not see it.
     connection.execute(sa.text("ANALYZE latest"))
+
+    replace = _is_replacement(config)
     if replace:
         batch.refusal = _refuse_removal(connection, batch, source, config)
         if batch.refusal:
             return
-    removed = connection.execute(sa.text(_REMOVE_GONE)).rowcount if replace else 0
+
     values = {"batch_id": batch.batch_id, "replace": replace}
-    updated = connection.execute(sa.text(_UPDATE), values).rowcount
-    inserted = connection.execute(sa.text(_INSERT), values).rowcount
+    removed = _row_count(connection, _REMOVE_GONE) if replace else 0
+    updated = _row_count(connection, _UPDATE, values)
+    inserted = _row_count(connection, _INSERT, values)
     batch.counts = {
         "rows_duplicate": batch.rows_read - batch.rows_rejected - forgotten - latest,
         "rows_inserted": inserted,
@@ -290,12 +403,15 @@ def _merge(connection: Connection, batch: _Batch, source: RatingsSource, config:
 def _refuse_removal(
     connection: Connection, batch: _Batch, source: RatingsSource, config: Config
 ) -> str:
+    """Return why a replacement would remove too much, or an empty text."""
     total, gone = connection.execute(sa.text(_COUNT_GONE)).one()
-    if not total or gone / total <= config.data.max_removed_share:
+    limit = config.data.max_removed_share
+    if not total or gone / total <= limit:
         return ""
     return (
-        f"{source.uri}: data.ingest_mode replace would remove {gone:,} of {total:,} ratings ({gone / total:.1%}), more than "
-        f"data.max_removed_share {config.data.max_removed_share:.1%} allows. The ratings are unchanged (batch {batch.batch_id}). "
+        f"{source.uri}: data.ingest_mode replace would remove {gone:,} of {total:,} ratings "
+        f"({gone / total:.1%}), more than data.max_removed_share {limit:.1%} allows. "
+        f"The ratings are unchanged (batch {batch.batch_id}). "
         "Check that the source is complete, or raise the limit for this run."
     )
 
@@ -308,7 +424,8 @@ def _report(
     already_ingested: bool,
     started: float,
 ) -> IngestReport:
-    counts = ("rows_duplicate", "rows_inserted", "rows_updated", "rows_unchanged", "rows_removed")
+    """Return what the batch did; one that was loaded before did nothing."""
+    total = connection.scalar(sa.text(_COUNT_RATINGS))
     return IngestReport(
         batch_id=batch.batch_id,
         source_uri=source.uri,
@@ -316,15 +433,23 @@ def _report(
         already_ingested=already_ingested,
         rows_read=batch.rows_read,
         rows_rejected=batch.rows_rejected,
-        **{name: batch.counts.get(name, 0) for name in counts},
-        total_ratings=int(connection.scalar(sa.text("SELECT count(*) FROM mf.ratings")) or 0),
+        rows_duplicate=batch.counts.get("rows_duplicate", 0),
+        rows_inserted=batch.counts.get("rows_inserted", 0),
+        rows_updated=batch.counts.get("rows_updated", 0),
+        rows_unchanged=batch.counts.get("rows_unchanged", 0),
+        rows_removed=batch.counts.get("rows_removed", 0),
+        total_ratings=int(total or 0),
         seconds=time.monotonic() - started,
     )
 
 
 def _summary(report: IngestReport) -> str:
+    """Return the report as a line for people."""
     if report.already_ingested:
-        return f"{report.source_uri} is loaded already (batch {report.batch_id}); {report.total_ratings:,} ratings"
+        return (
+            f"{report.source_uri} is loaded already (batch {report.batch_id}); "
+            f"{report.total_ratings:,} ratings"
+        )
     return (
         f"{report.source_uri}: {report.rows_read:,} rows read, {report.rows_rejected:,} bad, "
         f"{report.rows_duplicate:,} duplicate, {report.rows_inserted:,} new, "
@@ -334,32 +459,50 @@ def _summary(report: IngestReport) -> str:
 
 
 def _merge_metadata(
-    connection: Connection, items: Metadata | None, users: Metadata | None, config: Config, log: Log
+    connection: Connection,
+    items: Metadata | None,
+    users: Metadata | None,
+    config: Config,
+    log: Log,
 ) -> None:
-    replace = config.data.ingest_mode == "replace"
-    for kind, metadata, upsert in (
-        ("items", items, _UPSERT_ITEMS),
-        ("users", users, _UPSERT_USERS),
-    ):
+    """Bring the items and users of the source into their tables."""
+    tables = (
+        ("items", items, _UPSERT_ITEMS, _REMOVE_GONE_ITEMS),
+        ("users", users, _UPSERT_USERS, _REMOVE_GONE_USERS),
+    )
+    replace = _is_replacement(config)
+    for kind, metadata, upsert, remove_gone in tables:
+        # A source without metadata says nothing of them, unless it is the whole truth.
         if metadata is None and not replace:
             continue
-        known = metadata or Metadata((), 0)
-        name = f"staged_{kind}"
-        with psycopg2_cursor(connection) as cursor:
-            cursor.execute(pg.SQL(_STAGE_METADATA).format(pg.Identifier(name)))
-        copy_table(connection, (name,), _metadata_table(known.rows))
-        changed = connection.execute(sa.text(upsert)).rowcount
-        removed = (
-            connection.execute(sa.text(_REMOVE_GONE_METADATA[kind])).rowcount if replace else 0
-        )
+
+        known = metadata or Metadata(rows=(), skipped=0)
+        _stage_metadata(connection, f"staged_{kind}", known.rows)
+        changed = _row_count(connection, upsert)
+        removed = _row_count(connection, remove_gone) if replace else 0
         log(
-            f"{kind}: {len(known.rows):,} read, {changed:,} new or changed, {removed:,} removed, {known.skipped:,} lines skipped"
+            f"{kind}: {len(known.rows):,} read, {changed:,} new or changed, {removed:,} removed, "
+            f"{known.skipped:,} lines skipped"
         )
+
+
+def _stage_metadata(connection: Connection, name: str, rows: Iterable[MetadataRow]) -> None:
+    """Copy `rows` into the new temporary table `name`."""
+    with psycopg2_cursor(connection) as cursor:
+        cursor.execute(pg.SQL(_STAGE_METADATA).format(pg.Identifier(name)))
+    copy_table(connection, (name,), _metadata_table(rows))
 
 
 def _metadata_table(rows: Iterable[MetadataRow]) -> pa.Table:
-    columns = [(row.id, row.title, json.dumps(row.attributes, ensure_ascii=False)) for row in rows]
+    """Return rows as the columns of a staging table, attributes as the text of a JSON object."""
+    records = [
+        {
+            "id": row.id,
+            "title": row.title,
+            "attributes": json.dumps(row.attributes, ensure_ascii=False),
+        }
+        for row in rows
+    ]
+    # Named types, since a table without rows or titles would have none.
     schema = pa.schema([(name, pa.string()) for name in ("id", "title", "attributes")])
-    return pa.Table.from_pylist(
-        [dict(zip(schema.names, column, strict=True)) for column in columns], schema=schema
-    )
+    return pa.Table.from_pylist(records, schema=schema)

@@ -1,4 +1,7 @@
-"""Checks of the ratings before anything is trained on them. All that fail are named in one message."""
+"""Checks of the ratings before anything is trained on them.
+
+All checks that fail are named in one message.
+"""
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -8,28 +11,42 @@ from mf_core.errors import QualityError
 from mf_core.records import QualityReport
 from mf_core.warehouse import transaction
 
+# A DISTINCT in a subquery may use a hash, which count(DISTINCT ...) never does. An empty table has
+# no lowest rating; it is refused for its count, so 0 does no harm.
 _FIGURES = """
-SELECT count(*) AS n_ratings,
+SELECT
+    count(*) AS n_ratings,
     (SELECT count(*) FROM (SELECT DISTINCT user_id FROM mf.ratings) AS u) AS n_users,
     (SELECT count(*) FROM (SELECT DISTINCT item_id FROM mf.ratings) AS i) AS n_items,
-    coalesce(min(rating), 0) AS lowest, coalesce(max(rating), 0) AS highest, coalesce(avg(rating), 0) AS mean,
+    coalesce(min(rating), 0) AS lowest,
+    coalesce(max(rating), 0) AS highest,
+    coalesce(avg(rating), 0) AS mean,
     count(*) FILTER (WHERE NOT rating BETWEEN :low AND :high) AS out_of_scale
 FROM mf.ratings
 """
 
-_LAST_TRAINED = "SELECT n_train + n_test FROM mf.snapshots ORDER BY created_at DESC LIMIT 1"
+# The newest snapshot holds what the last training saw.
+_LAST_TRAINED = """
+SELECT n_train + n_test
+FROM mf.snapshots
+ORDER BY created_at DESC
+LIMIT 1
+"""
 
 
 def check_ratings(engine: Engine, config: Config) -> QualityReport:
     """Return the figures of `mf.ratings` if they are good enough to train on (settings `data.*`).
 
     Raises:
-        QualityError: too few ratings, users or items, ratings outside the scale, or a volume that jumped against the last
-            trained data. The message names every check that failed, with its figure and its limit.
+        QualityError: too few ratings, users or items, ratings outside the scale, or a volume that
+            jumped against the last trained data. The message names every check that failed, with
+            its figure and its limit.
         DatabaseError: Postgres did not answer.
     """
+    # One state of the table for both statements.
     with transaction(engine, isolation_level="REPEATABLE READ") as connection:
         report, out_of_scale = _measure(connection, config.data)
+
     problems = [
         *_too_few(report, config.data),
         *_off_scale(report, out_of_scale, config.data),
@@ -37,16 +54,21 @@ def check_ratings(engine: Engine, config: Config) -> QualityReport:
     ]
     if problems:
         raise QualityError(
-            f"{'; '.join(problems)}. Nothing was trained and recommendations are unchanged; see docs/runbook.md#quality."
+            f"{'; '.join(problems)}. Nothing was trained and recommendations are unchanged; "
+            "see docs/runbook.md#check."
         )
     return report
 
 
 def _measure(connection: Connection, data: DataConfig) -> tuple[QualityReport, int]:
-    row = connection.execute(
-        sa.text(_FIGURES), {"low": data.scale_low, "high": data.scale_high}
-    ).one()
+    """Return the figures, and how many ratings lie outside the scale."""
+    scale = {"low": data.scale_low, "high": data.scale_high}
+    row = connection.execute(sa.text(_FIGURES), scale).one()
+
+    # Before the first training there is nothing to compare with.
     last = connection.scalar(sa.text(_LAST_TRAINED))
+    volume_change = (row.n_ratings - last) / last if last else None
+
     report = QualityReport(
         n_ratings=row.n_ratings,
         n_users=row.n_users,
@@ -54,12 +76,13 @@ def _measure(connection: Connection, data: DataConfig) -> tuple[QualityReport, i
         lowest_rating=row.lowest,
         highest_rating=row.highest,
         mean_rating=row.mean,
-        volume_change=(row.n_ratings - last) / last if last else None,
+        volume_change=volume_change,
     )
     return report, row.out_of_scale
 
 
 def _too_few(report: QualityReport, data: DataConfig) -> list[str]:
+    """Return a problem for each count that is below its limit."""
     limits = (
         ("ratings", report.n_ratings, data.min_ratings),
         ("users", report.n_users, data.min_users),
@@ -73,22 +96,23 @@ def _too_few(report: QualityReport, data: DataConfig) -> list[str]:
 
 
 def _off_scale(report: QualityReport, out_of_scale: int, data: DataConfig) -> list[str]:
+    """Return a problem if a rating lies outside the configured scale."""
     if not out_of_scale:
         return []
-    found = f"found {report.lowest_rating:g} to {report.highest_rating:g}"
     scale = f"{data.scale_low:g} to {data.scale_high:g} (data.scale_low, data.scale_high)"
-    return [f"{out_of_scale:,} ratings outside the scale {scale}, {found}"]
+    found = f"{report.lowest_rating:g} to {report.highest_rating:g}"
+    return [f"{out_of_scale:,} ratings outside the scale {scale}, found {found}"]
 
 
 def _volume_jumps(report: QualityReport, data: DataConfig) -> list[str]:
+    """Return a problem if the ratings became far fewer or far more than at the last training."""
     change = report.volume_change
     if change is None or -data.max_volume_drop <= change <= data.max_volume_growth:
         return []
-    limit = (
-        f"data.max_volume_drop {data.max_volume_drop:.0%}"
-        if change < 0
-        else f"data.max_volume_growth {data.max_volume_growth:.0%}"
-    )
-    return [
-        f"{report.n_ratings:,} ratings, {change:+.1%} against the last trained data, allowed by {limit}"
-    ]
+
+    if change < 0:
+        limit = f"data.max_volume_drop {data.max_volume_drop:.0%}"
+    else:
+        limit = f"data.max_volume_growth {data.max_volume_growth:.0%}"
+    found = f"{report.n_ratings:,} ratings, {change:+.1%} against the last trained data"
+    return [f"{found}; expected at most {limit}"]

@@ -1,6 +1,7 @@
 """Ratings as arrays, and the one place where external ids become row numbers.
 
-`user_id` and `item_id` are the source's own text ids; `user` and `item` are row numbers 0..n-1. Only `IdMap` converts.
+`user_id` and `item_id` are the source's own text ids; `user` and `item` are row numbers 0..n-1.
+Only `IdMap` converts.
 """
 
 import hashlib
@@ -37,7 +38,8 @@ class Ratings:
     def __post_init__(self) -> None:
         if not len(self.user) == len(self.item) == len(self.value):
             raise ValueError(
-                f"expected equal lengths, got {len(self.user)} users, {len(self.item)} items, {len(self.value)} values"
+                f"expected equal lengths, got {len(self.user)} users, {len(self.item)} items, "
+                f"{len(self.value)} values"
             )
         if len(self.user) and (self.user.min() < 0 or self.item.min() < 0):
             raise ValueError("expected row numbers from 0, got a negative one")
@@ -49,13 +51,21 @@ class Ratings:
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> "Ratings":
         """Return the rows that a boolean mask of shape (n,), or an index array, selects."""
-        return Ratings(self.user[rows], self.item[rows], self.value[rows])
+        return Ratings(
+            user=self.user[rows],
+            item=self.item[rows],
+            value=self.value[rows],
+        )
 
 
 def concatenate(parts: Iterable[Ratings]) -> Ratings:
     """Return the ratings of all `parts`, one after the other."""
-    users, items, values = zip(*((p.user, p.item, p.value) for p in parts), strict=True)
-    return Ratings(np.concatenate(users), np.concatenate(items), np.concatenate(values))
+    all_parts = list(parts)
+    return Ratings(
+        user=np.concatenate([part.user for part in all_parts]),
+        item=np.concatenate([part.item for part in all_parts]),
+        value=np.concatenate([part.value for part in all_parts]),
+    )
 
 
 @dataclass(frozen=True)
@@ -70,19 +80,26 @@ class IdMap:
 
     @cached_property
     def _index(self) -> pd.Index:
+        """A hash table from id to row number, made once."""
         return pd.Index(self.ids, dtype=object)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def rows(self, ids: Iterable[str]) -> Int32s:
-        """Return the row number of each id, -1 where it is unknown; int32 array of shape (len(ids),)."""
-        return self._index.get_indexer(pd.Index(list(ids), dtype=object)).astype(np.int32)
+        """Return the row number of each id, -1 where it is unknown.
+
+        Returns:
+            int32 array of shape (len(ids),).
+        """
+        wanted = pd.Index(list(ids), dtype=object)
+        return self._index.get_indexer(wanted).astype(np.int32)
 
 
 def id_map(ids: Iterable[str]) -> IdMap:
     """Return the `IdMap` of the distinct `ids`."""
     distinct = sorted(set(ids))
+    # Filled afterwards: NumPy would make a fixed-width array of the list.
     array = np.empty(len(distinct), dtype=object)
     array[:] = distinct
     return IdMap(array)
@@ -91,23 +108,45 @@ def id_map(ids: Iterable[str]) -> IdMap:
 def pair_draws(ratings: Ratings, users: IdMap, items: IdMap, seed: int) -> Float64s:
     """Return a number from [0, 1) for each rating; float64 array of shape (n,).
 
-    It is a hash of (user_id, item_id, seed), so that it does not change as other ratings come and go. Ids are hashed once each
-    (BLAKE2b), pairs by the finalizer of SplitMix64 (Steele, Lea & Flood 2014).
+    It is a hash of (user_id, item_id, seed), so that it does not change as other ratings come and
+    go. Ids are hashed once each (BLAKE2b), pairs by the finalizer of SplitMix64 (Steele, Lea &
+    Flood 2014).
     """
-    user, item = _digests(users), _digests(items)
-    mixed = _mix(_mix(user[ratings.user] ^ _mix(np.array([seed], np.uint64))) + item[ratings.item])
-    return (mixed >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    # Ids, not row numbers: a row number changes as other users and items come and go.
+    user = _digests(users)[ratings.user]
+    item = _digests(items)[ratings.item]
+    seeds = np.array([seed], np.uint64)
+
+    # h = mix(mix(u ^ mix(s)) + i); the inner mix makes (u, i) differ from (i, u).
+    user_and_seed = _mix(user ^ _mix(seeds))
+    mixed = _mix(user_and_seed + item)
+
+    # A float64 holds 53 bits exactly: the upper ones of the 64, divided by 2^53.
+    upper = mixed >> np.uint64(11)
+    return upper.astype(np.float64) * 2.0**-53
 
 
 def _digests(ids: IdMap) -> NDArray[np.uint64]:
-    data = b"".join(
+    """Return a 64-bit hash of each id; uint64 array of shape (len(ids),)."""
+    digests = [
         hashlib.blake2b(external_id.encode(), digest_size=8).digest() for external_id in ids.ids
-    )
-    return np.frombuffer(data, dtype="<u8").astype(np.uint64)
+    ]
+    # Little-endian everywhere, so that draws are the same on every machine.
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
 def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the next output of SplitMix64 for each state, modulo 2^64."""
+    # The increment of the state: 2^64 divided by the golden ratio, made odd.
     value = value + np.uint64(0x9E3779B97F4A7C15)
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+
+    # z = (z ^ (z >> 30)) * m1
+    value = value ^ (value >> np.uint64(30))
+    value = value * np.uint64(0xBF58476D1CE4E5B9)
+
+    # z = (z ^ (z >> 27)) * m2
+    value = value ^ (value >> np.uint64(27))
+    value = value * np.uint64(0x94D049BB133111EB)
+
+    # z ^ (z >> 31)
     return value ^ (value >> np.uint64(31))

@@ -1,6 +1,7 @@
 """The immutable train/test snapshot that training and evaluation read; training needs no database.
 
-Its identity is a hash over the sorted logical content, since Parquet bytes differ from writer to writer.
+Its identity is a hash over the sorted logical content, since Parquet bytes differ from writer to
+writer.
 """
 
 import hashlib
@@ -24,7 +25,8 @@ class Snapshot:
     """Train and test ratings over common row numbers. Both sides are sorted by (user, item).
 
     Attributes:
-        users: ids of all users of either side, in row order; with attributes also of those who have some and no rating.
+        users: ids of all users of either side, in row order; with attributes also of those who have
+            some and no rating.
         items: ids of all items, likewise.
         train: the training ratings.
         test: the held-out ratings.
@@ -38,12 +40,21 @@ class Snapshot:
     attributes: Attributes | None = None
 
     def warm(self) -> tuple[Mask, Mask]:
-        """Return which users and which items have a training rating; boolean arrays of shape (n_users,) and (n_items,)."""
-        users = np.bincount(self.train.user, minlength=len(self.users)) > 0
-        return users, np.bincount(self.train.item, minlength=len(self.items)) > 0
+        """Return which users and which items have a training rating.
+
+        Returns:
+            Boolean arrays of shape (n_users,) and (n_items,).
+        """
+        n_of_user = np.bincount(self.train.user, minlength=len(self.users))
+        n_of_item = np.bincount(self.train.item, minlength=len(self.items))
+        return n_of_user > 0, n_of_item > 0
 
     def rated(self) -> tuple[Mask, Mask]:
-        """Return which users and which items have a rating on either side; shapes as in `warm`."""
+        """Return which users and which items have a rating on either side.
+
+        Returns:
+            Boolean arrays of shape (n_users,) and (n_items,).
+        """
         users, items = self.warm()
         users[self.test.user] = True
         items[self.test.item] = True
@@ -56,75 +67,135 @@ class Snapshot:
 
 def sort_ratings(ratings: Ratings) -> Ratings:
     """Return `ratings` sorted by (user, item)."""
-    return ratings.take(np.lexsort((ratings.item, ratings.user)).astype(np.int64))
+    # The last key of lexsort is the first to sort by.
+    order = np.lexsort((ratings.item, ratings.user))
+    return ratings.take(order.astype(np.int64))
 
 
 def content_hash(snapshot: Snapshot) -> str:
-    """Return the sha256 (hex) over ids, rows, values and attributes of both sides, in sorted order and little-endian."""
+    """Return the sha256 (hex) over ids, rows, values and attributes of both sides.
+
+    All are taken in sorted order and little-endian, so that the hash is the same on every machine.
+    """
     digest = hashlib.sha256()
     for ids in (snapshot.users, snapshot.items):
         digest.update(len(ids).to_bytes(8, "little"))
         for external_id in ids.ids:
-            data = external_id.encode()
-            digest.update(len(data).to_bytes(4, "little") + data)
-    for side in (snapshot.train, snapshot.test):
-        digest.update(len(side).to_bytes(8, "little"))
-        for array, dtype in ((side.user, "<i4"), (side.item, "<i4"), (side.value, "<f4")):
-            digest.update(np.ascontiguousarray(array, dtype=dtype).tobytes())
-    for text in (
-        (*snapshot.attributes.user, *snapshot.attributes.item) if snapshot.attributes else ()
-    ):
-        data = (text or "").encode()
-        digest.update(len(data).to_bytes(4, "little") + data)
+            digest.update(_framed(external_id))
+
+    for ratings in (snapshot.train, snapshot.test):
+        digest.update(len(ratings).to_bytes(8, "little"))
+        digest.update(_little_endian(ratings.user, "<i4"))
+        digest.update(_little_endian(ratings.item, "<i4"))
+        digest.update(_little_endian(ratings.value, "<f4"))
+
+    # A snapshot without attributes has the hash that it had before there were any.
+    if snapshot.attributes:
+        for text in (*snapshot.attributes.user, *snapshot.attributes.item):
+            digest.update(_framed(text or ""))
     return digest.hexdigest()
 
 
+def _framed(text: str) -> bytes:
+    """Return `text` behind its length, so that no two lists of texts give the same bytes."""
+    data = text.encode()
+    length = len(data).to_bytes(4, "little")
+    return length + data
+
+
+def _little_endian(array: NDArray[Any], dtype: str) -> bytes:
+    """Return the bytes of an array in the given type.
+
+    The byte order is that of the type, whatever the machine's own is.
+    """
+    converted = np.ascontiguousarray(array, dtype=dtype)
+    return converted.tobytes()
+
+
 def write_snapshot(snapshot: Snapshot, uri: str, metadata: dict[str, Any]) -> str:
-    """Write `snapshot` as an artifact to `uri` and return the artifact's sha256. Raises ArtifactStoreError."""
-    known = snapshot.attributes
+    """Write `snapshot` as an artifact to `uri` and return the artifact's sha256.
+
+    Raises:
+        ArtifactStoreError: the store can't be written to.
+    """
+    users: dict[str, Any] = {"id": snapshot.users.ids}
+    items: dict[str, Any] = {"id": snapshot.items.ids}
+    if snapshot.attributes:
+        users["attributes"] = snapshot.attributes.user
+        items["attributes"] = snapshot.attributes.item
+
     files = {
-        "users.parquet": _to_parquet(
-            {"id": snapshot.users.ids} | ({"attributes": known.user} if known else {})
-        ),
-        "items.parquet": _to_parquet(
-            {"id": snapshot.items.ids} | ({"attributes": known.item} if known else {})
-        ),
+        "users.parquet": _to_parquet(users),
+        "items.parquet": _to_parquet(items),
         "train.parquet": _to_parquet(vars(snapshot.train)),
         "test.parquet": _to_parquet(vars(snapshot.test)),
     }
-    return write_artifact(
-        uri, files, {**metadata, "kind": "snapshot", "content_sha256": content_hash(snapshot)}
-    )
+    described = {
+        **metadata,
+        "kind": "snapshot",
+        "content_sha256": content_hash(snapshot),
+    }
+    return write_artifact(uri, files, described)
 
 
 def read_snapshot(uri: str, sha256: str) -> Snapshot:
-    """Return the snapshot that `write_snapshot` wrote. Raises ArtifactError or ArtifactStoreError."""
+    """Return the snapshot that `write_snapshot` wrote.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+        ArtifactStoreError: the store can't be read.
+    """
     manifest = read_manifest(uri, sha256)
-    frames = {
-        name: pd.read_parquet(io.BytesIO(read_file(uri, f"{name}.parquet", manifest)))
-        for name in ("users", "items", "train", "test")
-    }
-    users, items = (IdMap(frames[name]["id"].to_numpy(dtype=object)) for name in ("users", "items"))
-    train, test = (
-        Ratings(
-            *(
-                frames[name][column].to_numpy(dtype=dtype)
-                for column, dtype in (("user", np.int32), ("item", np.int32), ("value", np.float32))
-            )
-        )
-        for name in ("train", "test")
+
+    def frame(name: str) -> pd.DataFrame:
+        data = read_file(uri, f"{name}.parquet", manifest)
+        return pd.read_parquet(io.BytesIO(data))
+
+    users = frame("users")
+    items = frame("items")
+    return Snapshot(
+        users=_ids(users),
+        items=_ids(items),
+        train=_ratings(frame("train")),
+        test=_ratings(frame("test")),
+        attributes=_attributes(users, items),
     )
-    return Snapshot(users, items, train, test, _attributes(frames))
 
 
-def _attributes(frames: dict[str, pd.DataFrame]) -> Attributes | None:
-    if "attributes" not in frames["users"]:
+def _ids(frame: pd.DataFrame) -> IdMap:
+    """Return the ids of a side in row order."""
+    ids = frame["id"]
+    return IdMap(ids.to_numpy(dtype=object))
+
+
+def _ratings(frame: pd.DataFrame) -> Ratings:
+    """Return the ratings of a side in the types that the solvers expect."""
+    return Ratings(
+        user=frame["user"].to_numpy(dtype=np.int32),
+        item=frame["item"].to_numpy(dtype=np.int32),
+        value=frame["value"].to_numpy(dtype=np.float32),
+    )
+
+
+def _attributes(users: pd.DataFrame, items: pd.DataFrame) -> Attributes | None:
+    """Return the attributes, None if the snapshot was taken without any."""
+    if "attributes" not in users:
         return None
-    columns = (frames[name]["attributes"].astype(object) for name in ("users", "items"))
     return Attributes(
-        *(column.where(column.notna(), None).to_numpy(dtype=object) for column in columns)
+        user=_texts(users["attributes"]),
+        item=_texts(items["attributes"]),
     )
+
+
+def _texts(column: pd.Series) -> NDArray[np.object_]:
+    """Return texts as Python's own, None where there is none."""
+    # pandas reads a missing text as NaN.
+    texts = column.astype(object)
+    known = texts.where(texts.notna(), None)
+    return known.to_numpy(dtype=object)
 
 
 def _to_parquet(columns: dict[str, Any]) -> bytes:
-    return pd.DataFrame(columns).to_parquet(index=False)
+    """Return columns of equal length as a Parquet file."""
+    frame = pd.DataFrame(columns)
+    return frame.to_parquet(index=False)

@@ -1,6 +1,7 @@
-"""Rows as text become checked rows; what fails a check leaves with its line number, its raw text and a reason in words.
+"""Rows as text become checked rows; bad ones leave with their line, their text and a reason.
 
-All checks are vectorised: the rows arrive as Arrow string columns, and only a bad row is ever looked at by itself.
+All checks are vectorised: the rows arrive as Arrow string columns, and only a bad row is ever
+looked at by itself.
 """
 
 from collections.abc import Callable
@@ -20,15 +21,20 @@ _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 _UNKNOWN = np.iinfo(np.int64).min
 # From here on an epoch is in milliseconds: as seconds it would be the year 5138.
 _MILLISECONDS_FROM = 1e11
+# An int64 holds the microseconds of this many seconds; it lies far outside the dates allowed.
+_LARGEST_SECONDS = 1e12
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _NOT_FINITE = r"^[+-]?(nan|inf|infinity)$"
 
 Mask = NDArray[np.bool_]
 
+Problem = tuple[Mask, Callable[[int], str]]
+"""Which rows fail a check, and the reason for the i-th row in words."""
+
 
 @dataclass(frozen=True)
 class Rules:
-    """What makes a row good. `side` is the side of every row of a file that has no side column."""
+    """What makes a row good. `side` is the side of every row of a file without a side column."""
 
     scale_low: float
     scale_high: float
@@ -73,8 +79,9 @@ class Chunk:
     """Checked rows.
 
     Attributes:
-        rows: Arrow table with the columns user_id, item_id (string), rating (double), rated_us (int64 microseconds since
-            1970 UTC, null: unknown), side (string, null: none) and line (int64).
+        rows: Arrow table with the columns user_id, item_id (string), rating (double), rated_us
+            (int64 microseconds since 1970 UTC, null: unknown), side (string, null: none) and line
+            (int64).
         rejected: the bad rows, in line order.
     """
 
@@ -88,23 +95,24 @@ class Chunk:
 
 
 def printable(raw: bytes | str) -> str:
-    """Return `raw` as text that Postgres can hold: NUL, line breaks and broken UTF-8 escaped, cut at 2,000 characters."""
+    """Return `raw` as text that Postgres can hold.
+
+    NUL, line breaks and broken UTF-8 are escaped; the text is cut at 2,000 characters.
+    """
     text = raw.decode("utf-8", errors="backslashreplace") if isinstance(raw, bytes) else raw
-    text = (
-        text.replace("\0", "\\x00")
-        .replace("\n", "\\n")
-        .encode("utf-8", errors="backslashreplace")
-        .decode()
-    )
-    return (
-        text
-        if len(text) <= _MAX_RAW_LENGTH
-        else f"{text[:_MAX_RAW_LENGTH]}... ({len(text):,} characters)"
-    )
+    text = text.replace("\0", "\\x00").replace("\n", "\\n")
+    # Lone surrogates, which a str may hold and UTF-8 may not.
+    text = text.encode("utf-8", errors="backslashreplace").decode()
+    if len(text) > _MAX_RAW_LENGTH:
+        return f"{text[:_MAX_RAW_LENGTH]}... ({len(text):,} characters)"
+    return text
 
 
 def check_rows(rows: RawRows, rules: Rules, rejected_before: tuple[RejectedRow, ...] = ()) -> Chunk:
-    """Return `rows` as a checked `Chunk`; `rejected_before` are rows of the same block that could not even be split."""
+    """Return `rows` as a checked `Chunk`.
+
+    `rejected_before` are rows of the same block that could not even be split.
+    """
     rating, rating_problems = _check_ratings(rows.rating, rules)
     rated_us, time_problems = _check_times(rows.time, rules, len(rows.line))
     problems = [
@@ -114,34 +122,52 @@ def check_rows(rows: RawRows, rules: Rules, rejected_before: tuple[RejectedRow, 
         *time_problems,
         *_check_sides(rows.side),
     ]
-    first_problem = np.zeros(len(rows.line), dtype=np.int16)
-    for number, (mask, _) in reversed(list(enumerate(problems, start=1))):
-        first_problem[mask] = number
-    rejected = [
-        RejectedRow(
-            int(rows.line[i]),
-            printable(rows.raw(i)),
-            printable(problems[first_problem[i] - 1][1](i)),
-        )
-        for i in np.flatnonzero(first_problem).tolist()
-    ]
+
+    first_problem = _first_problem(problems, len(rows.line))
+    rejected = _rejected(rows, problems, first_problem)
     table = _table(rows, rating, rated_us, rules.side)
-    good = table.filter(pa.array(first_problem == 0)) if rejected else table
-    return Chunk(good, tuple(sorted((*rejected_before, *rejected), key=lambda row: row.line)))
+    if rejected:
+        table = table.filter(pa.array(first_problem == 0))
+
+    in_line_order = sorted((*rejected_before, *rejected), key=lambda row: row.line)
+    return Chunk(table, tuple(in_line_order))
 
 
-Problem = tuple[Mask, Callable[[int], str]]
+def _first_problem(problems: list[Problem], n: int) -> NDArray[np.int16]:
+    """Return the number (from 1) of the first problem of each row, 0 for a good row; shape (n,)."""
+    first = np.zeros(n, dtype=np.int16)
+    # The last problem is written first, so that an earlier one takes its place.
+    for number in range(len(problems), 0, -1):
+        mask, _ = problems[number - 1]
+        first[mask] = number
+    return first
+
+
+def _rejected(
+    rows: RawRows, problems: list[Problem], first_problem: NDArray[np.int16]
+) -> list[RejectedRow]:
+    rejected = []
+    for i in np.flatnonzero(first_problem).tolist():
+        _, reason = problems[first_problem[i] - 1]
+        rejected.append(
+            RejectedRow(
+                line=int(rows.line[i]),
+                raw=printable(rows.raw(i)),
+                reason=printable(reason(i)),
+            )
+        )
+    return rejected
 
 
 def _table(
     rows: RawRows, rating: NDArray[np.float64], rated_us: NDArray[np.int64], side: str | None
 ) -> Any:
-    n = len(rows.line)
-    sides = (
-        rows.side
-        if rows.side is not None
-        else pa.array([side], type=pa.string()).take(pa.array(np.zeros(n, dtype=np.int64)))
-    )
+    """Return all rows, good and bad, as the table of a `Chunk`."""
+    sides = rows.side
+    if sides is None:
+        every_row = pa.array(np.zeros(len(rows.line), dtype=np.int64))
+        sides = pa.array([side], type=pa.string()).take(every_row)
+
     columns = {
         "user_id": rows.user,
         "item_id": rows.item,
@@ -162,107 +188,120 @@ def _check_ids(ids: Any, side: str) -> list[Problem]:
     too_long = _mask(pc.greater(pc.utf8_length(ids), MAX_ID_LENGTH))
     has_nul = _mask(pc.match_substring(ids, "\0"))
     has_break = _mask(pc.match_substring_regex(ids, "[\r\n]"))
+
+    def too_long_reason(i: int) -> str:
+        n_characters = len(ids[i].as_py())
+        return f"the {side} id has {n_characters:,} characters, more than {MAX_ID_LENGTH}"
+
     return [
         (missing, lambda i: f"the {side} id is missing"),
-        (
-            too_long,
-            lambda i: (
-                f"the {side} id has {len(ids[i].as_py()):,} characters, more than {MAX_ID_LENGTH}"
-            ),
-        ),
+        (too_long, too_long_reason),
         (has_nul, lambda i: f"the {side} id holds a NUL byte"),
         (has_break, lambda i: f"the {side} id holds a line break"),
     ]
 
 
 def _check_ratings(text: Any, rules: Rules) -> tuple[NDArray[np.float64], list[Problem]]:
+    """Return the ratings, NaN where the text is no number, and what is wrong with them."""
     trimmed = pc.utf8_trim_whitespace(text)
     values, is_number = _numbers(trimmed)
     finite = np.isfinite(values)
+
     missing = _mask(pc.equal(trimmed, ""))
-    not_finite = ~finite & (
-        is_number | _mask(pc.match_substring_regex(trimmed, _NOT_FINITE, ignore_case=True))
-    )
+    # "inf" and "1e999" are not finite; "good" is not a number.
+    names_infinity = _mask(pc.match_substring_regex(trimmed, _NOT_FINITE, ignore_case=True))
+    not_finite = ~finite & (is_number | names_infinity)
     out_of_scale = finite & ((values < rules.scale_low) | (values > rules.scale_high))
+
     scale = f"{rules.scale_low:g} to {rules.scale_high:g} (data.scale_low, data.scale_high)"
     return values, [
         (missing, lambda i: "the rating is missing"),
-        (not_finite, lambda i: f"the rating {text[i].as_py()!r:.60} is not finite"),
-        (~finite, lambda i: f"the rating {text[i].as_py()!r:.60} is not a number"),
-        (
-            out_of_scale,
-            lambda i: f"the rating {text[i].as_py()!r:.60} is outside the scale {scale}",
-        ),
+        (not_finite, lambda i: f"the rating {_quoted(text, i)} is not finite"),
+        (~finite, lambda i: f"the rating {_quoted(text, i)} is not a number"),
+        (out_of_scale, lambda i: f"the rating {_quoted(text, i)} is outside the scale {scale}"),
     ]
+
+
+def _quoted(text: Any, i: int) -> str:
+    """Return the i-th text in quotes, cut to 60 characters, for a reason."""
+    return f"{text[i].as_py()!r:.60}"
 
 
 def _numbers(trimmed: Any) -> tuple[NDArray[np.float64], Mask]:
     """Return the values (NaN where `trimmed` is no number) and where it is one."""
     try:
         values = np.asarray(pc.cast(trimmed, pa.float64()).to_numpy(zero_copy_only=False))
-        return values, np.ones(len(values), dtype=bool)
     except pa.ArrowInvalid:
         pass
+    else:
+        return values, np.ones(len(values), dtype=bool)
+
+    # Arrow knows no leading plus and no overflow, so the few odd blocks go through Python.
     is_number = _mask(pc.match_substring_regex(trimmed, _NUMBER))
     values = np.full(len(is_number), np.nan)
-    # Arrow knows no leading plus and no overflow, so the few odd blocks go through Python.
-    values[is_number] = [float(text) for text in trimmed.filter(pa.array(is_number)).to_pylist()]
+    texts = trimmed.filter(pa.array(is_number)).to_pylist()
+    values[is_number] = [float(text) for text in texts]
     return values, is_number
 
 
 def _check_times(text: Any | None, rules: Rules, n: int) -> tuple[NDArray[np.int64], list[Problem]]:
+    """Return the times in microseconds since 1970, and what is wrong with them."""
     if text is None:
         return np.full(n, _UNKNOWN), []
-    trimmed = pc.utf8_trim_whitespace(text)
-    rated_us, unreadable = _microseconds(trimmed)
+
+    rated_us, unreadable = _microseconds(pc.utf8_trim_whitespace(text))
     known = rated_us != _UNKNOWN
     too_early = known & (rated_us < int(_EARLIEST.timestamp() * 1e6))
     too_late = known & (rated_us > int(rules.now.timestamp() * 1e6))
+
+    format_words = "neither epoch seconds nor ISO 8601"
     return rated_us, [
-        (
-            unreadable,
-            lambda i: f"the date {text[i].as_py()!r:.60} is neither epoch seconds nor ISO 8601",
-        ),
-        (too_early, lambda i: f"the date {text[i].as_py()!r:.60} lies before 1990"),
-        (too_late, lambda i: f"the date {text[i].as_py()!r:.60} lies in the future"),
+        (unreadable, lambda i: f"the date {_quoted(text, i)} is {format_words}"),
+        (too_early, lambda i: f"the date {_quoted(text, i)} lies before 1990"),
+        (too_late, lambda i: f"the date {_quoted(text, i)} lies in the future"),
     ]
 
 
 def _microseconds(trimmed: Any) -> tuple[NDArray[np.int64], Mask]:
-    """Return microseconds since 1970 (the smallest int64: unknown) and where the text is no date."""
+    """Return microseconds since 1970 (the smallest int64: unknown) and where it is no date."""
+    # An empty text means unknown, as 0 does.
     blank = _mask(pc.equal(trimmed, ""))
-    seconds, is_number = (
-        _numbers(pc.if_else(pa.array(blank), "0", trimmed)) if blank.any() else _numbers(trimmed)
-    )
-    overflow = ~np.isfinite(seconds)
-    unreadable = overflow.copy()
-    seconds = np.where(np.abs(seconds) > _MILLISECONDS_FROM, seconds / 1e3, seconds)
-    # Beyond this an int64 of microseconds would wrap; whatever is there lies in the future or before 1990 anyway.
-    seconds = np.clip(np.where(overflow, 0.0, seconds), -1e12, 1e12)
+    filled = pc.if_else(pa.array(blank), "0", trimmed) if blank.any() else trimmed
+    numbers, is_number = _numbers(filled)
+    overflow = ~np.isfinite(numbers)
+
+    # Numbers: seconds, or milliseconds where seconds would lie millennia ahead.
+    is_milliseconds = np.abs(numbers) > _MILLISECONDS_FROM
+    seconds = np.where(is_milliseconds, numbers / 1e3, numbers)
+    # What is clipped lies in the future or before 1990 anyway.
+    seconds = np.clip(np.where(overflow, 0.0, seconds), -_LARGEST_SECONDS, _LARGEST_SECONDS)
     microseconds = np.round(seconds * 1e6).astype(np.int64)
     microseconds[seconds == 0] = _UNKNOWN
+
+    # Everything else: ISO 8601.
+    unreadable = overflow.copy()
     words = np.flatnonzero(~is_number)
     if len(words):
-        texts = trimmed.take(pa.array(words)).to_pylist()
-        dates = pd.to_datetime(
-            pd.Series(texts, dtype=object), format="ISO8601", utc=True, errors="coerce"
-        )
-        parsed = dates.to_numpy(dtype="datetime64[us]")
-        bad = np.isnat(parsed)
-        microseconds[words] = np.where(bad, _UNKNOWN, parsed.astype(np.int64))
-        unreadable[words] = bad
+        dates = _iso_microseconds(trimmed.take(pa.array(words)).to_pylist())
+        microseconds[words] = dates
+        unreadable[words] = dates == _UNKNOWN
     return microseconds, unreadable
+
+
+def _iso_microseconds(texts: list[str]) -> NDArray[np.int64]:
+    """Return ISO 8601 dates in microseconds since 1970; the smallest int64: no such date."""
+    series = pd.Series(texts, dtype=object)
+    dates = pd.to_datetime(series, format="ISO8601", utc=True, errors="coerce")
+    parsed = dates.to_numpy(dtype="datetime64[us]")
+    return np.where(np.isnat(parsed), _UNKNOWN, parsed.astype(np.int64))
 
 
 def _check_sides(side: Any | None) -> list[Problem]:
     if side is None:
         return []
     known = _mask(pc.is_in(side, value_set=pa.array(["train", "test"])))
-    return [
-        (
-            ~known,
-            lambda i: (
-                f"the side {side[i].as_py()!r:.60} is neither 'train' nor 'test' (source.side_column)"
-            ),
-        )
-    ]
+
+    def reason(i: int) -> str:
+        return f"the side {_quoted(side, i)} is neither 'train' nor 'test' (source.side_column)"
+
+    return [(~known, reason)]

@@ -1,11 +1,13 @@
-"""MovieLens 100K for the demo: downloaded, checked and cached; it may not be redistributed, so no copy is shipped."""
+"""MovieLens 100K for the demo: downloaded, checked and cached.
+
+It may not be redistributed, so no copy is shipped.
+"""
 
 import hashlib
 import io
 import subprocess
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 import uuid
 import zipfile
@@ -15,17 +17,25 @@ from mf_core.errors import InputError
 
 U_DATA_SHA256 = "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490"
 _ARCHIVE_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
+_ARCHIVE_FILES = ("u.data", "u.item", "u.user")
 _CONNECT_SECONDS = 5
 _PIP_SECONDS = 300
-# The same 100,000 rows travel in this PyPI package, for machines that reach a package index and nothing else.
+# The same 100,000 rows travel in this PyPI package, for machines that reach a package index and
+# nothing else.
 _PACKAGE = "recbole==1.2.1"
 _PACKAGE_FOLDER = "recbole/dataset_example/ml-100k"
+_PACKAGE_RATINGS = "ml-100k.inter"
+_PACKAGE_FILES = (_PACKAGE_RATINGS, "ml-100k.item", "ml-100k.user")
+# What goes wrong where a download is not to be had, or holds something else.
+_NO_ARCHIVE = (OSError, zipfile.BadZipFile, KeyError)
+_NO_PACKAGE = (*_NO_ARCHIVE, subprocess.SubprocessError)
 
 
 def fetch_ml100k(cache_dir: Path) -> Path:
-    """Return a folder with u.data and the metadata of MovieLens 100K, downloading it if `cache_dir` does not hold it yet.
+    """Return a folder with u.data and the metadata of MovieLens 100K.
 
-    The archive comes from GroupLens; where that can't be reached, the same rows come from the PyPI package recbole.
+    It is downloaded if `cache_dir` does not hold it yet. The archive comes from GroupLens; where
+    that can't be reached, the same rows come from the PyPI package recbole.
 
     Raises:
         InputError: neither can be had, or what came is not MovieLens 100K.
@@ -33,23 +43,7 @@ def fetch_ml100k(cache_dir: Path) -> Path:
     folder = cache_dir / "ml-100k"
     if _is_complete(folder):
         return folder
-    try:
-        files = _from_grouplens()
-    except (OSError, zipfile.BadZipFile, KeyError) as first:
-        try:
-            files = _from_package()
-        except (
-            OSError,
-            subprocess.SubprocessError,
-            zipfile.BadZipFile,
-            KeyError,
-            IndexError,
-        ) as second:
-            raise InputError(
-                f"MovieLens 100K can't be downloaded: {_ARCHIVE_URL} ({first}), {_PACKAGE} from the package index ({second}). "
-                "Put the archive somewhere yourself and name it in source.uri."
-            ) from None
-    return _store(files, folder)
+    return _store(_download(), folder)
 
 
 def _is_complete(folder: Path) -> bool:
@@ -57,24 +51,43 @@ def _is_complete(folder: Path) -> bool:
     return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == U_DATA_SHA256
 
 
+def _download() -> dict[str, bytes]:
+    """Return the files by name from the first place that has them."""
+    try:
+        return _from_grouplens()
+    except _NO_ARCHIVE as error:
+        no_archive = error
+
+    try:
+        return _from_package()
+    except _NO_PACKAGE as no_package:
+        raise InputError(
+            f"MovieLens 100K can't be downloaded: {_ARCHIVE_URL} ({no_archive}), "
+            f"{_PACKAGE} from the package index ({no_package}). "
+            "Put the archive somewhere yourself and name it in source.uri."
+        ) from None
+
+
 def _from_grouplens() -> dict[str, bytes]:
     with urllib.request.urlopen(_ARCHIVE_URL, timeout=_CONNECT_SECONDS) as response:
-        archive = zipfile.ZipFile(io.BytesIO(response.read()))
-    return {name: archive.read(f"ml-100k/{name}") for name in ("u.data", "u.item", "u.user")}
+        content = response.read()
+    archive = zipfile.ZipFile(io.BytesIO(content))
+    return {name: archive.read(f"ml-100k/{name}") for name in _ARCHIVE_FILES}
 
 
 def _from_package() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
+        # A wheel only: building a source package would run its code.
         options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", folder]
         command = [sys.executable, "-m", "pip", "download", *options, _PACKAGE]
         subprocess.run(command, check=True, capture_output=True, timeout=_PIP_SECONDS)
-        archive = zipfile.ZipFile(next(iter(Path(folder).glob("*.whl")), folder))
-        files = {
-            name: archive.read(f"{_PACKAGE_FOLDER}/{name}")
-            for name in ("ml-100k.inter", "ml-100k.item", "ml-100k.user")
-        }
+
+        wheel = next(Path(folder).glob("*.whl"), Path(folder))
+        archive = zipfile.ZipFile(wheel)
+        files = {name: archive.read(f"{_PACKAGE_FOLDER}/{name}") for name in _PACKAGE_FILES}
+
     # Row for row u.data, after a header and without the last line end.
-    rows = files.pop("ml-100k.inter").partition(b"\n")[2]
+    rows = files.pop(_PACKAGE_RATINGS).partition(b"\n")[2]
     return {"u.data": rows.rstrip(b"\n") + b"\n", **files}
 
 
@@ -82,8 +95,10 @@ def _store(files: dict[str, bytes], folder: Path) -> Path:
     found = hashlib.sha256(files["u.data"]).hexdigest()
     if found != U_DATA_SHA256:
         raise InputError(
-            f"expected u.data with sha256 {U_DATA_SHA256[:12]}, the download has {found[:12]}. Try again later."
+            f"expected u.data with sha256 {U_DATA_SHA256[:12]}, the download has {found[:12]}. "
+            "Try again later."
         )
+
     folder.mkdir(parents=True, exist_ok=True)
     # u.data comes last: it is what marks the folder as complete.
     for name in sorted(files, key=lambda name: name == "u.data"):

@@ -18,19 +18,31 @@ from urllib.parse import unquote, urlsplit
 from upath import UPath
 
 from mf_core.errors import InputError, RetryableError
+from mf_core.sources.formats import (
+    GZIP,
+    ZIP,
+    choose_ratings,
+    companions,
+    expected_files,
+    unpacked_name,
+)
 
 _COPY_BYTES = 1 << 20
 _WEB_SECONDS = 60
 _LOCAL_PROTOCOLS = ("", "file", "local")
-_PREFERRED = ("u.data", "ratings.dat", "ratings.csv")
-_TABLE_SUFFIXES = (".csv", ".tsv", ".dat", ".txt", ".data")
-# Where the metadata lie beside each kind of ratings file.
-_COMPANIONS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    (r"(u\.data|u[0-9ab]\.(?:base|test))$", ("u.item", "ml-100k.item"), ("u.user", "ml-100k.user")),
-    (r"ratings\.dat$", ("movies.dat",), ("users.dat",)),
-    (r"ratings\.csv$", ("movies.csv",), ("users.csv",)),
-    (r"(?P<stem>.+)\.inter$", ("{stem}.item",), ("{stem}.user",)),
+_GONE_STATUSES = (404, 410)
+_ENCRYPTED_FLAG = 1
+_LISTED_NAMES = 10
+_LONGEST_NAME = 80
+_BROKEN_ARCHIVE = (
+    EOFError,
+    gzip.BadGzipFile,
+    zlib.error,
+    zipfile.BadZipFile,
+    NotImplementedError,
 )
+
+Loader = Callable[[], "LocalFile"]
 
 
 class SourceUnavailableError(InputError, RetryableError):
@@ -39,7 +51,14 @@ class SourceUnavailableError(InputError, RetryableError):
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file that can be read here. `sha256` is that of its (unpacked) content, `packed_sha256` that of what it came in."""
+    """A file that can be read here.
+
+    Attributes:
+        path: where it is.
+        name: its name without .gz, for messages and for what depends on the name.
+        sha256: the checksum of its (unpacked) content.
+        packed_sha256: the checksum of the file that it came in.
+    """
 
     path: Path
     name: str
@@ -49,11 +68,17 @@ class LocalFile:
 
 @dataclass(frozen=True)
 class FoundFiles:
-    """What a URI leads to. More than one file of ratings: the parts of a Parquet folder. The metadata are read on demand."""
+    """What a URI leads to.
+
+    Attributes:
+        ratings: the files of ratings; more than one are the parts of a Parquet folder.
+        items: reads the file of items on demand, None if there is none.
+        users: likewise for the users.
+    """
 
     ratings: tuple[LocalFile, ...]
-    items: Callable[[], LocalFile] | None
-    users: Callable[[], LocalFile] | None
+    items: Loader | None
+    users: Loader | None
 
 
 def redacted(uri: str) -> str:
@@ -62,7 +87,9 @@ def redacted(uri: str) -> str:
 
 
 def find_files(uri: str, spool: Path) -> FoundFiles:
-    """Return the local files behind `uri`: a file, a folder, a zip or a gz; what is not a plain local file is put in `spool`.
+    """Return the local files behind `uri`: a file, a folder, a zip or a gz.
+
+    What is not a plain local file is put in the folder `spool`.
 
     Raises:
         InputError: nothing is there, or it is truncated or damaged, or holds no ratings.
@@ -71,32 +98,31 @@ def find_files(uri: str, spool: Path) -> FoundFiles:
     place = _locate(uri)
     with _explained(uri, place):
         if place.is_dir():
-            listing = {path.name: path for path in place.iterdir() if path.is_file()}
-            return _choose(list(listing), lambda name: _local(listing[name], name, spool), uri)
+            return _in_folder(place, spool, uri)
+
         file = _local(place, place.name or "ratings", spool)
-        if zipfile.is_zipfile(file.path) or _starts_with(file.path, b"PK\x03\x04"):
+        # A zip without its end is one too: it is refused as damaged, not read as text.
+        if zipfile.is_zipfile(file.path) or _starts_with(file.path, ZIP.magic):
             return _in_zip(file, spool, uri)
+
+        items, users = companions(file.name)
         return FoundFiles(
-            (file,), *(_beside(place, names, spool) for names in companions(file.name))
+            ratings=(file,),
+            items=_beside(place, items, spool),
+            users=_beside(place, users, spool),
         )
 
 
 def find_file(uri: str, spool: Path) -> LocalFile:
-    """Return the one local file behind `uri` (metadata, a second file). Raises as `find_files` does."""
+    """Return the one local file behind `uri` (metadata, a second file).
+
+    Raises:
+        InputError: nothing is there, or it is truncated or damaged.
+        SourceUnavailableError: a remote store did not answer.
+    """
     place = _locate(uri)
     with _explained(uri, place):
         return _local(place, place.name, spool)
-
-
-def companions(ratings_name: str) -> tuple[list[str], list[str]]:
-    """Return the names that the items and users files beside a ratings file of that name may have, best first."""
-    for pattern, items, users in _COMPANIONS:
-        if match := re.match(pattern, ratings_name.removesuffix(".gz")):
-            named = match.groupdict()
-            return [name.format(**named) for name in items], [
-                name.format(**named) for name in users
-            ]
-    return [], []
 
 
 @dataclass(frozen=True)
@@ -107,7 +133,8 @@ class _WebFile:
 
     @property
     def name(self) -> str:
-        return PurePosixPath(unquote(urlsplit(self.uri).path)).name
+        path = unquote(urlsplit(self.uri).path)
+        return PurePosixPath(path).name
 
     def is_dir(self) -> bool:
         return False
@@ -117,11 +144,12 @@ class _WebFile:
         try:
             with urllib.request.urlopen(self.uri, timeout=_WEB_SECONDS) as response:
                 yield response
+                # urllib takes a connection that breaks off for the end of the file.
                 if response.length:
                     raise ConnectionError(f"the connection ended {response.length:,} bytes early")
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code in (404, 410):
+            if error.code in _GONE_STATUSES:
                 raise FileNotFoundError(self.uri) from None
             raise
 
@@ -131,21 +159,26 @@ def _locate(uri: str) -> Any:
         return _WebFile(uri)
     try:
         place = UPath(uri)
-        return Path(place.path).expanduser() if place.protocol in _LOCAL_PROTOCOLS else place
+        if place.protocol in _LOCAL_PROTOCOLS:
+            return Path(place.path).expanduser()
+        return place
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"{redacted(uri)}: expected a path or a URI that fsspec can open, but {error}. Install its package."
+            f"{redacted(uri)}: expected a path or a URI that fsspec can open, but {error}. "
+            "Install its package."
         ) from None
 
 
 @contextmanager
 def _explained(uri: str, place: Any) -> Iterator[None]:
+    """Turn whatever goes wrong with `uri` in the block into an error in words."""
     shown = redacted(uri)
     try:
         yield
     except ImportError as error:
         raise InputError(
-            f"{shown}: expected a URI that this installation can open, but: {error}."
+            f"{shown}: expected a URI that this installation can open, but: {error}. "
+            "Install the package that is missing."
         ) from None
     except FileNotFoundError:
         raise InputError(
@@ -153,22 +186,19 @@ def _explained(uri: str, place: Any) -> Iterator[None]:
         ) from None
     except (PermissionError, IsADirectoryError) as error:
         raise InputError(
-            f"{shown}: expected a readable file, but {error.strerror or error}. Check the path and its rights."
+            f"{shown}: expected a readable file, but {error.strerror or error}. "
+            "Check the path and its rights."
         ) from None
-    except (
-        EOFError,
-        gzip.BadGzipFile,
-        zlib.error,
-        zipfile.BadZipFile,
-        NotImplementedError,
-    ) as error:
+    except _BROKEN_ARCHIVE as error:
+        kind = "zip" if shown.endswith(ZIP.suffix) else "archive"
         raise InputError(
-            f"{shown}: expected a whole {'zip' if shown.endswith('.zip') else 'archive'}, but it is truncated or damaged "
-            f"({error}). Fetch it again."
+            f"{shown}: expected a whole {kind}, but it is truncated or damaged ({error}). "
+            "Fetch it again."
         ) from None
     except OSError as error:
-        kind = InputError if isinstance(place, Path) else SourceUnavailableError
-        raise kind(
+        # A disk that fails here will fail again; a store that did not answer may answer later.
+        failure = InputError if isinstance(place, Path) else SourceUnavailableError
+        raise failure(
             f"{shown}: could not be read: {redacted(str(error))}. Check source.uri and the store."
         ) from error
 
@@ -176,87 +206,123 @@ def _explained(uri: str, place: Any) -> Iterator[None]:
 def _local(place: Any, name: str, spool: Path) -> LocalFile:
     """Return `place` as a local, unpacked file."""
     if isinstance(place, Path):
-        path, sha256 = place, _hash(place)
+        path = place
+        sha256 = _hash(place)
     else:
         path = _new_path(spool, name)
         with place.open("rb") as reader:
             sha256 = _copy(reader, path)
-    if not _starts_with(path, b"\x1f\x8b"):
-        return LocalFile(path, name, sha256, sha256)
-    unpacked = _new_path(spool, name.removesuffix(".gz"))
+
+    # The content says whether it is packed; a name may be wrong or missing.
+    if not _starts_with(path, GZIP.magic):
+        return LocalFile(path, name, sha256=sha256, packed_sha256=sha256)
+
+    plain_name = unpacked_name(name)
+    unpacked = _new_path(spool, plain_name)
     with gzip.open(path) as reader:
-        return LocalFile(unpacked, name.removesuffix(".gz"), _copy(reader, unpacked), sha256)
+        content_sha256 = _copy(reader, unpacked)
+    return LocalFile(unpacked, plain_name, sha256=content_sha256, packed_sha256=sha256)
 
 
-def _beside(place: Any, names: list[str], spool: Path) -> Callable[[], LocalFile] | None:
+def _beside(place: Any, names: list[str], spool: Path) -> Loader | None:
+    """Return what reads the first of `names` that stands in the folder of the file `place`."""
+    # A remote store is not asked for files that nobody named.
     if not isinstance(place, Path):
         return None
-    neighbour = next(
-        (place.parent / name for name in names if (place.parent / name).is_file()), None
-    )
-    return partial(find_file, str(neighbour), spool) if neighbour else None
+
+    for name in names:
+        neighbour = place.parent / name
+        if neighbour.is_file():
+            return partial(find_file, str(neighbour), spool)
+    return None
+
+
+def _in_folder(folder: Any, spool: Path, uri: str) -> FoundFiles:
+    files = {path.name: path for path in folder.iterdir() if path.is_file()}
+
+    def load(name: str) -> LocalFile:
+        return _local(files[name], name, spool)
+
+    return _choose(list(files), load, uri)
 
 
 def _in_zip(file: LocalFile, spool: Path, uri: str) -> FoundFiles:
     with zipfile.ZipFile(file.path) as archive:
         members = [info.filename for info in archive.infolist() if not info.is_dir()]
 
-    def extract(member: str) -> LocalFile:
-        name = PurePosixPath(member).name
-        target = _new_path(spool, name)
-        with _explained(uri, file.path), zipfile.ZipFile(file.path) as archive:
-            if archive.getinfo(member).flag_bits & 1:
-                raise InputError(
-                    f"{redacted(uri)}: expected a zip without a password, but {member} is encrypted. Unpack it first."
-                )
-            with archive.open(member) as reader:
-                _copy(reader, target)
-        unpacked = _local(target, name, spool)
-        return LocalFile(unpacked.path, unpacked.name, unpacked.sha256, file.packed_sha256)
+    def load(member: str) -> LocalFile:
+        # Metadata are read later, outside the caller's block, so errors are explained here too.
+        with _explained(uri, file.path):
+            return _extract(file, member, spool, uri)
 
-    return _choose(members, extract, uri)
+    return _choose(members, load, uri)
+
+
+def _extract(file: LocalFile, member: str, spool: Path, uri: str) -> LocalFile:
+    """Return one member of the zip `file`."""
+    name = PurePosixPath(member).name
+    target = _new_path(spool, name)
+    with zipfile.ZipFile(file.path) as archive:
+        if archive.getinfo(member).flag_bits & _ENCRYPTED_FLAG:
+            raise InputError(
+                f"{redacted(uri)}: expected a zip without a password, but {member} is encrypted. "
+                "Unpack it first."
+            )
+        with archive.open(member) as reader:
+            _copy(reader, target)
+
+    unpacked = _local(target, name, spool)
+    # Whoever states a checksum states that of the zip, not that of a member.
+    return LocalFile(
+        unpacked.path,
+        unpacked.name,
+        sha256=unpacked.sha256,
+        packed_sha256=file.packed_sha256,
+    )
 
 
 def _choose(names: Sequence[str], load: Callable[[str], LocalFile], uri: str) -> FoundFiles:
-    """Return the ratings among the files `names` of a folder or a zip, and the metadata beside them."""
+    """Return the ratings among the files `names` of a folder or a zip, and their metadata."""
     chosen = _ratings_among(names)
     if not chosen:
-        listing = ", ".join(sorted(names)[:10]) or "no file"
+        listing = ", ".join(sorted(names)[:_LISTED_NAMES]) or "no file"
         raise InputError(
-            f"{redacted(uri)}: expected u.data, ratings.dat, ratings.csv, *.inter, *.parquet or a single table, got {listing}. "
+            f"{redacted(uri)}: expected {expected_files()}, got {listing}. "
             "Name the file itself in source.uri."
         )
-    folder = PurePosixPath(chosen[0]).parent
-    loaders: list[Callable[[], LocalFile] | None] = []
-    for candidates in companions(PurePosixPath(chosen[0]).name):
-        member = next(
-            (str(folder / name) for name in candidates if str(folder / name) in names), None
-        )
-        loaders.append(partial(load, member) if member else None)
-    return FoundFiles(tuple(load(name) for name in chosen), loaders[0], loaders[1])
+
+    first = PurePosixPath(chosen[0])
+    items, users = companions(first.name)
+    return FoundFiles(
+        ratings=tuple(load(name) for name in chosen),
+        items=_member(first.parent, items, names, load),
+        users=_member(first.parent, users, names, load),
+    )
+
+
+def _member(
+    folder: PurePosixPath,
+    candidates: list[str],
+    names: Sequence[str],
+    load: Callable[[str], LocalFile],
+) -> Loader | None:
+    """Return what reads the first of `candidates` in `folder` that is one of `names`."""
+    for candidate in candidates:
+        member = str(folder / candidate)
+        if member in names:
+            return partial(load, member)
+    return None
 
 
 def _ratings_among(names: Sequence[str]) -> list[str]:
-    # The file nearest to the top comes first; macOS zips carry a shadow of every file.
+    # Zips made on macOS carry a shadow of every file.
     visible = [PurePosixPath(name) for name in names if not name.startswith("__MACOSX/")]
-    paths = sorted(
-        (path for path in visible if not path.name.startswith((".", "_"))),
-        key=lambda path: (len(path.parts), path),
-    )
-    plain = {path: path.name.lower().removesuffix(".gz") for path in paths}
-    for preferred in _PREFERRED:
-        if found := [path for path, name in plain.items() if name == preferred]:
-            return [str(found[0])]
-    if found := [path for path, name in plain.items() if name.endswith(".inter")]:
-        return [str(found[0])] if len(found) == 1 else []
-    if found := [path for path, name in plain.items() if name.endswith(".parquet")]:
-        return [str(path) for path in found]
-    tables = [
-        path
-        for path, name in plain.items()
-        if name.endswith(_TABLE_SUFFIXES) and not name.startswith("readme")
-    ]
-    return [str(tables[0])] if len(tables) == 1 else []
+    paths = [path for path in visible if not path.name.startswith((".", "_"))]
+
+    # The file nearest to the top comes first.
+    paths.sort(key=lambda path: (len(path.parts), path))
+    chosen = choose_ratings([path.name for path in paths])
+    return [str(paths[number]) for number in chosen]
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:
@@ -270,6 +336,7 @@ def _hash(path: Path) -> str:
 
 
 def _copy(reader: IO[bytes] | Any, target: Path) -> str:
+    """Copy all of `reader` to `target` and return its sha256, in one pass over the bytes."""
     digest = hashlib.sha256()
     with target.open("wb") as writer:
         while block := reader.read(_COPY_BYTES):
@@ -279,6 +346,8 @@ def _copy(reader: IO[bytes] | Any, target: Path) -> str:
 
 
 def _new_path(spool: Path, name: str) -> Path:
-    """Return a path in `spool` that is free and ends like `name`, which is never trusted as a path."""
+    """Return a path in `spool` that is free and ends like `name`, which is never trusted."""
     number = sum(1 for _ in spool.iterdir())
-    return spool / f"{number:04d}-{re.sub(r'[^A-Za-z0-9._-]', '_', PurePosixPath(name).name)[-80:]}"
+    # Only the last part of the name, without anything that could lead out of the folder.
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(name).name)
+    return spool / f"{number:04d}-{safe[-_LONGEST_NAME:]}"

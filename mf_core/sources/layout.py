@@ -7,16 +7,21 @@ from pathlib import PurePosixPath
 
 from mf_core.config import SourceConfig
 from mf_core.errors import InputError
-
-_DELIMITERS = ("::", "\t", ",", ";", "|")
-_FEWEST_FIELDS = 3
-_DELIMITER_NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars", "::": "'::'"}
-# The files that come without a header: user, item, rating, epoch seconds.
-_HEADERLESS_NAME = re.compile(
-    r"^(u\.data|u[0-9a-z]\.(base|test)|r[0-9a-z]\.(train|test)|ratings\.dat)(\.gz)?$", re.IGNORECASE
+from mf_core.sources.formats import (
+    ATOMIC_TYPE,
+    CSV,
+    DELIMITERS,
+    HEADERLESS_FIELDS,
+    MOVIELENS,
+    Header,
+    delimiter_name,
+    expected_delimiters,
+    is_headerless,
+    known_headers,
 )
-_MOVIELENS_HEADER = ("userId", "movieId", "rating", "timestamp")
-_ATOMIC_TYPE = re.compile(r":(token|token_seq|float|float_seq)$")
+
+_FEWEST_FIELDS = 3
+_LONGEST_SHOWN = 80
 _NUMBER = re.compile(r"^\s*[+-]?[0-9]+(\.[0-9]*)?\s*$")
 
 
@@ -43,27 +48,33 @@ def find_layout(name: str, first_line: str, source: SourceConfig) -> TextLayout:
     """
     delimiter = _find_delimiter(name, first_line, source)
     fields = split_line(first_line, delimiter)
-    columns = [_ATOMIC_TYPE.sub("", field.strip()) for field in fields]
-    named = _wanted_columns(columns, source)
-    if named is not None:
-        return _with_header(name, delimiter, fields, columns, named, source)
-    if (
-        source.layout != "csv"
-        and delimiter in ("\t", "::")
-        and _looks_headerless(name, fields, source)
-    ):
+    columns = [ATOMIC_TYPE.sub("", field.strip()) for field in fields]
+
+    header = _known_header(columns, source)
+    if header is not None:
+        # RecBole's atomic files know no quotes; neither does '::'.
+        is_atomic = any(ATOMIC_TYPE.search(field) for field in fields)
+        quoted = len(delimiter) == 1 and not is_atomic
+        return _with_header(name, delimiter, quoted, columns, header, source)
+
+    if _may_lack_header(delimiter, source) and _looks_headerless(name, fields, source):
         return _without_header(name, delimiter, len(fields), source)
+
     wanted = (source.user_column, source.item_column, source.rating_column)
     missing = [column for column in wanted if column not in columns]
     raise InputError(
-        f"{name}: expected the column(s) {', '.join(missing)} in the first line, got {shorten(first_line)} read as "
-        f"{len(fields)} field(s) separated by {_DELIMITER_NAMES.get(delimiter, repr(delimiter))}. Name the columns with "
-        "source.user_column, source.item_column and source.rating_column, the separator with source.delimiter."
+        f"{name}: expected the column(s) {', '.join(missing)} in the first line, "
+        f"got {shorten(first_line)} read as {len(fields)} field(s) "
+        f"separated by {delimiter_name(delimiter)}. Name the columns with source.user_column, "
+        "source.item_column and source.rating_column, the separator with source.delimiter."
     )
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
-    """Return the fields of one line; quotes are understood where the separator is a single character."""
+    """Return the fields of one line.
+
+    Quotes are understood where the separator is a single character.
+    """
     if len(delimiter) > 1:
         return line.split(delimiter)
     try:
@@ -74,102 +85,135 @@ def split_line(line: str, delimiter: str) -> list[str]:
 
 def shorten(text: str) -> str:
     """Return `text` quoted and cut to 80 characters, for messages."""
-    return repr(text if len(text) <= 80 else f"{text[:77]}...")
+    if len(text) > _LONGEST_SHOWN:
+        text = f"{text[: _LONGEST_SHOWN - 3]}..."
+    return repr(text)
 
 
 def _find_delimiter(name: str, first_line: str, source: SourceConfig) -> str:
-    candidates = [delimiter for delimiter in _DELIMITERS if delimiter in first_line]
+    """Return the configured separator, or the one that the first line shows."""
+    # A shell or a form passes a tab as the two characters that stand for it.
+    configured = source.delimiter.replace("\\t", "\t")
+    if configured and configured in first_line:
+        return configured
+
+    present = _present_delimiter(first_line)
+    if present is not None and not configured:
+        return present
+
+    wanted = delimiter_name(configured) if configured else expected_delimiters()
+    seen = f"; it looks separated by {delimiter_name(present)}" if present else ""
+    raise InputError(
+        f"{name}: expected fields separated by {wanted}, "
+        f"got the first line {shorten(first_line)}{seen}. "
+        "Set source.delimiter (empty: decided from the first line) or correct the file."
+    )
+
+
+def _present_delimiter(first_line: str) -> str | None:
+    candidates = [known.text for known in DELIMITERS if known.text in first_line]
     # An id may hold another separator; the one that makes three fields or more is meant.
-    enough = [
-        delimiter
-        for delimiter in candidates
-        if len(split_line(first_line, delimiter)) >= _FEWEST_FIELDS
-    ]
-    present = next(iter(enough + candidates), None)
-    expected = source.delimiter.replace("\\t", "\t")
-    if expected and expected in first_line:
-        return expected
-    if expected or present is None:
-        wanted = (
-            _DELIMITER_NAMES.get(expected, repr(expected))
-            if expected
-            else "tabs, commas, semicolons or '::'"
-        )
-        seen = f"; it looks separated by {_DELIMITER_NAMES[present]}" if present else ""
-        raise InputError(
-            f"{name}: expected fields separated by {wanted}, got the first line {shorten(first_line)}{seen}. "
-            "Set source.delimiter (empty: decided from the first line) or correct the file."
-        )
-    return present
+    for delimiter in candidates:
+        if len(split_line(first_line, delimiter)) >= _FEWEST_FIELDS:
+            return delimiter
+    return candidates[0] if candidates else None
 
 
-def _wanted_columns(columns: list[str], source: SourceConfig) -> tuple[str, str, str, str] | None:
-    """Return the names of the user, item, rating and time columns as the header has them; None if it is no such header."""
+def _known_header(columns: list[str], source: SourceConfig) -> Header | None:
+    """Return the names of the user, item, rating and time columns as the file has them.
+
+    None: the first line is no such header.
+    """
     configured = (source.user_column, source.item_column, source.rating_column, source.time_column)
-    candidates = [configured] if source.layout == "csv" else [configured, _MOVIELENS_HEADER]
-    return next((names for names in candidates if all(name in columns for name in names[:3])), None)
+    candidates = [configured]
+    if source.layout != CSV:
+        candidates += known_headers()
+
+    for header in candidates:
+        # The time may be absent.
+        needed = header[:3]
+        if all(column in columns for column in needed):
+            return header
+    return None
 
 
 def _with_header(
     name: str,
     delimiter: str,
-    fields: list[str],
+    quoted: bool,
     columns: list[str],
-    named: tuple[str, str, str, str],
+    header: Header,
     source: SourceConfig,
 ) -> TextLayout:
-    wanted = {*named[:3], *([source.side_column] if source.side_column else [])}
-    missing = sorted(wanted - set(columns))
-    repeated = sorted(column for column in wanted if columns.count(column) > 1)
-    if missing or repeated:
-        problem = (
-            f"no column {', '.join(missing)}"
-            if missing
-            else f"the column {', '.join(repeated)} more than once"
-        )
-        raise InputError(
-            f"{name}: expected every named column once, got {problem} in {columns}. Check source.*_column."
-        )
-    user, item, rating = (columns.index(column) for column in named[:3])
+    _check_columns(name, columns, header, source)
+    user, item, rating, time = header
     return TextLayout(
         delimiter=delimiter,
-        # RecBole's atomic files know no quotes; neither does '::'.
-        quoted=len(delimiter) == 1 and not any(_ATOMIC_TYPE.search(field) for field in fields),
+        quoted=quoted,
         header_lines=1,
         n_fields=len(columns),
-        user=user,
-        item=item,
-        rating=rating,
-        time=columns.index(named[3]) if named[3] in columns else None,
+        user=columns.index(user),
+        item=columns.index(item),
+        rating=columns.index(rating),
+        time=columns.index(time) if time in columns else None,
         side=columns.index(source.side_column) if source.side_column else None,
     )
 
 
-def _looks_headerless(name: str, fields: list[str], source: SourceConfig) -> bool:
-    if _HEADERLESS_NAME.match(PurePosixPath(name).name):
-        return True
-    return len(fields) in (3, 4) and (
-        source.layout == "movielens" or any(_NUMBER.match(field) for field in fields[2:])
+def _check_columns(name: str, columns: list[str], header: Header, source: SourceConfig) -> None:
+    """Raise InputError if a column that is needed is missing or stands there twice."""
+    wanted = set(header[:3])
+    if source.side_column:
+        wanted.add(source.side_column)
+
+    missing = sorted(wanted - set(columns))
+    repeated = sorted(column for column in wanted if columns.count(column) > 1)
+    if missing:
+        problem = f"no column {', '.join(missing)}"
+    elif repeated:
+        problem = f"the column {', '.join(repeated)} more than once"
+    else:
+        return
+    raise InputError(
+        f"{name}: expected every named column once, got {problem} in {columns}. "
+        "Check source.*_column."
     )
+
+
+def _may_lack_header(delimiter: str, source: SourceConfig) -> bool:
+    if source.layout == CSV:
+        return False
+    return any(known.headerless for known in DELIMITERS if known.text == delimiter)
+
+
+def _looks_headerless(name: str, fields: list[str], source: SourceConfig) -> bool:
+    if is_headerless(PurePosixPath(name).name):
+        return True
+    if len(fields) not in (HEADERLESS_FIELDS - 1, HEADERLESS_FIELDS):
+        return False
+    # A header has words where these files have a rating and a time.
+    has_number = any(_NUMBER.match(field) for field in fields[2:])
+    return source.layout == MOVIELENS or has_number
 
 
 def _without_header(name: str, delimiter: str, n_fields: int, source: SourceConfig) -> TextLayout:
     if source.side_column:
         raise InputError(
-            f"{name}: expected a header with the column {source.side_column}, got a file without one. Empty source.side_column, "
+            f"{name}: expected a header with the column {source.side_column}, "
+            "got a file without one. Empty source.side_column, "
             "or give the test side as a second file (source.test_uri)."
         )
     # A first line that is itself broken must not decide how many fields the known files have.
-    n_fields = 4 if _HEADERLESS_NAME.match(PurePosixPath(name).name) else n_fields
-    time = 3 if n_fields == 4 else None
+    if is_headerless(PurePosixPath(name).name):
+        n_fields = HEADERLESS_FIELDS
     return TextLayout(
-        delimiter,
+        delimiter=delimiter,
         quoted=False,
         header_lines=0,
         n_fields=n_fields,
         user=0,
         item=1,
         rating=2,
-        time=time,
+        time=3 if n_fields == HEADERLESS_FIELDS else None,
         side=None,
     )

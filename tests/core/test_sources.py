@@ -84,9 +84,18 @@ LAYOUTS = {
     "semicolons.csv": CSV.replace(",", ";"),
     "named.tsv": CSV.replace(",", "\t"),
     "named.dat": CSV.replace(",", "::"),
-    "other-order.csv": 'extra,rating,timestamp,item_id,user_id\nx,4,881250949,10,1\n,3,881250950,11,1\n"a,b",5,881250951,10,2\n',
-    "quoted.csv": '"user_id","item_id","rating","timestamp"\n"1","10","4","881250949"\n"1","11",3,881250950\n'
-    '2,"10",5,"881250951"\n',
+    "other-order.csv": (
+        "extra,rating,timestamp,item_id,user_id\n"
+        "x,4,881250949,10,1\n"
+        ",3,881250950,11,1\n"
+        '"a,b",5,881250951,10,2\n'
+    ),
+    "quoted.csv": (
+        '"user_id","item_id","rating","timestamp"\n'
+        '"1","10","4","881250949"\n'
+        '"1","11",3,881250950\n'
+        '2,"10",5,"881250951"\n'
+    ),
     "iso.csv": CSV.replace("881250949", "1997-12-04T15:55:49Z").replace(
         "881250950", "1997-12-04 16:55:50+01:00"
     ),
@@ -238,7 +247,12 @@ def sqlite(tmp_path: Path) -> dict[str, str]:
     return {"OTHER_URL": url}
 
 
-QUERY = "SELECT u AS user_id, i AS item_id, r AS rating, t AS timestamp FROM votes WHERE u NOT LIKE '%:x' ORDER BY i"
+QUERY = """
+SELECT u AS user_id, i AS item_id, r AS rating, t AS timestamp
+FROM votes
+WHERE u NOT LIKE '%:x'
+ORDER BY i
+"""
 
 
 def test_a_query_on_another_database(sqlite: dict[str, str]) -> None:

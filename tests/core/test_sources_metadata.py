@@ -16,6 +16,10 @@ ATOMIC_ITEMS = (
     "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
     "1\tToy Story (1995)\t1995\tAnimation Children's Comedy\n"
 )
+ATOMIC_USERS = (
+    "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n"
+    "1\t24\tM\ttechnician\t05201\n"
+)
 USER = {"age": 24, "gender": "M", "occupation": "technician", "zip": "05201"}
 
 
@@ -63,7 +67,7 @@ def test_items(tmp_path: Path, name: str, content: str, attributes: dict[str, ob
         ("users.dat", "1::M::24::technician::05201\n"),
         (
             "x.user",
-            "user_id:token\tage:token\tgender:token\toccupation:token\tzip_code:token\n1\t24\tM\ttechnician\t05201\n",
+            ATOMIC_USERS,
         ),
         ("any.csv", "user_id,age,gender,occupation,zip\n1,24,M,technician,05201\n"),
     ],

@@ -56,10 +56,12 @@ def test_ml100k_gives_100000_ratings(engine: Engine, ml100k: Path) -> None:
         100_000,
     )
     assert report.content_sha256.startswith("06416e597f82")
-    assert table(
-        engine,
-        "SELECT rating, extract(epoch FROM rated_at)::bigint FROM mf.ratings WHERE user_id = '196' AND item_id = '242'",
-    ) == [(3.0, 881250949)]
+    first_line = """
+        SELECT rating, extract(epoch FROM rated_at)::bigint
+        FROM mf.ratings
+        WHERE user_id = '196' AND item_id = '242'
+    """
+    assert table(engine, first_line) == [(3.0, 881250949)]
     assert table(engine, "SELECT count(*) FROM mf.items") == [(1682,)]
     assert table(engine, "SELECT count(*) FROM mf.users") == [(943,)]
     assert table(
@@ -158,10 +160,12 @@ def test_too_many_bad_rows_refuse_the_batch(
         )
     assert raised.value.exit_code == 3
     assert table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2") == before
-    assert table(
-        engine,
-        "SELECT state, rows_read, rows_rejected, total_ratings FROM mf.ingest_batches ORDER BY batch_id",
-    ) == [
+    batches = """
+        SELECT state, rows_read, rows_rejected, total_ratings
+        FROM mf.ingest_batches
+        ORDER BY batch_id
+    """
+    assert table(engine, batches) == [
         ("loaded", 3, 0, 3),
         ("refused", 4, 2, 3),
     ]

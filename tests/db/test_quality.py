@@ -15,17 +15,27 @@ SMALL = {"data.min_ratings": 1, "data.min_users": 1, "data.min_items": 1}
 def filled(engine: Engine) -> Engine:
     """A warehouse with 4 users' ratings of 5 items."""
     with engine.begin() as connection:
-        batch = "INSERT INTO mf.ingest_batches VALUES (DEFAULT, 'x', 'x', 'x', 'merge', 'loaded', now(), now()) RETURNING batch_id"
+        batch = """
+            INSERT INTO mf.ingest_batches
+            VALUES (DEFAULT, 'x', 'x', 'x', 'merge', 'loaded', now(), now())
+            RETURNING batch_id
+        """
         number = connection.scalar(sa.text(batch))
-        rows = """INSERT INTO mf.ratings SELECT u::text, i::text, 1 + (u + i) % 5, NULL, NULL, :batch
-            FROM generate_series(1, 4) AS u, generate_series(1, 5) AS i"""
+        rows = """
+            INSERT INTO mf.ratings
+            SELECT u::text, i::text, 1 + (u + i) % 5, NULL, NULL, :batch
+            FROM generate_series(1, 4) AS u, generate_series(1, 5) AS i
+        """
         connection.execute(sa.text(rows), {"batch": number})
     return engine
 
 
 def add_snapshot(engine: Engine, name: str, n_train: int, n_test: int, day: int) -> None:
-    statement = """INSERT INTO mf.snapshots (snapshot_id, split_id, uri, sha256, protocol, n_train, n_test, created_at)
-        VALUES (:name, 's', 'u', 'x', 'hash', :n_train, :n_test, make_date(2026, 1, :day))"""
+    statement = """
+        INSERT INTO mf.snapshots
+            (snapshot_id, split_id, uri, sha256, protocol, n_train, n_test, created_at)
+        VALUES (:name, 's', 'u', 'x', 'hash', :n_train, :n_test, make_date(2026, 1, :day))
+    """
     with engine.begin() as connection:
         connection.execute(
             sa.text(statement), {"name": name, "n_train": n_train, "n_test": n_test, "day": day}

@@ -1,0 +1,192 @@
+"""One list of formats: whoever adds a format to one place only is told here."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pandas as pd
+import pytest
+
+from mf_core.config import SourceConfig, make_config
+from mf_core.sources import formats
+from mf_core.sources.files import redacted
+from mf_core.sources.formats import (
+    DELIMITERS,
+    LAYOUTS,
+    RATINGS_FORMATS,
+    Choice,
+    HeaderlessTable,
+    RatingsFormat,
+)
+from mf_core.sources.metadata import read_items, read_users
+from mf_core.sources.source import open_source
+
+from .test_sources import CSV, ROWS, U_DATA, read, refusal
+
+REPOSITORY = Path(__file__).parents[2]
+SOURCES = REPOSITORY / "mf_core" / "sources"
+ATOMIC = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+PARQUET = "written by pandas"
+
+# By the name in messages: a file of that format, and one of its content.
+EXAMPLES = {
+    "u.data": ("u.data", U_DATA),
+    "u1.base": ("ua.test", U_DATA),
+    "r1.train": ("rb.train", U_DATA.replace("\t", "::")),
+    "ratings.dat": ("ratings.dat", U_DATA.replace("\t", "::")),
+    "ratings.csv": ("ratings.csv", CSV.replace("user_id,item_id", "userId,movieId")),
+    "*.inter": ("some.inter", ATOMIC + U_DATA),
+    "*.parquet": ("some.parquet", PARQUET),
+    "a single table": ("some.csv", CSV),
+}
+# A file of items and one of users by each name that a format has for them.
+METADATA = {
+    "u.item": "1|A|||" + "|0" * 19,
+    "u.user": "1|24|M|technician|05201",
+    "ml-100k.item": "item_id:token\n1",
+    "ml-100k.user": "user_id:token\n1",
+    "movies.dat": "1::A::B",
+    "users.dat": "1::M::24::x::05201",
+    "movies.csv": "movieId,title\n1,A",
+    "users.csv": "user_id,age\n1,24",
+    "some.item": "item_id:token\n1",
+    "some.user": "user_id:token\n1",
+}
+
+# By the value of source.layout: the format of a file that it is meant for.
+LAYOUT_EXAMPLES = {
+    "auto": "*.inter",
+    "movielens": "ratings.csv",
+    "csv": "a single table",
+    "parquet": "*.parquet",
+}
+FORMATS = {kind.shown: kind for kind in RATINGS_FORMATS}
+SEVERAL = [kind for kind in RATINGS_FORMATS if kind.choice in (Choice.SINGLE, Choice.ALL)]
+
+each_format = pytest.mark.parametrize("kind", RATINGS_FORMATS, ids=lambda kind: kind.shown)
+
+
+def write_example(folder: Path, kind: RatingsFormat) -> Path:
+    """Write the example of a format to `folder` and return its path."""
+    name, content = EXAMPLES[kind.shown]
+    path = folder / name
+    if content == PARQUET:
+        columns = ["user_id", "item_id", "rating", "timestamp"]
+        pd.DataFrame(ROWS, columns=columns).to_parquet(path)
+    else:
+        path.write_text(content)
+    return path
+
+
+def test_the_setting_has_the_layouts_of_the_list() -> None:
+    annotation = SourceConfig.model_fields["layout"].annotation
+    assert set(get_args(annotation)) == set(LAYOUTS)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_layout_reads_what_it_is_meant_for(tmp_path: Path, layout: str) -> None:
+    path = write_example(tmp_path, FORMATS[LAYOUT_EXAMPLES[layout]])
+    assert read(path, layout=layout) == ROWS
+
+
+@each_format
+def test_each_format_is_read(tmp_path: Path, kind: RatingsFormat) -> None:
+    assert read(write_example(tmp_path, kind)) == ROWS
+
+
+@each_format
+def test_each_format_is_found_in_a_folder(tmp_path: Path, kind: RatingsFormat) -> None:
+    write_example(tmp_path, kind)
+    (tmp_path / "README").write_text("not ratings")
+    if kind.choice is None:
+        assert kind.shown not in refusal(tmp_path)
+    else:
+        assert read(tmp_path) == ROWS
+
+
+@pytest.mark.parametrize("kind", SEVERAL, ids=lambda kind: kind.shown)
+def test_several_files_of_a_format_are_taken_as_the_list_says(
+    tmp_path: Path, kind: RatingsFormat
+) -> None:
+    path = write_example(tmp_path, kind)
+    (tmp_path / f"z{path.name}").write_bytes(path.read_bytes())
+    if kind.choice is Choice.ALL:
+        assert read(tmp_path) == ROWS * 2
+    else:
+        assert f"expected {formats.expected_files()}" in refusal(tmp_path)
+
+
+@each_format
+def test_the_metadata_of_each_format_are_read(tmp_path: Path, kind: RatingsFormat) -> None:
+    path = write_example(tmp_path, kind)
+    items, users = formats.companions(path.name)
+    assert (len(items), len(users)) == (len(kind.items), len(kind.users))
+    for item_name, user_name in zip(items, users, strict=True):
+        for name in (item_name, user_name):
+            (tmp_path / name).write_text(METADATA[name] + "\n")
+        config = make_config({"source.uri": str(path)})
+        with open_source(config, {}) as source:
+            assert source.items is not None
+            assert source.users is not None
+            assert source.items().name == item_name
+            assert source.users().name == user_name
+            assert [row.id for row in read_items(source.items(), config.source).rows] == ["1"]
+            assert [row.id for row in read_users(source.users(), config.source).rows] == ["1"]
+        for name in (item_name, user_name):
+            (tmp_path / name).unlink()
+
+
+def test_each_table_without_a_header_belongs_to_a_format() -> None:
+    tables = {table.name for table in vars(formats).values() if isinstance(table, HeaderlessTable)}
+    named = {name for kind in RATINGS_FORMATS for name in (*kind.items, *kind.users)}
+    assert tables
+    assert tables <= named
+
+
+@pytest.mark.parametrize("delimiter", [known.text for known in DELIMITERS])
+def test_each_separator_is_recognised_and_named(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "some.txt"
+    path.write_text(CSV.replace(",", delimiter))
+    assert read(path) == ROWS
+    path.write_text("one word\n")
+    assert formats.delimiter_name(delimiter) in refusal(path)
+
+
+def test_the_message_for_a_folder_names_every_format_that_is_looked_for(tmp_path: Path) -> None:
+    said = refusal(tmp_path)
+    assert redacted(str(tmp_path)) in said
+    for kind in RATINGS_FORMATS:
+        assert (kind.shown in said) == (kind.choice is not None)
+
+
+def test_the_readme_names_every_family_of_formats() -> None:
+    section = (REPOSITORY / "README.md").read_text().partition("## Your own ratings")[2]
+    paragraphs = section.partition("\n## ")[0]
+    containers = [container.suffix.strip(".") for container in (formats.GZIP, formats.ZIP)]
+    for word in (*{kind.family for kind in RATINGS_FORMATS}, *containers):
+        assert word in paragraphs
+
+
+def string_constants(module: Path) -> Iterator[str]:
+    """Yield the strings of a module that are no documentation."""
+    tree = ast.parse(module.read_text())
+    documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if is_text and id(node) not in documentation:
+            yield node.value
+
+
+# The demo downloads one data set, whose files have the names that they have.
+OTHERS = [path for path in SOURCES.glob("*.py") if path.stem not in ("formats", "demo")]
+LISTED = re.compile(
+    r"\.(data|base|test|train|dat|csv|tsv|txt|inter|parquet|item|user|gz|zip)\b|::$|PAR1"
+)
+
+
+@pytest.mark.parametrize("module", OTHERS, ids=lambda path: path.stem)
+def test_no_other_module_lists_a_format(module: Path) -> None:
+    assert [text for text in string_constants(module) if LISTED.search(text)] == []
+    assert set(string_constants(module)) & set(LAYOUTS) == set()
