@@ -22,13 +22,13 @@ from benchmarks.environments import cache_folder
 from benchmarks.peer_runs import ML100K, PREDICTED_IN_FULL
 from benchmarks.results import heading, kept, table, this_run, write
 from benchmarks.running import FAILURES, Point, peer_points
-from mf_core.tune.backtest import read_folds
-from mf_core.models.baselines import biases_only_model, popularity_model
 from mf_core.config import BayesConfig, Config, make_config
+from mf_core.data.snapshot import Snapshot
 from mf_core.judging.evaluate import make_heads
-from mf_core.factors import FactorModel
 from mf_core.judging.metrics import Column, ListQuality, list_quality, paired_loss
-from mf_core.snapshot import Snapshot
+from mf_core.models.baselines import biases_only_model, popularity_model
+from mf_core.models.factors import FactorModel
+from mf_core.tune.backtest import read_folds
 
 ARCHIVE = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 FOLDS, CUTOFF, EASE_LAMBDA, SAMPLES = range(1, 6), 10, 300.0, 2_000

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from benchmarks.peers.contract import peak_mb
 from mf_core.config import make_config
-from mf_core.ratings import Ratings
+from mf_core.data.ratings import Ratings
 from mf_core.solvers.fit import SOLVERS
 from mf_core.solvers.runtime import select_device
 from mf_core.solvers.solver import Factors, HeldOut, Problem

@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 
 from mf_core.config import Config, make_config
+from mf_core.data.ratings import Ratings, id_map, pair_draws
+from mf_core.data.snapshot import Snapshot, sort_ratings
 from mf_core.judging.evaluate import make_heads
-from mf_core.factors import FactorModel
 from mf_core.judging.metrics import list_quality
-from mf_core.ratings import Ratings, id_map, pair_draws
-from mf_core.snapshot import Snapshot, sort_ratings
+from mf_core.models.factors import FactorModel
 
 JUDGED, JUDGED_SEED, CUTOFF = 0.1, 77, 10
 

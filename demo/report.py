@@ -237,8 +237,8 @@ def _known_rating(
     import numpy as np
     import sqlalchemy as sa
 
-    from mf_core.factors import load_model
-    from mf_core.snapshot import read_snapshot
+    from mf_core.data.snapshot import read_snapshot
+    from mf_core.models.factors import load_model
 
     artifact = connection.execute(
         sa.text(_RATING_MODEL), {"version": run["model_version"]}

@@ -16,17 +16,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from mf_core import ingest as intake
-from mf_core import quality
-from mf_core.artifacts import remove_artifact
 from mf_core.config import Config
+from mf_core.data.artifacts import remove_artifact
+from mf_core.data.snapshot import Snapshot, content_hash, read_snapshot, write_snapshot
+from mf_core.data.split import split_id, take_snapshot
 from mf_core.errors import ConfigError, PromotionRaceError
 from mf_core.figures import Rule, headline
+from mf_core.intake import ingest as intake
+from mf_core.intake import quality
 from mf_core.judging import gate as rules
 from mf_core.judging.evaluate import evaluate as measure
 from mf_core.judging.refit import judge_refit
 from mf_core.judging.rivals import load_rivals
 from mf_core.models.heads import Heads, load_kept_samples, load_models, make_heads
+from mf_core.models.samples import PosteriorSamples
 from mf_core.publishing import publish as publishing
 from mf_core.publishing import recommend as lists
 from mf_core.records import (
@@ -39,9 +42,6 @@ from mf_core.records import (
     SplitRef,
     Verdict,
 )
-from mf_core.samples import PosteriorSamples
-from mf_core.snapshot import Snapshot, content_hash, read_snapshot, write_snapshot
-from mf_core.split import split_id, take_snapshot
 from mf_core.training.launcher import ShowProgress, run_trainer
 from mf_core.training.manifest import Manifest, seal
 from mf_core.training.warm_start import find_start
@@ -292,7 +292,8 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
         champion_version = versions.live_version(connection)
         recent = versions.recent_versions(connection, config.gate.recent_days, excluding=version)
 
-    wanted = {*recent, champion_version} - {None, version}
+    wanted = {number for number in (*recent, champion_version) if number is not None}
+    wanted.discard(version)
     rivals = load_rivals(config, place.engine, snapshot, split, wanted, place.log)
     champion = rivals.get(champion_version) if champion_version is not None else None
     recent_rivals = [rivals[number] for number in recent if number in rivals]

@@ -38,10 +38,9 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     wrapped.__name__ = command.__name__
     wrapped.__doc__ = command.__doc__
-    wrapped.__click_params__ = [
-        *getattr(command, "__click_params__", []),
-        *wrapped.__click_params__,
-    ]  # type: ignore[attr-defined]
+    # click keeps a command's options in this attribute; those of the command come first.
+    options = [*getattr(command, "__click_params__", []), *vars(wrapped)["__click_params__"]]
+    vars(wrapped)["__click_params__"] = options
     return wrapped
 
 

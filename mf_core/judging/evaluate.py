@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mf_core.config import Config
-from mf_core.factors import FactorModel
+from mf_core.data.ratings import Float64s
+from mf_core.data.snapshot import Snapshot
 from mf_core.figures import (
     HIT_RATE,
     INTERVAL_COVERAGE,
@@ -38,11 +39,10 @@ from mf_core.judging.metrics import (
 )
 from mf_core.judging.rivals import Rival
 from mf_core.models.baselines import biases_only_model, global_mean_model, popularity_model
+from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Heads
 from mf_core.models.lists import ListMaker
-from mf_core.ratings import Float64s
-from mf_core.samples import PosteriorSamples
-from mf_core.snapshot import Snapshot
+from mf_core.models.samples import PosteriorSamples
 
 Mask = NDArray[np.bool_]
 _BOOTSTRAP_SEED = 20160313

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mf_core.data.ratings import Float64s, Int32s, Ratings
 from mf_core.figures import AVERAGE_ERROR, COVERAGE, GINI, MAE, NOVELTY, RMSE, Metric
 from mf_core.models.lists import ListMaker
 from mf_core.models.topn import UserItems, items_by_user
-from mf_core.ratings import Float64s, Int32s, Ratings
 
 _RESAMPLED_NUMBERS_AT_A_TIME = 1 << 24
 

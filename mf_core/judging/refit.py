@@ -3,12 +3,12 @@
 import numpy as np
 
 from mf_core.config import Config
-from mf_core.factors import FactorModel
+from mf_core.data.ratings import Int32s, Ratings
+from mf_core.data.snapshot import Snapshot
 from mf_core.figures import Rule
 from mf_core.judging.gate import refit_rules
+from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Heads
-from mf_core.ratings import Int32s, Ratings
-from mf_core.snapshot import Snapshot
 
 _USERS_COMPARED = 2_000
 

@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Engine
 
 from mf_core.config import Config
+from mf_core.data.ratings import IdMap, Ratings
+from mf_core.data.snapshot import Snapshot, read_snapshot
 from mf_core.errors import ArtifactError
 from mf_core.models.heads import Heads, load_models, make_heads
-from mf_core.ratings import IdMap, Ratings
 from mf_core.records import SplitRef
-from mf_core.snapshot import Snapshot, read_snapshot
 from mf_core.warehouse import lineage, transaction
 
 Mask = NDArray[np.bool_]

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from mf_core.factors import FactorModel
-from mf_core.ratings import Float64s, Ratings
-from mf_core.snapshot import Snapshot
+from mf_core.data.ratings import Float64s, Ratings
+from mf_core.data.snapshot import Snapshot
+from mf_core.models.factors import FactorModel
 
 # Surprise's BaselineOnly: damped means in turns (Koren 2010, 'Factor in the neighbors').
 _DAMPING_ITEM = 10.0

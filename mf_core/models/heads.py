@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mf_core.config import Config
+from mf_core.data.ratings import IdMap, Int32s, Ratings
+from mf_core.data.snapshot import Snapshot
 from mf_core.errors import ArtifactError
-from mf_core.factors import FactorModel, load_model
+from mf_core.models.factors import FactorModel, load_model
 from mf_core.models.lists import ListMaker, list_maker
-from mf_core.ratings import IdMap, Int32s, Ratings
+from mf_core.models.samples import PosteriorSamples, load_samples
 from mf_core.records import ModelRef, StartRef
-from mf_core.samples import PosteriorSamples, load_samples
-from mf_core.snapshot import Snapshot
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mf_core.config import Config
-from mf_core.factors import FactorModel
+from mf_core.data.ratings import Float32s, Float64s, Int32s, Ratings
 from mf_core.models.baselines import relevant_counts
+from mf_core.models.factors import FactorModel
 from mf_core.models.topn import TopN, UserItems, items_by_user, top_n
-from mf_core.ratings import Float32s, Float64s, Int32s, Ratings
 
 Mask = NDArray[np.bool_]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mf_core.factors import FactorModel
-from mf_core.ratings import Float32s, Float64s, Int32s, Ratings
+from mf_core.data.ratings import Float32s, Float64s, Int32s, Ratings
+from mf_core.models.factors import FactorModel
 
 _MARGIN = 16
 _BYTES_PER_SCORE = 16  # a float32 score, its negation, and an int64 index from the partition

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from mf_core.config import Config
-from mf_core.factors import FactorModel
+from mf_core.data.ratings import Float32s, Int32s
+from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Heads
+from mf_core.models.samples import PosteriorSamples
 from mf_core.models.topn import TopN, UserItems, top_n
-from mf_core.ratings import Float32s, Int32s
-from mf_core.samples import PosteriorSamples
 
 
 def shard_users(n_users: int, shards: int, shard: int) -> Int32s:

@@ -27,8 +27,8 @@ import numpy as np
 import tensorflow as tf
 
 from mf_core.config import AlsConfig, BayesConfig, SolverConfig
-from mf_core.ratings import Float32s, Ratings
-from mf_core.samples import PosteriorSamples
+from mf_core.data.ratings import Float32s, Ratings
+from mf_core.models.samples import PosteriorSamples
 from mf_core.solvers.average import BUFFERED_COLUMNS, RunningMean
 from mf_core.solvers.buckets import Side, both_sides, padding_note, with_zero_row
 from mf_core.solvers.explicit import ExplicitAls

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mf_core.ratings import Float32s, Int32s, Ratings
+from mf_core.data.ratings import Float32s, Int32s, Ratings
 
 Int64s = NDArray[np.int64]
 Solution = TypeVar("Solution")

@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 from upath import UPath
 
-from mf_core.artifacts import (
+from mf_core.data.artifacts import (
     MANIFEST,
     npy_array,
     npy_bytes,

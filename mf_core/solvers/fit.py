@@ -14,19 +14,19 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mf_core.attributes import AttributeMatrices
 from mf_core.config import Config, Head
+from mf_core.data.attributes import AttributeMatrices
+from mf_core.data.ratings import Float32s, IdMap, Ratings, pair_draws
 from mf_core.errors import TrainingError
-from mf_core.factors import FactorModel
-from mf_core.ratings import Float32s, IdMap, Ratings, pair_draws
-from mf_core.samples import PosteriorSamples
+from mf_core.models.factors import FactorModel
+from mf_core.models.samples import PosteriorSamples
+from mf_core.records import Progress
 from mf_core.solvers.average import compress
 from mf_core.solvers.bayes import BayesianFactors
 from mf_core.solvers.checkpoint import Checkpoint
 from mf_core.solvers.explicit import ExplicitAls
 from mf_core.solvers.gradient import BiasedGradient
 from mf_core.solvers.implicit import ImplicitAls
-from mf_core.records import Progress
 from mf_core.solvers.iterate import Outcome, Report, Stopping, run_iterations
 from mf_core.solvers.memory import refuse_what_does_not_fit
 from mf_core.solvers.runtime import Device, select_device

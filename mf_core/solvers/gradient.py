@@ -24,7 +24,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mf_core.config import GradientConfig
-from mf_core.ratings import Int32s, Ratings
+from mf_core.data.ratings import Int32s, Ratings
 from mf_core.solvers.solver import Arrays, Factors, Problem, Solver
 
 SEED_FACTORS = 10

@@ -26,7 +26,7 @@ import numpy as np
 import tensorflow as tf
 
 from mf_core.config import DataConfig, RankingHeadConfig
-from mf_core.ratings import Float32s, Ratings
+from mf_core.data.ratings import Float32s, Ratings
 from mf_core.solvers.buckets import Side, both_sides, padding_note, with_zero_row
 from mf_core.solvers.conjugate import improve
 from mf_core.solvers.solver import Arrays, Factors, Problem, Solver, Start

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from mf_core.samples import PosteriorSamples
+from mf_core.models.samples import PosteriorSamples
 from mf_core.solvers.solver import Arrays
 
 _NAMES = ("user", "user_variance", "item", "item_variance")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from mf_core.ratings import Float32s
+from mf_core.data.ratings import Float32s
 from mf_core.solvers.average import orthogonal
 from mf_core.solvers.buckets import Side, with_zero_row
 

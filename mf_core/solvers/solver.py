@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mf_core.attributes import AttributeMatrices
 from mf_core.config import Config, DataConfig, Head, SolverConfig
-from mf_core.ratings import Float32s, Ratings
-from mf_core.samples import PosteriorSamples
+from mf_core.data.attributes import AttributeMatrices
+from mf_core.data.ratings import Float32s, Ratings
+from mf_core.models.samples import PosteriorSamples
 
 Arrays = dict[str, NDArray[Any]]
 SettingsT = TypeVar("SettingsT", bound=SolverConfig, covariant=True)
@@ -26,7 +26,7 @@ _PAIRS_AT_A_TIME = 1 << 18
 
 @dataclass(frozen=True)
 class Factors:
-    """A model's arrays without its ids; shapes as in `mf_core.factors.FactorModel`."""
+    """A model's arrays without its ids; shapes as in `mf_core.models.factors.FactorModel`."""
 
     mean: float
     user_bias: Float32s

@@ -11,8 +11,8 @@ from typing import Any, Literal
 from upath import UPath
 
 from mf_core import __version__
-from mf_core.artifacts import read_manifest
 from mf_core.config import Config
+from mf_core.data.artifacts import read_manifest
 from mf_core.errors import ArtifactError, ArtifactStoreError, StateError
 from mf_core.provenance import MODEL_SOURCES, source_hash
 from mf_core.records import ModelRef, Progress, SplitRef, StartRef

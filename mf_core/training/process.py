@@ -19,20 +19,20 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from upath import UPath
 
-from mf_core.artifacts import remove_artifact
-from mf_core.attributes import AttributeMatrices, encode_sides
 from mf_core.config import Config
+from mf_core.data.artifacts import remove_artifact
+from mf_core.data.attributes import AttributeMatrices, encode_sides
+from mf_core.data.ratings import Ratings
+from mf_core.data.snapshot import Snapshot, read_snapshot, sort_ratings
 from mf_core.errors import ArtifactError, ArtifactStoreError, MFError, TrainingError
-from mf_core.factors import FactorModel, save_model
+from mf_core.models.factors import FactorModel, save_model
 from mf_core.models.heads import load_models
-from mf_core.ratings import Ratings
+from mf_core.models.samples import sample_files
 from mf_core.records import ModelRef, Progress
-from mf_core.samples import sample_files
-from mf_core.snapshot import Snapshot, read_snapshot, sort_ratings
 from mf_core.training.manifest import (
     RESULT,
     Manifest,
@@ -241,7 +241,7 @@ def _fit(
         every_seconds=config.train.checkpoint_seconds,
         log=say,
     )
-    common = {
+    common: dict[str, Any] = {
         "start": start,
         "iterations": manifest.iterations[head] if manifest.iterations else None,
         "report": _say_progress,

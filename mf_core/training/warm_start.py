@@ -2,7 +2,7 @@
 
 The comparison with the champion leaks nothing only while an evaluated model descends from evaluated models alone, whose
 training rows are tonight's test rows in no case. That holds for the split protocol `hash` with the same `split_id`: a pair's
-side never changes. The validation part of the training rows is chosen by a hash of the ids too (`mf_core.ratings.pair_draws`),
+side never changes. The validation part of the training rows is chosen by a hash of the ids too (`mf_core.data.ratings.pair_draws`),
 so that a start has not seen what decides when to stop.
 
 Whatever is wrong with a start, the night goes on without it.

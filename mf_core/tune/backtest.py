@@ -16,16 +16,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mf_core.attributes import Attributes, texts_by_row
 from mf_core.config import Config, make_config
+from mf_core.data.attributes import Attributes, texts_by_row
+from mf_core.data.ratings import IdMap, Ratings, id_map
+from mf_core.data.snapshot import Snapshot, sort_ratings
 from mf_core.errors import InputError
-from mf_core.factors import FactorModel
 from mf_core.figures import Figure
 from mf_core.judging.evaluate import evaluate
+from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Models, make_heads
-from mf_core.ratings import IdMap, Ratings, id_map
 from mf_core.records import Progress
-from mf_core.snapshot import Snapshot, sort_ratings
 from mf_core.sources.metadata import Metadata, read_items, read_users
 from mf_core.sources.source import open_source
 from mf_core.training.process import encoded_attributes, is_worth_a_line

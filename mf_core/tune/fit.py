@@ -7,8 +7,8 @@ import numpy as np
 
 from mf_core.config import Config, make_config
 from mf_core.errors import TrainingError
-from mf_core.factors import FactorModel
 from mf_core.judging.metrics import list_quality
+from mf_core.models.factors import FactorModel
 from mf_core.models.lists import list_maker
 from mf_core.records import Progress
 from mf_core.tune.task import Task

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mf_core.artifacts import (
+from mf_core.data.artifacts import (
     npy_array,
     npy_bytes,
     read_file,
@@ -17,10 +17,16 @@ from mf_core.artifacts import (
     remove_artifact,
     write_artifact,
 )
+from mf_core.data.ratings import Ratings, concatenate, id_map
+from mf_core.data.snapshot import (
+    Snapshot,
+    content_hash,
+    read_snapshot,
+    sort_ratings,
+    write_snapshot,
+)
 from mf_core.errors import ArtifactError
-from mf_core.factors import FactorModel, load_model, save_model
-from mf_core.ratings import Ratings, concatenate, id_map
-from mf_core.snapshot import Snapshot, content_hash, read_snapshot, sort_ratings, write_snapshot
+from mf_core.models.factors import FactorModel, load_model, save_model
 
 
 def tiny_snapshot() -> Snapshot:

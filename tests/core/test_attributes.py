@@ -8,10 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mf_core.attributes import MAX_COLUMNS, Attributes, Design, encode, encode_sides, texts_by_row
 from mf_core.config import make_config
-from mf_core.ratings import Ratings, id_map
-from mf_core.snapshot import Snapshot
+from mf_core.data.attributes import (
+    MAX_COLUMNS,
+    Attributes,
+    Design,
+    encode,
+    encode_sides,
+    texts_by_row,
+)
+from mf_core.data.ratings import Ratings, id_map
+from mf_core.data.snapshot import Snapshot
 from mf_core.training.process import encoded_attributes
 
 

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from mf_core.config import Config, make_config
-from mf_core.factors import FactorModel
+from mf_core.data.ratings import Ratings, id_map
+from mf_core.data.snapshot import Snapshot
 from mf_core.figures import COVERAGE, GINI, NOVELTY, RATING_METRICS, RMSE, Figure
 from mf_core.judging.evaluate import evaluate
 from mf_core.judging.metrics import diversity, estimates, list_quality, paired_loss, rating_column
 from mf_core.judging.rivals import Rival, _in_other_rows, unseen_rows
 from mf_core.models.baselines import biases_only_model, popularity_model
+from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Heads, Models, make_heads
 from mf_core.models.lists import ListMaker
+from mf_core.models.samples import PosteriorSamples
 from mf_core.models.topn import items_by_user
-from mf_core.ratings import Ratings, id_map
-from mf_core.samples import PosteriorSamples
-from mf_core.snapshot import Snapshot
 
 
 def ratings(rows: list[tuple[int, int, float]]) -> Ratings:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mf_core.ratings import Ratings, id_map, pair_draws
+from mf_core.data.ratings import Ratings, id_map, pair_draws
 
 GOLDEN = [0.4246317720658843, 0.1975384142582971, 0.5084939788840761, 0.044483330546108424]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mf_core.data.ratings import id_map
 from mf_core.errors import ArtifactError
-from mf_core.factors import FactorModel, load_model, save_model
-from mf_core.ratings import id_map
-from mf_core.samples import PosteriorSamples, load_samples, sample_files
+from mf_core.models.factors import FactorModel, load_model, save_model
+from mf_core.models.samples import PosteriorSamples, load_samples, sample_files
 
 
 def drawn(
@@ -51,7 +51,7 @@ def test_one_sample_tells_of_the_noise_only() -> None:
 
 
 def test_any_number_of_pairs_gives_what_numpy_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mf_core.samples._PAIRS_AT_A_TIME", 6)
+    monkeypatch.setattr("mf_core.models.samples._PAIRS_AT_A_TIME", 6)
     samples = drawn()
     user, item = (
         np.repeat(np.arange(5, dtype=np.int32), 4),

@@ -6,8 +6,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mf_core.config import AlsConfig, Config, DataConfig, RankingHeadConfig, make_config
+from mf_core.data.ratings import IdMap, Ratings, id_map
 from mf_core.errors import TrainingError
-from mf_core.ratings import IdMap, Ratings, id_map
 from mf_core.solvers import runtime
 from mf_core.solvers.buckets import Layout, Side, plan_batches
 from mf_core.solvers.explicit import ExplicitAls

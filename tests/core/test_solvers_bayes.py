@@ -9,8 +9,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mf_core.config import BayesConfig, Config, DataConfig, make_config
-from mf_core.ratings import IdMap, Ratings, id_map
-from mf_core.snapshot import sort_ratings
+from mf_core.data.ratings import IdMap, Ratings, id_map
+from mf_core.data.snapshot import sort_ratings
+from mf_core.data.split import split_bucket
 from mf_core.solvers.average import RunningMean, compress
 from mf_core.solvers.bayes import BayesianFactors, _batch_function
 from mf_core.solvers.buckets import Layout, Side
@@ -20,7 +21,6 @@ from mf_core.solvers.pattern import Features, pattern_features
 from mf_core.solvers.prior import FactorPrior
 from mf_core.solvers.sampling import Noise, draw_from_few, draw_gaussian, draw_wishart
 from mf_core.solvers.solver import Problem
-from mf_core.split import split_bucket
 
 USERS, ITEMS = (id_map(f"{number:03d}" for number in range(n)) for n in (60, 50))
 SMALL = {"n_factors": 3, "sweeps": 12, "burn_in": 3, "pattern_rank": 8, "output_factors": 20}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from mf_core.config import DataConfig, GradientConfig, make_config
+from mf_core.data.ratings import Ratings, id_map
 from mf_core.errors import TrainingError
-from mf_core.factors import FactorModel
-from mf_core.ratings import Ratings, id_map
+from mf_core.models.factors import FactorModel
 from mf_core.solvers.fit import FitResult, fit_rating_head
 from mf_core.solvers.gradient import SeedGradient, seed_learning_rate
 from mf_core.solvers.solver import Problem

@@ -7,8 +7,8 @@ import psutil
 import pytest
 
 from mf_core.config import Config, Head, make_config
+from mf_core.data.ratings import Ratings, id_map
 from mf_core.errors import TrainingError
-from mf_core.ratings import Ratings, id_map
 from mf_core.solvers import memory
 from mf_core.solvers.fit import SOLVERS, fit_ranking_head, fit_rating_head
 

@@ -9,10 +9,10 @@ import pytest
 
 import mf_core
 from mf_core.config import Config, RatingHeadConfig, SearchRange, SolverConfig, setting, settings
-from mf_core.ratings import Ratings, id_map
+from mf_core.data.ratings import Ratings, id_map
+from mf_core.records import Progress
 from mf_core.solvers import memory
 from mf_core.solvers.fit import SOLVERS, fit_rating_head
-from mf_core.records import Progress
 from mf_core.solvers.solver import Arrays, Factors, HeldOut, Problem, Solver
 from mf_core.training.process import progress_line
 from mf_core.tune.space import search_space

@@ -7,11 +7,11 @@ import pytest
 from numpy.typing import NDArray
 
 from mf_core.config import Config, make_config
-from mf_core.factors import FactorModel
-from mf_core.ratings import Ratings, id_map
-from mf_core.snapshot import Snapshot, sort_ratings
+from mf_core.data.ratings import Ratings, id_map
+from mf_core.data.snapshot import Snapshot, sort_ratings
+from mf_core.data.split import split_bucket
+from mf_core.models.factors import FactorModel
 from mf_core.solvers.fit import fit_ranking_head, fit_rating_head
-from mf_core.split import split_bucket
 
 
 def cpu(**settings: object) -> Config:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mf_core.config import make_config
+from mf_core.data.ratings import Ratings, id_map
 from mf_core.errors import TrainingError
-from mf_core.ratings import Ratings, id_map
 from mf_core.solvers.checkpoint import Checkpoint
 from mf_core.solvers.fit import FitResult, fit_ranking_head, fit_rating_head
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from mf_core.config import make_config
-from mf_core.ratings import IdMap, Ratings, id_map
-from mf_core.solvers.fit import _hold_out, fit_rating_head
+from mf_core.data.ratings import IdMap, Ratings, id_map
 from mf_core.records import Progress
+from mf_core.solvers.fit import _hold_out, fit_rating_head
 
 CONFIG = make_config(
     {

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from mf_core import topn
-from mf_core.factors import FactorModel
+from mf_core.models import topn
+from mf_core.data.ratings import IdMap, Ratings, id_map
+from mf_core.models.factors import FactorModel
 from mf_core.models.lists import with_popular_fallback
 from mf_core.models.topn import UserItems, items_by_user, top_n
-from mf_core.ratings import IdMap, Ratings, id_map
 
 
 def ids(prefix: str, n: int) -> IdMap:

@@ -22,11 +22,11 @@ import psutil
 import pytest
 
 from mf_core.config import Config, make_config
+from mf_core.data.ratings import Ratings, id_map
+from mf_core.data.snapshot import Snapshot, read_snapshot, sort_ratings, write_snapshot
 from mf_core.errors import ArtifactError, TrainerKilledError
-from mf_core.factors import load_model
-from mf_core.ratings import Ratings, id_map
+from mf_core.models.factors import load_model
 from mf_core.records import ModelRef, StartRef
-from mf_core.snapshot import Snapshot, read_snapshot, sort_ratings, write_snapshot
 from mf_core.training.launcher import run_trainer
 from mf_core.training.manifest import Manifest
 

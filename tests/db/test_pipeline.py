@@ -15,10 +15,10 @@ import pytest
 from sqlalchemy.engine import Engine
 
 from mf_core import pipeline
+from mf_core.data.split import split_bucket
 from mf_core.errors import ArtifactError, ConfigError, GateError, PromotionRaceError, QualityError
-from mf_core.factors import load_model, save_model
+from mf_core.models.factors import load_model, save_model
 from mf_core.records import EvalReport, ModelRef, SplitRef
-from mf_core.split import split_bucket
 
 from .test_publish import prepared, publish_one, rows
 from .worlds import World, fill_table, fit, load, make_ratings, make_world

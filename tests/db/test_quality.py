@@ -6,7 +6,7 @@ from sqlalchemy.engine import Engine
 
 from mf_core.config import make_config
 from mf_core.errors import QualityError
-from mf_core.quality import check_ratings
+from mf_core.intake.quality import check_ratings
 
 SMALL = {"data.min_ratings": 1, "data.min_users": 1, "data.min_items": 1}
 

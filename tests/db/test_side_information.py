@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from mf_core import pipeline
-from mf_core.artifacts import read_file, read_manifest
+from mf_core.data.artifacts import read_file, read_manifest
+from mf_core.data.snapshot import read_snapshot
 from mf_core.errors import ArtifactError, VerificationError
-from mf_core.factors import load_model
+from mf_core.models.factors import load_model
+from mf_core.models.samples import load_samples
 from mf_core.publishing.publish import table_name
 from mf_core.records import ModelRef, SplitRef
-from mf_core.samples import load_samples
-from mf_core.snapshot import read_snapshot
 from mf_core.warehouse import tables, transaction
 
 from .test_publish import rows

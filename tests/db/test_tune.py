@@ -20,8 +20,8 @@ from sqlalchemy.engine import Engine
 
 from mf_core import tune
 from mf_core.config import Config, load_config, make_config
+from mf_core.data.split import split_bucket
 from mf_core.errors import ConfigError, QualityError, TrainingError
-from mf_core.split import split_bucket
 from mf_core.warehouse import transaction
 from mf_core.warehouse.bootstrap import alembic_config, migrate
 

@@ -235,7 +235,9 @@ def test_an_overridden_version_says_so_and_the_gate_keeps_silent_when_it_is_clea
         assert readers.status(connection)["went_live"] == went_live
 
 
-def test_an_override_of_the_refits_refusal_lets_the_refit_pass(world: World, engine: Engine) -> None:
+def test_an_override_of_the_refits_refusal_lets_the_refit_pass(
+    world: World, engine: Engine
+) -> None:
     split, model, report = judged(world, "one")
     pipeline.gate(world.config, world.place, report)
     strayed = fit(world, split, "refit", noise=1.5)
@@ -270,7 +272,9 @@ def test_rollback_walks_back_and_never_to_what_a_rollback_left(
     assert first.sentence().startswith(f"from {three} to {two}, published on 20")
     second = pipeline.rollback(world.place)
     assert (second.previous_version, second.model_version) == (two, one)
-    with pytest.raises(ConfigError, match=r"none of them was live before .* not left by a rollback"):
+    with pytest.raises(
+        ConfigError, match=r"none of them was live before .* not left by a rollback"
+    ):
         pipeline.rollback(world.place)
     four = publish_one(world, "four")
     third = pipeline.rollback(world.place)

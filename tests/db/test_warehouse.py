@@ -9,9 +9,9 @@ from alembic import command
 from sqlalchemy.engine import Engine
 
 from mf_core.config import SplitConfig
+from mf_core.data.snapshot import Snapshot, content_hash
+from mf_core.data.split import split_bucket, split_id, take_snapshot
 from mf_core.errors import ConfigError, DatabaseError, QualityError
-from mf_core.snapshot import Snapshot, content_hash
-from mf_core.split import split_bucket, split_id, take_snapshot
 from mf_core.warehouse import database_engine, transaction
 from mf_core.warehouse.bootstrap import (
     alembic_config,

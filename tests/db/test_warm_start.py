@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy.engine import Engine
 
 from mf_core import pipeline
-from mf_core.artifacts import read_manifest, remove_artifact
 from mf_core.config import make_config
+from mf_core.data.artifacts import read_manifest, remove_artifact
 from mf_core.records import PublishReport, SplitRef
 from mf_core.training.warm_start import reason_to_start_cold
 from mf_core.warehouse.versions import LiveModel

@@ -10,12 +10,12 @@ from sqlalchemy.engine import Engine
 
 from mf_core import pipeline
 from mf_core.config import Config, make_config
-from mf_core.factors import FactorModel, save_model
+from mf_core.data.ratings import Ratings, concatenate
+from mf_core.data.snapshot import Snapshot, read_snapshot
+from mf_core.models.factors import FactorModel, save_model
+from mf_core.models.samples import PosteriorSamples, sample_files
 from mf_core.pipeline import Workplace
-from mf_core.ratings import Ratings, concatenate
 from mf_core.records import ModelRef, SplitRef
-from mf_core.samples import PosteriorSamples, sample_files
-from mf_core.snapshot import Snapshot, read_snapshot
 from mf_core.warehouse import tables, transaction
 from mf_core.warehouse.engine import copy_frame
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mf_core.artifacts import npy_array, npy_bytes, read_file, read_manifest
-from mf_core.ratings import Float32s, Float64s, Int32s
+from mf_core.data.artifacts import npy_array, npy_bytes, read_file, read_manifest
+from mf_core.data.ratings import Float32s, Float64s, Int32s
 
 _PAIRS_AT_A_TIME = 1 << 16
 _SIDES = ("user", "item")

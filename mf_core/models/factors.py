@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mf_core.artifacts import npy_array, npy_bytes, read_file, read_manifest, write_artifact
-from mf_core.ratings import Float32s, Float64s, IdMap, Int32s
+from mf_core.data.artifacts import npy_array, npy_bytes, read_file, read_manifest, write_artifact
+from mf_core.data.ratings import Float32s, Float64s, IdMap, Int32s
 
 _ROWS_AT_A_TIME = 1 << 18
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mf_core.ratings import Float32s, Float64s, IdMap
+from mf_core.data.ratings import Float32s, Float64s, IdMap
 
 MIN_ROWS = 5
 """A value held by fewer rows has no column: nothing could be learned of it."""

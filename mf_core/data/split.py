@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection
 
-from mf_core.attributes import Attributes, texts_by_row
 from mf_core.config import SplitConfig
+from mf_core.data.attributes import Attributes, texts_by_row
+from mf_core.data.ratings import IdMap, Ratings, concatenate, id_map
+from mf_core.data.snapshot import Snapshot
 from mf_core.errors import QualityError
-from mf_core.ratings import IdMap, Ratings, concatenate, id_map
-from mf_core.snapshot import Snapshot
 from mf_core.warehouse.engine import psycopg2_cursor
 
 BUCKETS = 10_000

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mf_core.artifacts import read_file, read_manifest, write_artifact
-from mf_core.attributes import Attributes
-from mf_core.ratings import IdMap, Ratings, concatenate
+from mf_core.data.artifacts import read_file, read_manifest, write_artifact
+from mf_core.data.attributes import Attributes
+from mf_core.data.ratings import IdMap, Ratings, concatenate
 
 Mask = NDArray[np.bool_]
 

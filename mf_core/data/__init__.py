@@ -1,0 +1,1 @@
+"""Ratings and attributes as arrays, their split, and the checksummed artifacts that hold them."""
