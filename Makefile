@@ -1,12 +1,12 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo up down psql test lint bench docs lock clean venv
+.PHONY: help demo up down psql test test-quick lint bench docs lock clean venv
 
 PYTHON_IN_VENV := .venv/bin/python
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 demo: venv  ## run the nightly retrain once on MovieLens 100K (or RATINGS=path-or-URI) and report
 	@exec $(PYTHON_IN_VENV) -m demo run
@@ -20,11 +20,16 @@ down: venv  ## stop them
 psql: venv  ## open the warehouse in psql
 	@exec $(PYTHON_IN_VENV) -m demo psql
 
-test: venv  ## run all tests, the end-to-end ones included (PYTEST_ARGS="-k name" for some)
-	@exec $(PYTHON_IN_VENV) -m pytest $(PYTEST_ARGS)
+# The floor under the coverage holds for all tests together, so some tests are run without it.
+test: venv  ## run all tests with coverage (PYTEST_ARGS="-k name" for some, without coverage)
+	@exec $(PYTHON_IN_VENV) -m pytest $(or $(PYTEST_ARGS),--cov)
 
-lint: venv  ## ruff and mypy
+test-quick: venv  ## run the tests that neither fit a model nor start a scheduler (90 s)
+	@exec $(PYTHON_IN_VENV) -m pytest -m "not slow" $(PYTEST_ARGS)
+
+lint: venv  ## check style, formatting and types: ruff and mypy
 	@$(PYTHON_IN_VENV) -m ruff check .
+	@$(PYTHON_IN_VENV) -m ruff format --check .
 	@$(PYTHON_IN_VENV) -m mypy
 
 bench: venv  ## measure against the anchors (see benchmarks/)
@@ -33,15 +38,21 @@ bench: venv  ## measure against the anchors (see benchmarks/)
 docs: venv  ## write docs/config.md from the settings
 	@{ sed '/^| setting/,$$d' docs/config.md; .venv/bin/mf config --markdown; } > docs/config.md.new && mv docs/config.md.new docs/config.md
 
-lock: venv  ## compile pyproject.toml into requirements.txt
-	@$(PYTHON_IN_VENV) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
-	  --no-header --no-emit-index-url -o requirements.txt
+# uv keeps the pins of the files that it writes: it adds what is new and removes what nobody asks for.
+# To upgrade: make lock LOCK_ARGS="--upgrade-package NAME" (or --upgrade).
+UV_COMPILE = $(PYTHON_IN_VENV) -m uv --quiet pip compile pyproject.toml --universal \
+  --python-version 3.11 --no-header --no-emit-index-url --extra airflow --extra tune --extra dev
 
-clean: ## stop the stack and remove its state (var/), caches and the environment
+lock: venv  ## write requirements.txt and docker/requirements-gpu.txt from pyproject.toml
+	@$(UV_COMPILE) $(LOCK_ARGS) --output-file requirements.txt >/dev/null
+	@$(UV_COMPILE) --extra gpu --constraint requirements.txt \
+	  --output-file docker/requirements-gpu.txt >/dev/null
+
+clean:  ## stop the stack and remove its state (var/), caches and the environment
 	@if [ -x $(PYTHON_IN_VENV) ]; then $(PYTHON_IN_VENV) -m demo down || true; fi
-	@rm -rf var .venv .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info
+	@rm -rf var .venv .pytest_cache .mypy_cache .ruff_cache .coverage .coverage.* build dist *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Cheap when nothing has changed; PYTHON=/path/to/python chooses the interpreter.
-venv:
+# Cheap when nothing has changed.
+venv:  ## install the locked environment into .venv (PYTHON=/path/to/python chooses the interpreter)
 	@PYTHON="$(PYTHON)" sh demo/environment.sh

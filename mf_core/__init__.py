@@ -1,3 +1,3 @@
 """Matrix-factorization retraining: the library behind the Airflow DAGs. It imports no Airflow."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

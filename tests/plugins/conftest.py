@@ -22,13 +22,20 @@ os.environ.setdefault(
 Get = Callable[..., httpx.Response]
 
 
+# What Airflow itself calls by deprecated names: pathspec for .airflowignore, and Starlette's test
+# client, which warns of the client library that it finds.
+UPSTREAM_WARNINGS = (
+    "ignore:GitWildMatchPattern:DeprecationWarning",
+    "ignore:Using .httpx. with .starlette.testclient.",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let Airflow import Starlette's test client, which warns of the client library that it finds."""
+    """Keep warnings errors, except Airflow's own."""
     for item in items:
         if item.path.parent == Path(__file__).parent:
-            item.add_marker(
-                pytest.mark.filterwarnings("ignore:Using .httpx. with .starlette.testclient.")
-            )
+            for warning in UPSTREAM_WARNINGS:
+                item.add_marker(pytest.mark.filterwarnings(warning))
 
 
 @pytest.fixture(scope="session")
@@ -78,10 +85,10 @@ def get(airflow_app: Any, token: str) -> Iterator[Get]:
 @pytest.fixture
 def warehouse(monkeypatch: pytest.MonkeyPatch, warehouse_url: str) -> Iterator[str]:  # noqa: F811
     """The console reads this empty, migrated warehouse."""
-    import mf_console
+    from mf_console.warehouse import warehouse_engine
 
     monkeypatch.setenv("MF_DATABASE_URL", warehouse_url)
-    mf_console.warehouse_engine.cache_clear()
+    warehouse_engine.cache_clear()
     yield warehouse_url
-    mf_console.warehouse_engine().dispose()
-    mf_console.warehouse_engine.cache_clear()
+    warehouse_engine().dispose()
+    warehouse_engine.cache_clear()

@@ -15,6 +15,7 @@ from sqlalchemy.engine import Engine
 Get = Callable[..., httpx.Response]
 
 PLUGINS = Path(__file__).resolve().parents[2] / "plugins"
+STATIC = PLUGINS / "mf_console" / "static"
 ROUTES = [
     "/mf/",
     "/mf/console.js",
@@ -26,9 +27,9 @@ NASTY = "<script>alert('\"title\"')</script>"
 
 
 def test_every_route_of_the_console_is_tested_for_access() -> None:
-    import mf_console
+    from mf_console.app import build_app
 
-    paths = {f"/mf{route.path}" for route in mf_console.build_app().routes}
+    paths = {f"/mf{route.path}" for route in build_app().routes}
     assert paths == {route.partition("?")[0] for route in ROUTES}
 
 
@@ -67,14 +68,14 @@ def test_an_empty_warehouse_has_nothing_live(get: Get, warehouse: str) -> None:
 def test_a_warehouse_that_does_not_answer_is_said_in_words(
     get: Get, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mf_console
+    from mf_console.warehouse import warehouse_engine
 
     monkeypatch.setenv(
         "MF_DATABASE_URL", "postgresql+psycopg2://mf_writer:hunter2@127.0.0.1:1/nowhere"
     )
-    mf_console.warehouse_engine.cache_clear()
+    warehouse_engine.cache_clear()
     response = get("/mf/api/overview")
-    mf_console.warehouse_engine.cache_clear()
+    warehouse_engine.cache_clear()
     assert response.status_code == 503
     assert "can't be read" in response.json()["detail"]
     assert "hunter2" not in response.text
@@ -118,7 +119,7 @@ def test_titles_and_ids_stay_words(
 
 
 def test_the_page_never_makes_markup_of_data() -> None:
-    script = (PLUGINS / "mf_console_static" / "console.js").read_text()
+    script = (STATIC / "console.js").read_text()
     for way in (
         "innerHTML",
         "outerHTML",
@@ -128,7 +129,7 @@ def test_the_page_never_makes_markup_of_data() -> None:
         "srcdoc",
     ):
         assert way not in script
-    page = (PLUGINS / "mf_console_static" / "console.html").read_text()
+    page = (STATIC / "console.html").read_text()
     assert "<script>" not in page
     assert "style=" not in page
 
@@ -148,7 +149,10 @@ def test_the_navigation_names_the_console(airflow_app: Any) -> None:
 
 
 def test_loading_the_plugin_builds_no_web_application() -> None:
-    probe = "import mf_console, sys; print([name for name in ('fastapi', 'pandas', 'mf_core') if name in sys.modules])"
+    probe = (
+        "import mf_console.plugin, sys; "
+        "print([name for name in ('fastapi', 'pandas', 'mf_core') if name in sys.modules])"
+    )
     environment = {**os.environ, "PYTHONPATH": str(PLUGINS)}
     done = subprocess.run(
         [sys.executable, "-c", probe],
