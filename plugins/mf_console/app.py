@@ -20,9 +20,8 @@ from fastapi.responses import FileResponse, JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from mf_console.warehouse import warehouse_engine
-from mf_core import registry
 from mf_core.errors import MFError
-from mf_core.warehouse.engine import transaction
+from mf_core.warehouse import readers, transaction, verdicts, versions
 
 DAG_ID = "mf_retrain"
 STATIC = Path(__file__).parent / "static"
@@ -82,9 +81,9 @@ def overview() -> dict[str, Any]:
     """Return the live version, the latest versions and the latest verdicts."""
     with transaction(warehouse_engine()) as connection:
         return {
-            "live": registry.live_version(connection),
-            "models": registry.model_history(connection, MODELS),
-            "decisions": registry.gate_decisions(connection, DECISIONS),
+            "live": versions.live_version(connection),
+            "models": readers.model_history(connection, MODELS),
+            "decisions": verdicts.gate_decisions(connection, DECISIONS),
         }
 
 
@@ -96,7 +95,7 @@ def recommendations(
     with transaction(warehouse_engine()) as connection:
         return {
             "user_id": user_id,
-            "items": registry.recommendations_for(connection, user_id, n),
+            "items": readers.recommendations_for(connection, user_id, n),
         }
 
 

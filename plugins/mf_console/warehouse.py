@@ -7,31 +7,17 @@ from airflow.exceptions import AirflowNotFoundException
 from airflow.models.connection import Connection
 from sqlalchemy.engine import Engine
 
-from mf_core.errors import ConfigError
-from mf_core.warehouse.engine import database_engine
-
-CONNECTION_ID = "mf_warehouse"
+from mf_core.warehouse import database_engine, warehouse_url
 
 
 @cache
 def warehouse_engine() -> Engine:
-    """Return the engine on `MF_DATABASE_URL` or, without it, the Airflow connection `mf_warehouse`.
-
-    Raises:
-        ConfigError: neither is there.
-    """
-    return database_engine(_warehouse_url())
+    """Return the engine on the warehouse. Raises ConfigError if none is named."""
+    return database_engine(warehouse_url(os.environ, _connection_uri))
 
 
-def _warehouse_url() -> str:
-    url = os.environ.get("MF_DATABASE_URL")
-    if url:
-        return url
+def _connection_uri(connection_id: str) -> str | None:
     try:
-        connection = Connection.get_connection_from_secrets(CONNECTION_ID)
+        return str(Connection.get_connection_from_secrets(connection_id).get_uri())
     except AirflowNotFoundException:
-        raise ConfigError(
-            f"set MF_DATABASE_URL, or make the Airflow connection {CONNECTION_ID}."
-        ) from None
-    # What Airflow keeps beside the address is not part of it.
-    return connection.get_uri().split("?__extra__")[0]
+        return None

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mf_core.models import topn
 from mf_core.data.ratings import IdMap, Ratings, id_map
+from mf_core.models import topn
 from mf_core.models.factors import FactorModel
 from mf_core.models.lists import with_popular_fallback
 from mf_core.models.topn import UserItems, items_by_user, top_n

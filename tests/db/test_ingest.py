@@ -10,9 +10,9 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from mf_core.intake import ingest as ingest_module
 from mf_core.config import make_config
 from mf_core.errors import DatabaseError, InputError
+from mf_core.intake import ingest as ingest_module
 from mf_core.intake.ingest import ingest
 from mf_core.records import IngestReport
 

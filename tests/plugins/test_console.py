@@ -94,7 +94,7 @@ def test_a_warehouse_without_tables_is_said_in_words(
 def test_titles_and_ids_stay_words(
     get: Get, warehouse: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mf_core import registry
+    from mf_core.warehouse import readers
 
     asked: list[Any] = []
 
@@ -111,7 +111,7 @@ def test_titles_and_ids_stay_words(
             }
         ]
 
-    monkeypatch.setattr(registry, "recommendations_for", listed)
+    monkeypatch.setattr(readers, "recommendations_for", listed)
     response = get("/mf/api/recommendations", user_id="O'Neil; --", n=3)
     assert asked == [("O'Neil; --", 3)]
     assert response.headers["content-type"].startswith("application/json")

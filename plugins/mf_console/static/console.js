@@ -53,9 +53,10 @@ function showLive(version, models) {
   const model = models.find((candidate) => candidate.is_live) ?? {};
   byId("live").replaceChildren(
     card("Version", String(version)),
+    card("Went live", shown(model.went_live)),
     card("First published", moment(model.published_at)),
     card("Test RMSE", shown(model.rmse)),
-    card("NDCG@10", shown(model.ndcg_at_10)),
+    card(`NDCG@${shown(model.cutoff)}`, shown(model.ndcg)),
     card("Training ratings", shown(model.n_train)),
   );
 }
@@ -89,8 +90,9 @@ function showModels(models) {
   const columns = [
     { name: "Version", number: true, of: (model) => String(model.model_version) },
     { name: "State", of: (model) => (model.is_live ? "live" : shown(model.state)) },
+    { name: "Went live", of: (model) => shown(model.went_live) },
     { name: "Test RMSE", number: true, of: (model) => shown(model.rmse) },
-    { name: "NDCG@10", number: true, of: (model) => shown(model.ndcg_at_10) },
+    { name: "NDCG", number: true, of: (model) => `${shown(model.ndcg)} @${shown(model.cutoff)}` },
     { name: "Training ratings", number: true, of: (model) => shown(model.n_train) },
     { name: "Made", of: (model) => moment(model.created_at) },
     { name: "Published", of: (model) => moment(model.published_at) },
