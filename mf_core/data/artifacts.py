@@ -64,7 +64,10 @@ def write_artifact(uri: str, files: Mapping[str, bytes], metadata: Mapping[str, 
 
 def _manifest(files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> bytes:
     """Return the manifest; the same content gives the same bytes."""
-    checksums = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    checksums = {}
+    for name, data in files.items():
+        checksums[name] = hashlib.sha256(data).hexdigest()
+
     content = {**metadata, "files": checksums}
     return json.dumps(content, indent=1, sort_keys=True).encode()
 

@@ -141,23 +141,24 @@ def encode_sides(attributes: Attributes) -> tuple[AttributeMatrices, tuple[str, 
 def _is_usable(column: _Column, n_rows: int) -> bool:
     """Return whether something can be learned of the column: held by some rows and not by all."""
     n_holders = len(column.rows)
+    if n_holders < MIN_ROWS:
+        return False
+
+    # Standardised numbers differ even where every row has one.
     is_indicator = isinstance(column.value, float)
-    is_constant = is_indicator and n_holders == n_rows
-    return n_holders >= MIN_ROWS and not is_constant
+    return not is_indicator or n_holders < n_rows
 
 
 def _most_frequent(columns: list[_Column], n: int) -> list[_Column]:
     """Return the `n` columns with the most rows, in the order of their names."""
 
-    def by_frequency(column: _Column) -> tuple[int, str, str]:
-        return -len(column.rows), column.attribute, column.name
+    # Names decide ties, so that the order of keys in the source makes no difference. The second
+    # sort is stable and keeps that order among equals.
+    by_name = sorted(columns, key=lambda column: (column.attribute, column.name))
+    by_frequency = sorted(by_name, key=lambda column: len(column.rows), reverse=True)
 
-    def by_name(column: _Column) -> tuple[str, str]:
-        return column.attribute, column.name
-
-    # Names decide ties, so that the order of keys in the source makes no difference.
-    most_frequent = sorted(columns, key=by_frequency)[:n]
-    return sorted(most_frequent, key=by_name)
+    most_frequent = by_frequency[:n]
+    return sorted(most_frequent, key=lambda column: (column.attribute, column.name))
 
 
 class _Parsed:
@@ -191,16 +192,20 @@ class _Parsed:
         """Note the value of an attribute in a row: as a number, or as one or more words."""
         number = value if isinstance(value, float) else _years(value)
         if number is None:
-            self._take_words(row, attribute, value if isinstance(value, list) else [value])
+            elements = value if isinstance(value, list) else [value]
+            self._take_words(row, attribute, elements)
         elif np.isfinite(number):
             self._numbers[attribute][row] = number
         else:
             self.unusable[attribute] += 1
 
     def _take_words(self, row: int, attribute: str, elements: list[Any]) -> None:
+        """Note the elements of an attribute that is no number."""
         words = [_word(element) for element in elements]
-        # A set: an element that stands in a list twice counts once.
-        for word in {word for word in words if word}:
+
+        # An element that stands in a list twice counts once.
+        distinct = {word for word in words if word}
+        for word in distinct:
             self._holders[attribute, word].append(row)
 
         if any(word is None for word in words):
@@ -325,6 +330,10 @@ def _note(kept: list[_Column], n_usable: int, n_found: int, parsed: _Parsed) -> 
 
 def _listed(names: list[str]) -> str:
     """Return the first names in quotes; whatever stands in them, the line stays printable."""
-    shown = ", ".join(ascii(name[:_MAX_VALUE_LENGTH]) for name in names[:_SHOWN])
+    quoted = [ascii(name[:_MAX_VALUE_LENGTH]) for name in names[:_SHOWN]]
+    shown = ", ".join(quoted)
+
     n_more = len(names) - _SHOWN
-    return f"{shown} and {n_more:,} more" if n_more > 0 else shown
+    if n_more > 0:
+        return f"{shown} and {n_more:,} more"
+    return shown

@@ -155,7 +155,10 @@ def take_snapshot(
 
 
 def _ids(connection: Connection, column: str) -> IdMap:
-    """Return the distinct ids of a column of mf.ratings, in the order of their bytes."""
+    """Return the distinct ids of a column of mf.ratings.
+
+    Postgres sorts them by their bytes (collation C), as `IdMap` wants them.
+    """
     ids: sa.ColumnClause[str] = sa.column(column)
     ratings = sa.text("mf.ratings")
     statement = sa.select(ids).select_from(ratings).distinct().order_by(ids)
@@ -194,6 +197,8 @@ def _check_sides(is_test: NDArray[np.bool_], config: SplitConfig) -> None:
     """Raise QualityError if one of the sides is empty."""
     n_test = int(is_test.sum())
     n_train = len(is_test) - n_test
+
+    # There would be nothing to train on, or nothing to measure by.
     if n_train == 0 or n_test == 0:
         raise QualityError(
             f"the split ({config.protocol}) puts {n_train:,} ratings on the training side and "

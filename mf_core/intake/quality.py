@@ -88,17 +88,18 @@ def _too_few(report: QualityReport, data: DataConfig) -> list[str]:
         ("users", report.n_users, data.min_users),
         ("items", report.n_items, data.min_items),
     )
-    return [
-        f"{n:,} {what}, expected at least {least:,} (data.min_{what})"
-        for what, n, least in limits
-        if n < least
-    ]
+    problems = []
+    for what, n, least in limits:
+        if n < least:
+            problems.append(f"{n:,} {what}, expected at least {least:,} (data.min_{what})")
+    return problems
 
 
 def _off_scale(report: QualityReport, out_of_scale: int, data: DataConfig) -> list[str]:
     """Return a problem if a rating lies outside the configured scale."""
     if not out_of_scale:
         return []
+
     scale = f"{data.scale_low:g} to {data.scale_high:g} (data.scale_low, data.scale_high)"
     found = f"{report.lowest_rating:g} to {report.highest_rating:g}"
     return [f"{out_of_scale:,} ratings outside the scale {scale}, found {found}"]

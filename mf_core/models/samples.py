@@ -63,11 +63,14 @@ class PosteriorSamples:
 
     def _shapes_agree(self) -> bool:
         """Return whether both sides have the same S and K, and a variance per sample and row."""
-        same_samples = self.user.shape[0] == self.item.shape[0]
-        same_ranks = self.user.shape[-1] == self.item.shape[-1]
-        user_fits = self.user_variance.shape == self.user.shape[:2]
-        item_fits = self.item_variance.shape == self.item.shape[:2]
-        return same_samples and same_ranks and user_fits and item_fits
+        user = self.user.shape
+        item = self.item.shape
+        if user[0] != item[0] or user[-1] != item[-1]:
+            return False
+
+        variances_fit_users = self.user_variance.shape == user[:2]
+        variances_fit_items = self.item_variance.shape == item[:2]
+        return variances_fit_users and variances_fit_items
 
     def standard_deviation(self, user: Int32s, item: Int32s) -> Float64s:
         """Return the predictive standard deviation of each pair of rows, in rating units.
@@ -148,6 +151,7 @@ def load_samples(uri: str, sha256: str) -> PosteriorSamples | None:
         return npy_array(read_file(uri, name, manifest))
 
     def rows(side: str, n_samples: int) -> Float32s:
+        """Return all samples of one side."""
         # The first one says how large the others are.
         first = array(_file(side, 0))
         samples = np.empty((n_samples, *first.shape), np.float32)

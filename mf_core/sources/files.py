@@ -33,6 +33,8 @@ _LOCAL_PROTOCOLS = ("", "file", "local")
 _GONE_STATUSES = (404, 410)
 _ENCRYPTED_FLAG = 1
 _LISTED_NAMES = 10
+_MACOS_SHADOWS = "__MACOSX/"
+_HIDDEN = (".", "_")
 _LONGEST_NAME = 80
 _BROKEN_ARCHIVE = (
     EOFError,
@@ -238,6 +240,7 @@ def _beside(place: Any, names: list[str], spool: Path) -> Loader | None:
 
 
 def _in_folder(folder: Any, spool: Path, uri: str) -> FoundFiles:
+    """Return the ratings in a folder and the metadata beside them."""
     files = {path.name: path for path in folder.iterdir() if path.is_file()}
 
     def load(name: str) -> LocalFile:
@@ -247,8 +250,10 @@ def _in_folder(folder: Any, spool: Path, uri: str) -> FoundFiles:
 
 
 def _in_zip(file: LocalFile, spool: Path, uri: str) -> FoundFiles:
+    """Return the ratings in the zip `file` and the metadata beside them."""
     with zipfile.ZipFile(file.path) as archive:
-        members = [info.filename for info in archive.infolist() if not info.is_dir()]
+        listing = archive.infolist()
+    members = [info.filename for info in listing if not info.is_dir()]
 
     def load(member: str) -> LocalFile:
         # Metadata are read later, outside the caller's block, so errors are explained here too.
@@ -272,7 +277,7 @@ def _extract(file: LocalFile, member: str, spool: Path, uri: str) -> LocalFile:
             _copy(reader, target)
 
     unpacked = _local(target, name, spool)
-    # Whoever states a checksum states that of the zip, not that of a member.
+    # A configured checksum is that of the zip, not that of a member.
     return LocalFile(
         unpacked.path,
         unpacked.name,
@@ -282,7 +287,10 @@ def _extract(file: LocalFile, member: str, spool: Path, uri: str) -> LocalFile:
 
 
 def _choose(names: Sequence[str], load: Callable[[str], LocalFile], uri: str) -> FoundFiles:
-    """Return the ratings among the files `names` of a folder or a zip, and their metadata."""
+    """Return the ratings among the files `names` of a folder or a zip, and their metadata.
+
+    `load` reads one of the files.
+    """
     chosen = _ratings_among(names)
     if not chosen:
         listing = ", ".join(sorted(names)[:_LISTED_NAMES]) or "no file"
@@ -315,22 +323,27 @@ def _member(
 
 
 def _ratings_among(names: Sequence[str]) -> list[str]:
+    """Return which of the files `names` of a folder or a zip are the ratings."""
     # Zips made on macOS carry a shadow of every file.
-    visible = [PurePosixPath(name) for name in names if not name.startswith("__MACOSX/")]
-    paths = [path for path in visible if not path.name.startswith((".", "_"))]
+    visible = [PurePosixPath(name) for name in names if not name.startswith(_MACOS_SHADOWS)]
+    paths = [path for path in visible if not path.name.startswith(_HIDDEN)]
 
     # The file nearest to the top comes first.
     paths.sort(key=lambda path: (len(path.parts), path))
+
     chosen = choose_ratings([path.name for path in paths])
     return [str(paths[number]) for number in chosen]
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:
+    """Return whether the first bytes of a file are those of a format."""
     with path.open("rb") as file:
-        return file.read(len(magic)) == magic
+        first_bytes = file.read(len(magic))
+    return first_bytes == magic
 
 
 def _hash(path: Path) -> str:
+    """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

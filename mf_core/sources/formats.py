@@ -197,13 +197,20 @@ def unpacked_name(name: str) -> str:
 
 
 def is_headerless(name: str) -> bool:
-    """Return whether a file of that name (without its folder) is known to have no header."""
+    """Return whether a file of that name is known to have no header.
+
+    The name comes without its folder, with or without .gz, in small or in large letters.
+    """
     plain = unpacked_name(name.lower())
-    return any(kind.headerless and kind.pattern.fullmatch(plain) for kind in RATINGS_FORMATS)
+    headerless = [kind for kind in RATINGS_FORMATS if kind.headerless]
+    return any(kind.pattern.fullmatch(plain) for kind in headerless)
 
 
 def known_headers() -> list[Header]:
-    """Return the headers that are understood beside the configured one."""
+    """Return the headers that are understood beside the configured one.
+
+    They are understood in a file of any name, as people rename what they download.
+    """
     return [kind.header for kind in RATINGS_FORMATS if kind.header]
 
 
@@ -212,9 +219,11 @@ def companions(ratings_name: str) -> tuple[list[str], list[str]]:
 
     Both lists have the best name first; they are empty for a file that comes without metadata.
     """
+    plain = unpacked_name(ratings_name)
     for kind in RATINGS_FORMATS:
-        match = kind.pattern.fullmatch(unpacked_name(ratings_name))
+        match = kind.pattern.fullmatch(plain)
         if match:
+            # The stem of RecBole's files is common to all of them.
             groups = match.groupdict()
             items = [name.format(**groups) for name in kind.items]
             users = [name.format(**groups) for name in kind.users]
@@ -239,6 +248,7 @@ def choose_ratings(names: Sequence[str]) -> list[int]:
 
 
 def _taken(found: list[int], choice: Choice) -> list[int]:
+    """Return which of the files of one format are taken."""
     if choice is Choice.ALL:
         return found
     if choice is Choice.NEAREST:
@@ -248,21 +258,28 @@ def _taken(found: list[int], choice: Choice) -> list[int]:
 
 def delimiter_name(delimiter: str) -> str:
     """Return what messages call a separator; one that is not in the list is quoted."""
-    names = {known.text: known.name for known in DELIMITERS}
-    return names.get(delimiter, repr(delimiter))
+    for known in DELIMITERS:
+        if known.text == delimiter:
+            return known.name
+    return repr(delimiter)
 
 
 def expected_files() -> str:
     """Return, for messages, what is looked for in a folder or a zip."""
-    return _one_of(kind.shown for kind in RATINGS_FORMATS if kind.choice)
+    looked_for = [kind for kind in RATINGS_FORMATS if kind.choice]
+    return _one_of(kind.shown for kind in looked_for)
 
 
 def expected_delimiters() -> str:
-    """Return, for messages, the separators that are recognised; the single characters first."""
+    """Return, for messages, the separators that are recognised.
+
+    The single characters come first, as most files are separated by one.
+    """
     by_length = sorted(DELIMITERS, key=lambda delimiter: len(delimiter.text))
     return _one_of(delimiter.name for delimiter in by_length)
 
 
 def _one_of(words: Iterable[str]) -> str:
+    """Return words as a list in a sentence: "a, b or c"."""
     *first, last = words
     return f"{', '.join(first)} or {last}"

@@ -111,10 +111,13 @@ def _find_delimiter(name: str, first_line: str, source: SourceConfig) -> str:
 
 
 def _present_delimiter(first_line: str) -> str | None:
+    """Return the separator that the line shows, None if it shows none."""
     candidates = [known.text for known in DELIMITERS if known.text in first_line]
+
     # An id may hold another separator; the one that makes three fields or more is meant.
     for delimiter in candidates:
-        if len(split_line(first_line, delimiter)) >= _FEWEST_FIELDS:
+        fields = split_line(first_line, delimiter)
+        if len(fields) >= _FEWEST_FIELDS:
             return delimiter
     return candidates[0] if candidates else None
 
@@ -181,16 +184,21 @@ def _check_columns(name: str, columns: list[str], header: Header, source: Source
 
 
 def _may_lack_header(delimiter: str, source: SourceConfig) -> bool:
+    """Return whether files without a header come with that separator and layout."""
     if source.layout == CSV:
         return False
     return any(known.headerless for known in DELIMITERS if known.text == delimiter)
 
 
 def _looks_headerless(name: str, fields: list[str], source: SourceConfig) -> bool:
+    """Return whether the first line is a rating, by the file's name or by the line itself."""
     if is_headerless(PurePosixPath(name).name):
         return True
+
+    # The time may be absent.
     if len(fields) not in (HEADERLESS_FIELDS - 1, HEADERLESS_FIELDS):
         return False
+
     # A header has words where these files have a rating and a time.
     has_number = any(_NUMBER.match(field) for field in fields[2:])
     return source.layout == MOVIELENS or has_number

@@ -94,23 +94,27 @@ def read_items(file: LocalFile, source: SourceConfig) -> Metadata:
         InputError: it is empty, or neither a known layout nor a table with an id column.
     """
     text = _text(file)
-    for table, parse in ((ITEMS_100K, _item_100k), (ITEMS_1M, _item_1m)):
-        if file.name == table.name:
-            return _collect(file.name, _headerless_rows(text, table, parse))
-
-    id_columns = (source.item_column, *_ITEM_IDS)
-    return _collect(file.name, _table_rows(text, file.name, id_columns, item=True))
+    if file.name == ITEMS_100K.name:
+        rows = _headerless_rows(text, ITEMS_100K, _item_100k)
+    elif file.name == ITEMS_1M.name:
+        rows = _headerless_rows(text, ITEMS_1M, _item_1m)
+    else:
+        id_columns = (source.item_column, *_ITEM_IDS)
+        rows = _table_rows(text, file.name, id_columns, item=True)
+    return _collect(file.name, rows)
 
 
 def read_users(file: LocalFile, source: SourceConfig) -> Metadata:
     """Return the users of `file`. Raises as `read_items` does."""
     text = _text(file)
-    for table, parse in ((USERS_100K, _user_100k), (USERS_1M, _user_1m)):
-        if file.name == table.name:
-            return _collect(file.name, _headerless_rows(text, table, parse))
-
-    id_columns = (source.user_column, *_USER_IDS)
-    return _collect(file.name, _table_rows(text, file.name, id_columns, item=False))
+    if file.name == USERS_100K.name:
+        rows = _headerless_rows(text, USERS_100K, _user_100k)
+    elif file.name == USERS_1M.name:
+        rows = _headerless_rows(text, USERS_1M, _user_1m)
+    else:
+        id_columns = (source.user_column, *_USER_IDS)
+        rows = _table_rows(text, file.name, id_columns, item=False)
+    return _collect(file.name, rows)
 
 
 def _text(file: LocalFile) -> str:
@@ -150,13 +154,21 @@ def _collect(name: str, rows: Iterator[MetadataRow | None]) -> Metadata:
 def _headerless_rows(
     text: str, table: HeaderlessTable, parse: Callable[[list[str]], MetadataRow]
 ) -> Iterator[MetadataRow | None]:
-    for line in text.rstrip("\n").split("\n"):
+    """Yield each line as a row; None for one with more or fewer fields than the table has."""
+    lines = text.rstrip("\n").split("\n")
+    for line in lines:
         fields = line.split(table.delimiter)
-        yield parse(fields) if len(fields) == table.n_fields else None
+        if len(fields) == table.n_fields:
+            yield parse(fields)
+        else:
+            yield None
 
 
 def _item_100k(fields: list[str]) -> MetadataRow:
+    """Return a line of u.item; its unused field is the release date of the video."""
     item_id, title, release_date, _, url, *flags = fields
+
+    # A flag per genre.
     flagged = [name for name, flag in zip(_GENRES_100K, flags, strict=True) if flag == "1"]
     attributes = {
         "genres": [name for name in flagged if name != _UNKNOWN_GENRE],
@@ -168,23 +180,41 @@ def _item_100k(fields: list[str]) -> MetadataRow:
 
 
 def _item_1m(fields: list[str]) -> MetadataRow:
+    """Return a line of movies.dat: id, title with the year, genres."""
     item_id, title, genres = fields
-    attributes = {"genres": _genres(genres), "year": _year(title)}
+    attributes = {
+        "genres": _genres(genres),
+        "year": _year(title),
+    }
     return MetadataRow(item_id, title, _known(attributes))
 
 
 def _user_100k(fields: list[str]) -> MetadataRow:
+    """Return a line of u.user."""
     user_id, age, gender, occupation, zip_code = fields
-    return _user(user_id, age, gender, occupation, zip_code)
+    return _user(
+        user_id,
+        age=age,
+        gender=gender,
+        occupation=occupation,
+        zip_code=zip_code,
+    )
 
 
 def _user_1m(fields: list[str]) -> MetadataRow:
-    # The same fields as in MovieLens 100K, in another order.
+    """Return a line of users.dat: the fields of u.user in another order."""
     user_id, gender, age, occupation, zip_code = fields
-    return _user(user_id, age, gender, occupation, zip_code)
+    return _user(
+        user_id,
+        age=age,
+        gender=gender,
+        occupation=occupation,
+        zip_code=zip_code,
+    )
 
 
-def _user(user_id: str, age: str, gender: str, occupation: str, zip_code: str) -> MetadataRow:
+def _user(user_id: str, *, age: str, gender: str, occupation: str, zip_code: str) -> MetadataRow:
+    """Return a user of either data set. A zip code is text: it may begin with 0."""
     attributes = {
         "age": _number(age),
         "gender": gender,
@@ -230,15 +260,18 @@ def _table_rows(
 def _records(text: str, delimiter: str, *, quoted: bool) -> Iterator[list[str]]:
     """Yield the fields of each line after the header; an empty line is no record."""
     if quoted:
+        # newline="" keeps the line breaks of quoted fields as they are.
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
         next(rows)
         yield from (row for row in rows if row)
     else:
-        lines = text.split("\n")[1:]
-        yield from (line.split(delimiter) for line in lines if line)
+        for line in text.split("\n")[1:]:
+            if line:
+                yield line.split(delimiter)
 
 
 def _table_row(values: dict[str, str], id_column: str, *, item: bool) -> MetadataRow:
+    """Return one row of a table, given by column; what is no id and no title is an attribute."""
     row_id = values.pop(id_column)
     title = None
     if item:
@@ -252,32 +285,41 @@ def _table_row(values: dict[str, str], id_column: str, *, item: bool) -> Metadat
         else:
             attributes[_RENAMED.get(column, column)] = _column_value(column, value)
 
+    # MovieLens writes the year into the title.
     if title and "year" not in attributes:
         attributes["year"] = _year(title)
     return MetadataRow(row_id, title or None, _known(attributes))
 
 
 def _column_genres(column: str, value: str) -> list[str]:
+    """Return the genres in a column."""
     # RecBole's `class` is a sequence of words.
-    separator = " " if column == "class" else _GENRE_SEPARATOR
-    return _genres(value, separator)
+    if column == "class":
+        return _genres(value, separator=" ")
+    return _genres(value)
 
 
 def _column_value(column: str, value: str) -> int | str | None:
+    """Return the value of any other column, None for an empty one."""
     if column in _NUMBERS:
         return _number(value)
     return value or None
 
 
 def _genres(text: str, separator: str = _GENRE_SEPARATOR) -> list[str]:
+    """Return the genres in a text; an item without any has an empty list, which is known."""
     if text == _NO_GENRES:
         return []
-    return [genre for genre in text.split(separator) if genre]
+    genres = text.split(separator)
+    return [genre for genre in genres if genre]
 
 
 def _year(title: str) -> int | None:
+    """Return the year in brackets at the end of a title, None if there is none."""
     match = _YEAR.search(title)
-    return int(match[1]) if match else None
+    if match is None:
+        return None
+    return int(match[1])
 
 
 def _iso_date(text: str) -> str | None:
@@ -295,4 +337,9 @@ def _number(text: str) -> int | str | None:
 
 
 def _known(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in attributes.items() if value is not None}
+    """Return the attributes that have a value."""
+    known = {}
+    for name, value in attributes.items():
+        if value is not None:
+            known[name] = value
+    return known

@@ -84,7 +84,7 @@ class RatingsSource:
             )
             reader = read_parquet if _is_parquet(file, config.source) else read_text
 
-            # The checksum was taken before; rows of another state of the file would not be its.
+            # The checksum was taken before. It says nothing of a file that is still written to.
             before = _state(file.path)
             for chunk in reader(file.path, file.name, config.source, rules):
                 yield file.name, chunk
@@ -114,8 +114,9 @@ def _open(
 ) -> RatingsSource:
     found = _find(source, environ, spool)
     _check_sha256(source, found)
-
     files = _distinct_names(_with_sides(source, found, spool))
+
+    # Metadata that a setting names win over those beside the ratings.
     return RatingsSource(
         uri=redacted(source.uri),
         content_sha256=_content_sha256(files),
@@ -127,30 +128,41 @@ def _open(
 
 
 def _find(source: SourceConfig, environ: Mapping[str, str], spool: Path) -> FoundFiles:
+    """Return the local files behind `source.uri`."""
     if source.uri == SQL_URI:
         return _queried(source, environ, spool)
     if source.uri == DEMO_URI:
-        cache = Path(environ.get("MF_CACHE_DIR") or _DEFAULT_CACHE).expanduser()
-        return find_files(str(fetch_ml100k(cache)), spool)
+        cache = Path(environ.get("MF_CACHE_DIR") or _DEFAULT_CACHE)
+        folder = fetch_ml100k(cache.expanduser())
+        return find_files(str(folder), spool)
+
     return find_files(source.uri, spool)
 
 
 def _queried(source: SourceConfig, environ: Mapping[str, str], spool: Path) -> FoundFiles:
+    """Return the result of the query on another database as a file in `spool`."""
     path = spool / "query"
     spool_query(source, environ, path)
+
     file = find_file(str(path), spool)
     return FoundFiles(ratings=(file,), items=None, users=None)
 
 
 def _named(uri: str, spool: Path) -> Callable[[], LocalFile] | None:
-    return partial(find_file, uri, spool) if uri else None
+    """Return what reads the file that a setting names, None if it is empty."""
+    if not uri:
+        return None
+    return partial(find_file, uri, spool)
 
 
 def _check_sha256(source: SourceConfig, found: FoundFiles) -> None:
     if not source.sha256:
         return
+
     # The setting may hold the checksum of the packed file or that of its content.
-    known = {file.sha256 for file in found.ratings} | {file.packed_sha256 for file in found.ratings}
+    known = set()
+    for file in found.ratings:
+        known |= {file.sha256, file.packed_sha256}
     if len(found.ratings) != 1 or source.sha256 not in known:
         raise InputError(
             f"{redacted(source.uri)}: expected sha256 {source.sha256} (source.sha256), "
@@ -160,26 +172,32 @@ def _check_sha256(source: SourceConfig, found: FoundFiles) -> None:
 
 
 def _with_sides(source: SourceConfig, found: FoundFiles, spool: Path) -> list[RatingsFile]:
+    """Return the files of ratings, and those of the test side behind them if there are any."""
     if not source.test_uri:
         return [RatingsFile(file, side=None) for file in found.ratings]
 
-    tests = find_files(source.test_uri, spool).ratings
-    return [
-        *(RatingsFile(file, side="train") for file in found.ratings),
-        *(RatingsFile(file, side="test") for file in tests),
-    ]
+    tests = find_files(source.test_uri, spool)
+
+    # In this order, which the checksum of the content depends on.
+    train_side = [RatingsFile(file, side="train") for file in found.ratings]
+    test_side = [RatingsFile(file, side="test") for file in tests.ratings]
+    return train_side + test_side
 
 
 def _distinct_names(files: list[RatingsFile]) -> list[RatingsFile]:
-    """Return `files` under names that tell them apart in `mf.rejected_ratings`."""
+    """Return `files` under names that tell them apart in `mf.rejected_ratings`.
+
+    Names that are distinct already stay as they are.
+    """
     names = {part.file.name for part in files}
     if len(names) == len(files):
         return files
-    return [_numbered(part, number) for number, part in enumerate(files, start=1)]
 
-
-def _numbered(part: RatingsFile, number: int) -> RatingsFile:
-    return replace(part, file=replace(part.file, name=f"{number}/{part.file.name}"))
+    numbered = []
+    for number, part in enumerate(files, start=1):
+        file = replace(part.file, name=f"{number}/{part.file.name}")
+        numbered.append(replace(part, file=file))
+    return numbered
 
 
 def _content_sha256(files: list[RatingsFile]) -> str:
@@ -187,24 +205,37 @@ def _content_sha256(files: list[RatingsFile]) -> str:
     hashes = [part.file.sha256 for part in files]
     if len(hashes) == 1:
         return hashes[0]
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    joined = "\n".join(hashes)
+    return hashlib.sha256(joined.encode()).hexdigest()
 
 
 def _fingerprint(files: list[RatingsFile], config: Config) -> str:
-    settings: dict[str, Any] = {name: getattr(config.source, name) for name in _READING_SETTINGS}
-    settings["scale"] = [config.data.scale_low, config.data.scale_high]
-    settings["files"] = [[part.file.sha256, part.side] for part in files]
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    """Return a hash over the content and over the settings that change how it is read."""
+    settings: dict[str, Any] = {
+        "scale": [config.data.scale_low, config.data.scale_high],
+        "files": [[part.file.sha256, part.side] for part in files],
+    }
+    for name in _READING_SETTINGS:
+        settings[name] = getattr(config.source, name)
+
+    identity = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def _is_parquet(file: LocalFile, source: SourceConfig) -> bool:
+    """Return whether a file is read as Parquet: by the setting or by its first bytes."""
     if source.layout == PARQUET:
         return True
     with file.path.open("rb") as opened:
-        return opened.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
+        first_bytes = opened.read(len(PARQUET_MAGIC))
+    return first_bytes == PARQUET_MAGIC
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Return what changes when the file is written to: its size and its time stamp."""
+    """Return what changes when a file is written to.
+
+    Returns:
+        Its size in bytes, and the time of its last change in nanoseconds.
+    """
     status = path.stat()
     return status.st_size, status.st_mtime_ns

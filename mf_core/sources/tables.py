@@ -30,8 +30,9 @@ class _Columns:
 
     def present(self) -> list[str]:
         """Return the names of the columns that are there."""
-        columns = (self.user, self.item, self.rating, self.time, self.side)
-        return [column for column in columns if column]
+        needed = [self.user, self.item, self.rating]
+        optional = [self.time, self.side]
+        return needed + [column for column in optional if column]
 
 
 def read_parquet(path: Path, name: str, source: SourceConfig, rules: Rules) -> Iterator[Chunk]:
@@ -118,21 +119,29 @@ def _raise_for(error: SQLAlchemyError, source: SourceConfig) -> NoReturn:
 
 def _reason(error: SQLAlchemyError) -> str:
     """Return the first line of the driver's message, which shows neither URL nor parameters."""
-    text = str(getattr(error, "orig", None) or error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    original = getattr(error, "orig", None) or error
+    lines = str(original).strip().splitlines()
+    if not lines:
+        return type(error).__name__
+    return lines[0]
 
 
 def _write_rows(result: Any, source: SourceConfig, path: Path) -> None:
+    """Write the wanted columns of a query's result to `path`, so many rows at a time."""
     columns = _wanted_columns(list(result.keys()), "the query's result", source)
     names = columns.present()
     schema = pa.schema([(name, pa.string()) for name in names])
+
     with pq.ParquetWriter(path, schema) as writer:
         for rows in result.mappings().partitions(source.chunk_rows):
-            texts = {name: [_text(row[name]) for row in rows] for name in names}
+            texts = {}
+            for name in names:
+                texts[name] = [_text(row[name]) for row in rows]
             writer.write_table(pa.table(texts, schema=schema))
 
 
 def _text(value: Any) -> str:
+    """Return a value of any database as text, "" for NULL."""
     if value is None:
         return ""
     text = value.isoformat() if isinstance(value, datetime.date) else str(value)
@@ -160,9 +169,14 @@ def _wanted_columns(names: list[str], name: str, source: SourceConfig) -> _Colum
 
 def _raw_rows(batch: Any, columns: _Columns, first_line: int) -> RawRows:
     """Return a batch of rows as text, its first row being the row `first_line` of the file."""
-    by_name = {name: _strings(batch.column(name)) for name in columns.present()}
-    # The raw text of a row is what a text file would hold.
-    texts = [by_name[name] for name in columns.present()]
+    by_name = {}
+    for name in columns.present():
+        by_name[name] = _strings(batch.column(name))
+
+    def raw(i: int) -> str:
+        # What a text file would hold.
+        return "\t".join(by_name[name][i].as_py() for name in columns.present())
+
     return RawRows(
         user=by_name[columns.user],
         item=by_name[columns.item],
@@ -170,7 +184,7 @@ def _raw_rows(batch: Any, columns: _Columns, first_line: int) -> RawRows:
         time=by_name[columns.time] if columns.time else None,
         side=by_name[columns.side] if columns.side else None,
         line=np.arange(first_line, first_line + batch.num_rows, dtype=np.int64),
-        raw=lambda i: "\t".join(text[i].as_py() for text in texts),
+        raw=raw,
     )
 
 
@@ -181,6 +195,9 @@ def _strings(column: Any) -> Any:
 
     # As seconds, times pass the same checks as those of text files.
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        microseconds = pc.cast(pc.cast(column, pa.timestamp("us"), safe=False), pa.int64())
+        times = pc.cast(column, pa.timestamp("us"), safe=False)
+        microseconds = pc.cast(times, pa.int64())
         column = pc.divide(pc.cast(microseconds, pa.float64()), 1e6)
-    return pc.fill_null(pc.cast(column, pa.string()), "")
+
+    texts = pc.cast(column, pa.string())
+    return pc.fill_null(texts, "")

@@ -76,13 +76,17 @@ class _Block:
     """Whole lines of a file, the first of which is `first_line`."""
 
     def __init__(self, data: bytes, first_line: int) -> None:
+        # The last line of a file may lack its end.
         self.data = data if data.endswith(b"\n") else data + b"\n"
         self.first_line = first_line
 
     @cached_property
     def lines(self) -> list[bytes]:
+        """The lines without their ends."""
         # The data end with a line break, behind which nothing stands.
         lines = self.data.split(b"\n")[:-1]
+
+        # Files from Windows.
         return [line.removesuffix(b"\r") for line in lines]
 
 
@@ -109,8 +113,10 @@ def _block_bytes(file: BinaryIO, position: int, chunk_rows: int) -> int:
     """Return about how many bytes `chunk_rows` lines take, judged by the first ones."""
     file.seek(position)
     sample = file.read(_SAMPLE_BYTES)
-    line_bytes = len(sample) / max(1, sample.count(b"\n"))
-    wanted = max(chunk_rows * line_bytes, _MIN_BLOCK_BYTES)
+    n_lines = max(1, sample.count(b"\n"))
+
+    wanted = chunk_rows * (len(sample) / n_lines)
+    wanted = max(wanted, _MIN_BLOCK_BYTES)
     return int(min(wanted, _MAX_BLOCK_BYTES))
 
 
@@ -141,7 +147,8 @@ def _blocks(content: _Content, position: int, block_bytes: int, *, quoted: bool)
 
 def _line(content: _Content, position: int) -> bytes:
     """Return the rest of the line at `position`, which is where the file is read."""
-    line = content.file.readline(min(_MAX_LINE_BYTES, content.end - position))
+    most_bytes = min(_MAX_LINE_BYTES, content.end - position)
+    line = content.file.readline(most_bytes)
     is_last = position + len(line) >= content.end
     if not line.endswith(b"\n") and not is_last:
         raise InputError(
@@ -152,14 +159,16 @@ def _line(content: _Content, position: int) -> bytes:
 
 
 def _read_block(block: _Block, layout: TextLayout, rules: Rules) -> Chunk:
+    """Read a block on the fast path, or line by line where that is not possible."""
     columns = _split_fast(block, layout)
     if columns is None:
         return _read_lines(block, layout, rules)
 
     # One row a line, so the i-th row is the i-th line.
     n_rows = len(columns[layout.user])
-    lines = np.arange(block.first_line, block.first_line + n_rows, dtype=np.int64)
-    rows = _raw_rows(columns, layout, lines, lambda i: block.lines[i])
+    end = block.first_line + n_rows
+    line_numbers = np.arange(block.first_line, end, dtype=np.int64)
+    rows = _raw_rows(columns, layout, line_numbers, lambda i: block.lines[i])
     return check_rows(rows, rules)
 
 
@@ -169,6 +178,7 @@ def _raw_rows(
     lines: NDArray[np.int64],
     raw: Callable[[int], bytes],
 ) -> RawRows:
+    """Return rows given by the position of their fields; `raw` gives the text of the i-th one."""
     return RawRows(
         user=columns[layout.user],
         item=columns[layout.item],
@@ -182,8 +192,13 @@ def _raw_rows(
 
 def _positions(layout: TextLayout) -> list[int]:
     """Return the positions of the fields that are read, in order."""
-    wanted = {layout.user, layout.item, layout.rating, layout.time, layout.side}
-    return sorted(position for position in wanted if position is not None)
+    # A set: two settings may name the same column.
+    positions = {layout.user, layout.item, layout.rating}
+    if layout.time is not None:
+        positions.add(layout.time)
+    if layout.side is not None:
+        positions.add(layout.side)
+    return sorted(positions)
 
 
 def _split_fast(block: _Block, layout: TextLayout) -> dict[int, Any] | None:
@@ -214,7 +229,10 @@ def _split_fast(block: _Block, layout: TextLayout) -> dict[int, Any] | None:
 
 
 def _has_empty_line(data: bytes) -> bool:
-    return b"\n\n" in data or b"\n\r\n" in data or data.startswith((b"\n", b"\r\n"))
+    """Return whether a line of `data` is empty, the first one included."""
+    if data.startswith((b"\n", b"\r\n")):
+        return True
+    return b"\n\n" in data or b"\n\r\n" in data
 
 
 def _arrow_table(data: bytes, delimiter: str, layout: TextLayout) -> Any:
@@ -337,12 +355,15 @@ def _split_csv(record: bytes, delimiter: str) -> list[str]:
     """Return the fields of a record with quotes. Raises csv.Error or UnicodeDecodeError."""
     # newline="" keeps the line breaks of quoted fields as they are.
     text = io.StringIO(record.decode("utf-8"), newline="")
-    return next(csv.reader(text, delimiter=delimiter, strict=True))
+    rows = csv.reader(text, delimiter=delimiter, strict=True)
+    return next(rows)
 
 
 def _counted(record: _Record, layout: TextLayout) -> _Record:
     """Return `record`, marked as bad if it has another number of fields than the layout."""
-    if len(record.fields) == layout.n_fields:
+    n_fields = len(record.fields)
+    if n_fields == layout.n_fields:
         return record
-    problem = f"expected {layout.n_fields} fields, got {len(record.fields)}"
+
+    problem = f"expected {layout.n_fields} fields, got {n_fields}"
     return _Record([], record.n_lines, problem)
