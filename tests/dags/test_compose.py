@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from mf_core.warehouse import address
+
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = re.compile(r"PASSWORD|SECRET|FERNET", re.IGNORECASE)
 
@@ -61,7 +63,7 @@ def test_celery_does_not_deliver_a_running_training_twice(
 
 def test_tasks_find_warehouse_artifacts_and_settings(services: dict[str, Any]) -> None:
     source = "".join(path.read_text() for path in (ROOT / "dags").rglob("*.py"))
-    read = set(re.findall(r'environ(?:\.get\(|\[)"(MF_\w+)"', source))
+    read = set(re.findall(r'environ(?:\.get\(|\[)"(MF_\w+)"', source)) | {address.VARIABLE}
     assert {
         "MF_DATABASE_URL",
         "MF_ARTIFACT_ROOT",

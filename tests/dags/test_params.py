@@ -99,6 +99,6 @@ def test_sections_group_the_form() -> None:
     ],
 )
 def test_an_airflow_connection_becomes_a_sqlalchemy_url(uri: str, url: str) -> None:
-    from mf_dags.runtime import sqlalchemy_url
+    from mf_core.warehouse.address import sqlalchemy_url
 
     assert sqlalchemy_url(uri) == url

@@ -46,13 +46,14 @@ class FakePipeline(ModuleType):
             "recommend_shard": 170,
             "verify": 510,
             "publish": PUBLISHED,
+            "close_run": None,
         }
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
 
-        def step(*arguments: Any) -> Any:
+        def step(*arguments: Any, **_: Any) -> Any:
             self.calls.append((name, arguments))
             answer = self.answers[name]
             if isinstance(answer, Exception):
@@ -113,7 +114,7 @@ def test_steps_stand_in_the_documented_order(retrain: Any) -> None:
         "prepare",
         "recommend",
     ]
-    order += ["verify", "publish"]
+    order += ["verify", "publish", "close"]
     assert [task.task_id for task in retrain.topological_sort()] == order
     for earlier, later in pairwise(order):
         assert earlier in retrain.get_task(later).upstream_task_ids
@@ -185,6 +186,8 @@ def test_a_refused_candidate_fails_the_run_at_the_first_try(
     assert states[""] == ["failed"]
     assert states["gate"] == ["failed"]
     assert states["refit"] == states["publish"] == ["upstream_failed"]
+    assert states["close"] == ["success"]
+    assert [name for name, _ in pipeline.calls].count("close_run") == 1
     assert [name for name, _ in pipeline.calls].count("gate") == 1
     assert "publish" not in [name for name, _ in pipeline.calls]
 
@@ -221,7 +224,8 @@ def test_dotted_settings_of_the_trigger_reach_the_steps(run: Run, pipeline: Fake
 def test_a_misspelt_setting_fails_the_first_task(run: Run, pipeline: FakePipeline) -> None:
     states = run(**{"gate.max_rsme": 0.93})
     assert states["ingest"] == ["failed"]
-    assert pipeline.calls == []
+    # Only the run's end is put on record.
+    assert [name for name, _ in pipeline.calls] == ["workplace", "close_run"]
 
 
 @pytest.mark.parametrize("missing", ["MF_DATABASE_URL", "MF_ARTIFACT_ROOT"])
