@@ -1,8 +1,8 @@
 """Child processes that end with their parent.
 
-On Linux a child asks for SIGTERM when its parent dies (PR_SET_PDEATHSIG), and the supervisor adopts the orphans of its
-children (PR_SET_CHILD_SUBREAPER), so that a walk over its descendants finds every process of the stack. Elsewhere both
-are left out and an orderly stop still works.
+On Linux a child asks for SIGTERM when its parent dies (PR_SET_PDEATHSIG), and the supervisor adopts
+the orphans of its children (PR_SET_CHILD_SUBREAPER), so that a walk over its descendants finds every
+process of the stack. Elsewhere both are left out and an orderly stop still works.
 """
 
 import ctypes
@@ -139,7 +139,10 @@ def free_port(preferred: int) -> int:
 
 
 def listens(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Say whether `process` itself listens on `port`: another server there may answer just as well."""
+    """Say whether `process` itself listens on `port`.
+
+    Another server there may answer just as well.
+    """
     try:
         connections = psutil.Process(process.pid).net_connections("tcp")
     except psutil.Error:

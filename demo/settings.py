@@ -15,7 +15,10 @@ ADMIN = "admin"
 
 @dataclass(frozen=True)
 class Secrets:
-    """What must stay the same from start to start, or old connections and sessions could not be read."""
+    """What must stay the same from start to start.
+
+    Otherwise old connections and sessions could not be read.
+    """
 
     admin_password: str
     fernet_key: str
@@ -52,11 +55,15 @@ def write_private(path: Path, text: str) -> None:
 
 
 def component_environment(
-    layout: Layout, port: int, metadata_url: str, warehouse_url: str, inherited: Mapping[str, str]
+    layout: Layout,
+    port: int,
+    metadata_url: str,
+    warehouse_url: str,
+    inherited: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the environment of Airflow's components and of the tasks they run.
 
-    Airflow settings of the caller's own (`AIRFLOW__...`) are left out: they belong to another Airflow.
+    The caller's own settings of Airflow (`AIRFLOW__...`) are left out: they belong to another one.
     """
     foreign = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG")
     kept = {name: value for name, value in inherited.items() if not name.startswith(foreign)}
