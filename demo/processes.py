@@ -1,8 +1,8 @@
 """Child processes that end with their parent.
 
 On Linux a child asks for SIGTERM when its parent dies (PR_SET_PDEATHSIG), and the supervisor adopts
-the orphans of its children (PR_SET_CHILD_SUBREAPER), so that a walk over its descendants finds every
-process of the stack. Elsewhere both are left out and an orderly stop still works.
+the orphans of its children (PR_SET_CHILD_SUBREAPER), so that a walk over its descendants finds
+every process of the stack. Elsewhere both are left out and an orderly stop still works.
 """
 
 import ctypes
