@@ -1,8 +1,8 @@
 """The process that owns the embedded stack.
 
 It starts the stack in order, watches it, and stops it in order whatever happens. The launcher
-(`demo.launcher`) starts it in a session of its own. SIGTERM and SIGINT tell it to stop; it does so at
-the next safe point, so that nothing is ever left half started.
+(`demo.launcher`) starts it in a session of its own. SIGTERM and SIGINT tell it to stop; it does so
+at the next safe point, so that nothing is ever left half started.
 """
 
 import os
@@ -167,7 +167,10 @@ class Supervisor:
         return server.url(_METADATA, _AIRFLOW_ROLE)
 
     def _migrate_airflow(self, environment: dict[str, str]) -> None:
-        """Run `airflow db migrate`, unless this version has done so: the database carries a note of it."""
+        """Run `airflow db migrate`, unless this version has done so.
+
+        The database carries a note of it.
+        """
         import sqlalchemy as sa
         from airflow import __version__
 
