@@ -1,7 +1,7 @@
 """Failure callbacks: one clear line in the log, and the same as JSON to a webhook.
 
-`MF_ALERT_WEBHOOK` is the webhook's address; without it only the log is written. The address may hold
-a token, so it is never logged; neither is a password that an error message might quote.
+`MF_ALERT_WEBHOOK` is the webhook's address; without it only the log is written. The address may
+hold a token, so it is never logged; neither is a password that an error message might quote.
 """
 
 import json
@@ -137,7 +137,7 @@ def _report(alert: dict[str, Any]) -> None:
 
 
 def _post(webhook: str, alert: dict[str, Any]) -> None:
-    """Send `alert`. A webhook that does not answer is only a warning: the run has failed already."""
+    """Send `alert`. A webhook that does not answer is a warning: the run has failed already."""
     if not webhook.startswith(("http://", "https://")):
         log.warning("MF_ALERT_WEBHOOK is no http(s) address; the alert was not sent.")
         return

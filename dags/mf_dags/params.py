@@ -46,8 +46,8 @@ def _section_title(section: str) -> str:
 def _form_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return `schema` in the subset that the form renders.
 
-    The form picks its widget by `type`, which an `anyOf` lacks. It takes an empty text for a missing
-    one, unless the type may be null.
+    The form picks its widget by `type`, which an `anyOf` lacks. It takes an empty text for a
+    missing one, unless the type may be null.
     """
     if "anyOf" in schema:
         (variant,) = [variant for variant in schema["anyOf"] if variant["type"] != "null"]
