@@ -12,7 +12,6 @@ install     make the peers' environments
 import argparse
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.environments import ENVIRONMENTS, PeerUnavailableError, cache_folder, python_of
@@ -28,25 +27,34 @@ def main() -> None:
     arguments = sys.argv[1:]
     if not _names_command(arguments):
         arguments = ["quick", *arguments]
-
     options = _parser().parse_args(arguments)
-    commands: dict[str, Callable[[argparse.Namespace], None]] = {
-        "quick": _quick,
-        "ml100k": _ml100k,
-        "scale": _scale,
-        "linear": _linear,
-        "plot": _plot,
-        "generate": _generate,
-        "install": _install,
-    }
-    commands[options.command](options)
+
+    if options.command == "quick":
+        options.only = options.only or ",".join(sorted(QUICK))
+        run_ml100k(_request(options), options.folds, options.seeds)
+    elif options.command == "ml100k":
+        run_ml100k(_request(options), options.folds, options.seeds)
+    elif options.command == "scale":
+        run_scale(_request(options), options.sizes)
+    elif options.command == "linear":
+        run_linear(_request(options))
+    elif options.command == "plot":
+        plot(options.names)
+    elif options.command == "generate":
+        write_sets(cache_folder() / "data", options.sizes)
+    else:
+        install()
 
 
 def _names_command(arguments: list[str]) -> bool:
+    """Say whether the first of `arguments` is a command, or asks for the list of commands."""
     if not arguments:
         return False
+
     first = arguments[0]
-    return not first.startswith("-") or first in ("-h", "--help")
+    if first in ("-h", "--help"):
+        return True
+    return not first.startswith("-")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,7 +89,13 @@ def _parser() -> argparse.ArgumentParser:
 def _add_ml100k_options(parser: argparse.ArgumentParser, name: str, n_seeds: int) -> None:
     _add_common_options(parser, name)
     _add_partial_options(parser)
-    parser.add_argument("--folds", type=int, nargs="+", default=list(FOLDS), choices=FOLDS)
+    parser.add_argument(
+        "--folds",
+        type=int,
+        nargs="+",
+        default=list(FOLDS),
+        choices=FOLDS,
+    )
     parser.add_argument("--seeds", type=int, default=n_seeds)
 
 
@@ -121,45 +135,20 @@ def _request(options: argparse.Namespace) -> Request:
     )
 
 
-def _quick(options: argparse.Namespace) -> None:
-    if not options.only:
-        options.only = ",".join(sorted(QUICK))
-    _ml100k(options)
-
-
-def _ml100k(options: argparse.Namespace) -> None:
-    run_ml100k(_request(options), options.folds, options.seeds)
-
-
-def _scale(options: argparse.Namespace) -> None:
-    run_scale(_request(options), options.sizes)
-
-
-def _linear(options: argparse.Namespace) -> None:
-    run_linear(_request(options))
-
-
-def _plot(options: argparse.Namespace) -> None:
-    plot(options.names)
-
-
-def _generate(options: argparse.Namespace) -> None:
-    write_sets(cache_folder() / "data", options.sizes)
-
-
-def _install(_: argparse.Namespace) -> None:
-    install()
-
-
 def plot(names: list[str]) -> None:
-    """Draw the results `names`, in Matplotlib's own environment."""
+    """Draw the results `names`, in Matplotlib's own environment.
+
+    Raises:
+        SystemExit: there are none yet.
+    """
     paths = [RESULTS / f"{name}.json" for name in names]
     files = [str(path) for path in paths if path.exists()]
     if not files:
         raise SystemExit(f"there are no results {', '.join(names)} in {RESULTS}; measure first")
 
+    python = python_of("plot")
     script = Path(__file__).parent / "plot.py"
-    subprocess.run([str(python_of("plot")), str(script), *files], check=True)
+    subprocess.run([str(python), str(script), *files], check=True)
 
 
 def install() -> None:

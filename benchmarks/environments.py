@@ -102,7 +102,9 @@ ENVIRONMENTS = {
 def cache_folder() -> Path:
     """Return where environments and generated data lie: MF_BENCH_DIR, else var/benchmarks."""
     named = os.environ.get("MF_BENCH_DIR")
-    return Path(named) if named else ROOT / "var" / "benchmarks"
+    if named:
+        return Path(named)
+    return ROOT / "var" / "benchmarks"
 
 
 def python_of(name: str) -> Path:
@@ -134,16 +136,22 @@ def _python_in(folder: Path) -> Path:
 
 
 def _make(name: str, wanted: Environment, folder: Path) -> None:
-    """Make the virtual environment in `folder`, and see that the peer imports."""
+    """Make the virtual environment in `folder`, and see that the peer imports.
+
+    Raises:
+        PeerUnavailableError: one of the steps failed.
+    """
     python = str(_python_in(folder))
     _run(name, [sys.executable, "-m", "venv", "--clear", str(folder)])
 
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     if wanted.build:
         _run(name, [*pip, *wanted.build])
+        # With isolation pip would build with the newest of these packages, not with the pinned.
         pip.append("--no-build-isolation")
     _run(name, [*pip, *wanted.requirements], wanted.variables)
 
+    # A package may install well and still lack a library of the machine's.
     _run(name, [python, "-c", f"import {wanted.imports}"])
 
 
@@ -170,5 +178,7 @@ def _run(name: str, command: list[str], variables: Mapping[str, str] | None = No
 
 def clean_environment() -> dict[str, str]:
     """Return this process's environment without what leads a peer's Python to our packages."""
-    ours = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-    return {name: value for name, value in os.environ.items() if name not in ours}
+    environment = dict(os.environ)
+    for ours in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
+        environment.pop(ours, None)
+    return environment

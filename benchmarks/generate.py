@@ -37,7 +37,7 @@ _MEAN = 3.5
 _USER_BIAS = 0.40
 _ITEM_BIAS = 0.45
 _NOISE = 0.75
-# Variance of x_u . y_i over its mean of 0.
+# Standard deviation of x_u . y_i.
 _FACTORS = 0.50
 
 _ROWS_AT_A_TIME = 1 << 20
@@ -137,10 +137,16 @@ def _cumulative(weights: Floats) -> Floats:
 
 
 def _plant_signal(rng: np.random.Generator, shape: Shape, user: Int32s, item: Int32s) -> Float32s:
-    """Return mean + b_u + b_i + x_u . y_i of every pair; float32 array of shape (n_ratings,)."""
+    """Return mean + b_u + b_i + x_u . y_i of every pair.
+
+    The array is float32 of shape (n_ratings,).
+    """
     # Real ratings have a few strong directions and many weak ones.
     spectrum = 1.0 / (1 + np.arange(shape.n_factors)) ** 0.75
     spectrum = spectrum / np.sqrt((spectrum**2).sum())
+
+    # Entries of both sides have variance spectrum * _FACTORS, and the variance of a sum of
+    # products is the sum of the products' variances: sum(spectrum^2) * _FACTORS^2.
     scale = np.sqrt(spectrum * _FACTORS)
 
     user_bias = rng.normal(0, _USER_BIAS, shape.n_users)
@@ -148,7 +154,8 @@ def _plant_signal(rng: np.random.Generator, shape: Shape, user: Int32s, item: In
     user_factors = _draw_factors(rng, shape.n_users, scale)
     item_factors = _draw_factors(rng, shape.n_items, scale)
 
-    # In pieces, since the gathered factors of all pairs would take 5 GB: signal = x_u . y_i
+    # In pieces, since the gathered factors of all pairs would take 5 GB.
+    # signal = x_u . y_i
     signal = np.empty(shape.n_ratings, np.float32)
     for start in range(0, shape.n_ratings, _ROWS_AT_A_TIME):
         rows = slice(start, start + _ROWS_AT_A_TIME)
@@ -156,11 +163,16 @@ def _plant_signal(rng: np.random.Generator, shape: Shape, user: Int32s, item: In
         of_items = item_factors[item[rows]]
         signal[rows] = np.einsum("ij,ij->i", of_users, of_items)
 
+    # The biases of all pairs are only one number each.
     signal += (_MEAN + user_bias[user] + item_bias[item]).astype(np.float32)
     return signal
 
 
 def _draw_factors(rng: np.random.Generator, n: int, scale: Float64s) -> Float32s:
+    """Return normal factors of standard deviation `scale`, one per direction.
+
+    The array is float32 of shape (n, n_factors); `scale` has shape (n_factors,).
+    """
     factors = rng.normal(0, 1, (n, len(scale))) * scale
     return factors.astype(np.float32)
 
@@ -175,12 +187,16 @@ def rows_of_share(draw: Draw, shape: Shape, share: int) -> Int64s:
 
 
 def rows_of_users(draw: Draw, shape: Shape, share: int) -> Int64s:
-    """Return all rows of a random `1 / share` of the users, in random order."""
+    """Return all rows of a random `1 / share` of the users, in random order.
+
+    The ratings per user stay as they are, while a share of the rows thins them out.
+    """
     rng = np.random.default_rng(shape.seed + 2)
     users = rng.permutation(shape.n_users)[: shape.n_users // share]
     chosen = np.zeros(shape.n_users, bool)
     chosen[users] = True
 
+    # In random order, so that a user's held-out rows are any of his.
     rows = rows_of_share(draw, shape, 1)
     return rows[chosen[draw.user[rows]]]
 
@@ -246,7 +262,8 @@ def noise_floor(draw: Draw, shape: Shape, name: str) -> float:
 
     # Interpolated, since erf is slow and the curve is smooth.
     signal = draw.signal[held_out].astype(float)
-    errors = np.interp(signal, grid, expected) - draw.value[held_out]
+    predicted = np.interp(signal, grid, expected)
+    errors = predicted - draw.value[held_out]
     return float(np.sqrt(np.mean(errors**2)))
 
 
@@ -257,9 +274,11 @@ def write_sets(folder: Path, names: list[str], shape: Shape | None = None) -> di
     if not missing:
         return paths
 
+    # One draw serves all of them: the sets are parts of it.
     shape = shape or Shape()
     size = f"{shape.n_ratings:,} ratings, seed {shape.seed}"
     print(f"generating {', '.join(missing)}: {size} (about a minute)", flush=True)
+
     folder.mkdir(parents=True, exist_ok=True)
     draw = draw_ratings(shape)
     for name in missing:
@@ -268,6 +287,7 @@ def write_sets(folder: Path, names: list[str], shape: Shape | None = None) -> di
 
 
 def _write_set(path: Path, draw: Draw, shape: Shape, name: str) -> None:
+    """Write set `name` to `path`, and beside it, as JSON, what it is."""
     arrays: dict[str, Any] = dict(one_set(draw, shape, name))
     about = {
         **asdict(shape),

@@ -33,6 +33,7 @@ class ListComparison:
     """NDCG of our lists, EASE's and popularity's, per user, fold and seed."""
 
     def __init__(self) -> None:
+        # By fold; of ours one per seed.
         self._ours: dict[int, list[ListQuality]] = {}
         self._anchors: dict[int, _Anchors] = {}
         self._seconds: list[float] = []
@@ -62,31 +63,42 @@ class ListComparison:
         )
 
     def figures(self) -> dict[str, Any]:
-        """Return the figures per fold (seeds averaged by user) and over all folds together."""
+        """Return the figures per fold and over all folds together.
+
+        Seeds are averaged by user.
+        """
         ours = []
         eases = []
         popularities = []
         per_fold = {}
+
         for fold, anchors in self._anchors.items():
             mine = _mean_column(self._ours[fold])
             ease_lists = _mean_column([anchors.ease])
             popularity = _mean_column([anchors.popularity])
             per_fold[f"u{fold}"] = _compare(mine, ease_lists, popularity, seed=fold)
+
             ours.append(mine)
             eases.append(ease_lists)
             popularities.append(popularity)
 
         # A user of several folds is one user, and all of his lists are drawn together.
         pooled = _compare(_sum(ours), _sum(eases), _sum(popularities), seed=0)
-        seconds = float(np.mean(self._seconds))
-        return {"folds": per_fold, "all": pooled, "ranking_seconds": seconds}
+        return {
+            "folds": per_fold,
+            "all": pooled,
+            "ranking_seconds": float(np.mean(self._seconds)),
+        }
 
 
 def _measure_anchors(config: Config, snapshot: Snapshot) -> _Anchors:
+    """Fit and measure what our lists are compared with."""
     relevant_from = config.data.relevant_from
+    ease_lists = ease(snapshot, relevant_from)
+    popularity = popularity_model(snapshot, relevant_from)
     return _Anchors(
-        ease=_quality(config, snapshot, ease(snapshot, relevant_from)),
-        popularity=_quality(config, snapshot, popularity_model(snapshot, relevant_from)),
+        ease=_quality(config, snapshot, ease_lists),
+        popularity=_quality(config, snapshot, popularity),
     )
 
 
@@ -101,7 +113,9 @@ def _quality(config: Config, snapshot: Snapshot, model: FactorModel) -> ListQual
 
 
 def _mean(quality: ListQuality) -> float:
-    return float(quality.ndcg.sum() / quality.judged.sum())
+    """Return NDCG@CUTOFF, the mean over the users who are judged."""
+    total = quality.ndcg.sum()
+    return float(total / quality.judged.sum())
 
 
 def _mean_column(qualities: Sequence[ListQuality]) -> Column:
@@ -117,6 +131,7 @@ def _mean_column(qualities: Sequence[ListQuality]) -> Column:
 
 
 def _sum(columns: Sequence[Column]) -> Column:
+    """Return the columns of several folds as one, user by user."""
     return Column(
         metric="ndcg",
         slice="all",
@@ -144,6 +159,7 @@ def _compare(ours: Column, ease_lists: Column, popularity: Column, seed: int) ->
 
 
 def _ratio(column: Column) -> float:
+    """Return the figure: sum(numerator) / sum(denominator)."""
     return float(column.numerator.sum() / column.denominator.sum())
 
 
@@ -161,6 +177,8 @@ def ease(snapshot: Snapshot, relevant_from: float) -> FactorModel:
     ridge = EASE_LAMBDA * np.eye(len(snapshot.items))
     inverse = np.linalg.inv(rows.T @ rows + ridge)
     weights = inverse / -np.diag(inverse)
+
+    # An item must not recommend itself.
     np.fill_diagonal(weights, 0)
 
     return FactorModel(
@@ -178,6 +196,7 @@ def list_table(lists: dict[str, Any]) -> str:
     """Return the table of what `ListComparison.figures` has returned."""
     names = ("ndcg", "ease_ndcg", "popularity_ndcg", "loss_against_ease", "loss_low", "loss_high")
     parts = {**lists["folds"], "all": lists["all"]}
+
     rows = []
     for part, figures in parts.items():
         cells = [f"{figures[name]:.4f}" for name in names]

@@ -25,7 +25,7 @@ from benchmarks.lists import CUTOFF, ListComparison, list_table
 from benchmarks.peer_runs import ML100K, PREDICTED_IN_FULL
 from benchmarks.request import Request
 from benchmarks.results import heading, kept, table, this_run, without_bars, write
-from benchmarks.running import FAILURES, Point, peer_points
+from benchmarks.running import FAILURES, peer_points
 from mf_core.backtest import read_folds
 from mf_core.baselines import biases_only_model
 from mf_core.config import BayesConfig, Config, make_config
@@ -115,6 +115,7 @@ def _measure(key: str, trials: _Trials, lists: ListComparison | None) -> dict[st
     label = _label(key)
     fits: list[Fit] = []
     failed = None
+
     try:
         for fit in _fits(key, trials, lists):
             which = f"{label}, u{fit['fold']}, seed {fit['seed']}"
@@ -123,6 +124,7 @@ def _measure(key: str, trials: _Trials, lists: ListComparison | None) -> dict[st
     except FAILURES as failure:
         failed = str(failure)
         print(f"{label}: failed: {failure}", flush=True)
+
     return {"label": label, "fits": fits, "failed": failed}
 
 
@@ -161,10 +163,13 @@ def _fits(key: str, trials: _Trials, lists: ListComparison | None) -> Iterator[F
 
 
 def _config(folder: Path, fold: int, overrides: dict[str, Any]) -> Config:
+    """Return the shipped defaults on one fold, but for `overrides`."""
     files = {
         "source.uri": str(folder / f"u{fold}.base"),
         "source.test_uri": str(folder / f"u{fold}.test"),
     }
+
+    # Attributes are read only where they are used.
     if overrides.get("rating_head.bayes.side_information"):
         files["source.users_uri"] = str(folder / "u.user")
         files["source.items_uri"] = str(folder / "u.item")
@@ -174,7 +179,13 @@ def _config(folder: Path, fold: int, overrides: dict[str, Any]) -> Config:
 def _fit_biases(folder: Path, fold: int) -> Fit:
     snapshot = read_folds(_config(folder, fold, {}))
     model = biases_only_model(snapshot)
-    return {"fold": fold, "seed": 0, **_errors(snapshot, model), "seconds": 0.0}
+    return {
+        "fold": fold,
+        "seed": 0,
+        **_errors(snapshot, model),
+        # Nothing is drawn, and nothing worth timing is fitted.
+        "seconds": 0.0,
+    }
 
 
 def _fit_ours(config: Config, fold: int, seed: int, lists: ListComparison | None) -> Fit:
@@ -216,8 +227,8 @@ def _attributes(config: Config, snapshot: Snapshot) -> dict[str, Any]:
 def _errors(snapshot: Snapshot, model: FactorModel) -> dict[str, float]:
     """Return RMSE and MAE on the test rows, predictions clipped to the scale."""
     low, high = PREDICTED_IN_FULL
-    predicted = np.clip(model.predict(snapshot.test.user, snapshot.test.item), low, high)
-    errors = predicted - snapshot.test.value
+    predicted = model.predict(snapshot.test.user, snapshot.test.item)
+    errors = np.clip(predicted, low, high) - snapshot.test.value
     return {
         "rmse": float(np.sqrt(np.mean(errors**2))),
         "mae": float(np.mean(np.abs(errors))),
@@ -225,11 +236,25 @@ def _errors(snapshot: Snapshot, model: FactorModel) -> dict[str, float]:
 
 
 def _fit_peer(key: str, folder: Path, fold: int, seed: int) -> Fit:
+    """Return the figures of the peer's last point.
+
+    Raises:
+        PeerUnavailableError: it cannot be installed or run here.
+        FitFailedError: the fit failed.
+    """
     data = _fold_arrays(folder, fold)
+    # The points on the way to it are for curves.
     *_, last = peer_points(ML100K[key], data, PREDICTED_IN_FULL, seed)
-    names = ("rmse", "mae", "seconds", "prepare_seconds", "peak_mb", "iterations")
-    figures: Point = {name: last[name] for name in names}
-    return {"fold": fold, "seed": seed, **figures}
+    return {
+        "fold": fold,
+        "seed": seed,
+        "rmse": last["rmse"],
+        "mae": last["mae"],
+        "seconds": last["seconds"],
+        "prepare_seconds": last["prepare_seconds"],
+        "peak_mb": last["peak_mb"],
+        "iterations": last["iterations"],
+    }
 
 
 def _fold_arrays(folder: Path, fold: int) -> Path:
@@ -256,7 +281,7 @@ def _fold_arrays(folder: Path, fold: int) -> Path:
 
 
 def text_of(about: dict[str, Any]) -> str:
-    """Return the tables."""
+    """Return the tables: the systems from the best on, and the lists where they were measured."""
     rows = [_row(system) for system in about["systems"].values()]
     # By RMSE, which has its four decimals in every row; systems without one come last.
     rows.sort(key=lambda row: row[1] or "~")
@@ -264,6 +289,7 @@ def text_of(about: dict[str, Any]) -> str:
     folds = [f"u{fold}" for fold in FOLDS]
     heads = ["system", "RMSE", "MAE", *folds, "train s per fold", "seeds"]
     parts = [heading(about), table(heads, rows)]
+
     if about["lists"]:
         loss = "the loss is EASE's NDCG minus ours, with one-sided 95% bounds."
         parts.append(f"Lists, NDCG@{CUTOFF}; {loss}")
@@ -272,6 +298,7 @@ def text_of(about: dict[str, Any]) -> str:
 
 
 def _row(system: dict[str, Any]) -> list[str]:
+    """Return the system's line of the table; a failed one keeps it, with the reason."""
     label = system["label"]
     fits: list[Fit] = system["fits"]
     if system["failed"] or not fits:
@@ -295,4 +322,5 @@ def _row(system: dict[str, Any]) -> list[str]:
 
 
 def _mean(fits: list[Fit], name: str) -> float:
+    """Return the mean of figure `name` over folds and seeds alike."""
     return float(np.mean([fit[name] for fit in fits]))

@@ -41,8 +41,10 @@ def main() -> None:
         clock = _Clock()
         solver = make_rating_solver(config, train, shape, task["iterations"])
         clock.stop()
+
         for point in _points(solver, task, clock, measured):
-            print(json.dumps(point | {"peak_mb": peak_mb(), "device": device.label}), flush=True)
+            point |= {"peak_mb": peak_mb(), "device": device.label}
+            print(json.dumps(point), flush=True)
 
 
 class _Clock:
@@ -63,7 +65,10 @@ class _Clock:
 
 
 def _read(path: str) -> tuple[Ratings, Ratings]:
-    """Return the training and the held-out ratings."""
+    """Return the training and the held-out ratings of a file that `benchmarks.generate` wrote.
+
+    Its arrays are named by side (tr, te) and column (user, item, rating).
+    """
     with np.load(path) as arrays:
         train = Ratings(arrays["tru"], arrays["tri"], arrays["trr"])
         held_out = Ratings(arrays["teu"], arrays["tei"], arrays["ter"])
@@ -82,10 +87,15 @@ def _config(task: dict[str, Any]) -> Config:
 
 
 def _shape(train: Ratings, held_out: Ratings) -> tuple[int, int]:
-    """Return the number of users and of items over both sides."""
+    """Return the number of users and of items over both sides.
+
+    A held-out row may be of a user or an item that has no training rating.
+    """
     last_user = max(train.user.max(), held_out.user.max())
     last_item = max(train.item.max(), held_out.item.max())
-    return int(last_user) + 1, int(last_item) + 1
+    n_users = int(last_user) + 1
+    n_items = int(last_item) + 1
+    return n_users, n_items
 
 
 def _points(
@@ -94,6 +104,7 @@ def _points(
     """Yield the figures of each iteration, with the errors after those that TASK names."""
     n_iterations = task["iterations"]
     to_measure = {*task["points"], n_iterations}
+
     for iteration in range(n_iterations):
         clock.start()
         train_rmse = solver.iterate(iteration)
@@ -111,7 +122,13 @@ def _measure(solver: Solver, clock: _Clock, measured: HeldOut) -> dict[str, floa
     began = time.perf_counter()
     factors = solver.factors()
     seconds = clock.seconds + time.perf_counter() - began
-    return {"seconds": seconds, "rmse": measured.rmse(factors), "prepare_seconds": 0.0}
+
+    return {
+        "seconds": seconds,
+        "rmse": measured.rmse(factors),
+        # Ours begin with plain arrays: bringing them into our form is on the clock.
+        "prepare_seconds": 0.0,
+    }
 
 
 if __name__ == "__main__":

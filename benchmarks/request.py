@@ -23,5 +23,6 @@ class Request:
         """Say whether `system` is to be measured; `bayes` also stands for bayes-side and so on."""
         if self.only is None:
             return True
+
         family = system.split("-")[0]
         return system in self.only or family in self.only
