@@ -77,16 +77,21 @@ def _pictures(about: dict[str, Any]) -> Iterator[tuple[str, Figure]]:
     if "sets" not in about:
         yield "", _folds(about["systems"])
         return
+
     for size, systems in about["sets"].items():
-        yield f"_{size}", _curve(size, _one_per_peer(systems), about["machine"])
+        shown = _one_per_peer(systems)
+        yield f"_{size}", _curve(size, shown, about["machine"])
 
 
 def _one_per_peer(systems: dict[str, System]) -> dict[str, System]:
     """Of a peer that ran with several settings, return the one that got furthest."""
     chosen: dict[str, System] = {}
     for key, system in systems.items():
+        # A peer that failed before its first point has no curve.
         if not system["points"]:
             continue
+
+        # Names of peers end with the setting that they ran with.
         name = key if key in _OURS else key.split("-")[0]
         if name not in chosen or _lowest(system) < _lowest(chosen[name]):
             chosen[name] = system
@@ -94,7 +99,9 @@ def _one_per_peer(systems: dict[str, System]) -> dict[str, System]:
 
 
 def _lowest(system: System) -> float:
-    return float(min(point["rmse"] for point in system["points"]))
+    """Return the lowest RMSE that the system came to."""
+    rmse = [point["rmse"] for point in system["points"]]
+    return float(min(rmse))
 
 
 def _curve(size: str, systems: dict[str, System], machine: str) -> Figure:
@@ -127,6 +134,8 @@ def _draw_curve(axes: Axes, name: str, system: System) -> _End:
     points = sorted(system["points"], key=lambda point: point["seconds"])
     seconds = [point["seconds"] for point in points]
     rmse = [point["rmse"] for point in points]
+
+    # Ours stand out and lie on top.
     ours = name in _OURS
     colour = _OURS[name] if ours else _PEERS.get(name, _OTHER_PEER)
     axes.plot(
@@ -149,13 +158,18 @@ def _draw_curve(axes: Axes, name: str, system: System) -> _End:
 
 def _limit(axes: Axes, systems: dict[str, System]) -> None:
     """First sweeps are far off and would flatten the rest: cut them off above."""
-    rmse = [point["rmse"] for system in systems.values() for point in system["points"]]
-    best = [_lowest(system) for system in systems.values()]
+    rmse = []
+    best = []
+    for system in systems.values():
+        rmse += [point["rmse"] for point in system["points"]]
+        best.append(_lowest(system))
     low = min(rmse)
 
     # The worst system's best is always in the picture, with some of the way that led there.
     spread = max(best) - min(best)
     high = min(max(rmse), max(best) + 0.6 * spread + 0.01)
+
+    # Some room below, so that no marker lies on the axis.
     axes.set_ylim(low - 0.06 * (high - low), high)
 
 
@@ -182,14 +196,20 @@ def _name_ends(axes: Axes, ends: list[_End]) -> None:
 
 def _folds(systems: dict[str, System]) -> Figure:
     """Draw the mean RMSE per system, the folds as faint dots."""
-    measured = [system for system in systems.values() if system["fits"] and not system["failed"]]
+    measured = []
+    for system in systems.values():
+        if system["fits"] and not system["failed"]:
+            measured.append(system)
+
+    # Rows are counted from below: the best one is at the top.
     ordered = sorted(measured, key=_mean, reverse=True)
 
     figure, axes = plt.subplots(figsize=(8.6, 0.36 * len(ordered) + 1.2))
     for row, system in enumerate(ordered):
         _draw_folds(axes, row, system)
 
-    axes.set_yticks(range(len(ordered)), [system["label"] for system in ordered])
+    labels = [system["label"] for system in ordered]
+    axes.set_yticks(range(len(ordered)), labels)
     for text, system in zip(axes.get_yticklabels(), ordered, strict=True):
         text.set_weight("bold" if _is_ours(system) else "normal")
     axes.set_xlabel(
@@ -205,6 +225,7 @@ def _draw_folds(axes: Axes, row: int, system: System) -> None:
     mean = _mean(system)
     colour = _OURS["bayes"] if _is_ours(system) else _FOLDS_OF_PEERS
     rmse = [fit["rmse"] for fit in system["fits"]]
+
     axes.scatter(rmse, [row] * len(rmse), s=14, color=colour, alpha=0.25, linewidth=0)
     axes.scatter([mean], [row], s=52, color=colour, zorder=3)
     axes.annotate(
@@ -219,15 +240,19 @@ def _draw_folds(axes: Axes, row: int, system: System) -> None:
 
 
 def _mean(system: System) -> float:
+    """Return the mean RMSE over folds and seeds."""
     fits = system["fits"]
-    return float(sum(fit["rmse"] for fit in fits) / len(fits))
+    total = sum(fit["rmse"] for fit in fits)
+    return float(total / len(fits))
 
 
 def _is_ours(system: System) -> bool:
+    """Say whether it is a solver of ours: in these results the label tells."""
     return bool(system["label"].startswith("ours"))
 
 
 def _quieten(axes: Axes) -> None:
+    """Take away what draws the eye from the data: lines round it, and marks on the axes."""
     axes.grid(color=_FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)

@@ -48,14 +48,22 @@ def machine() -> str:
     """Return the processor, the number of cores and the memory."""
     processor = platform.machine()
     memory = 0
+    # Linux tells the processor's name; elsewhere its kind has to do.
     info = Path("/proc/cpuinfo")
     if info.exists():
-        lines = info.read_text().splitlines()
-        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-        if names:
-            processor = names[0]
+        processor = _model_name(info.read_text()) or processor
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
     return f"{processor}, {os.cpu_count()} cores, {memory / 1e9:.0f} GB"
+
+
+def _model_name(info: str) -> str:
+    """Return the first processor's name in the text of /proc/cpuinfo; empty if it has none."""
+    for line in info.splitlines():
+        name, _, value = line.partition(":")
+        if name.startswith("model name"):
+            return value.strip()
+    return ""
 
 
 def kept(name: str, run: str | None) -> dict[str, Any]:
@@ -84,8 +92,11 @@ def kept(name: str, run: str | None) -> dict[str, Any]:
 def write(name: str, about: dict[str, Any], text: str) -> None:
     """Write `about` to results/NAME.json and `text` to results/NAME.md, and print the latter."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
-    (RESULTS / f"{name}.md").write_text(text + "\n")
+    data = RESULTS / f"{name}.json"
+    data.write_text(json.dumps(about, indent=1) + "\n")
+    tables = RESULTS / f"{name}.md"
+    tables.write_text(text + "\n")
+
     print(text)
     print(f"written to {RESULTS / name}.json and .md", flush=True)
 
@@ -94,9 +105,11 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """Return a Markdown table."""
     heads = list(heads)
     rule = ["---"] * len(heads)
+
     lines = []
     for cells in (heads, rule, *rows):
-        lines.append("| " + " | ".join(cells) + " |")
+        line = " | ".join(cells)
+        lines.append(f"| {line} |")
     return "\n".join(lines)
 
 

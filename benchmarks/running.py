@@ -33,8 +33,14 @@ def peer_points(run: PeerRun, data: Path, clip: list[float], seed: int) -> Itera
     """
     python = python_of(run.environment)
     runner = Path(__file__).parent / "peers" / f"run_{run.environment}.py"
+
     for iterations in run.iterations:
-        settings = {**run.settings, "clip": clip, "iterations": iterations, "seed": seed}
+        settings = {
+            **run.settings,
+            "clip": clip,
+            "iterations": iterations,
+            "seed": seed,
+        }
         command = [str(python), str(runner), str(data.resolve()), json.dumps(settings)]
         yield from points(command, clean_environment())
 
@@ -47,7 +53,12 @@ def our_points(data: Path, clip: list[float], task: Mapping[str, Any]) -> Iterat
     """
     settings = json.dumps({**task, "clip": clip})
     command = [sys.executable, "-m", "benchmarks.ours", str(data.resolve()), settings]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        # TensorFlow's words about the processor would push the last error out of the message.
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
     yield from points(command, environment, ROOT)
 
 
@@ -109,11 +120,13 @@ def _killed_at_the_limit(process: "subprocess.Popen[str]") -> Iterator[None]:
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:
+    """Kill `process` and what it has started; nothing happens if all of them have ended."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def _reason(code: int, n_points: int, messages: str) -> str:
+    """Return in one line how a fit ended, and its last words."""
     what = f"exit code {code}"
     if code < 0:
         limit = f"out of memory, or over {LIMIT_SECONDS:g} s"

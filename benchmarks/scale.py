@@ -5,7 +5,6 @@ other, so that its peak memory is its own. A verdict compares measured points on
 them: a peer's best one, and our first one at or below its RMSE.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,24 +89,28 @@ def _measure(size: str, key: str, data: Path, overrides: dict[str, str]) -> dict
 
     points: list[Point] = []
     failed = None
+
     try:
-        for point in _with_errors(source):
+        for point in source:
+            # Ours print a point per iteration, and not all of them were evaluated.
+            if "rmse" not in point:
+                continue
             print(f"{size} {label}: {_shown(point)}", flush=True)
             points.append(point)
     except FAILURES as failure:
         failed = str(failure)
         print(f"{size} {label}: failed: {failure}", flush=True)
+
     return {"label": label, "settings": settings, "points": points, "failed": failed}
 
 
-def _with_errors(points: Iterator[Point]) -> Iterator[Point]:
-    """Yield the points at which the held-out rows were evaluated; ours print the others too."""
-    return (point for point in points if "rmse" in point)
-
-
 def _shown(point: Point) -> str:
-    seconds = f"{point['iterations']} iterations, {point['seconds']:.1f} s"
-    return f"{seconds}, RMSE {point['rmse']:.4f}, {point['peak_mb'] / 1e3:.2f} GB"
+    """Return a point in one line, for who watches the run."""
+    peak_gb = point["peak_mb"] / 1e3
+    return (
+        f"{point['iterations']} iterations, {point['seconds']:.1f} s, "
+        f"RMSE {point['rmse']:.4f}, {peak_gb:.2f} GB"
+    )
 
 
 def best(points: list[Point]) -> Point:
@@ -118,7 +121,9 @@ def best(points: list[Point]) -> Point:
 def first_at(points: list[Point], rmse: float) -> Point | None:
     """Return the earliest measured point at or below `rmse`, None where there is none."""
     reached = [point for point in points if point["rmse"] <= rmse]
-    return min(reached, key=lambda point: point["seconds"], default=None)
+    if not reached:
+        return None
+    return min(reached, key=lambda point: point["seconds"])
 
 
 def scale_text(about: dict[str, Any]) -> str:
@@ -127,8 +132,11 @@ def scale_text(about: dict[str, Any]) -> str:
     for size, systems in about["sets"].items():
         parts.append(f"## {size} ratings, rank {_RANK}")
         parts.append(_curve_table(systems))
-        parts.append("\n".join(verdicts(size, systems)))
-    return "\n\n".join(part for part in parts if part)
+        # There is none before both ours and a peer have points.
+        lines = verdicts(size, systems)
+        if lines:
+            parts.append("\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def _curve_table(systems: dict[str, Any]) -> str:
@@ -139,10 +147,12 @@ def _curve_table(systems: dict[str, Any]) -> str:
         "preparing, s (not counted)",
         "peak memory, GB",
     ]
-    return table(heads, [_curve_row(system) for system in systems.values()])
+    rows = [_curve_row(system) for system in systems.values()]
+    return table(heads, rows)
 
 
 def _curve_row(system: dict[str, Any]) -> list[str]:
+    """Return the system's line of the table; a failed one keeps what it has measured."""
     label = system["label"]
     points = sorted(system["points"], key=lambda point: point["seconds"])
     failed = without_bars(f"failed: {system['failed']}") if system["failed"] else ""
@@ -162,13 +172,17 @@ def _curve_row(system: dict[str, Any]) -> list[str]:
 
 
 def _spread(points: list[Point]) -> list[Point]:
-    """Return some four of the points."""
-    step = max(1, len(points) // 4)
+    """Return some four of the points, evenly spread over all."""
+    step = len(points) // 4
+    if step == 0:
+        return points
     return points[::step]
 
 
 def _peak_gb(points: list[Point]) -> float:
-    return float(max(point["peak_mb"] for point in points) / 1e3)
+    """Return the largest resident memory in GB."""
+    peak_mb = max(point["peak_mb"] for point in points)
+    return float(peak_mb / 1e3)
 
 
 def verdicts(size: str, systems: dict[str, Any]) -> list[str]:
@@ -180,6 +194,7 @@ def verdicts(size: str, systems: dict[str, Any]) -> list[str]:
     for key in OURS:
         if key not in systems or not systems[key]["points"]:
             continue
+
         ours = systems[key]
         lines.append(_memory_verdict(size, key, ours))
         for peer_key, peer in systems.items():
@@ -190,8 +205,9 @@ def verdicts(size: str, systems: dict[str, Any]) -> list[str]:
 
 def _memory_verdict(size: str, key: str, ours: dict[str, Any]) -> str:
     points = ours["points"]
+    lowest = best(points)
     peak = _peak_gb(points)
-    reached = f"best {best(points)['rmse']:.4f}; peak memory {peak:.2f} GB"
+    reached = f"best {lowest['rmse']:.4f}; peak memory {peak:.2f} GB"
     # The limit is one for the largest set.
     if size != "20m":
         return f"- {ours['label']}: {reached}"
@@ -202,6 +218,7 @@ def _memory_verdict(size: str, key: str, ours: dict[str, Any]) -> str:
 
 
 def _verdict(ours: dict[str, Any], peer: dict[str, Any]) -> str:
+    """Return how long ours takes to the peer's best RMSE, and how long the peer took."""
     target = best(peer["points"])
     reached = first_at(ours["points"], target["rmse"])
     if reached is None:
@@ -221,11 +238,14 @@ def run_linear(request: Request) -> None:
     about: dict[str, Any] = this_run() | {"settings": request.overrides, "pace": {}}
     names = sorted({size for sizes in LINEAR_SETS for size in sizes})
     paths = write_sets(cache_folder() / "data", names)
+
     for key in OURS:
-        paces = about["pace"][key] = {}
+        about["pace"][key] = {}
         for size in names:
-            paces[size] = _pace(key, paths[size], request.overrides)
-            print(f"{key} {size}: {paces[size]}", flush=True)
+            pace = _pace(key, paths[size], request.overrides)
+            about["pace"][key][size] = pace
+            print(f"{key} {size}: {pace}", flush=True)
+
     write(request.name, about, linear_text(about))
 
 
@@ -237,9 +257,20 @@ def _pace(key: str, data: Path, overrides: dict[str, str]) -> dict[str, Any]:
     """
     iterations, first = LINEAR[key]
     n_ratings = _n_train(data)
-    times = min(_MOST_TIMES, max(1, round(_LINEAR_RATINGS / n_ratings)))
-    settings = {**OURS[key]["overrides"], "rating_head.bayes.burn_in": first - 1, **overrides}
-    task = {"iterations": times * iterations, "points": [], "overrides": settings}
+    times = round(_LINEAR_RATINGS / n_ratings)
+    times = min(_MOST_TIMES, max(1, times))
+
+    settings = {
+        **OURS[key]["overrides"],
+        "rating_head.bayes.burn_in": first - 1,
+        **overrides,
+    }
+    task = {
+        "iterations": times * iterations,
+        # No errors: only the sweeps are timed.
+        "points": [],
+        "overrides": settings,
+    }
     try:
         points = list(our_points(data, PREDICTED_IN_HALVES, task))
     except FAILURES as failure:
@@ -255,6 +286,7 @@ def _pace(key: str, data: Path, overrides: dict[str, str]) -> dict[str, Any]:
 
 
 def _n_train(data: Path) -> int:
+    """Return the number of training ratings in a file of `benchmarks.generate`."""
     with np.load(data) as arrays:
         return len(arrays["trr"])
 
@@ -270,18 +302,22 @@ def linear_text(about: dict[str, Any]) -> str:
 
         rows = []
         for key, paces in about["pace"].items():
-            rows.append(_pace_row(key, [paces[size] for size in sizes]))
+            of_sizes = [paces[size] for size in sizes]
+            rows.append(_pace_row(key, of_sizes))
         parts.append(table(["solver", *sizes, "spread"], rows))
     return "\n\n".join(parts)
 
 
 def _pace_row(key: str, paces: list[dict[str, Any]]) -> list[str]:
-    failures = [pace["failed"] for pace in paces if "failed" in pace]
-    if failures:
-        return [key, without_bars(f"failed: {failures[0]}"), "", "", ""]
+    """Return the solver's line of the table: its cost on each set, and whether they differ."""
+    for pace in paces:
+        if "failed" in pace:
+            return [key, without_bars(f"failed: {pace['failed']}"), "", "", ""]
 
+    # Linear growth is the same cost per rating on every set.
     costs = [pace["nanoseconds_per_rating"] for pace in paces]
     ratio = max(costs) / min(costs)
     held = "within" if ratio <= LINEAR_WITHIN else "OVER"
+
     shown = [f"{cost:.0f}" for cost in costs]
     return [key, *shown, f"{ratio:.2f}x ({held} {LINEAR_WITHIN}x)"]

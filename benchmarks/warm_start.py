@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.results import table as markdown_table
 from mf_core.config import Config, make_config
 from mf_core.evaluate import make_heads
 from mf_core.factors import FactorModel
@@ -106,10 +107,12 @@ def fit(
 
 
 def rmse(config: Config, snapshot: Snapshot, model: FactorModel) -> float:
-    """Return the RMSE on the judged part."""
-    predicted = model.predict(snapshot.test.user, snapshot.test.item)
-    clipped = np.clip(predicted, config.data.scale_low, config.data.scale_high)
-    errors = clipped - snapshot.test.value
+    """Return the RMSE on the judged part, predictions clipped to the scale."""
+    low = config.data.scale_low
+    high = config.data.scale_high
+    judged = snapshot.test
+    predicted = model.predict(judged.user, judged.item)
+    errors = np.clip(predicted, low, high) - judged.value
     return float(np.sqrt(np.mean(errors**2)))
 
 
@@ -128,10 +131,13 @@ def ndcg(config: Config, snapshot: Snapshot, model: FactorModel) -> float:
 
 def measure(config: Config, rows: pd.DataFrame, nights: int, news: float) -> list[NightResult]:
     """Fit all nights, cold and warm; a share `news` of the ratings comes in on each."""
-    snapshots = [
-        make_snapshot(rows[: round(len(rows) * (1 - (nights - night) * news))])
-        for night in range(nights + 1)
-    ]
+    snapshots = []
+    for night in range(nights + 1):
+        # Night by night, up to all of them on the last one.
+        share = 1 - (nights - night) * news
+        n_rows = round(len(rows) * share)
+        snapshots.append(make_snapshot(rows[:n_rows]))
+
     results = []
     for head in ("rating", "ranking"):
         for result in _lineage(config, snapshots, head):
@@ -153,19 +159,25 @@ def _lineage(config: Config, snapshots: list[Snapshot], head: str) -> Iterator[N
         if start is not None:
             warm, model = fit(config, snapshot, night, head, start)
             yield warm
+
+        # The warm one where there is one: production starts from such models too.
         start = model
 
 
 def table(results: list[NightResult]) -> str:
     """Return the results as a Markdown table."""
-    names = list(asdict(results[0]))
-    lines = [names, ["---"] * len(names)]
-    lines += [[_cell(value) for value in asdict(result).values()] for result in results]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    heads = list(asdict(results[0]))
+    rows = []
+    for result in results:
+        values = asdict(result).values()
+        rows.append([_cell(value) for value in values])
+    return markdown_table(heads, rows)
 
 
 def _cell(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return str(value)
 
 
 def main() -> None:
@@ -174,8 +186,10 @@ def main() -> None:
     overrides: dict[str, Any] = {"train.warm_start": True}
     overrides |= dict(pair.split("=", 1) for pair in options.set)
 
+    config = make_config(overrides)
     rows = read_ratings(options.ratings, options.order)
-    results = measure(make_config(overrides), rows, options.nights, options.news)
+    results = measure(config, rows, options.nights, options.news)
+
     print(table(results))
     if options.json:
         figures = [asdict(result) for result in results]

@@ -46,15 +46,20 @@ class Task:
         with np.load(sys.argv[1]) as arrays:
             self.train: Columns = (arrays["tru"], arrays["tri"], arrays["trr"])
             self.held_out: Columns = (arrays["teu"], arrays["tei"], arrays["ter"])
-        self.n_users = _count(self.train[0], self.held_out[0])
-        self.n_items = _count(self.train[1], self.held_out[1])
 
+        train_user, train_item, _ = self.train
+        held_out_user, held_out_item, _ = self.held_out
+        self.n_users = _count(train_user, held_out_user)
+        self.n_items = _count(train_item, held_out_item)
+
+        # What is left of the settings goes to the peer's own class.
         self.settings: dict[str, Any] = json.loads(sys.argv[2])
         low, high = self.settings.pop("clip")
         self.clip: tuple[float, float] = (low, high)
         self.iterations: int = self.settings.pop("iterations")
         self.seed: int = self.settings.pop("seed")
 
+        # All in seconds of time.perf_counter; `_excluded` is how long the clock stood.
         self.prepare_seconds = 0.0
         self._started = 0.0
         self._excluded = 0.0
@@ -102,13 +107,18 @@ class Task:
 
 
 def _count(train: Int32s, held_out: Int32s) -> int:
-    return int(max(train.max(), held_out.max())) + 1
+    """Return the number of rows: a held-out row may have no training rating."""
+    last = max(train.max(), held_out.max())
+    return int(last) + 1
 
 
 def dot_products(
     user_factors: NDArray[Any], item_factors: NDArray[Any], user: NDArray[Any], item: NDArray[Any]
 ) -> Float64s:
-    """Return x_u . y_i for every pair, shape (n,), in float64 and in pieces."""
+    """Return x_u . y_i for every pair of `user` and `item`, which have shape (n,).
+
+    Sums are in float64, and in pieces: the gathered factors of all pairs need not fit in memory.
+    """
     out = np.empty(len(user))
     for start in range(0, len(user), _ROWS_AT_A_TIME):
         rows = slice(start, start + _ROWS_AT_A_TIME)
@@ -123,11 +133,14 @@ def peak_mb() -> float:
 
     It is summed up over this process and those it has started.
     """
-    processes = [os.getpid(), *_descendants(os.getpid())]
-    return sum(_peak_kib(process) for process in processes) * 1024 / 1e6
+    own = os.getpid()
+    processes = [own, *_descendants(own)]
+    kib = sum(_peak_kib(process) for process in processes)
+    return kib * 1024 / 1e6
 
 
 def _peak_kib(process: int) -> int:
+    """Return the high-water mark of the process's resident memory."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
@@ -140,7 +153,9 @@ def _peak_kib(process: int) -> int:
 
 
 def _descendants(process: int) -> list[int]:
+    """Return the processes that `process` has started, and those that they have."""
     found = []
+    # Linux lists children by the thread that started them.
     for task in Path(f"/proc/{process}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
             found.append(child)

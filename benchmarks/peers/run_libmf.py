@@ -38,17 +38,22 @@ def main() -> None:
 
 
 def _mean(task: Task) -> np.float32:
-    """Return what is taken off the ratings."""
+    """Return what is taken off the ratings: their mean, or nothing."""
     if not task.settings["center"]:
         return np.float32(0)
+
     _, _, rating = task.train
     return np.float32(rating.mean(dtype=np.float64))
 
 
 def _rows(task: Task, mean: np.float32) -> "Float32s":
-    """Return LIBMF's input: float32 array of shape (n, 3)."""
+    """Return LIBMF's input.
+
+    It is a float32 array of shape (n, 3): the row numbers are floats there too.
+    """
     user, item, rating = task.train
-    return np.stack([user, item, rating - mean], axis=1).astype(np.float32)
+    rows = np.stack([user, item, rating - mean], axis=1)
+    return rows.astype(np.float32)
 
 
 def _engine(task: Task) -> Any:
@@ -78,6 +83,7 @@ def _predict(model: Any, user: "Int32s", item: "Int32s") -> "Float64s":
     user_factors = np.ctypeslib.as_array(model.P, (model.m, model.k))
     item_factors = np.ctypeslib.as_array(model.Q, (model.n, model.k))
 
+    # LIBMF's table ends with the last row that has a training rating.
     known = (user < model.m) & (item < model.n)
     out = np.full(len(user), model.b, np.float64)
     out[known] = dot_products(user_factors, item_factors, user[known], item[known])

@@ -84,6 +84,8 @@ class _Follower:
         """Called by myfm after each sweep, from 0; returns whether to stop, and no message."""
         seconds = self.task.pause()
         done = sweep + 1
+
+        # The prediction is the mean of the samples so far, the burn-in left out.
         if done > _LEFT_OUT:
             self.total += sample.predict_score(*self.held_out)
             over = seconds > self.seconds_limit
@@ -91,6 +93,7 @@ class _Follower:
                 self.task.report(seconds, done, self.total / (done - _LEFT_OUT))
             if over:
                 return True, None
+
         self.task.resume()
         return False, None
 
@@ -105,9 +108,12 @@ def _plain(task: Task) -> _Inputs:
 
 
 def _one_hot(task: Task, side: "Columns") -> csr_matrix:
+    """Return the ids as ones in a matrix of shape (n, n_users + n_items)."""
     user, item, _ = side
     n = len(user)
-    # Two ones in each row, in the columns `user` and `n_users + item`.
+
+    # Written in SciPy's own form, which is much faster than by coordinates: two ones in each row,
+    # in the columns `user` and `n_users + item`.
     columns = np.stack([user, item + task.n_users], axis=1).ravel()
     row_ends = np.arange(0, 2 * n + 1, 2)
     shape = (n, task.n_users + task.n_items)
@@ -124,6 +130,7 @@ def _blocks(task: Task, features: str) -> _Inputs:
     users = hstack([identity(task.n_users), _scaled(rated)])
     items = identity(task.n_items)
     groups = [task.n_users, task.n_items, task.n_items]
+
     if features == "svdpp_both":
         items = hstack([items, _scaled(rated.T)])
         groups.append(task.n_users)
@@ -136,21 +143,29 @@ def _blocks(task: Task, features: str) -> _Inputs:
 
 
 def _related(side: "Columns", users: spmatrix, items: spmatrix) -> Design:
-    """Return ratings that say no more than which user and which item they are of."""
+    """Return ratings that say no more than which user and which item they are of.
+
+    All features are in the blocks, so the design matrix itself has no column.
+    """
     user, item, _ = side
+    design = csr_matrix((len(user), 0))
     blocks = [_block(user, users), _block(item, items)]
-    return csr_matrix((len(user), 0)), blocks
+    return design, blocks
 
 
 def _block(rows: "Int32s", features: spmatrix) -> Any:
+    """Return a block: rating n has row `rows[n]` of `features`."""
     return myfm.RelationBlock(rows.tolist(), csr_matrix(features))
 
 
 def _scaled(rows: spmatrix) -> spmatrix:
     """Return `rows` with each one of weight 1 / sqrt(the number in its row)."""
     rows = csr_matrix(rows)
+    # A row without ones stays empty, whatever its weight.
     n_in_row = np.maximum(np.diff(rows.indptr), 1)
-    return diags(1.0 / np.sqrt(n_in_row)) @ rows
+
+    weights = 1.0 / np.sqrt(n_in_row)
+    return diags(weights) @ rows
 
 
 if __name__ == "__main__":

@@ -71,7 +71,8 @@ def _predict(model: ALSModel, task: Task) -> "Float64s":
 
     # Spark's own answer for a user or item without a rating is NaN; here it is the mean.
     _, _, rating = task.train
-    return np.where(np.isnan(predicted), rating.mean(dtype=np.float64), predicted)
+    mean = rating.mean(dtype=np.float64)
+    return np.where(np.isnan(predicted), mean, predicted)
 
 
 def _array(factors: DataFrame, n_rows: int) -> "Float32s":
@@ -79,9 +80,12 @@ def _array(factors: DataFrame, n_rows: int) -> "Float32s":
     table = factors.toArrow()
     rows = table["id"].to_numpy()
     chunks = table["features"].chunks
-    values = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks])
+    parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]
+    values = np.concatenate(parts)
 
-    out = np.full((n_rows, len(values) // len(rows)), np.nan, np.float32)
+    # Spark returns the rows that have a rating, in any order.
+    rank = len(values) // len(rows)
+    out = np.full((n_rows, rank), np.nan, np.float32)
     out[rows] = values.reshape(len(rows), -1)
     return out
 

@@ -66,13 +66,16 @@ def _predict(model: SVD, trainset: Trainset, task: Task) -> "Float64s":
     An unknown id has no bias and no factors.
     """
     user, item, _ = task.held_out
-    known_user = np.isin(user, task.train[0])
-    known_item = np.isin(item, task.train[1])
+    train_user, train_item, _ = task.train
+    known_user = np.isin(user, train_user)
+    known_item = np.isin(item, train_item)
 
+    # Surprise draws factors for every row, with training ratings or without.
     dots = dot_products(model.pu, model.qi, user, item)
     dots = np.where(known_user & known_item, dots, 0.0)
     user_bias = np.where(known_user, model.bu[user], 0.0)
     item_bias = np.where(known_item, model.bi[item], 0.0)
+
     predicted: Float64s = trainset.global_mean + user_bias + item_bias + dots
     return predicted
 
