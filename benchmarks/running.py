@@ -56,7 +56,7 @@ def our_points(data: Path, clip: list[float], task: Mapping[str, Any]) -> Iterat
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        # TensorFlow's words about the processor would push the last error out of the message.
+        # Less of TensorFlow's own output, so that a failure's last lines tell about the failure.
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
     yield from points(command, environment, ROOT)

@@ -112,8 +112,8 @@ def _one_hot(task: Task, side: "Columns") -> csr_matrix:
     user, item, _ = side
     n = len(user)
 
-    # Written in SciPy's own form, which is much faster than by coordinates: two ones in each row,
-    # in the columns `user` and `n_users + item`.
+    # Written in the compressed form itself: two ones in each row, in the columns `user` and
+    # `n_users + item`.
     columns = np.stack([user, item + task.n_users], axis=1).ravel()
     row_ends = np.arange(0, 2 * n + 1, 2)
     shape = (n, task.n_users + task.n_items)
