@@ -17,27 +17,27 @@ from pathlib import Path
 from benchmarks.environments import ENVIRONMENTS, PeerUnavailableError, cache_folder, python_of
 from benchmarks.generate import SETS, write_sets
 from benchmarks.ml100k import FOLDS, QUICK, run_ml100k
+from benchmarks.request import Request
 from benchmarks.results import RESULTS
 from benchmarks.scale import run_linear, run_scale
 
 
 def main() -> None:
     """Run the subcommand."""
-    options = _options().parse_args(
-        sys.argv[1:] if _named(sys.argv[1:]) else ["quick", *sys.argv[1:]]
-    )
-    overrides = dict(pair.split("=", 1) for pair in getattr(options, "set", []))
-    only = set(options.only.split(",")) if getattr(options, "only", None) else None
+    arguments = sys.argv[1:]
+    if not _names_command(arguments):
+        arguments = ["quick", *arguments]
+    options = _parser().parse_args(arguments)
+
     if options.command == "quick":
-        run_ml100k(
-            only or QUICK, options.folds, options.seeds, overrides, options.run, options.name
-        )
+        options.only = options.only or ",".join(sorted(QUICK))
+        run_ml100k(_request(options), options.folds, options.seeds)
     elif options.command == "ml100k":
-        run_ml100k(only, options.folds, options.seeds, overrides, options.run, options.name)
+        run_ml100k(_request(options), options.folds, options.seeds)
     elif options.command == "scale":
-        run_scale(options.sizes, only, overrides, options.run, options.name)
+        run_scale(_request(options), options.sizes)
     elif options.command == "linear":
-        run_linear(overrides, options.name)
+        run_linear(_request(options))
     elif options.command == "plot":
         plot(options.names)
     elif options.command == "generate":
@@ -46,40 +46,60 @@ def main() -> None:
         install()
 
 
-def _named(arguments: list[str]) -> bool:
-    return bool(arguments) and (
-        not arguments[0].startswith("-") or arguments[0] in ("-h", "--help")
-    )
+def _names_command(arguments: list[str]) -> bool:
+    """Say whether the first of `arguments` is a command, or asks for the list of commands."""
+    if not arguments:
+        return False
+
+    first = arguments[0]
+    if first in ("-h", "--help"):
+        return True
+    return not first.startswith("-")
 
 
-def _options() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for command, seeds in (("quick", 1), ("ml100k", 3)):
-        ml100k = commands.add_parser(command)
-        _common(ml100k, command)
-        ml100k.add_argument("--folds", type=int, nargs="+", default=list(FOLDS), choices=FOLDS)
-        ml100k.add_argument("--seeds", type=int, default=seeds)
+    _add_ml100k_options(commands.add_parser("quick"), "quick", n_seeds=1)
+    _add_ml100k_options(commands.add_parser("ml100k"), "ml100k", n_seeds=3)
+
     scale = commands.add_parser("scale")
-    _common(scale, "scale")
-    scale.add_argument("--sizes", nargs="+", default=["10m", "20m"], choices=["200k", "10m", "20m"])
-    linear = commands.add_parser("linear")
-    _common(linear, "linear", partial=False)
+    _add_common_options(scale, "scale")
+    _add_partial_options(scale)
+    sizes = ["200k", "10m", "20m"]
+    scale.add_argument("--sizes", nargs="+", default=["10m", "20m"], choices=sizes)
+
+    _add_common_options(commands.add_parser("linear"), "linear")
+
     plots = commands.add_parser("plot")
-    plots.add_argument(
-        "names", nargs="*", default=["ml100k", "scale"], help="of the files of results"
-    )
+    drawn = ["ml100k", "scale"]
+    plots.add_argument("names", nargs="*", default=drawn, help="names of files of results")
+
     generate = commands.add_parser("generate")
     generate.add_argument("--sizes", nargs="+", default=list(SETS), choices=list(SETS))
+
     commands.add_parser("install")
     return parser
 
 
-def _common(parser: argparse.ArgumentParser, name: str, partial: bool = True) -> None:
+def _add_ml100k_options(parser: argparse.ArgumentParser, name: str, n_seeds: int) -> None:
+    _add_common_options(parser, name)
+    _add_partial_options(parser)
+    parser.add_argument(
+        "--folds",
+        type=int,
+        nargs="+",
+        default=list(FOLDS),
+        choices=FOLDS,
+    )
+    parser.add_argument("--seeds", type=int, default=n_seeds)
+
+
+def _add_common_options(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         "--set",
         action="append",
@@ -88,27 +108,47 @@ def _common(parser: argparse.ArgumentParser, name: str, partial: bool = True) ->
         help="override a setting of ours",
     )
     parser.add_argument("--name", default=name, help="name of the files of results")
-    if partial:
-        parser.add_argument(
-            "--only",
-            metavar="SYSTEM,...",
-            help="measure these only; `bayes` also means bayes-side and so on",
-        )
-        parser.add_argument(
-            "--run",
-            metavar="ID",
-            help="keep the others' figures: the run that the file of results holds",
-        )
+
+
+def _add_partial_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--only",
+        metavar="SYSTEM,...",
+        help="measure these only; `bayes` also means bayes-side and so on",
+    )
+    parser.add_argument(
+        "--run",
+        metavar="ID",
+        help="keep the other systems' figures: the id of the run in the file of results",
+    )
+
+
+def _request(options: argparse.Namespace) -> Request:
+    """Return what `options` ask for. `linear` has no --only and no --run."""
+    overrides = dict(pair.split("=", 1) for pair in options.set)
+    only = getattr(options, "only", None)
+    return Request(
+        name=options.name,
+        overrides=overrides,
+        only=frozenset(only.split(",")) if only else None,
+        run=getattr(options, "run", None),
+    )
 
 
 def plot(names: list[str]) -> None:
-    """Draw the results `names`, in Matplotlib's own environment."""
-    files = [str(RESULTS / f"{name}.json") for name in names if (RESULTS / f"{name}.json").exists()]
+    """Draw the results `names`, in Matplotlib's own environment.
+
+    Raises:
+        SystemExit: there are none yet.
+    """
+    paths = [RESULTS / f"{name}.json" for name in names]
+    files = [str(path) for path in paths if path.exists()]
     if not files:
         raise SystemExit(f"there are no results {', '.join(names)} in {RESULTS}; measure first")
-    subprocess.run(
-        [str(python_of("plot")), str(Path(__file__).parent / "plot.py"), *files], check=True
-    )
+
+    python = python_of("plot")
+    script = Path(__file__).parent / "plot.py"
+    subprocess.run([str(python), str(script), *files], check=True)
 
 
 def install() -> None:

@@ -1,7 +1,7 @@
 """The peers' own environments: one virtual environment each, with pinned versions, made once.
 
-They are built with the interpreter that runs this, and compiled for this machine where a peer comes as source: LIBMF's own build
-uses no vector instructions, and to compare with that would not be fair.
+They are built with the interpreter that runs this. A peer that comes as source is compiled for this
+machine: LIBMF's own build uses no vector instructions, and to compare with that would not be fair.
 """
 
 import os
@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,95 +41,144 @@ class Environment:
 
 _COMPILER = (
     "gcc",
-    "It is compiled from source: install a C/C++ compiler (Debian and Ubuntu: apt install build-essential python3-dev).",
+    (
+        "It is compiled from source: install a C/C++ compiler "
+        "(Debian and Ubuntu: apt install build-essential python3-dev)."
+    ),
 )
 ENVIRONMENTS = {
     "myfm": Environment(
-        ("myfm==0.4.0", "numpy==2.4.6", "scipy==1.17.1", "pandas==3.1.1", "setuptools==80.9.0"),
-        "myfm",
+        requirements=(
+            "myfm==0.4.0",
+            "numpy==2.4.6",
+            "scipy==1.17.1",
+            "pandas==3.1.1",
+            "setuptools==80.9.0",
+        ),
+        imports="myfm",
     ),
-    "cornac": Environment(("cornac==3.0.1", "numpy==2.4.6", "scipy==1.17.1"), "cornac.models"),
+    "cornac": Environment(
+        requirements=("cornac==3.0.1", "numpy==2.4.6", "scipy==1.17.1"),
+        imports="cornac.models",
+    ),
     "libmf": Environment(
-        ("libmf==0.9.2", "numpy==2.4.6"),
-        "libmf.mf",
+        requirements=("libmf==0.9.2", "numpy==2.4.6"),
+        imports="libmf.mf",
         build=("setuptools==80.9.0", "wheel==0.46.1"),
         variables={"CFLAGS": "-O3 -march=native -DUSEAVX -DUSEOMP -fopenmp"},
         needs=_COMPILER,
     ),
     # Its own build compiles with -O3 -march=native and OpenMP.
     "cmfrec": Environment(
-        (
+        requirements=(
             "cmfrec==3.5.1.post14",
             "numpy==2.4.6",
             "scipy==1.17.1",
             "pandas==3.1.1",
             "threadpoolctl==3.6.0",
         ),
-        "cmfrec",
+        imports="cmfrec",
         needs=_COMPILER,
     ),
     "surprise": Environment(
-        ("scikit-surprise==1.1.5", "numpy==2.4.6", "scipy==1.17.1"), "surprise"
+        requirements=("scikit-surprise==1.1.5", "numpy==2.4.6", "scipy==1.17.1"),
+        imports="surprise",
     ),
     "spark": Environment(
-        ("pyspark==4.3.0", "numpy==2.4.6", "pandas==2.3.3", "pyarrow==26.0.1"),
-        "pyspark.ml",
+        requirements=("pyspark==4.3.0", "numpy==2.4.6", "pandas==2.3.3", "pyarrow==26.0.1"),
+        imports="pyspark.ml",
         needs=(
             "java",
-            "Spark needs Java 17 or newer (Debian and Ubuntu: apt install openjdk-17-jre-headless).",
+            (
+                "Spark needs Java 17 or newer "
+                "(Debian and Ubuntu: apt install openjdk-17-jre-headless)."
+            ),
         ),
     ),
-    "plot": Environment(("matplotlib==3.11.2",), "matplotlib"),
+    "plot": Environment(requirements=("matplotlib==3.11.2",), imports="matplotlib"),
 }
 
 
 def cache_folder() -> Path:
     """Return where environments and generated data lie: MF_BENCH_DIR, else var/benchmarks."""
-    return Path(os.environ.get("MF_BENCH_DIR") or ROOT / "var" / "benchmarks")
+    named = os.environ.get("MF_BENCH_DIR")
+    if named:
+        return Path(named)
+    return ROOT / "var" / "benchmarks"
 
 
 def python_of(name: str) -> Path:
     """Return the interpreter of environment `name`, which is made if it is not there yet.
 
     Raises:
-        PeerUnavailableError: a program is missing, or the installation failed; with pip's last lines.
+        PeerUnavailableError: a program is missing, or the installation failed; with pip's last
+            lines.
     """
     wanted = ENVIRONMENTS[name]
-    if wanted.needs and not shutil.which(wanted.needs[0]):
-        raise PeerUnavailableError(f"no `{wanted.needs[0]}` on PATH. {wanted.needs[1]}")
+    if wanted.needs is not None:
+        program, advice = wanted.needs
+        if not shutil.which(program):
+            raise PeerUnavailableError(f"no `{program}` on PATH. {advice}")
+
     folder = cache_folder() / "envs" / name
-    python, stamp = folder / "bin" / "python", folder / "installed.txt"
+    # Written last, so that a half-made environment is made again; so is one of other versions.
+    stamp = folder / "installed.txt"
     if not (stamp.exists() and stamp.read_text() == repr(wanted)):
         print(f"installing {', '.join(wanted.requirements)} into {folder} (once) ...", flush=True)
         stamp.unlink(missing_ok=True)
-        _run(name, [sys.executable, "-m", "venv", "--clear", str(folder)], {})
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        if wanted.build:
-            _run(name, [*pip, *wanted.build], {})
-            pip.append("--no-build-isolation")
-        _run(name, [*pip, *wanted.requirements], wanted.variables)
-        _run(name, [str(python), "-c", f"import {wanted.imports}"], {})
+        _make(name, wanted, folder)
         stamp.write_text(repr(wanted))
-    return python
+    return _python_in(folder)
 
 
-def _run(name: str, command: list[str], variables: dict[str, str]) -> None:
+def _python_in(folder: Path) -> Path:
+    return folder / "bin" / "python"
+
+
+def _make(name: str, wanted: Environment, folder: Path) -> None:
+    """Make the virtual environment in `folder`, and see that the peer imports.
+
+    Raises:
+        PeerUnavailableError: one of the steps failed.
+    """
+    python = str(_python_in(folder))
+    _run(name, [sys.executable, "-m", "venv", "--clear", str(folder)])
+
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    if wanted.build:
+        _run(name, [*pip, *wanted.build])
+        # With isolation pip would build with the newest of these packages, not with the pinned.
+        pip.append("--no-build-isolation")
+    _run(name, [*pip, *wanted.requirements], wanted.variables)
+
+    # A package may install well and still lack a library of the machine's.
+    _run(name, [python, "-c", f"import {wanted.imports}"])
+
+
+def _run(name: str, command: list[str], variables: Mapping[str, str] | None = None) -> None:
     # From an empty folder: some packages import what lies in the current one.
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            command, capture_output=True, text=True, cwd=folder, env=clean_environment() | variables
+            command,
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env={**clean_environment(), **(variables or {})},
         )
-    if done.returncode:
-        lines = "\n  ".join((done.stdout + done.stderr).strip().splitlines()[-15:])
-        raise PeerUnavailableError(
-            f"the environment of {name} could not be made; `{' '.join(command[:6])} ...` said:\n  {lines}"
-        )
+    if done.returncode == 0:
+        return
+
+    output = (done.stdout + done.stderr).strip()
+    last_lines = "\n  ".join(output.splitlines()[-15:])
+    start = " ".join(command[:6])
+    raise PeerUnavailableError(
+        f"the environment of {name} could not be made; `{start} ...` said:\n  {last_lines}"
+    )
 
 
 def clean_environment() -> dict[str, str]:
-    """Return this process's environment without what would lead a peer's Python to our packages."""
-    return {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-    }
+    """Return this process's environment without what leads a peer's Python to our packages."""
+    environment = dict(os.environ)
+    for ours in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"):
+        environment.pop(ours, None)
+    return environment

@@ -1,12 +1,14 @@
 """Seeded synthetic ratings shaped like MovieLens 20M, for what MovieLens 100K is too small to show.
 
-138,000 users x 27,000 items with long tails: lognormal activity of the users, a shifted power law over the items. Planted are
-biases and 32 factors with a decaying spectrum:
+138,000 users x 27,000 items with long tails: lognormal activity of the users, a shifted power law
+over the items. Planted are biases and 32 factors with a decaying spectrum:
 
-    signal(u, i) = mean + b_u + b_i + x_u . y_i,   rating = round to halves of signal + noise, clipped to 0.5..5
+    signal(u, i) = mean + b_u + b_i + x_u . y_i
+    rating = round to halves of signal + noise, clipped to 0.5..5
 
-The sets are parts of one draw of 20 million pairs: `20m` and random parts of it, and for linear growth in both senses also
-the ratings of a random part of the users (`5m_users`, `1m_users`). 5% of each set are held out.
+The sets are parts of one draw of 20 million pairs: `20m` and random parts of it. To see linear
+growth in the number of users too, there are also the ratings of a random part of the users
+(`5m_users`, `1m_users`). 5% of each set are held out.
 """
 
 import json
@@ -14,16 +16,30 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import erf, sqrt
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Int32s = NDArray[np.int32]
+Int64s = NDArray[np.int64]
 Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
+Floats = NDArray[np.floating]
 
-LOW, HIGH, HOLDOUT = 0.5, 5.0, 20
-_MEAN, _USER_BIAS, _ITEM_BIAS, _FACTORS, _NOISE = 3.5, 0.40, 0.45, 0.50, 0.75
+LOW = 0.5
+HIGH = 5.0
+# One rating in so many is held out.
+HOLDOUT = 20
+
+_MEAN = 3.5
+# Standard deviations of what is planted.
+_USER_BIAS = 0.40
+_ITEM_BIAS = 0.45
+_NOISE = 0.75
+# Standard deviation of x_u . y_i.
+_FACTORS = 0.50
+
 _ROWS_AT_A_TIME = 1 << 20
 
 
@@ -55,68 +71,138 @@ class Draw:
 
 
 def draw_ratings(shape: Shape) -> Draw:
-    """Return the ratings of `shape`; the order of the draws decides the bits, so keep it."""
+    """Return the ratings of `shape`.
+
+    The order of the draws decides the bits: whoever moves one makes other sets.
+    """
     rng = np.random.default_rng(shape.seed)
-    activity = np.exp(rng.normal(0, 1.1, shape.n_users)) + 0.15
-    popularity = (1.0 / (np.arange(shape.n_items) + 60.0) ** 1.25)[rng.permutation(shape.n_items)]
-    user, item = _distinct_pairs(rng, activity, popularity, shape.n_ratings)
-    spectrum = 1.0 / (1 + np.arange(shape.n_factors)) ** 0.75
-    spectrum = spectrum / np.sqrt((spectrum**2).sum())
-    user_bias = rng.normal(0, _USER_BIAS, shape.n_users)
-    item_bias = rng.normal(0, _ITEM_BIAS, shape.n_items)
-    user_factors, item_factors = (
-        (rng.normal(0, 1, (n, shape.n_factors)) * np.sqrt(spectrum * _FACTORS)).astype(np.float32)
-        for n in (shape.n_users, shape.n_items)
-    )
-    signal = np.empty(shape.n_ratings, np.float32)
-    for start in range(0, shape.n_ratings, _ROWS_AT_A_TIME):
-        rows = slice(start, start + _ROWS_AT_A_TIME)
-        signal[rows] = np.einsum("ij,ij->i", user_factors[user[rows]], item_factors[item[rows]])
-    signal += (_MEAN + user_bias[user] + item_bias[item]).astype(np.float32)
+    user, item = _draw_pairs(rng, shape)
+    signal = _plant_signal(rng, shape, user, item)
+
+    # People rate in half stars: round(2 (signal + noise)) / 2.
     noisy = signal + rng.normal(0, _NOISE, shape.n_ratings)
-    return Draw(user, item, np.clip(np.round(noisy * 2) / 2, LOW, HIGH).astype(np.float32), signal)
+    halves = np.round(noisy * 2) / 2
+    value = np.clip(halves, LOW, HIGH).astype(np.float32)
+
+    return Draw(user, item, value, signal)
+
+
+def _draw_pairs(rng: np.random.Generator, shape: Shape) -> tuple[Int32s, Int32s]:
+    """Return who rates what: few users rate much, few items are rated much."""
+    # Even the least active user rates now and then: activity = lognormal + 0.15.
+    activity = np.exp(rng.normal(0, 1.1, shape.n_users)) + 0.15
+
+    # A power law that is flat at its head: popularity = 1 / (rank + 60)^1.25.
+    ranks = np.arange(shape.n_items)
+    by_rank = 1.0 / (ranks + 60.0) ** 1.25
+
+    # Row numbers must not tell how popular an item is.
+    popularity = by_rank[rng.permutation(shape.n_items)]
+
+    return _distinct_pairs(rng, activity, popularity, shape.n_ratings)
 
 
 def _distinct_pairs(
-    rng: np.random.Generator, activity: Float64s, popularity: Float64s, n: int
+    rng: np.random.Generator, activity: Floats, popularity: Floats, n: int
 ) -> tuple[Int32s, Int32s]:
     """Return `n` distinct (user, item) pairs drawn by activity x popularity, sorted."""
     n_items = len(popularity)
-    user_steps, item_steps = (
-        np.cumsum(activity / activity.sum()),
-        np.cumsum(popularity / popularity.sum()),
-    )
-    user_steps /= user_steps[-1]
-    item_steps /= item_steps[-1]
+    user_steps = _cumulative(activity)
+    item_steps = _cumulative(popularity)
+
+    # Some pairs come twice and count once, so each round draws more than are missing.
     keys = np.empty(0, np.int64)
     while len(keys) < n:
         size = int((n - len(keys)) * 1.3) + 1_000
         user = np.searchsorted(user_steps, rng.random(size))
         item = np.searchsorted(item_steps, rng.random(size))
-        keys = np.unique(np.concatenate([keys, user.astype(np.int64) * n_items + item]))
-    keys = keys[np.sort(rng.permutation(len(keys))[:n])]
-    return (keys // n_items).astype(np.int32), (keys % n_items).astype(np.int32)
+        drawn = user.astype(np.int64) * n_items + item
+        keys = np.unique(np.concatenate([keys, drawn]))
+
+    # The keys are sorted, so the surplus is dropped at random: its end are the last users.
+    chosen = rng.permutation(len(keys))[:n]
+    keys = keys[np.sort(chosen)]
+
+    user = keys // n_items
+    item = keys % n_items
+    return user.astype(np.int32), item.astype(np.int32)
 
 
-def rows_of_share(draw: Draw, shape: Shape, share: int) -> NDArray[np.int64]:
-    """Return a random `1 / share` of the rows, in random order; a smaller part lies within a larger one."""
-    return np.random.default_rng(shape.seed + 1).permutation(shape.n_ratings)[
-        : shape.n_ratings // share
-    ]
+def _cumulative(weights: Floats) -> Floats:
+    """Return the distribution function of `weights`; shape as theirs, the last value is 1."""
+    steps: Floats = np.cumsum(weights / weights.sum())
+    # Rounding may leave the last step below 1, and a draw above it would find no row.
+    steps /= steps[-1]
+    return steps
 
 
-def rows_of_users(draw: Draw, shape: Shape, share: int) -> NDArray[np.int64]:
-    """Return all rows of a random `1 / share` of the users, in random order."""
+def _plant_signal(rng: np.random.Generator, shape: Shape, user: Int32s, item: Int32s) -> Float32s:
+    """Return mean + b_u + b_i + x_u . y_i of every pair.
+
+    The array is float32 of shape (n_ratings,).
+    """
+    # Real ratings have a few strong directions and many weak ones.
+    spectrum = 1.0 / (1 + np.arange(shape.n_factors)) ** 0.75
+    spectrum = spectrum / np.sqrt((spectrum**2).sum())
+
+    # Entries of both sides have variance spectrum * _FACTORS, and the variance of a sum of
+    # products is the sum of the products' variances: sum(spectrum^2) * _FACTORS^2.
+    scale = np.sqrt(spectrum * _FACTORS)
+
+    user_bias = rng.normal(0, _USER_BIAS, shape.n_users)
+    item_bias = rng.normal(0, _ITEM_BIAS, shape.n_items)
+    user_factors = _draw_factors(rng, shape.n_users, scale)
+    item_factors = _draw_factors(rng, shape.n_items, scale)
+
+    # In pieces, since the gathered factors of all pairs would take 5 GB.
+    # signal = x_u . y_i
+    signal = np.empty(shape.n_ratings, np.float32)
+    for start in range(0, shape.n_ratings, _ROWS_AT_A_TIME):
+        rows = slice(start, start + _ROWS_AT_A_TIME)
+        of_users = user_factors[user[rows]]
+        of_items = item_factors[item[rows]]
+        signal[rows] = np.einsum("ij,ij->i", of_users, of_items)
+
+    # The biases of all pairs are only one number each.
+    signal += (_MEAN + user_bias[user] + item_bias[item]).astype(np.float32)
+    return signal
+
+
+def _draw_factors(rng: np.random.Generator, n: int, scale: Float64s) -> Float32s:
+    """Return normal factors of standard deviation `scale`, one per direction.
+
+    The array is float32 of shape (n, n_factors); `scale` has shape (n_factors,).
+    """
+    factors = rng.normal(0, 1, (n, len(scale))) * scale
+    return factors.astype(np.float32)
+
+
+def rows_of_share(draw: Draw, shape: Shape, share: int) -> Int64s:
+    """Return a random `1 / share` of the rows, in random order.
+
+    A smaller part lies within a larger one.
+    """
+    rng = np.random.default_rng(shape.seed + 1)
+    return rng.permutation(shape.n_ratings)[: shape.n_ratings // share]
+
+
+def rows_of_users(draw: Draw, shape: Shape, share: int) -> Int64s:
+    """Return all rows of a random `1 / share` of the users, in random order.
+
+    The ratings per user stay as they are, while a share of the rows thins them out.
+    """
+    rng = np.random.default_rng(shape.seed + 2)
+    users = rng.permutation(shape.n_users)[: shape.n_users // share]
     chosen = np.zeros(shape.n_users, bool)
-    chosen[
-        np.random.default_rng(shape.seed + 2).permutation(shape.n_users)[: shape.n_users // share]
-    ] = True
+    chosen[users] = True
+
+    # In random order, so that a user's held-out rows are any of his.
     rows = rows_of_share(draw, shape, 1)
     return rows[chosen[draw.user[rows]]]
 
 
 # name: (how its rows are picked, one in how many)
-SETS: dict[str, tuple[Callable[[Draw, Shape, int], NDArray[np.int64]], int]] = {
+SETS: dict[str, tuple[Callable[[Draw, Shape, int], Int64s], int]] = {
     "20m": (rows_of_share, 1),
     "10m": (rows_of_share, 2),
     "5m": (rows_of_share, 4),
@@ -127,37 +213,57 @@ SETS: dict[str, tuple[Callable[[Draw, Shape, int], NDArray[np.int64]], int]] = {
 }
 
 
-def one_set(draw: Draw, shape: Shape, name: str) -> dict[str, Int32s | Float32s]:
-    """Return set `name` as arrays: training rows tru, tri, trr (user, item, rating), held-out rows teu, tei, ter.
+def one_set(draw: Draw, shape: Shape, name: str) -> dict[str, NDArray[Any]]:
+    """Return set `name` as arrays: training rows tru, tri, trr, held-out rows teu, tei, ter.
 
-    Users are numbered anew where only some take part.
+    The last letter is the column: user (int32), item (int32), rating (float32). Users are numbered
+    anew where only some take part.
     """
     pick, share = SETS[name]
     rows = pick(draw, shape, share)
+
     user = draw.user
     if pick is rows_of_users:
+        # A user without ratings would still cost every solver a row of factors.
+        _, renumbered = np.unique(draw.user[rows], return_inverse=True)
         user = np.zeros(len(draw.user), np.int32)
-        user[rows] = np.unique(draw.user[rows], return_inverse=True)[1]
+        user[rows] = renumbered
+
     n_held_out = len(rows) // HOLDOUT
-    sides = {"te": rows[:n_held_out], "tr": rows[n_held_out:]}
-    columns = {"u": user, "i": draw.item, "r": draw.value}
+    train = rows[n_held_out:]
+    held_out = rows[:n_held_out]
     return {
-        side + key: column[sides[side]] for side in ("tr", "te") for key, column in columns.items()
+        "tru": user[train],
+        "tri": draw.item[train],
+        "trr": draw.value[train],
+        "teu": user[held_out],
+        "tei": draw.item[held_out],
+        "ter": draw.value[held_out],
     }
 
 
 def noise_floor(draw: Draw, shape: Shape, name: str) -> float:
-    """Return the held-out RMSE of E[rating | signal], rounding and clipping integrated out: nothing can be below it."""
+    """Return the held-out RMSE of E[rating | signal]: no model can be below it.
+
+    Rounding and clipping are integrated out.
+    """
     pick, share = SETS[name]
     rows = pick(draw, shape, share)
     held_out = rows[: len(rows) // HOLDOUT]
+
+    # A rating climbs half a star at each threshold t that signal + noise passes:
+    # E[rating | s] = LOW + sum over t of 0.5 P(s + noise > t)
+    # P(s + noise > t) = (1 + erf((s - t) / (sd sqrt 2))) / 2
     grid = np.linspace(-3, 10, 13_001)
     expected = np.full_like(grid, LOW)
     for threshold in np.arange(LOW + 0.25, HIGH, 0.5):
-        expected += 0.25 * (
-            1 + np.array([erf((at - threshold) / (_NOISE * sqrt(2))) for at in grid])
-        )
-    errors = np.interp(draw.signal[held_out].astype(float), grid, expected) - draw.value[held_out]
+        passed = np.array([erf((at - threshold) / (_NOISE * sqrt(2))) for at in grid])
+        expected += 0.25 * (1 + passed)
+
+    # Interpolated, since erf is slow and the curve is smooth.
+    signal = draw.signal[held_out].astype(float)
+    predicted = np.interp(signal, grid, expected)
+    errors = predicted - draw.value[held_out]
     return float(np.sqrt(np.mean(errors**2)))
 
 
@@ -167,25 +273,34 @@ def write_sets(folder: Path, names: list[str], shape: Shape | None = None) -> di
     missing = [name for name in names if not paths[name].exists()]
     if not missing:
         return paths
+
+    # One draw serves all of them: the sets are parts of it.
     shape = shape or Shape()
-    print(
-        f"generating {', '.join(missing)}: {shape.n_ratings:,} ratings, seed {shape.seed} (about a minute)",
-        flush=True,
-    )
+    size = f"{shape.n_ratings:,} ratings, seed {shape.seed}"
+    print(f"generating {', '.join(missing)}: {size} (about a minute)", flush=True)
+
     folder.mkdir(parents=True, exist_ok=True)
     draw = draw_ratings(shape)
     for name in missing:
-        arrays = one_set(draw, shape, name)
-        about = asdict(shape) | {
-            "set": name,
-            "n_train": len(arrays["tru"]),
-            "n_held_out": len(arrays["teu"]),
-        }
-        about["floor_rmse"] = noise_floor(draw, shape, name)
-        paths[name].with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
-        # Under its name only once it is whole. (A file object, since savez appends .npz to other names.)
-        partial = paths[name].with_suffix(".part")
-        with partial.open("wb") as file:
-            np.savez(file, **arrays)
-        partial.replace(paths[name])
+        _write_set(paths[name], draw, shape, name)
     return paths
+
+
+def _write_set(path: Path, draw: Draw, shape: Shape, name: str) -> None:
+    """Write set `name` to `path`, and beside it, as JSON, what it is."""
+    arrays: dict[str, Any] = dict(one_set(draw, shape, name))
+    about = {
+        **asdict(shape),
+        "set": name,
+        "n_train": len(arrays["tru"]),
+        "n_held_out": len(arrays["teu"]),
+        "floor_rmse": noise_floor(draw, shape, name),
+    }
+    path.with_suffix(".json").write_text(json.dumps(about, indent=1) + "\n")
+
+    # It gets its name only once it is whole. savez would append .npz to the other name, hence the
+    # file object.
+    partial = path.with_suffix(".part")
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)
+    partial.replace(path)

@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from benchmarks.environments import ROOT, PeerUnavailableError, clean_environment, python_of
 from benchmarks.peer_runs import PeerRun
@@ -33,74 +33,107 @@ def peer_points(run: PeerRun, data: Path, clip: list[float], seed: int) -> Itera
     """
     python = python_of(run.environment)
     runner = Path(__file__).parent / "peers" / f"run_{run.environment}.py"
+
     for iterations in run.iterations:
-        settings = run.settings | {"clip": clip, "iterations": iterations, "seed": seed}
-        yield from points(
-            [str(python), str(runner), str(data.resolve()), json.dumps(settings)],
-            clean_environment(),
-        )
+        settings = {
+            **run.settings,
+            "clip": clip,
+            "iterations": iterations,
+            "seed": seed,
+        }
+        command = [str(python), str(runner), str(data.resolve()), json.dumps(settings)]
+        yield from points(command, clean_environment())
 
 
 def our_points(data: Path, clip: list[float], task: Mapping[str, Any]) -> Iterator[Point]:
-    """Yield the points of one of our solvers on one file; `task` as in `benchmarks.ours`. Raises FitFailedError."""
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.ours",
-        str(data.resolve()),
-        json.dumps({**task, "clip": clip}),
-    ]
-    yield from points(
-        command, os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}, ROOT
-    )
+    """Yield the points of one of our solvers on one file; `task` as in `benchmarks.ours`.
+
+    Raises:
+        FitFailedError: the fit failed.
+    """
+    settings = json.dumps({**task, "clip": clip})
+    command = [sys.executable, "-m", "benchmarks.ours", str(data.resolve()), settings]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        # Less of TensorFlow's own output, so that a failure's last lines tell about the failure.
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    yield from points(command, environment, ROOT)
 
 
 def points(
     command: list[str], environment: Mapping[str, str], folder: Path | None = None
 ) -> Iterator[Point]:
-    """Yield the JSON lines that `command` prints, as they come. Raises FitFailedError."""
+    """Yield the JSON lines that `command` prints, as they come.
+
+    It runs in `folder`, or else in an empty one.
+
+    Raises:
+        FitFailedError: it failed, or printed no point.
+    """
     with tempfile.TemporaryFile("w+") as messages, tempfile.TemporaryDirectory() as empty:
-        # A session of its own, so that what the process has started (Spark's JVM) ends with it.
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=messages,
-            text=True,
-            env=dict(environment),
-            cwd=folder or empty,
-            start_new_session=True,
-        )
-        watch = threading.Timer(LIMIT_SECONDS, _end, [process])
-        watch.start()
+        process = _start(command, environment, folder or Path(empty), messages)
+        assert process.stdout is not None
+        n_points = 0
         try:
-            n_points = 0
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith("{"):
-                    n_points += 1
-                    yield json.loads(line)
-            process.wait()
+            with _killed_at_the_limit(process):
+                for line in process.stdout:
+                    # Peers print words of their own too.
+                    if line.startswith("{"):
+                        n_points += 1
+                        yield json.loads(line)
+                process.wait()
         finally:
-            watch.cancel()
-            _end(process)
+            _kill(process)
             process.wait()
-        if process.returncode or not n_points:
+
+        if process.returncode != 0 or n_points == 0:
             messages.seek(0)
             raise FitFailedError(_reason(process.returncode, n_points, messages.read()))
 
 
-def _end(process: subprocess.Popen) -> None:
+def _start(
+    command: list[str], environment: Mapping[str, str], folder: Path, messages: IO[str]
+) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=messages,
+        text=True,
+        env=dict(environment),
+        cwd=folder,
+        # A session of its own, so that what the process has started (Spark's JVM) ends with it.
+        start_new_session=True,
+    )
+
+
+@contextlib.contextmanager
+def _killed_at_the_limit(process: "subprocess.Popen[str]") -> Iterator[None]:
+    """Kill `process` if the block takes more than `LIMIT_SECONDS`."""
+    watch = threading.Timer(LIMIT_SECONDS, _kill, [process])
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
+
+
+def _kill(process: "subprocess.Popen[str]") -> None:
+    """Kill `process` and what it has started; nothing happens if all of them have ended."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
 
 def _reason(code: int, n_points: int, messages: str) -> str:
-    what = (
-        f"ended by signal {-code} (9: out of memory, or over {LIMIT_SECONDS:g} s)"
-        if code < 0
-        else f"exit code {code}"
-    )
-    said = " | ".join(line.strip() for line in messages.strip().splitlines()[-4:])
+    """Return in one line how a fit ended, and its last words."""
+    what = f"exit code {code}"
+    if code < 0:
+        limit = f"out of memory, or over {LIMIT_SECONDS:g} s"
+        what = f"ended by signal {-code} (9: {limit})"
+
+    last_lines = messages.strip().splitlines()[-4:]
+    said = " | ".join(line.strip() for line in last_lines)
     return f"{what} after {n_points} points: {said[-600:]}"
 
 

@@ -1,7 +1,8 @@
-"""Training at scale: held-out RMSE over seconds on the synthetic sets, ours and the peers in one run, and linear growth.
+"""Training at scale on the synthetic sets: held-out RMSE over seconds, and linear growth.
 
-Every fit runs in a process of its own, one after the other, so that its peak memory is its own. A verdict compares measured
-points only, nothing between them: a peer's best one, and our first one at or below its RMSE.
+Ours and the peers are measured in one run. Every fit runs in a process of its own, one after the
+other, so that its peak memory is its own. A verdict compares measured points only, nothing between
+them: a peer's best one, and our first one at or below its RMSE.
 """
 
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 from benchmarks.environments import cache_folder
 from benchmarks.generate import write_sets
 from benchmarks.peer_runs import PREDICTED_IN_HALVES, SCALE
-from benchmarks.results import heading, kept, table, this_run, write
+from benchmarks.request import Request
+from benchmarks.results import heading, kept, table, this_run, without_bars, write
 from benchmarks.running import FAILURES, Point, our_points, peer_points
 
 _RANK = 32
@@ -37,61 +39,78 @@ OURS: dict[str, dict[str, Any]] = {
     },
 }
 # Chosen on a fiftieth of each set's training ratings, as the peers' were per set.
-_PER_SET = {
+_PER_SET: dict[str, dict[str, dict[str, Any]]] = {
     "10m": {"als": {"rating_head.als.regularization": 0.07}},
     "20m": {"als": {"rating_head.als.regularization": 0.05}},
 }
 MEMORY_LIMIT_GB = {"als": 2.5, "bayes": 6.0}
-# Sweeps on the largest set, and the first one that counts; smaller sets get more, so that each is looked at for about as long.
+
+# Sweeps on the largest set, and the first one that counts.
 LINEAR = {"als": (8, 2), "bayes": (12, 4)}
-_LINEAR_RATINGS, _MOST_TIMES = 19_000_000, 8
+# Smaller sets get more sweeps, so that each is looked at for about as long.
+_LINEAR_RATINGS = 19_000_000
+_MOST_TIMES = 8
 LINEAR_SETS = (("1m", "5m", "20m"), ("1m_users", "5m_users", "20m"))
 LINEAR_WITHIN = 1.5
 
 
-def run_scale(
-    sizes: list[str], only: set[str] | None, overrides: dict[str, str], run: str | None, name: str
-) -> None:
-    """Measure the curves of all systems, or of `only` those, on the sets `sizes`, and write results/NAME.
+def run_scale(request: Request, sizes: list[str]) -> None:
+    """Measure the curves of what `request` wants on the sets `sizes`, and write results/NAME.
 
-    `run`: keep the others' points from results/NAME.json, which must be of that run on this machine.
+    Raises:
+        SystemExit: the points to keep are of another run or machine.
     """
-    about = kept(name, run) or this_run() | {"settings": overrides, "sets": {}}
+    about = kept(request.name, request.run) or this_run() | {
+        "settings": request.overrides,
+        "sets": {},
+    }
     paths = write_sets(cache_folder() / "data", sizes)
     for size in sizes:
         systems = about["sets"].setdefault(size, {})
-        for key in [*OURS, *SCALE[size]]:
-            if only is None or key in only or key.split("-")[0] in only:
-                systems[key] = _measure(size, key, paths[size], overrides)
-                write(name, about, scale_text(about))
+        for key in filter(request.wants, (*OURS, *SCALE[size])):
+            systems[key] = _measure(size, key, paths[size], request.overrides)
+            # After each system, so that an interrupted run leaves what it has measured.
+            write(request.name, about, scale_text(about))
 
 
 def _measure(size: str, key: str, data: Path, overrides: dict[str, str]) -> dict[str, Any]:
-    label = OURS[key]["label"] if key in OURS else SCALE[size][key].label
-    chosen = _PER_SET.get(size, {}).get(key, {})
-    settings = (
-        {**OURS[key]["overrides"], **chosen, **overrides}
-        if key in OURS
-        else SCALE[size][key].settings
-    )
-    found: dict[str, Any] = {"label": label, "settings": settings, "points": [], "failed": None}
+    """Return the points of one system, those before a failure too."""
+    settings: dict[str, Any]
     if key in OURS:
+        label = OURS[key]["label"]
+        chosen = _PER_SET.get(size, {}).get(key, {})
+        settings = {**OURS[key]["overrides"], **chosen, **overrides}
         source = our_points(data, PREDICTED_IN_HALVES, {**OURS[key], "overrides": settings})
     else:
-        source = peer_points(SCALE[size][key], data, PREDICTED_IN_HALVES, seed=0)
+        peer = SCALE[size][key]
+        label = peer.label
+        settings = peer.settings
+        source = peer_points(peer, data, PREDICTED_IN_HALVES, seed=0)
+
+    points: list[Point] = []
+    failed = None
+
     try:
         for point in source:
-            if "rmse" in point:
-                print(f"{size} {label}: {_shown(point)}", flush=True)
-                found["points"].append(point)
+            # Ours print a point per iteration, and not all of them were evaluated.
+            if "rmse" not in point:
+                continue
+            print(f"{size} {label}: {_shown(point)}", flush=True)
+            points.append(point)
     except FAILURES as failure:
-        found["failed"] = str(failure)
+        failed = str(failure)
         print(f"{size} {label}: failed: {failure}", flush=True)
-    return found
+
+    return {"label": label, "settings": settings, "points": points, "failed": failed}
 
 
 def _shown(point: Point) -> str:
-    return f"{point['iterations']} iterations, {point['seconds']:.1f} s, RMSE {point['rmse']:.4f}, {point['peak_mb'] / 1e3:.2f} GB"
+    """Return a point in one line, for who watches the run."""
+    peak_gb = point["peak_mb"] / 1e3
+    return (
+        f"{point['iterations']} iterations, {point['seconds']:.1f} s, "
+        f"RMSE {point['rmse']:.4f}, {peak_gb:.2f} GB"
+    )
 
 
 def best(points: list[Point]) -> Point:
@@ -102,134 +121,172 @@ def best(points: list[Point]) -> Point:
 def first_at(points: list[Point], rmse: float) -> Point | None:
     """Return the earliest measured point at or below `rmse`, None where there is none."""
     reached = [point for point in points if point["rmse"] <= rmse]
-    return min(reached, key=lambda point: point["seconds"]) if reached else None
+    if not reached:
+        return None
+    return min(reached, key=lambda point: point["seconds"])
 
 
 def scale_text(about: dict[str, Any]) -> str:
     """Return the tables and the verdicts."""
     parts = [heading(about)]
     for size, systems in about["sets"].items():
-        parts += [
-            f"## {size} ratings, rank {_RANK}",
-            _curve_table(systems),
-            "\n".join(verdicts(size, systems)),
-        ]
-    return "\n\n".join(part for part in parts if part)
+        parts.append(f"## {size} ratings, rank {_RANK}")
+        parts.append(_curve_table(systems))
+        # There is none before both ours and a peer have points.
+        lines = verdicts(size, systems)
+        if lines:
+            parts.append("\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def _curve_table(systems: dict[str, Any]) -> str:
-    rows = []
-    for system in systems.values():
-        points = sorted(system["points"], key=lambda point: point["seconds"])
-        failed = f"failed: {system['failed']}".replace("|", "/") if system["failed"] else ""
-        if not points:
-            rows.append([system["label"], failed, "", "", ""])
-            continue
-        lowest = best(points)
-        shown = f"{lowest['rmse']:.4f} at {lowest['seconds']:.1f} s"
-        curve = ", ".join(
-            f"{point['rmse']:.4f} at {point['seconds']:.1f}" for point in _spread(points)
-        )
-        peak = max(point["peak_mb"] for point in points) / 1e3
-        rows.append(
-            [
-                system["label"],
-                f"{shown} {failed}".strip(),
-                curve,
-                f"{lowest['prepare_seconds']:.1f}",
-                f"{peak:.2f}",
-            ]
-        )
-    return table(
-        [
-            "system",
-            "best RMSE",
-            "on the way, at s",
-            "preparing, s (not counted)",
-            "peak memory, GB",
-        ],
-        rows,
-    )
+    heads = [
+        "system",
+        "best RMSE",
+        "on the way, at s",
+        "preparing, s (not counted)",
+        "peak memory, GB",
+    ]
+    rows = [_curve_row(system) for system in systems.values()]
+    return table(heads, rows)
+
+
+def _curve_row(system: dict[str, Any]) -> list[str]:
+    """Return the system's line of the table; a failed one keeps what it has measured."""
+    label = system["label"]
+    points = sorted(system["points"], key=lambda point: point["seconds"])
+    failed = without_bars(f"failed: {system['failed']}") if system["failed"] else ""
+    if not points:
+        return [label, failed, "", "", ""]
+
+    lowest = best(points)
+    reached = f"{lowest['rmse']:.4f} at {lowest['seconds']:.1f} s"
+    curve = [f"{point['rmse']:.4f} at {point['seconds']:.1f}" for point in _spread(points)]
+    return [
+        label,
+        f"{reached} {failed}".strip(),
+        ", ".join(curve),
+        f"{lowest['prepare_seconds']:.1f}",
+        f"{_peak_gb(points):.2f}",
+    ]
 
 
 def _spread(points: list[Point]) -> list[Point]:
-    """Return some four of the points."""
-    return points[:: max(1, len(points) // 4)]
+    """Return some four of the points, evenly spread over all."""
+    step = len(points) // 4
+    if step == 0:
+        return points
+    return points[::step]
+
+
+def _peak_gb(points: list[Point]) -> float:
+    """Return the largest resident memory in GB."""
+    peak_mb = max(point["peak_mb"] for point in points)
+    return float(peak_mb / 1e3)
 
 
 def verdicts(size: str, systems: dict[str, Any]) -> list[str]:
-    """Return a line per solver of ours and peer: who reaches the peer's best RMSE when; and one per solver on memory."""
+    """Return a line per solver of ours on its memory, each followed by a line per peer.
+
+    The latter say when ours reaches the peer's best RMSE.
+    """
     lines = []
     for key in OURS:
-        ours = systems.get(key, {}).get("points")
-        if not ours:
+        if key not in systems or not systems[key]["points"]:
             continue
-        label = systems[key]["label"]
-        peak = max(point["peak_mb"] for point in ours) / 1e3
-        limit = MEMORY_LIMIT_GB[key]
-        held = (
-            f", {'within' if peak <= limit else 'OVER'} the limit of {limit:g} GB"
-            if size == "20m"
-            else ""
-        )
-        lines.append(f"- {label}: best {best(ours)['rmse']:.4f}; peak memory {peak:.2f} GB{held}")
+
+        ours = systems[key]
+        lines.append(_memory_verdict(size, key, ours))
         for peer_key, peer in systems.items():
             if peer_key not in OURS and peer["points"]:
-                lines.append(_against(label, ours, peer["label"], peer["points"]))
+                lines.append(_verdict(ours, peer))
     return lines
 
 
-def _against(label: str, ours: list[Point], peer: str, theirs: list[Point]) -> str:
-    target = best(theirs)
-    reached = first_at(ours, target["rmse"])
+def _memory_verdict(size: str, key: str, ours: dict[str, Any]) -> str:
+    points = ours["points"]
+    lowest = best(points)
+    peak = _peak_gb(points)
+    reached = f"best {lowest['rmse']:.4f}; peak memory {peak:.2f} GB"
+    # The limit is one for the largest set.
+    if size != "20m":
+        return f"- {ours['label']}: {reached}"
+
+    limit = MEMORY_LIMIT_GB[key]
+    held = "within" if peak <= limit else "OVER"
+    return f"- {ours['label']}: {reached}, {held} the limit of {limit:g} GB"
+
+
+def _verdict(ours: dict[str, Any], peer: dict[str, Any]) -> str:
+    """Return how long ours takes to the peer's best RMSE, and how long the peer took."""
+    target = best(peer["points"])
+    reached = first_at(ours["points"], target["rmse"])
     if reached is None:
-        return f"- {label} does not reach {peer}'s best, {target['rmse']:.4f} at {target['seconds']:.1f} s"
+        where = f"{target['rmse']:.4f} at {target['seconds']:.1f} s"
+        return f"- {ours['label']} does not reach {peer['label']}'s best, {where}"
+
     ratio = target["seconds"] / reached["seconds"]
     return (
-        f"- {label} is at {reached['rmse']:.4f} after {reached['seconds']:.1f} s; {peer} at its best, {target['rmse']:.4f}, "
+        f"- {ours['label']} is at {reached['rmse']:.4f} after {reached['seconds']:.1f} s; "
+        f"{peer['label']} at its best, {target['rmse']:.4f}, "
         f"after {target['seconds']:.1f} s: {ratio:.2f}x as fast"
     )
 
 
-def run_linear(overrides: dict[str, str], name: str) -> None:
+def run_linear(request: Request) -> None:
     """Measure seconds per sweep and rating on growing sets, and write results/NAME."""
-    about: dict[str, Any] = this_run() | {"settings": overrides, "pace": {}}
+    about: dict[str, Any] = this_run() | {"settings": request.overrides, "pace": {}}
     names = sorted({size for sizes in LINEAR_SETS for size in sizes})
     paths = write_sets(cache_folder() / "data", names)
+
     for key in OURS:
         about["pace"][key] = {}
         for size in names:
-            about["pace"][key][size] = _pace(key, paths[size], overrides)
-            print(f"{key} {size}: {about['pace'][key][size]}", flush=True)
-    write(name, about, linear_text(about))
+            pace = _pace(key, paths[size], request.overrides)
+            about["pace"][key][size] = pace
+            print(f"{key} {size}: {pace}", flush=True)
+
+    write(request.name, about, linear_text(about))
 
 
 def _pace(key: str, data: Path, overrides: dict[str, str]) -> dict[str, Any]:
-    """Return the fastest of the later sweeps: the first ones trace TensorFlow's functions, and for bayes average nothing yet.
+    """Return the seconds of the fastest of the later sweeps.
 
-    The fastest, since whatever else the machine does only ever adds to a sweep.
+    The first ones trace TensorFlow's functions, and for bayes average nothing yet. The fastest one
+    counts, since whatever else the machine does only ever adds to a sweep.
     """
     iterations, first = LINEAR[key]
-    settings = {**OURS[key]["overrides"], "rating_head.bayes.burn_in": first - 1, **overrides}
     n_ratings = _n_train(data)
-    times = min(_MOST_TIMES, max(1, round(_LINEAR_RATINGS / n_ratings)))
+    times = round(_LINEAR_RATINGS / n_ratings)
+    times = min(_MOST_TIMES, max(1, times))
+
+    settings = {
+        **OURS[key]["overrides"],
+        "rating_head.bayes.burn_in": first - 1,
+        **overrides,
+    }
+    task = {
+        "iterations": times * iterations,
+        # No errors: only the sweeps are timed.
+        "points": [],
+        "overrides": settings,
+    }
     try:
-        task = {"iterations": times * iterations, "points": [], "overrides": settings}
         points = list(our_points(data, PREDICTED_IN_HALVES, task))
     except FAILURES as failure:
         return {"failed": str(failure)}
+
     seconds = min(point["sweep_seconds"] for point in points[first:])
-    peak = max(point["peak_mb"] for point in points)
-    cost = seconds / n_ratings * 1e9
     return {
         "n_ratings": n_ratings,
         "sweep_seconds": seconds,
-        "nanoseconds_per_rating": cost,
-        "peak_mb": peak,
+        "nanoseconds_per_rating": seconds / n_ratings * 1e9,
+        "peak_mb": max(point["peak_mb"] for point in points),
     }
 
 
 def _n_train(data: Path) -> int:
+    """Return the number of training ratings in a file of `benchmarks.generate`."""
     with np.load(data) as arrays:
         return len(arrays["trr"])
 
@@ -238,25 +295,29 @@ def linear_text(about: dict[str, Any]) -> str:
     """Return the tables, a line each on whether the cost grows linearly."""
     parts = [heading(about)]
     for sizes in LINEAR_SETS:
-        what = (
-            "a part of the users"
-            if sizes[0].endswith("users")
-            else "a part of the ratings, users and items as many"
-        )
+        what = "a part of the ratings, users and items as many"
+        if sizes[0].endswith("users"):
+            what = "a part of the users"
+        parts.append(f"Nanoseconds per sweep and rating; a smaller set is {what}.")
+
         rows = []
         for key, paces in about["pace"].items():
-            found = [paces[size] for size in sizes]
-            if failed := [pace["failed"] for pace in found if "failed" in pace]:
-                rows.append([key, f"failed: {failed[0]}".replace("|", "/"), "", "", ""])
-                continue
-            costs = [pace["nanoseconds_per_rating"] for pace in found]
-            ratio = max(costs) / min(costs)
-            held = (
-                f"{ratio:.2f}x ({'within' if ratio <= LINEAR_WITHIN else 'OVER'} {LINEAR_WITHIN}x)"
-            )
-            rows.append([key, *(f"{cost:.0f}" for cost in costs), held])
-        parts += [
-            f"Nanoseconds per sweep and rating; a smaller set is {what}.",
-            table(["solver", *sizes, "spread"], rows),
-        ]
+            of_sizes = [paces[size] for size in sizes]
+            rows.append(_pace_row(key, of_sizes))
+        parts.append(table(["solver", *sizes, "spread"], rows))
     return "\n\n".join(parts)
+
+
+def _pace_row(key: str, paces: list[dict[str, Any]]) -> list[str]:
+    """Return the solver's line of the table: its cost on each set, and whether they differ."""
+    for pace in paces:
+        if "failed" in pace:
+            return [key, without_bars(f"failed: {pace['failed']}"), "", "", ""]
+
+    # Linear growth is the same cost per rating on every set.
+    costs = [pace["nanoseconds_per_rating"] for pace in paces]
+    ratio = max(costs) / min(costs)
+    held = "within" if ratio <= LINEAR_WITHIN else "OVER"
+
+    shown = [f"{cost:.0f}" for cost in costs]
+    return [key, *shown, f"{ratio:.2f}x ({held} {LINEAR_WITHIN}x)"]

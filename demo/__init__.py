@@ -1,1 +1,4 @@
-"""The embedded stack: Postgres and Airflow on this machine, for `make demo`, `make up` and the end-to-end tests."""
+"""The embedded stack: Postgres and Airflow on this machine.
+
+It serves `make demo`, `make up` and the end-to-end tests.
+"""

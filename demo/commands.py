@@ -34,10 +34,12 @@ def main(arguments: Sequence[str]) -> int:
     if options.command == "supervise":
         return supervise(layout, options.port)
     raise_on_signals()
+
     console = Console(highlight=False)
     if not console.is_terminal:
         # A pipe has no width; Rich's 80 columns would break the report's lines.
         console.width = _PIPE_COLUMNS
+
     command: Callable[[Layout, Console], int] = {
         "run": _run,
         "up": _up,
@@ -77,32 +79,41 @@ def _parser() -> argparse.ArgumentParser:
 def _run(layout: Layout, console: Console) -> int:
     conf = run_conf(os.environ.get("RATINGS", ""), os.environ.get("SETTINGS", ""))
     layout.make_folders()
-    with temporary_stack(layout, lambda what: console.print(f"… {what}")) as stack:
+    with temporary_stack(layout, _teller(console)) as stack:
         if stack.was_running:
-            console.print(
-                f"Using the stack that runs at {stack.state.address} (`make down` ends it)."
-            )
+            address = stack.state.address
+            console.print(f"Using the stack that runs at {address} (`make down` ends it).")
         return run_demo(stack, conf, console)
 
 
 def _up(layout: Layout, console: Console) -> int:
     layout.make_folders()
-    stack = start_lasting_stack(layout, lambda what: console.print(f"… {what}"))
-    console.print(
-        "Already running." if stack.was_running else "The stack is up; it stays until `make down`."
-    )
+    stack = start_lasting_stack(layout, _teller(console))
+    if stack.was_running:
+        console.print("Already running.")
+    else:
+        console.print("The stack is up; it stays until `make down`.")
+
+    password = load_secrets(layout).admin_password
+    warehouse = f"{stack.state.warehouse_url} (or `make psql`)"
     console.print(f"  Airflow   {stack.state.address}", soft_wrap=True)
-    console.print(
-        f"  login     {ADMIN} / {load_secrets(layout).admin_password}", soft_wrap=True, markup=False
-    )
-    console.print(
-        f"  warehouse {stack.state.warehouse_url} (or `make psql`)", soft_wrap=True, markup=False
-    )
+    console.print(f"  login     {ADMIN} / {password}", soft_wrap=True, markup=False)
+    console.print(f"  warehouse {warehouse}", soft_wrap=True, markup=False)
     return 0
 
 
+def _teller(console: Console) -> Callable[[str], None]:
+    """Return what tells people how far the start of the stack is."""
+
+    def tell(what: str) -> None:
+        console.print(f"… {what}")
+
+    return tell
+
+
 def _down(layout: Layout, console: Console) -> int:
-    console.print("The stack is down." if stop_lasting_stack(layout) else "No stack is running.")
+    was_running = stop_lasting_stack(layout)
+    console.print("The stack is down." if was_running else "No stack is running.")
     return 0
 
 
@@ -110,25 +121,24 @@ def _psql(layout: Layout, console: Console) -> int:
     """Open psql on the warehouse, as its writer; Postgres is started for it if it is not up."""
     from mf_core.warehouse.embedded import exclusive, start_embedded
 
+    # PG_VERSION is what a made data folder always holds.
     if not (layout.postgres_data / "PG_VERSION").exists():
         raise StackError("there is no warehouse yet; `make demo` or `make up` makes one.")
+
     stack = find_stack(layout)
     with exclusive(layout.postgres_data):
         server = start_embedded(layout.postgres_data)
     try:
         command = [
             str(server.bin_dir / "psql"),
-            "-h",
-            str(server.socket_dir),
-            "-U",
-            "mf_writer",
-            "-d",
-            "warehouse",
+            f"--host={server.socket_dir}",
+            "--username=mf_writer",
+            "--dbname=warehouse",
         ]
-        return subprocess.run(
-            command, check=False, env={**os.environ, "PGOPTIONS": "-c search_path=mf,public"}
-        ).returncode
+        environment = {**os.environ, "PGOPTIONS": "-c search_path=mf,public"}
+        return subprocess.run(command, check=False, env=environment).returncode
     finally:
+        # A stack may have been started meanwhile; then Postgres is its own to stop.
         if stack is None and find_stack(layout) is None:
             with exclusive(layout.postgres_data):
                 server.stop_if_unused()

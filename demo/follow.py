@@ -48,7 +48,10 @@ class RunFollower:
     """Polls one run and tells the display what changed."""
 
     def __init__(self, api: AirflowApi, dag_id: str, run_id: str, task_logs: Path) -> None:
-        self._api, self._dag_id, self._run_id, self._task_logs = api, dag_id, run_id, task_logs
+        self._api = api
+        self._dag_id = dag_id
+        self._run_id = run_id
+        self._task_logs = task_logs
         self._readers: dict[Path, ProgressReader] = {}
         self.progress = Progress(api.task_order(dag_id))
 
@@ -77,34 +80,42 @@ class RunFollower:
         news = []
         for task_id in self.progress.order:
             tries = [task for task in tasks if task.task_id == task_id]
-            state, seconds = _overall_state(tries), _overall_seconds(tries)
-            if seconds is not None:
-                self.progress.seconds[task_id] = seconds
             for message in self._new_messages(tries):
                 self.progress.messages[task_id] = message
                 news.append(f"  {task_id}: {message}")
-            if state and state != self.progress.states.get(task_id):
-                self.progress.states[task_id] = state
-                took = (
-                    f" ({seconds:.1f} s)"
-                    if seconds is not None and state in ("success", "failed")
-                    else ""
-                )
-                news.append(
-                    f"{task_id}: {state.replace('_', ' ')}{took}{self._reason(tries, state)}"
-                )
+            news += self._new_state(task_id, tries)
         return news
+
+    def _new_state(self, task_id: str, tries: list[TaskState]) -> list[str]:
+        """Return a line on the task's state if that is another one than at the last poll."""
+        seconds = _overall_seconds(tries)
+        if seconds is not None:
+            self.progress.seconds[task_id] = seconds
+
+        state = _overall_state(tries)
+        if not state or state == self.progress.states.get(task_id):
+            return []
+        self.progress.states[task_id] = state
+
+        took = ""
+        if seconds is not None and state in _FINISHED:
+            took = f" ({seconds:.1f} s)"
+        words = state.replace("_", " ")
+        return [f"{task_id}: {words}{took}{self._reason(tries, state)}"]
 
     def _reason(self, tries: list[TaskState], state: str) -> str:
         if state not in ("failed", "up_for_retry"):
             return ""
-        logs = [
-            log_file(self._task_logs, self._dag_id, self._run_id, task)
-            for task in tries
-            if task.state == state
-        ]
-        errors = [error for log in logs if (error := last_error(log))]
-        return f" - {errors[0]}" if errors else ""
+
+        # The shards of a mapped task fail for the same reason as a rule: the first error is enough.
+        for task in tries:
+            if task.state != state:
+                continue
+            log = log_file(self._task_logs, self._dag_id, self._run_id, task)
+            error = last_error(log)
+            if error:
+                return f" - {error}"
+        return ""
 
     def _new_messages(self, tries: list[TaskState]) -> list[str]:
         messages = []
@@ -117,20 +128,31 @@ class RunFollower:
 
 
 def _overall_state(tries: list[TaskState]) -> str:
-    """Return one state for the shards of a mapped task: the one that says most about what is still to come."""
-    states = {task.state for task in tries}
+    """Return one state for the shards of a mapped task.
+
+    It is the one that says most about what is still to come; empty before Airflow has set any.
+    """
+    states = {task.state for task in tries if task.state}
     for state in ("failed", "up_for_retry", "running", "queued", "scheduled"):
         if state in states:
             return state
-    return next((state for state in states if state), "")
+    return next(iter(states), "")
 
 
 def _overall_seconds(tries: list[TaskState]) -> float | None:
-    """Return the seconds from the first shard's start to the last one's end; None while any of them runs."""
-    spans = [(task.started, task.ended) for task in tries]
-    starts = [datetime.fromisoformat(start) for start, end in spans if start and end]
-    ends = [datetime.fromisoformat(end) for start, end in spans if start and end]
-    if not spans or len(ends) < len(spans):
+    """Return the seconds from the first shard's start to the last one's end.
+
+    None while any of them runs.
+    """
+    starts = []
+    ends = []
+    for task in tries:
+        if not (task.started and task.ended):
+            return None
+        starts.append(datetime.fromisoformat(task.started))
+        ends.append(datetime.fromisoformat(task.ended))
+
+    if not tries:
         return None
     return (max(ends) - min(starts)).total_seconds()
 
@@ -139,15 +161,23 @@ def _table(progress: Progress) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for task_id in progress.order:
         state = progress.states.get(task_id, "")
-        seconds, style, sign = (
-            progress.seconds.get(task_id),
-            _STYLES.get(state, "dim"),
-            _SIGNS.get(state, "·"),
-        )
-        message = escape(progress.messages.get(task_id, "")) if state == "running" else ""
-        duration = f"{seconds:.1f} s" if seconds is not None and state != "running" else ""
+        style = _STYLES.get(state, "dim")
+        sign = _SIGNS.get(state, "·")
+        words = state.replace("_", " ")
+
+        # A running task shows its last message; the seconds of a try before it would mislead.
+        seconds = progress.seconds.get(task_id)
+        duration = ""
+        message = ""
+        if state == "running":
+            message = escape(progress.messages.get(task_id, ""))
+        elif seconds is not None:
+            duration = f"{seconds:.1f} s"
+
         table.add_row(
-            *(f"[{style}]{text}[/]" for text in (sign, task_id, state.replace("_", " "))),
+            f"[{style}]{sign}[/]",
+            f"[{style}]{task_id}[/]",
+            f"[{style}]{words}[/]",
             duration,
             message,
         )

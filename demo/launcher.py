@@ -42,7 +42,10 @@ class Interrupted(Exception):
 
 
 def raise_on_signals() -> None:
-    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`, and end when the `make` that started this process dies."""
+    """Turn SIGINT, SIGTERM and SIGHUP into `Interrupted`.
+
+    The process also ends when the `make` that started it dies.
+    """
 
     def interrupt(number: int, _: object) -> None:
         raise Interrupted(number)
@@ -66,9 +69,11 @@ def temporary_stack(
     if running is not None:
         yield running
         return
+
     supervisor: subprocess.Popen[bytes] | None = None
     try:
-        environment = {"MF_SCHEDULE": far_away(datetime.now(UTC).date()), **os.environ}
+        today = datetime.now(UTC).date()
+        environment = {"MF_SCHEDULE": far_away(today), **os.environ}
         supervisor = _start_supervisor(layout, preferred_port, environment, outlive_parent=False)
         yield _wait_until_ready(layout, supervisor, say)
     finally:
@@ -89,6 +94,7 @@ def start_lasting_stack(layout: Layout, say: Callable[[str], None]) -> Stack:
     running = find_stack(layout)
     if running is not None:
         return running
+
     supervisor = _start_supervisor(layout, DEFAULT_PORT, os.environ, outlive_parent=True)
     try:
         return _wait_until_ready(layout, supervisor, say)
@@ -98,14 +104,19 @@ def start_lasting_stack(layout: Layout, say: Callable[[str], None]) -> Stack:
 
 
 def find_stack(layout: Layout) -> Stack | None:
-    """Return the stack that runs, waiting for one that just starts or stops; None if there is none."""
+    """Return the stack that runs, waiting for one that just starts or stops; None if there is none.
+
+    Raises:
+        StackError: it went on starting or stopping for too long.
+    """
     deadline = time.monotonic() + _STOP_SECONDS
     while (state := running_stack(layout)) is not None:
         if state.phase == READY:
             return _stack(layout, state, was_running=True)
         if time.monotonic() > deadline:
             raise StackError(
-                f"process {state.pid} has been {state.phase} the stack for too long; `make down` ends it."
+                f"process {state.pid} has been {state.phase} the stack for too long; "
+                "`make down` ends it."
             )
         time.sleep(0.25)
     return None
@@ -120,12 +131,15 @@ def stop_lasting_stack(layout: Layout) -> bool:
     state = running_stack(layout)
     if state is None:
         return False
+
+    # 0 stands for a supervisor that holds the lock and has not written its number yet.
     if state.pid:
         with suppress(ProcessLookupError):
             os.kill(state.pid, signal.SIGTERM)
     if not processes.wait_until(lambda: running_stack(layout) is None, _STOP_SECONDS):
         raise StackError(
-            f"the stack's supervisor (pid {state.pid}) did not end within {_STOP_SECONDS:.0f} s; see {layout.logs}."
+            f"the stack's supervisor (pid {state.pid}) did not end within {_STOP_SECONDS:.0f} s; "
+            f"see {layout.logs}."
         )
     return True
 
@@ -133,8 +147,8 @@ def stop_lasting_stack(layout: Layout) -> bool:
 def far_away(today: date) -> str:
     """Return a cron line that comes due half a year from `today`.
 
-    A stack that lives for one demo must not start a nightly run of its own: Airflow makes up for a missed one as soon as the
-    DAG is unpaused, and the demo's run would wait behind it.
+    A stack that lives for one demo must not start a nightly run of its own: Airflow makes up for a
+    missed one as soon as the DAG is unpaused, and the demo's run would wait behind it.
     """
     day = today + timedelta(days=182)
     return f"0 0 {min(day.day, 28)} {day.month} *"
@@ -143,17 +157,14 @@ def far_away(today: date) -> str:
 def _start_supervisor(
     layout: Layout, preferred_port: int, environment: Mapping[str, str], *, outlive_parent: bool
 ) -> subprocess.Popen[bytes]:
+    command = [
+        *(sys.executable, "-m", "demo"),
+        *("--var", str(layout.var)),
+        *("--port", str(preferred_port)),
+        "supervise",
+    ]
     return processes.spawn(
-        [
-            sys.executable,
-            "-m",
-            "demo",
-            "--var",
-            str(layout.var),
-            "--port",
-            str(preferred_port),
-            "supervise",
-        ],
+        command,
         log=layout.logs / "supervisor.log",
         environment=environment,
         folder=layout.repository,
@@ -164,37 +175,54 @@ def _start_supervisor(
 def _wait_until_ready(
     layout: Layout, supervisor: subprocess.Popen[bytes], say: Callable[[str], None]
 ) -> Stack:
+    """Return the stack once `supervisor` says that it is up; `say` is told what is started.
+
+    Raises:
+        StackError: it did not start.
+    """
     said = ""
     while True:
+        # Asked before the state is read, so that the last state of one that has ended is seen.
         ended = supervisor.poll() is not None
-        state = read_state(layout)
-        mine = state is not None and state.pid == supervisor.pid
-        if state is not None and mine and state.phase == READY:
+        state = _state_of(supervisor, layout)
+        if state is not None and state.phase == READY:
             return _stack(layout, state, was_running=False)
         if ended:
-            detail = state.detail if state is not None and mine and state.phase == FAILED else ""
+            detail = state.detail if state is not None and state.phase == FAILED else ""
             raise StackError(_why_it_ended(layout, supervisor.returncode, detail))
-        if state is not None and mine and state.detail not in ("", said):
+
+        if state is not None and state.detail not in ("", said):
             said = state.detail
             say(f"starting {said}")
         time.sleep(0.1)
 
 
+def _state_of(supervisor: subprocess.Popen[bytes], layout: Layout) -> StackState | None:
+    """Return what `supervisor` has written; None while the file is that of an earlier one."""
+    state = read_state(layout)
+    if state is None or state.pid != supervisor.pid:
+        return None
+    return state
+
+
 def _why_it_ended(layout: Layout, status: int, detail: str) -> str:
     if status == ALREADY_RUNNING:
         return "another `make demo` or `make up` was started at the same moment; try again."
+    if detail:
+        return detail
+
     log = layout.logs / "supervisor.log"
-    return detail or "\n".join(
-        [f"the stack did not start (status {status}); the end of {log}:", *processes.tail(log, 15)]
-    )
+    what = f"the stack did not start (status {status}); the end of {log}:"
+    return "\n".join([what, *processes.tail(log, 15)])
 
 
 def _stack(layout: Layout, state: StackState, *, was_running: bool) -> Stack:
+    password = load_secrets(layout).admin_password
     return Stack(
-        layout,
-        state,
-        AirflowApi(state.address, ADMIN, load_secrets(layout).admin_password),
-        was_running,
+        layout=layout,
+        state=state,
+        api=AirflowApi(state.address, ADMIN, password),
+        was_running=was_running,
     )
 
 

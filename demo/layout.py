@@ -8,7 +8,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of one stack. Everything under `var` survives between runs, and may be deleted while the stack is down."""
+    """The files of one stack.
+
+    Everything under `var` survives between runs, and may be deleted while the stack is down.
+    """
 
     repository: Path
     var: Path

@@ -1,8 +1,8 @@
 """Child processes that end with their parent.
 
-On Linux a child asks for SIGTERM when its parent dies (PR_SET_PDEATHSIG), and the supervisor adopts the orphans of its
-children (PR_SET_CHILD_SUBREAPER), so that a walk over its descendants finds every process of the stack. Elsewhere both
-are left out and an orderly stop still works.
+On Linux a child asks for SIGTERM when its parent dies (PR_SET_PDEATHSIG), and the supervisor adopts
+the orphans of its children (PR_SET_CHILD_SUBREAPER), so that a walk over its descendants finds
+every process of the stack. Elsewhere both are left out and an orderly stop still works.
 """
 
 import ctypes
@@ -36,6 +36,7 @@ def end_with_parent(parent: int) -> None:
     """Have SIGTERM sent to this process when its parent, process `parent`, dies."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        # It may have died before it was asked for.
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -64,7 +65,8 @@ def spawn(
             stderr=subprocess.STDOUT,
             cwd=folder,
             env=dict(environment),
-            # A session of its own: a Ctrl-C at the terminal reaches the launcher only, which then stops things in order.
+            # A session of its own: a Ctrl-C at the terminal reaches the launcher only, which then
+            # stops things in order.
             start_new_session=True,
             preexec_fn=prepare,
         )
@@ -76,6 +78,7 @@ def stop(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(grace_seconds)
+
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
@@ -83,11 +86,16 @@ def stop(process: subprocess.Popen[bytes], grace_seconds: float) -> None:
 
 
 def stop_descendants(grace_seconds: float, spare: int | None) -> None:
-    """End every process that descends from this one, adopted orphans included, but for the tree of process `spare`."""
+    """End every process that descends from this one, adopted orphans included.
+
+    Process `spare` and its descendants live on.
+    """
     for process in _descendants(spare):
         with suppress(psutil.NoSuchProcess):
             process.terminate()
     wait_until(lambda: not _descendants(spare), grace_seconds)
+
+    # Again until there is none: a process may start another one while it is being ended.
     while alive := _descendants(spare):
         for process in alive:
             with suppress(psutil.NoSuchProcess):
@@ -98,8 +106,10 @@ def stop_descendants(grace_seconds: float, spare: int | None) -> None:
 def reap_adopted(own: set[int]) -> None:
     """Collect the exit status of dead children other than `own`, which nobody else waits for."""
     for process in psutil.Process().children():
+        if process.pid in own:
+            continue
         with suppress(psutil.NoSuchProcess, ChildProcessError):
-            if process.pid not in own and process.status() == psutil.STATUS_ZOMBIE:
+            if process.status() == psutil.STATUS_ZOMBIE:
                 os.waitpid(process.pid, os.WNOHANG)
 
 
@@ -129,10 +139,18 @@ def free_port(preferred: int) -> int:
 
 
 def listens(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Say whether `process` itself listens on `port`: another server there may answer just as well."""
-    with suppress(psutil.Error):
+    """Say whether `process` itself listens on `port`.
+
+    Another server there may answer just as well.
+    """
+    try:
         connections = psutil.Process(process.pid).net_connections("tcp")
-        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in connections)
+    except psutil.Error:
+        return False
+
+    for connection in connections:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+            return True
     return False
 
 
@@ -140,12 +158,17 @@ def tail(log: Path, lines: int) -> list[str]:
     """Return the last `lines` lines of a text file; none if it is not there."""
     if not log.exists():
         return []
+
+    # A log may be large, so only its end is read.
+    start = max(0, log.stat().st_size - _LONG_LINE * lines)
     with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - _LONG_LINE * lines))
-        return file.read().decode(errors="replace").splitlines()[-lines:]
+        file.seek(start)
+        text = file.read().decode(errors="replace")
+    return text.splitlines()[-lines:]
 
 
 def _descendants(spare: int | None) -> list[psutil.Process]:
+    """Return the living descendants of this process, without `spare` and its own."""
     spared = {spare}
     found = []
     # Parents come before their children.

@@ -9,24 +9,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
+    from mf_core.data.snapshot import Snapshot
+
 LIST_SQL = """SELECT r.rank, r.item_id, i.title, r.predicted_rating
 FROM mf.recommendations AS r LEFT JOIN mf.items AS i USING (item_id)
 WHERE r.user_id = '{user_id}' ORDER BY r.rank;"""
 
+# A run that was started over has the version of its last start, under RUN_ID#N.
 _RUN = """
-SELECT m.model_version, m.config #>> '{source,uri}' AS source_uri,
-       m.champion_version, m.device, m.snapshot_id, m.config #>> '{split,protocol}' AS protocol,
-       (m.config #>> '{gate,cutoff}')::integer AS cutoff, (m.config #>> '{data,scale_low}')::float AS scale_low,
-       (m.config #>> '{data,scale_high}')::float AS scale_high, s.uri, s.sha256, s.n_train, s.n_test, s.n_users, s.n_items,
+SELECT m.model_version,
+       m.config #>> '{source,uri}' AS source_uri,
+       m.champion_version,
+       m.device,
+       m.snapshot_id,
+       m.config #>> '{split,protocol}' AS protocol,
+       (m.config #>> '{gate,cutoff}')::integer AS cutoff,
+       (m.config #>> '{data,scale_low}')::float AS scale_low,
+       (m.config #>> '{data,scale_high}')::float AS scale_high,
+       s.uri, s.sha256, s.n_train, s.n_test, s.n_users, s.n_items,
        m.model_version IS NOT DISTINCT FROM (SELECT live.model_version FROM mf.live) AS is_live
 FROM mf.models AS m JOIN mf.snapshots AS s USING (snapshot_id)
 WHERE m.run_key = :run_id OR m.run_key LIKE :run_id_again ESCAPE '\\'
 ORDER BY m.model_version DESC LIMIT 1
 """
 
+# The source may have been loaded by an earlier run already; then its batch is the older one.
 _BATCH = """
-SELECT batch_id, source_uri, rows_read, rows_rejected, total_ratings, finished_at >= CAST(:started AS timestamptz) AS in_this_run
-FROM mf.ingest_batches WHERE state = 'loaded' ORDER BY source_uri = :source_uri DESC, batch_id DESC LIMIT 1
+SELECT batch_id, source_uri, rows_read, rows_rejected, total_ratings,
+       finished_at >= CAST(:started AS timestamptz) AS in_this_run
+FROM mf.ingest_batches WHERE state = 'loaded'
+ORDER BY source_uri = :source_uri DESC, batch_id DESC LIMIT 1
 """
 
 _FIGURES = """
@@ -35,10 +47,14 @@ WHERE model_version = :version AND slice = 'all'
 """
 
 _DECISIONS = """
-SELECT stage, approved, reasons, decided_by FROM mf.gate_decisions WHERE model_version = :version ORDER BY decision_id
+SELECT stage, approved, reasons, decided_by FROM mf.gate_decisions
+WHERE model_version = :version ORDER BY decision_id
 """
 
-_PUBLISHED = "SELECT count(DISTINCT user_id) AS users, count(*) AS rows_published FROM mf.recommendations WHERE model_version = :version"
+_PUBLISHED = """
+SELECT count(DISTINCT user_id) AS users, count(*) AS rows_published
+FROM mf.recommendations WHERE model_version = :version
+"""
 
 # Ids that are numbers sort as numbers: by length first.
 _SOME_USER = """
@@ -53,8 +69,11 @@ WHERE r.user_id = :user_id ORDER BY r.rank
 """
 
 _RATING_MODEL = """
-SELECT uri, sha256 FROM mf.model_artifacts WHERE model_version = :version AND head = 'rating' AND stage = 'evaluated'
+SELECT uri, sha256 FROM mf.model_artifacts
+WHERE model_version = :version AND head = 'rating' AND stage = 'evaluated'
 """
+
+_TITLE = "SELECT title FROM mf.items WHERE item_id = :item_id"
 
 _OF_THE_RUN = (
     "model_version",
@@ -137,43 +156,34 @@ class DemoReport:
 def read_report(
     warehouse_url: str, run_id: str, started: str, seconds: Mapping[str, float]
 ) -> DemoReport | None:
-    """Return the report of a DAG run that started at `started` (ISO 8601), or None if the run made no model version."""
+    """Return the report of a DAG run that started at `started` (ISO 8601).
+
+    None if the run made no model version.
+    """
     import sqlalchemy as sa
 
     engine = sa.create_engine(warehouse_url, poolclass=sa.NullPool)
     with engine.connect() as connection:
-        again = run_id.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%") + "#%"
-        run = (
-            connection.execute(sa.text(_RUN), {"run_id": run_id, "run_id_again": again})
-            .mappings()
-            .one_or_none()
-        )
+        run = _read_run(connection, run_id)
         if run is None:
             return None
+
         version = {"version": run["model_version"]}
-        offered = {"started": started, "source_uri": run["source_uri"]}
-        batch = connection.execute(sa.text(_BATCH), offered).mappings().one()
-        decisions = [
-            dict(row) for row in connection.execute(sa.text(_DECISIONS), version).mappings()
-        ]
+        rows = connection.execute(sa.text(_DECISIONS), version).mappings()
+        decisions = [dict(row) for row in rows]
+        published = connection.execute(sa.text(_PUBLISHED), version).mappings().one()
         shown_user = connection.scalar(sa.text(_SOME_USER), version)
         return DemoReport(
             run_id=run_id,
             **{name: run[name] for name in _OF_THE_RUN},
-            **{name: batch[name] for name in _OF_THE_BATCH},
-            already_ingested=not batch["in_this_run"],
+            **_ingest_figures(connection, run["source_uri"], started),
             split=run["protocol"],
             verdict=_verdict(decisions),
             published=run["is_live"],
-            reasons=tuple(
-                rule["text"]
-                for decision in decisions
-                for rule in decision["reasons"]
-                if _matters(decision, rule)
-            ),
+            reasons=_reasons(decisions),
             **_headline_figures(connection, run["model_version"], run["cutoff"]),
-            **dict(connection.execute(sa.text(_PUBLISHED), version).mappings().one()),
-            known_rating=_known_rating(connection, dict(run), shown_user),
+            **published,
+            known_rating=_known_rating(connection, run, shown_user),
             shown_user=shown_user,
             shown_list=_shown_list(connection, shown_user),
             seconds=dict(seconds),
@@ -182,21 +192,49 @@ def read_report(
 
 def write_report(report: DemoReport, path: Path) -> None:
     """Write the report as JSON, in one move."""
+    text = json.dumps(asdict(report), indent=2, allow_nan=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(asdict(report), indent=2, allow_nan=False) + "\n")
+    temporary.write_text(text + "\n")
     temporary.replace(path)
+
+
+def _read_run(connection: "Connection", run_id: str) -> Mapping[str, Any] | None:
+    """Return the run's last model version with its snapshot; None if the run made none."""
+    import sqlalchemy as sa
+
+    # A run's id may hold underscores, which LIKE takes for any character.
+    escaped = run_id.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%")
+    names = {"run_id": run_id, "run_id_again": f"{escaped}#%"}
+    row = connection.execute(sa.text(_RUN), names).mappings().one_or_none()
+    return dict(row) if row is not None else None
+
+
+def _ingest_figures(connection: "Connection", source_uri: str, started: str) -> dict[str, Any]:
+    import sqlalchemy as sa
+
+    offered = {"started": started, "source_uri": source_uri}
+    batch = connection.execute(sa.text(_BATCH), offered).mappings().one()
+    figures: dict[str, Any] = {name: batch[name] for name in _OF_THE_BATCH}
+    figures["already_ingested"] = not batch["in_this_run"]
+    return figures
 
 
 def _verdict(decisions: Sequence[Mapping[str, Any]]) -> str:
     if not decisions:
         return "none"
-    return "approved" if decisions[-1]["approved"] else "refused"
+    last = decisions[-1]
+    return "approved" if last["approved"] else "refused"
 
 
-def _matters(decision: Mapping[str, Any], rule: Mapping[str, Any]) -> bool:
-    """Of an approval every rule is told, of a refusal what failed."""
-    return bool(decision["approved"] or not rule["passed"])
+def _reasons(decisions: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return every rule of an approval, and of a refusal those that failed."""
+    reasons = []
+    for decision in decisions:
+        for rule in decision["reasons"]:
+            if decision["approved"] or not rule["passed"]:
+                reasons.append(rule["text"])
+    return tuple(reasons)
 
 
 def _headline_figures(connection: "Connection", version: int, cutoff: int) -> dict[str, Any]:
@@ -224,9 +262,15 @@ def _shown_list(connection: "Connection", user_id: str | None) -> tuple[ListedIt
     if user_id is None:
         return ()
     rows = connection.execute(sa.text(_LIST), {"user_id": user_id}).mappings()
-    return tuple(
-        ListedItem(row["rank"], row["item_id"], row["title"], row["predicted_rating"])
-        for row in rows
+    return tuple(_listed_item(dict(row)) for row in rows)
+
+
+def _listed_item(row: Mapping[str, Any]) -> ListedItem:
+    return ListedItem(
+        rank=row["rank"],
+        item_id=row["item_id"],
+        title=row["title"],
+        predicted_rating=row["predicted_rating"],
     )
 
 
@@ -234,34 +278,40 @@ def _known_rating(
     connection: "Connection", run: Mapping[str, Any], user_id: str | None
 ) -> KnownRating | None:
     """Pick a held-out rating, of the shown user if there is one, and predict it."""
-    import numpy as np
     import sqlalchemy as sa
 
     from mf_core.data.snapshot import read_snapshot
     from mf_core.models.factors import load_model
 
-    artifact = connection.execute(
-        sa.text(_RATING_MODEL), {"version": run["model_version"]}
-    ).one_or_none()
+    version = {"version": run["model_version"]}
+    artifact = connection.execute(sa.text(_RATING_MODEL), version).one_or_none()
     if artifact is None:
         return None
+
     snapshot = read_snapshot(run["uri"], run["sha256"])
     model = load_model(artifact.uri, artifact.sha256)
-    user = snapshot.users.rows([user_id])[0] if user_id is not None else -1
-    (of_user,) = np.nonzero(snapshot.test.user == user)
-    row = int(of_user[0]) if len(of_user) else 0
-    user_id, item_id = (
-        snapshot.users.ids[snapshot.test.user[row]],
-        snapshot.items.ids[snapshot.test.item[row]],
-    )
-    (predicted,) = np.clip(
-        model.predict(model.users.rows([user_id]), model.items.rows([item_id])),
-        run["scale_low"],
-        run["scale_high"],
-    )
-    title = connection.scalar(
-        sa.text("SELECT title FROM mf.items WHERE item_id = :item_id"), {"item_id": item_id}
-    )
+    row = _first_row_of(snapshot, user_id)
+    known_user = str(snapshot.users.ids[snapshot.test.user[row]])
+    known_item = str(snapshot.items.ids[snapshot.test.item[row]])
+
+    # By id, since the model has row numbers of its own.
+    (predicted,) = model.predict(model.users.rows([known_user]), model.items.rows([known_item]))
+    clipped = min(max(predicted, run["scale_low"]), run["scale_high"])
     return KnownRating(
-        str(user_id), str(item_id), title, float(snapshot.test.value[row]), float(predicted)
+        user_id=known_user,
+        item_id=known_item,
+        title=connection.scalar(sa.text(_TITLE), {"item_id": known_item}),
+        rating=float(snapshot.test.value[row]),
+        predicted=float(clipped),
     )
+
+
+def _first_row_of(snapshot: "Snapshot", user_id: str | None) -> int:
+    """Return the first test row of the user, and without one the first of all."""
+    import numpy as np
+
+    if user_id is None:
+        return 0
+    user = snapshot.users.rows([user_id])[0]
+    (rows,) = np.nonzero(snapshot.test.user == user)
+    return int(rows[0]) if len(rows) else 0

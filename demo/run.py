@@ -20,9 +20,13 @@ from mf_core.config import settings as all_settings
 
 DAG_ID = "mf_retrain"
 DEMO_SOURCE = "ml-100k"
-# The ceiling that a good model of MovieLens 100K stays under; a user's own ratings get the DAG's default.
+# The ceiling that a good model of MovieLens 100K stays under; a user's own ratings get the DAG's
+# default.
 DEMO_MAX_RMSE = 0.935
-PUBLISHED, FAILED, REFUSED = 0, 1, 5
+# Exit statuses.
+PUBLISHED = 0
+FAILED = 1
+REFUSED = 5
 _DAG_SECONDS = 60.0
 
 
@@ -32,19 +36,21 @@ def run_demo(stack: Stack, conf: Mapping[str, Any], console: Console) -> int:
     if not stack.was_running:
         _abandon_unfinished_runs(stack, console)
     stack.api.set_paused(DAG_ID, False)
+
     started = datetime.now(UTC).isoformat()
     run_id = stack.api.trigger(DAG_ID, conf)
-    where = f"watch it at {stack.state.address}"
-    console.print(
-        f"Run {run_id} of {DAG_ID} on {conf['source.uri']}; {where}", markup=False, soft_wrap=True
-    )
+    what = f"Run {run_id} of {DAG_ID} on {conf['source.uri']}"
+    console.print(f"{what}; watch it at {stack.state.address}", markup=False, soft_wrap=True)
+
     follower = RunFollower(stack.api, DAG_ID, run_id, stack.layout.task_logs)
     try:
         run = follower.follow(console, _stack_check(stack))
     except BaseException:
         _abandon(stack, run_id)
         raise
-    report = read_report(stack.state.warehouse_url, run_id, started, follower.progress.seconds)
+
+    seconds = follower.progress.seconds
+    report = read_report(stack.state.warehouse_url, run_id, started, seconds)
     return _conclude(stack, run, report, console)
 
 
@@ -55,7 +61,8 @@ def run_conf(ratings: str, settings: str = "") -> dict[str, Any]:
         ratings: path or URI; empty: the demo's own.
         settings: NAME=VALUE pairs, parted by white space, for a source that the defaults don't fit.
     """
-    # The warehouse holds one source at a time: ids of two sources may be equal and mean different things.
+    # The warehouse holds one source at a time: ids of two sources may be equal and mean different
+    # things.
     conf: dict[str, Any] = {
         "run.force": True,
         "data.ingest_mode": "replace",
@@ -74,24 +81,34 @@ def run_conf(ratings: str, settings: str = "") -> dict[str, Any]:
 
 def _overrides(settings: str) -> dict[str, Any]:
     """Return `settings` with the types that the trigger form's checks want. Raises ConfigError."""
-    pairs = dict(pair.partition("=")[::2] for pair in settings.split())
-    values = {setting.name: setting.default for setting in all_settings(make_config(pairs))}
-    return {name: values[name] for name in pairs}
+    pairs = {}
+    for pair in settings.split():
+        name, _, value = pair.partition("=")
+        pairs[name] = value
+
+    config = make_config(pairs)
+    typed = {setting.name: setting.default for setting in all_settings(config)}
+    return {name: typed[name] for name in pairs}
 
 
 def _conclude(stack: Stack, run: RunState, report: DemoReport | None, console: Console) -> int:
-    if report is not None:
-        write_report(report, stack.layout.report_file)
-        print_report(console, report)
-        if run.state == "success" and report.published:
-            console.print(f"\n[green]Version {report.model_version} is live.[/]")
-            console.print(f"The report: {stack.layout.report_file}", markup=False, soft_wrap=True)
-            return PUBLISHED
-        if report.refused:
-            console.print(
-                f"\n[red]The gate refused version {report.model_version};[/] nothing was published."
-            )
-            return REFUSED
+    """Print how the run ended, write the report, and return the exit status."""
+    # Without a model version there is nothing to report but what failed.
+    if report is None:
+        _print_failures(stack, run, console)
+        return FAILED
+
+    write_report(report, stack.layout.report_file)
+    print_report(console, report)
+    version = report.model_version
+    if run.state == "success" and report.published:
+        console.print(f"\n[green]Version {version} is live.[/]")
+        console.print(f"The report: {stack.layout.report_file}", markup=False, soft_wrap=True)
+        return PUBLISHED
+    if report.refused:
+        console.print(f"\n[red]The gate refused version {version};[/] nothing was published.")
+        return REFUSED
+
     _print_failures(stack, run, console)
     return FAILED
 
@@ -99,13 +116,13 @@ def _conclude(stack: Stack, run: RunState, report: DemoReport | None, console: C
 def _print_failures(stack: Stack, run: RunState, console: Console) -> None:
     console.print(f"\n[red]The run ended as {run.state} and published nothing.[/]")
     for task in stack.api.tasks(DAG_ID, run.run_id):
-        if task.state == "failed":
-            log = log_file(stack.layout.task_logs, DAG_ID, run.run_id, task)
-            console.print(
-                f"\nTask {task.task_id} failed; the end of {log}:", markup=False, soft_wrap=True
-            )
-            for line in last_lines(log):
-                console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        if task.state != "failed":
+            continue
+        log = log_file(stack.layout.task_logs, DAG_ID, run.run_id, task)
+        what = f"\nTask {task.task_id} failed; the end of {log}:"
+        console.print(what, markup=False, soft_wrap=True)
+        for line in last_lines(log):
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _abandon_unfinished_runs(stack: Stack, console: Console) -> None:
@@ -129,11 +146,13 @@ def _abandon(stack: Stack, run_id: str) -> None:
 
 
 def _stack_check(stack: Stack) -> Callable[[], None]:
+    """Return what raises StackError once the stack is down."""
+
     def check() -> None:
         state = running_stack(stack.layout)
-        if state is None or state.phase != READY:
-            raise StackError(
-                f"the stack went down while the run was under way. {state.detail if state else ''}".strip()
-            )
+        if state is not None and state.phase == READY:
+            return
+        detail = state.detail if state is not None else ""
+        raise StackError(f"the stack went down while the run was under way. {detail}".strip())
 
     return check

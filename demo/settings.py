@@ -1,4 +1,4 @@
-"""The secrets of an embedded stack, generated once, and the environment that Airflow's components run in."""
+"""The secrets of an embedded stack, and the environment that Airflow's components run in."""
 
 import base64
 import json
@@ -15,7 +15,10 @@ ADMIN = "admin"
 
 @dataclass(frozen=True)
 class Secrets:
-    """What must stay the same from start to start, or old connections and sessions could not be read."""
+    """What must stay the same from start to start.
+
+    Otherwise old connections and sessions could not be read.
+    """
 
     admin_password: str
     fernet_key: str
@@ -26,7 +29,9 @@ class Secrets:
 def load_secrets(layout: Layout) -> Secrets:
     """Return the stack's secrets; the first call generates them."""
     if layout.secrets_file.exists():
-        return Secrets(**json.loads(layout.secrets_file.read_text()))
+        fields = json.loads(layout.secrets_file.read_text())
+        return Secrets(**fields)
+
     made = Secrets(
         admin_password=secrets.token_urlsafe(12),
         fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
@@ -41,25 +46,35 @@ def write_private(path: Path, text: str) -> None:
     """Replace `path` by a file that only its owner may read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+    # It is made with its mode, so that nobody else can read it even for a moment.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    descriptor = os.open(temporary, flags, 0o600)
+    with open(descriptor, "w") as file:
         file.write(text)
     temporary.replace(path)
 
 
 def component_environment(
-    layout: Layout, port: int, metadata_url: str, warehouse_url: str, inherited: Mapping[str, str]
+    layout: Layout,
+    port: int,
+    metadata_url: str,
+    warehouse_url: str,
+    inherited: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the environment of Airflow's components and of the tasks they run.
 
-    Airflow settings of the caller's own (`AIRFLOW__...`) are left out: they belong to another Airflow.
+    The caller's own settings of Airflow (`AIRFLOW__...`) are left out: they belong to another one.
     """
     foreign = ("AIRFLOW__", "AIRFLOW_HOME", "AIRFLOW_CONFIG")
     kept = {name: value for name, value in inherited.items() if not name.startswith(foreign)}
-    local = ",".join(
-        filter(
-            None, [inherited.get("NO_PROXY") or inherited.get("no_proxy"), "127.0.0.1", "localhost"]
-        )
-    )
+
+    # The components talk to each other on this machine, past any proxy.
+    without_proxy = ["127.0.0.1", "localhost"]
+    named = inherited.get("NO_PROXY") or inherited.get("no_proxy")
+    if named:
+        without_proxy.insert(0, named)
+    local = ",".join(without_proxy)
+
     return {
         **kept,
         **_airflow_settings(layout, port, metadata_url, load_secrets(layout)),
@@ -94,7 +109,7 @@ def _airflow_settings(
         "API__SECRET_KEY": keys.api_secret_key,
         "API_AUTH__JWT_SECRET": keys.jwt_secret,
         "LOGGING__BASE_LOG_FOLDER": str(layout.task_logs),
-        # What follows makes short tasks quick, new DAG files visible soon, and a killed task noticed soon.
+        # What follows makes short tasks quick; new DAG files and killed tasks are noticed soon.
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "20",
         "SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",

@@ -1,4 +1,7 @@
-"""What the supervisor and the launcher tell each other: a state file, and a lock that is held while the stack lives."""
+"""What the supervisor and the launcher tell each other.
+
+There is a state file, and a lock that is held while the stack lives.
+"""
 
 import fcntl
 import json
@@ -9,14 +12,18 @@ from pathlib import Path
 from demo.layout import Layout
 from demo.settings import write_private
 
-STARTING, READY, STOPPING, FAILED = "starting", "ready", "stopping", "failed"
+STARTING = "starting"
+READY = "ready"
+STOPPING = "stopping"
+FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class StackState:
     """The supervisor's own account.
 
-    `phase` is starting, ready, stopping or failed; `detail` says at what. The URLs are empty until they are known.
+    `phase` is starting, ready, stopping or failed; `detail` says at what. The URLs are empty until
+    they are known.
     """
 
     pid: int
@@ -27,21 +34,38 @@ class StackState:
     warehouse_url: str
 
 
+def starting(pid: int) -> StackState:
+    """Return the state of a supervisor that has just begun."""
+    return StackState(
+        pid=pid,
+        phase=STARTING,
+        detail="",
+        address="",
+        admin_url="",
+        warehouse_url="",
+    )
+
+
 def write_state(layout: Layout, state: StackState) -> None:
     """Replace the state file."""
-    write_private(layout.state_file, json.dumps(asdict(state), indent=1))
+    text = json.dumps(asdict(state), indent=1)
+    write_private(layout.state_file, text)
 
 
 def read_state(layout: Layout) -> StackState | None:
     """Return the last state written, by a supervisor that may be gone; None if there is none."""
     try:
-        return StackState(**json.loads(layout.state_file.read_text()))
+        fields = json.loads(layout.state_file.read_text())
+        return StackState(**fields)
     except (FileNotFoundError, ValueError, TypeError):
         return None
 
 
 def take_lock(path: Path) -> int | None:
-    """Take the stack's lock and return its file descriptor, or None if a living supervisor holds it."""
+    """Take the stack's lock and return its file descriptor.
+
+    None if a living supervisor holds it. The lock goes with the process, however that ends.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -49,6 +73,8 @@ def take_lock(path: Path) -> int | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
+
+    # The holder's number, for who finds the lock taken before the state file is there.
     os.truncate(descriptor, 0)
     os.write(descriptor, str(os.getpid()).encode())
     return descriptor
@@ -60,11 +86,10 @@ def running_stack(layout: Layout) -> StackState | None:
     if descriptor is not None:
         os.close(descriptor)
         return None
+
     holder = int(layout.lock_file.read_text() or 0)
     state = read_state(layout)
     # The file may still be that of an earlier supervisor, which was killed.
-    return (
-        state
-        if state is not None and state.pid == holder
-        else StackState(holder, STARTING, "", "", "", "")
-    )
+    if state is None or state.pid != holder:
+        return starting(holder)
+    return state

@@ -1,7 +1,8 @@
-"""The process that owns the embedded stack: starts it in order, watches it, and stops it in order whatever happens.
+"""The process that owns the embedded stack.
 
-It is started by the launcher (`demo.launcher`) in a session of its own and does what a signal tells it at the next safe
-point, so that nothing is ever left half started: SIGTERM and SIGINT mean 'stop'.
+It starts the stack in order, watches it, and stops it in order whatever happens. The launcher
+(`demo.launcher`) starts it in a session of its own. SIGTERM and SIGINT tell it to stop; it does so
+at the next safe point, so that nothing is ever left half started.
 """
 
 import os
@@ -10,13 +11,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from demo import processes
 from demo.airflow_api import AirflowApi
 from demo.layout import Layout
 from demo.settings import ADMIN, component_environment, load_secrets, write_private
-from demo.state import FAILED, READY, STARTING, STOPPING, StackState, take_lock, write_state
+from demo.state import FAILED, READY, STARTING, STOPPING, starting, take_lock, write_state
 
 if TYPE_CHECKING:
     from mf_core.warehouse.embedded import EmbeddedServer
@@ -24,13 +26,22 @@ if TYPE_CHECKING:
 ALREADY_RUNNING = 75
 _START_SECONDS = 180.0
 _GRACE_SECONDS = 6.0
-_METADATA, _WAREHOUSE, _AIRFLOW_ROLE = "airflow", "warehouse", "airflow"
+# Databases, and the role that owns Airflow's.
+_METADATA = "airflow"
+_WAREHOUSE = "warehouse"
+_AIRFLOW_ROLE = "airflow"
+
+_MIGRATION = "db-migrate"
 # In the order in which they are stopped.
 _COMPONENTS = {
     "scheduler": ["scheduler", "--skip-serve-logs"],
     "dag-processor": ["dag-processor"],
     "api-server": ["api-server", "--host", "127.0.0.1", "--workers", "1"],
 }
+
+_NOTE = """
+SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'airflow'
+"""
 
 
 class StopRequested(Exception):
@@ -54,7 +65,7 @@ class Supervisor:
         self._stop_requested = False
         self._server: EmbeddedServer | None = None
         self._components: dict[str, subprocess.Popen[bytes]] = {}
-        self._state = StackState(os.getpid(), STARTING, "", "", "", "")
+        self._state = starting(os.getpid())
 
     def request_stop(self, *_: object) -> None:
         """Take note of a signal; it is acted on at the next safe point."""
@@ -69,31 +80,31 @@ class Supervisor:
         except StopRequested:
             pass
         except Exception as error:
-            failure = (
-                f"{type(error).__name__}: {error}"
-                if not isinstance(error, StackError)
-                else str(error)
-            )
+            failure = _words_of(error)
             print(failure, file=sys.stderr, flush=True)
         finally:
             self._say(STOPPING, failure)
             self._stop()
-        self._say(FAILED if failure else STOPPING, failure or "stopped")
-        return 1 if failure else 0
+
+        if failure:
+            self._say(FAILED, failure)
+            return 1
+        self._say(STOPPING, "stopped")
+        return 0
 
     def _say(self, phase: str, detail: str) -> None:
+        """Write to the state file what the launcher waits for."""
         self._state = replace(self._state, phase=phase, detail=detail)
         write_state(self._layout, self._state)
 
     def _start(self) -> None:
         self._say(STARTING, "Postgres")
         metadata_url = self._start_postgres()
-        write_private(
-            self._layout.passwords_file,
-            f'{{"{ADMIN}": "{load_secrets(self._layout).admin_password}"}}',
-        )
+        self._write_passwords()
+
         port = processes.free_port(self._preferred_port)
         self._migrate_airflow(self._environment(port, metadata_url))
+
         self._say(STARTING, "Airflow's scheduler, DAG processor and API server")
         try:
             self._start_airflow(port, self._environment(port, metadata_url))
@@ -103,27 +114,51 @@ class Supervisor:
             self._start_airflow(port, self._environment(port, metadata_url))
         self._say(READY, "")
 
+    def _write_passwords(self) -> None:
+        """Write the login for Airflow's SimpleAuthManager, which would otherwise make one up."""
+        password = load_secrets(self._layout).admin_password
+        write_private(self._layout.passwords_file, f'{{"{ADMIN}": "{password}"}}')
+
     def _environment(self, port: int, metadata_url: str) -> dict[str, str]:
         return component_environment(
-            self._layout, port, metadata_url, self._state.warehouse_url, dict(os.environ)
+            layout=self._layout,
+            port=port,
+            metadata_url=metadata_url,
+            warehouse_url=self._state.warehouse_url,
+            inherited=dict(os.environ),
         )
 
     def _start_airflow(self, port: int, environment: dict[str, str]) -> None:
+        """Start the components, and return once they are healthy.
+
+        Raises:
+            PortTaken: another server took `port` first.
+            StackError: one ended, or they were not healthy in time.
+        """
         self._state = replace(self._state, address=f"http://127.0.0.1:{port}")
         for name, arguments in _COMPONENTS.items():
-            port_option = ["--port", str(port)] if name == "api-server" else []
-            self._components[name] = self._airflow([*arguments, *port_option], name, environment)
+            command = list(arguments)
+            if name == "api-server":
+                command += ["--port", str(port)]
+            self._components[name] = self._airflow(command, name, environment)
         self._wait_for_airflow(port)
 
     def _start_postgres(self) -> str:
-        """Start Postgres with both databases, migrate the warehouse, and return the URL of Airflow's database."""
+        """Start Postgres with both databases, and migrate the warehouse.
+
+        Returns:
+            The URL of Airflow's database.
+        """
         from mf_core.warehouse.bootstrap import bootstrap_warehouse, create_database, migrate
         from mf_core.warehouse.embedded import exclusive, start_embedded
 
         self._check()
         with exclusive(self._layout.postgres_data):
-            server = self._server = start_embedded(self._layout.postgres_data)
+            server = start_embedded(self._layout.postgres_data)
+            # Noted at once: whatever fails from here on, it is stopped.
+            self._server = server
             self._check()
+
             create_database(server.admin_url, _METADATA, _AIRFLOW_ROLE)
             bootstrap_warehouse(server.admin_url, _WAREHOUSE)
             warehouse_url = server.url(_WAREHOUSE, "mf_writer")
@@ -132,35 +167,38 @@ class Supervisor:
         return server.url(_METADATA, _AIRFLOW_ROLE)
 
     def _migrate_airflow(self, environment: dict[str, str]) -> None:
-        """Run `airflow db migrate`, unless this version has done so: the database carries a note of it."""
+        """Run `airflow db migrate`, unless this version has done so.
+
+        The database carries a note of it.
+        """
         import sqlalchemy as sa
         from airflow import __version__
 
+        # `airflow db migrate` takes many seconds even where there is nothing to do.
         note = f"migrated by apache-airflow {__version__}"
         engine = sa.create_engine(self._state.admin_url, poolclass=sa.NullPool)
         with engine.begin() as connection:
-            found = connection.scalar(
-                sa.text(
-                    "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'airflow'"
-                )
-            )
+            found = connection.scalar(sa.text(_NOTE))
         if found == note:
             return
+
         self._say(STARTING, "Airflow's database (the first start takes longer)")
-        migration = self._airflow(["db", "migrate"], "db-migrate", environment)
-        self._components["db-migrate"] = migration
+        self._run_migration(environment)
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"COMMENT ON DATABASE airflow IS '{note}'")
+
+    def _run_migration(self, environment: dict[str, str]) -> None:
+        migration = self._airflow(["db", "migrate"], _MIGRATION, environment)
+        # Among the components while it runs, so that a stop ends it too.
+        self._components[_MIGRATION] = migration
         while migration.poll() is None:
             self._check()
             time.sleep(0.1)
-        del self._components["db-migrate"]
+        del self._components[_MIGRATION]
+
         if migration.returncode != 0:
-            raise StackError(
-                self._last_words(
-                    "db-migrate", f"`airflow db migrate` ended with status {migration.returncode}"
-                )
-            )
-        with engine.begin() as connection:
-            connection.exec_driver_sql(f"COMMENT ON DATABASE airflow IS '{note}'")
+            what = f"`airflow db migrate` ended with status {migration.returncode}"
+            raise StackError(self._last_words(_MIGRATION, what))
 
     def _airflow(
         self, arguments: list[str], name: str, environment: dict[str, str]
@@ -173,58 +211,67 @@ class Supervisor:
         )
 
     def _wait_for_airflow(self, port: int) -> None:
-        api = AirflowApi(self._state.address, ADMIN, load_secrets(self._layout).admin_password)
-        deadline = time.monotonic() + _START_SECONDS
+        """Wait until all components are healthy, and make the pool for trainings."""
+        password = load_secrets(self._layout).admin_password
+        api = AirflowApi(self._state.address, ADMIN, password)
         server = self._components["api-server"]
+        deadline = time.monotonic() + _START_SECONDS
         while not (processes.listens(server, port) and api.is_healthy()):
+            # The API server ends where it finds its port taken: no failure of the stack.
             if server.poll() is not None and processes.free_port(port) != port:
                 raise PortTaken
             self._check()
             if time.monotonic() > deadline:
                 raise StackError(
-                    f"Airflow was not healthy after {_START_SECONDS:.0f} s; see {self._layout.logs}."
+                    f"Airflow was not healthy after {_START_SECONDS:.0f} s; "
+                    f"see {self._layout.logs}."
                 )
             time.sleep(0.25)
+
         api.ensure_pool("gpu", 1, "One training at a time: the tasks on queue gpu.")
 
     def _watch(self) -> None:
         while True:
             self._check()
-            processes.reap_adopted({component.pid for component in self._components.values()})
+            # The components' own ends are for `_check` to see.
+            own = {component.pid for component in self._components.values()}
+            processes.reap_adopted(own)
             time.sleep(0.2)
 
     def _check(self) -> None:
         """Raise if there is a reason not to go on."""
         if self._stop_requested:
             raise StopRequested
+
         for name, component in self._components.items():
-            if component.poll() not in (None, 0) or (
-                component.poll() == 0 and name != "db-migrate"
-            ):
-                raise StackError(
-                    self._last_words(
-                        name, f"Airflow's {name} ended with status {component.returncode}"
-                    )
-                )
-        if (
-            self._server is not None
-            and not (self._layout.postgres_data / "postmaster.pid").exists()
-        ):
-            raise StackError(
-                f"Postgres has stopped; its log is {self._layout.postgres_data / 'log'}."
-            )
+            status = component.poll()
+            # The migration is the one component that is meant to end.
+            finished = status == 0 and name == _MIGRATION
+            if status is not None and not finished:
+                what = f"Airflow's {name} ended with status {status}"
+                raise StackError(self._last_words(name, what))
+
+        if self._server is not None and not self._postmaster_file.exists():
+            log = self._layout.postgres_data / "log"
+            raise StackError(f"Postgres has stopped; its log is {log}.")
 
     def _last_words(self, name: str, what: str) -> str:
+        """Return `what` with the end of the component's log."""
         log = self._layout.logs / f"{name}.log"
-        return "\n".join([f"{what}; the end of {log}:", *processes.tail(log, 15)])
+        lines = processes.tail(log, 15)
+        return "\n".join([f"{what}; the end of {log}:", *lines])
 
     def _stop_components(self) -> None:
-        for name in ("db-migrate", *_COMPONENTS):
-            if name in self._components:
-                processes.stop(self._components.pop(name), _GRACE_SECONDS)
+        for name in (_MIGRATION, *_COMPONENTS):
+            if name not in self._components:
+                continue
+            component = self._components.pop(name)
+            processes.stop(component, _GRACE_SECONDS)
 
     def _stop(self) -> None:
         self._stop_components()
+
+        # Postgres comes last: the tasks that are being stopped still write to it.
         postmaster = self._postmaster()
         processes.stop_descendants(_GRACE_SECONDS, spare=postmaster)
         if self._server is not None:
@@ -232,11 +279,24 @@ class Supervisor:
         processes.stop_descendants(_GRACE_SECONDS, spare=None)
         processes.reap_adopted(set())
 
+    @property
+    def _postmaster_file(self) -> Path:
+        """Postgres' own account of itself: its number is in the first line."""
+        return self._layout.postgres_data / "postmaster.pid"
+
     def _postmaster(self) -> int | None:
         try:
-            return int((self._layout.postgres_data / "postmaster.pid").read_text().splitlines()[0])
+            lines = self._postmaster_file.read_text().splitlines()
+            return int(lines[0])
         except (FileNotFoundError, ValueError, IndexError):
             return None
+
+
+def _words_of(error: Exception) -> str:
+    """Return what to tell people: a StackError is in words for them, others have their class."""
+    if isinstance(error, StackError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
 
 
 def supervise(layout: Layout, preferred_port: int) -> int:
@@ -247,6 +307,7 @@ def supervise(layout: Layout, preferred_port: int) -> int:
     lock = take_lock(layout.lock_file)
     if lock is None:
         return ALREADY_RUNNING
+
     layout.make_folders()
     processes.adopt_orphans()
     return supervisor.live()

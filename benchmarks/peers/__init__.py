@@ -1,1 +1,1 @@
-"""The peers' runners. Each is a script that runs in its peer's own environment; see `contract.py`."""
+"""The peers' runners: scripts, each for its peer's own environment; see `contract.py`."""

@@ -1,17 +1,27 @@
-"""Spark's ALS in local mode. Settings: rank, regParam, cores, memory (of the driver, as Spark writes it)."""
+"""Spark's ALS in local mode.
+
+Settings: rank, regParam, cores, memory (of the driver, as Spark writes it).
+"""
 
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-from contract import Task, dot_products
-from pyspark.ml.recommendation import ALS
-from pyspark.sql import SparkSession
+from pyspark.ml.recommendation import ALS, ALSModel
+from pyspark.sql import DataFrame, SparkSession
+
+if TYPE_CHECKING:
+    from benchmarks.peers.contract import Float32s, Float64s, Task, dot_products
+else:
+    from contract import Task, dot_products
 
 
 def main() -> None:
+    """Fit once, and print the point."""
     task = Task()
-    cores, memory = task.settings.pop("cores"), task.settings.pop("memory")
+    cores = task.settings.pop("cores")
+    memory = task.settings.pop("memory")
     spark = (
         SparkSession.builder.master(f"local[{cores}]")
         .config("spark.driver.memory", memory)
@@ -29,12 +39,15 @@ def main() -> None:
         spark.stop()
 
 
-def _run(task, spark):
+def _run(task: Task, spark: SparkSession) -> None:
     since = time.perf_counter()
-    columns = dict(zip(("user", "item", "rating"), task.train, strict=True))
-    ratings = spark.createDataFrame(pa.table(columns)).cache()
+    user, item, rating = task.train
+    rows = pa.table({"user": user, "item": item, "rating": rating})
+    ratings = spark.createDataFrame(rows).cache()
+    # Spark is lazy: counting is what fills the cache.
     ratings.count()
     task.prepared(since)
+
     settings = {
         "userCol": "user",
         "itemCol": "item",
@@ -45,27 +58,34 @@ def _run(task, spark):
     task.start()
     model = ALS(maxIter=task.iterations, **settings).fit(ratings)
     seconds = task.pause()
-    user, item = task.held_out[:2]
-    user_factors, item_factors = (
-        _array(model.userFactors, task.n_users),
-        _array(model.itemFactors, task.n_items),
-    )
+
+    task.report(seconds, task.iterations, _predict(model, task))
+
+
+def _predict(model: ALSModel, task: Task) -> "Float64s":
+    """Return x_u . y_i of the held-out pairs."""
+    user_factors = _array(model.userFactors, task.n_users)
+    item_factors = _array(model.itemFactors, task.n_items)
+    user, item, _ = task.held_out
     predicted = dot_products(user_factors, item_factors, user, item)
-    # Spark's own answer for a user or item without a rating is NaN.
-    task.report(
-        seconds,
-        task.iterations,
-        np.where(np.isnan(predicted), task.train[2].mean(dtype=np.float64), predicted),
-    )
+
+    # Spark's own answer for a user or item without a rating is NaN; here it is the mean.
+    _, _, rating = task.train
+    mean = rating.mean(dtype=np.float64)
+    return np.where(np.isnan(predicted), mean, predicted)
 
 
-def _array(factors, n_rows):
+def _array(factors: DataFrame, n_rows: int) -> "Float32s":
+    """Return Spark's factors as an array of shape (n_rows, rank), NaN where a row has none."""
     table = factors.toArrow()
     rows = table["id"].to_numpy()
-    values = np.concatenate(
-        [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table["features"].chunks]
-    )
-    out = np.full((n_rows, len(values) // len(rows)), np.nan, np.float32)
+    chunks = table["features"].chunks
+    parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in chunks]
+    values = np.concatenate(parts)
+
+    # Spark returns the rows that have a rating, in any order.
+    rank = len(values) // len(rows)
+    out = np.full((n_rows, rank), np.nan, np.float32)
     out[rows] = values.reshape(len(rows), -1)
     return out
 

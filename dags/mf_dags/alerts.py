@@ -1,6 +1,7 @@
-"""Failure callbacks: one clear line in the log and, if `MF_ALERT_WEBHOOK` is set, the same as JSON to that address.
+"""Failure callbacks: one clear line in the log, and the same as JSON to a webhook.
 
-The address may hold a token, so it is never logged; neither is a password that an error message might quote.
+`MF_ALERT_WEBHOOK` is the webhook's address; without it only the log is written. The address may
+hold a token, so it is never logged; neither is a password that an error message might quote.
 """
 
 import json
@@ -57,6 +58,7 @@ def alert_failure(context: Mapping[str, Any]) -> None:
     """Report a task that has failed for good."""
     task_instance = context["task_instance"]
     exception = context.get("exception")
+    message = str(exception or "the task's process ended without an exception")
     action, anchor = _advice(exception)
     _report(
         {
@@ -67,9 +69,7 @@ def alert_failure(context: Mapping[str, Any]) -> None:
             "try_number": task_instance.try_number,
             "error": type(exception).__name__ if exception is not None else "killed",
             "exit_code": getattr(exception, "exit_code", 1),
-            "message": _without_secrets(
-                str(exception or "the task's process ended without an exception")
-            ),
+            "message": _without_secrets(message),
             "action": action,
             "runbook": f"docs/runbook.md#{anchor}",
         }
@@ -80,56 +80,73 @@ def alert_timeout(context: Mapping[str, Any]) -> None:
     """Report a run that took longer than it may; its failed tasks have reported themselves."""
     if context.get("reason") != "timed_out":
         return
+
+    run = context["dag_run"]
     _report(
         {
-            "dag_id": context["dag_run"].dag_id,
-            "run_id": context["dag_run"].run_id,
+            "dag_id": run.dag_id,
+            "run_id": run.run_id,
             "error": "timeout",
             "exit_code": 1,
             "message": "the run took longer than its dagrun_timeout",
-            "action": "see which task it waited for (a missing worker on queue gpu, a missing pool gpu, a slow source)",
+            "action": (
+                "see which task it waited for "
+                "(a missing worker on queue gpu, a missing pool gpu, a slow source)"
+            ),
             "runbook": "docs/runbook.md#train",
         }
     )
 
 
 def _advice(exception: BaseException | None) -> tuple[str, str]:
-    parents = type(exception).__mro__ if exception is not None else ()
-    return next((ADVICE[parent] for parent in parents if parent in ADVICE), UNEXPECTED)
+    """Return what to do, and the runbook's section that says more."""
+    if exception is None:
+        return UNEXPECTED
+    # From the class itself up to its farthest parent.
+    for parent in type(exception).__mro__:
+        if parent in ADVICE:
+            return ADVICE[parent]
+    return UNEXPECTED
 
 
 def _without_secrets(text: str) -> str:
-    return re.sub(r"//[^/\s@]*@", "//***@", text)[:MAX_MESSAGE_LENGTH]
+    # The part of a URL before the @ is a user, or a user with a password.
+    hidden = re.sub(r"//[^/\s@]*@", "//***@", text)
+    return hidden[:MAX_MESSAGE_LENGTH]
 
 
 def _report(alert: dict[str, Any]) -> None:
-    where = ".".join(str(alert[key]) for key in ("dag_id", "task_id") if key in alert)
+    """Write `alert` to the log, and send it to the webhook if there is one."""
+    where = alert["dag_id"]
+    if "task_id" in alert:
+        where = f"{where}.{alert['task_id']}"
     log.error(
         "%s failed in %s with exit code %s (%s): %s What to do: %s; see %s",
-        *(
-            where,
-            alert["run_id"],
-            alert["exit_code"],
-            alert["error"],
-            alert["message"],
-            alert["action"],
-            alert["runbook"],
-        ),
+        where,
+        alert["run_id"],
+        alert["exit_code"],
+        alert["error"],
+        alert["message"],
+        alert["action"],
+        alert["runbook"],
     )
+
     webhook = os.environ.get("MF_ALERT_WEBHOOK")
     if webhook:
         _post(webhook, alert)
 
 
 def _post(webhook: str, alert: dict[str, Any]) -> None:
-    """Send `alert`; a webhook that does not answer is a warning, for the run has failed already."""
+    """Send `alert`. A webhook that does not answer is a warning: the run has failed already."""
     if not webhook.startswith(("http://", "https://")):
         log.warning("MF_ALERT_WEBHOOK is no http(s) address; the alert was not sent.")
         return
-    body = json.dumps({"text": f"{alert['dag_id']}: {alert['message']}", **alert}).encode()
-    request = urllib.request.Request(
-        webhook, data=body, headers={"Content-Type": "application/json"}
-    )
+
+    # Chat services show `text` and ignore the rest.
+    text = f"{alert['dag_id']}: {alert['message']}"
+    body = json.dumps({"text": text, **alert}).encode()
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(webhook, data=body, headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=WEBHOOK_TIMEOUT_SECONDS):
             log.info("The alert was sent to the webhook.")

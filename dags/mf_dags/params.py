@@ -1,4 +1,4 @@
-"""The trigger form, generated from `mf_core.config`, and the way back from the form's values to a `Config`."""
+"""The trigger form, generated from `mf_core.config`, and the way back to a `Config`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -19,22 +19,22 @@ def config_from_params(params: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: an unknown name, or a value out of its bounds.
     """
-    text_names = {setting.name for setting in settings() if setting.schema.get("type") == "string"}
-    # The form sends null for a text field that somebody emptied.
-    return make_config(
-        {
-            name: "" if value is None and name in text_names else value
-            for name, value in params.items()
-        }
-    )
+    values = dict(params)
+    for setting in settings():
+        # The form sends null for a text field that somebody emptied.
+        is_text = setting.schema.get("type") == "string"
+        if is_text and values.get(setting.name, "") is None:
+            values[setting.name] = ""
+    return make_config(values)
 
 
 def _param(setting: Setting) -> Param:
-    # `run.*` has no section of its own, so that it stands in the part of the form that is open from the start.
-    section = {} if setting.section == "run" else {"section": _section_title(setting.section)}
-    return Param(
-        setting.default, description=setting.description, **_form_schema(setting.schema), **section
-    )
+    schema = _form_schema(setting.schema)
+    # `run.*` has no section of its own: so it stands in the part of the form that is open from the
+    # start.
+    if setting.section != "run":
+        schema["section"] = _section_title(setting.section)
+    return Param(setting.default, description=setting.description, **schema)
 
 
 def _section_title(section: str) -> str:
@@ -46,13 +46,14 @@ def _section_title(section: str) -> str:
 def _form_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return `schema` in the subset that the form renders.
 
-    The form picks its widget by `type`, which an `anyOf` lacks; and it holds an empty text to be missing, unless the type
-    may be null.
+    The form picks its widget by `type`, which an `anyOf` lacks. It takes an empty text for a
+    missing one, unless the type may be null.
     """
     if "anyOf" in schema:
-        variants = [variant for variant in schema["anyOf"] if variant["type"] != "null"]
-        (variant,) = variants
+        (variant,) = [variant for variant in schema["anyOf"] if variant["type"] != "null"]
         return {**variant, "type": [variant["type"], "null"]}
-    if schema.get("type") == "string" and "enum" not in schema and not schema.get("minLength"):
+
+    is_free_text = schema.get("type") == "string" and "enum" not in schema
+    if is_free_text and not schema.get("minLength"):
         return {**schema, "type": ["string", "null"]}
     return dict(schema)
