@@ -36,7 +36,7 @@ def wanted() -> list[Requirement]:
 
 
 def closure(roots: list[Requirement]) -> set[str]:
-    """The names of all that `roots` need, directly and not, by the metadata of what is installed."""
+    """The names of all that `roots` need, directly or not, as what is installed says."""
     found: set[str] = set()
     open_ends = [(canonicalize_name(root.name), frozenset(root.extras)) for root in roots]
     visited = set()

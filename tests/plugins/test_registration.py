@@ -96,7 +96,7 @@ def probe(others: Path, tmp_path_factory: pytest.TempPathFactory) -> Probe:
 
 
 def check_console(found: dict[str, Any], source: str, static: Path) -> None:
-    """One plugin from `source`, no error, one place in the navigation, and the files in `static`."""
+    """Check for one plugin, without an error, with its page and with the files in `static`."""
     assert found["registered"] == [{"module": "mf_console.plugin", "source": source}]
     assert found["import_errors"] == {}
     assert found["views"] == ["/mf/"]
