@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 stamp=.venv/installed.txt
 place="$(pwd)"
-wanted="$(cat requirements.txt pyproject.toml | cksum)"
+wanted="$(cat requirements.txt pyproject.toml mf_core/__init__.py | cksum)"
 
 suits() {
     # A version manager's shim may exist and still not run.

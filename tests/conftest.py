@@ -1,11 +1,41 @@
-"""Fixtures that every test may use."""
+"""Fixtures that every test may use, and which tests are slow."""
 
 import os
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 
 from mf_core.sources.demo import fetch_ml100k
+
+# What fits models, starts Airflow's scheduler or its web application, or otherwise takes long.
+# `make test-quick` leaves these out.
+SLOW = (
+    "tests/core/test_solvers_*",
+    "tests/core/test_train_process.py*",
+    "tests/dags/test_retrain.py*",
+    "tests/db/test_cli.py*",
+    "tests/db/test_pipeline.py*",
+    "tests/db/test_publish.py::test_ten_publications_disturb_no_reader",
+    "tests/db/test_side_information.py*",
+    "tests/db/test_tune.py*",
+    "tests/db/test_warm_start.py*",
+    "tests/e2e/*",
+    "tests/plugins/*",
+)
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests."""
+    missing = [pattern for pattern in SLOW if not list(ROOT.glob(pattern.partition("::")[0]))]
+    if missing:
+        raise pytest.UsageError(
+            f"SLOW in tests/conftest.py names files that are not there: {missing}"
+        )
+    for item in items:
+        if any(fnmatchcase(item.nodeid, pattern) for pattern in SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

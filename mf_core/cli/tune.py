@@ -1,11 +1,14 @@
 """`mf tune`: choose settings on a validation part of the training rows."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from mf_core.cli.options import json_option, open_workplace, print_table, settings_options, show
 from mf_core.config import Config, make_config
+from mf_core.errors import ConfigError
 
 _SHOWN = 10
 
@@ -73,7 +76,8 @@ def tune(
     is decided; test ratings are never looked at. Results stay in the warehouse: the same study goes on where it stopped, and
     several processes may work on one.
     """
-    from mf_core import tune as tuning
+    with _naming_what_to_install():
+        from mf_core import tune as tuning
 
     with open_workplace() as place:
         if show_only:
@@ -95,6 +99,19 @@ def tune(
         show(shown if isinstance(shown, list) else _as_dict(shown), as_json)
     else:
         _print(shown)
+
+
+@contextmanager
+def _naming_what_to_install() -> Iterator[None]:
+    """Turn a failed import of Optuna, which is an extra, into a sentence that says what to do."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "optuna":
+            raise
+        raise ConfigError(
+            "tune needs Optuna, which is not installed. Run: pip install 'mf-retrain[tune]'"
+        ) from None
 
 
 def _print(report: Any) -> None:

@@ -28,16 +28,15 @@ def locked() -> dict[str, Requirement]:
 
 
 def wanted() -> list[Requirement]:
-    """What pyproject.toml asks for, test tools included."""
+    """What pyproject.toml asks for, with the extras that are locked."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [
-        Requirement(text)
-        for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])
-    ]
+    extras = project["optional-dependencies"]
+    texts = [*project["dependencies"], *extras["airflow"], *extras["tune"], *extras["dev"]]
+    return [Requirement(text) for text in texts]
 
 
 def closure(roots: list[Requirement]) -> set[str]:
-    """The names of all that `roots` need, directly and not, by the metadata of what is installed."""
+    """The names of all that `roots` need, directly or not, as what is installed says."""
     found: set[str] = set()
     open_ends = [(canonicalize_name(root.name), frozenset(root.extras)) for root in roots]
     visited = set()

@@ -1,4 +1,7 @@
-"""Airflow's own web application with the console in it, over a metadata database and a warehouse of the test's own."""
+"""Airflow's own web application with the console in it.
+
+Its metadata database and its warehouse are the test's own.
+"""
 
 import os
 import tempfile

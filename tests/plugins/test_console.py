@@ -27,9 +27,13 @@ NASTY = "<script>alert('\"title\"')</script>"
 
 
 def test_every_route_of_the_console_is_tested_for_access() -> None:
+    from fastapi.routing import APIRoute
+
     from mf_console.app import build_app
 
-    paths = {f"/mf{route.path}" for route in build_app().routes}
+    routes = [route for route in build_app().routes if isinstance(route, APIRoute)]
+    assert len(routes) == len(build_app().routes)
+    paths = {f"/mf{route.path}" for route in routes}
     assert paths == {route.partition("?")[0] for route in ROUTES}
 
 

@@ -1,0 +1,91 @@
+"""The package, and the files that help people to work on it, say the same thing everywhere."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import mf_core
+
+ROOT = Path(__file__).parents[2]
+EXTRAS = ("airflow", "asyncpg", "celery", "optuna")
+
+
+@pytest.fixture(scope="module")
+def pyproject() -> dict[str, Any]:
+    """pyproject.toml, parsed."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def run_mf_without_extras(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `mf` where none of the extras can be imported."""
+    program = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({EXTRAS}))\n"
+        "from mf_core.cli import main\n"
+        "main()\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        cwd=ROOT,
+    )
+
+
+def test_the_version_stands_in_one_place(pyproject: dict[str, Any]) -> None:
+    assert "version" not in pyproject["project"]
+    assert pyproject["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "mf_core.__version__"}
+    assert re.fullmatch(r"\d+\.\d+\.\d+", mf_core.__version__)
+
+
+def test_the_base_set_needs_none_of_the_extras(pyproject: dict[str, Any]) -> None:
+    base = " ".join(pyproject["project"]["dependencies"])
+    assert not [name for name in EXTRAS if name in base]
+
+
+def test_mf_works_without_the_extras() -> None:
+    version = run_mf_without_extras("--version")
+    assert version.returncode == 0, version.stderr
+    assert mf_core.__version__ in version.stdout
+    settings = run_mf_without_extras("config")
+    assert settings.returncode == 0, settings.stderr
+    assert "[rating_head]" in settings.stdout
+
+
+def test_tune_without_optuna_says_what_to_install() -> None:
+    done = run_mf_without_extras("tune")
+    assert done.returncode == 2
+    assert "pip install 'mf-retrain[tune]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_shows_every_target_of_the_makefile() -> None:
+    text = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][a-z-]*):", text, flags=re.MULTILINE))
+    done = subprocess.run(
+        ["make", "help"], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT
+    )
+    shown = set(re.findall(r"^  make (\S+)", done.stdout, flags=re.MULTILINE))
+    assert "test-quick" in targets
+    assert shown == targets
+
+
+def test_github_runs_what_every_other_ci_runs() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yaml").read_text())
+    steps = workflow["jobs"]["check"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == ["bash .ci/run"]
+
+
+def test_neither_lock_file_names_a_download_address() -> None:
+    for name in ("requirements.txt", "docker/requirements-gpu.txt"):
+        text = (ROOT / name).read_text()
+        assert "://" not in text, name
+        assert "\n--" not in text, name
