@@ -78,10 +78,10 @@ def _average_error(report: DemoReport) -> str:
 
 def _ndcg(report: DemoReport) -> str:
     others = {
-        "popularity": report.popularity_ndcg_at_10,
-        "champion": report.champion_ndcg_at_10,
+        "popularity": report.popularity_ndcg,
+        "champion": report.champion_ndcg,
     }
-    return _beside(report.ndcg_at_10, others)
+    return _beside(report.ndcg, others)
 
 
 def _prediction(known: KnownRating) -> str:

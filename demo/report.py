@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mf_core.figures import NDCG
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
@@ -136,9 +138,9 @@ class DemoReport:
     baseline_rmse: float | None
     global_mean_rmse: float | None
     champion_rmse: float | None
-    ndcg_at_10: float | None
-    popularity_ndcg_at_10: float | None
-    champion_ndcg_at_10: float | None
+    ndcg: float | None
+    popularity_ndcg: float | None
+    champion_ndcg: float | None
     cutoff: int
     users: int
     rows_published: int
@@ -242,7 +244,7 @@ def _headline_figures(connection: "Connection", version: int, cutoff: int) -> di
 
     rows = connection.execute(sa.text(_FIGURES), {"version": version})
     value = {(subject, metric): float(figure) for subject, metric, figure in rows}
-    ndcg = f"ndcg_at_{cutoff}"
+    ndcg = NDCG.stored(cutoff)
     return {
         "test_rmse": value.get(("candidate", "rmse")),
         "test_mae": value.get(("candidate", "mae")),
@@ -250,9 +252,9 @@ def _headline_figures(connection: "Connection", version: int, cutoff: int) -> di
         "baseline_rmse": value.get(("biases", "rmse")),
         "global_mean_rmse": value.get(("global_mean", "rmse")),
         "champion_rmse": value.get(("champion", "rmse")),
-        "ndcg_at_10": value.get(("candidate", ndcg)),
-        "popularity_ndcg_at_10": value.get(("popularity", ndcg)),
-        "champion_ndcg_at_10": value.get(("champion", ndcg)),
+        "ndcg": value.get(("candidate", ndcg)),
+        "popularity_ndcg": value.get(("popularity", ndcg)),
+        "champion_ndcg": value.get(("champion", ndcg)),
     }
 
 

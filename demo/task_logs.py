@@ -1,16 +1,14 @@
 """Reading the logs that Airflow's tasks write: one JSON object a line, in a file per try."""
 
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from demo.airflow_api import TaskState
 from demo.processes import tail
+from mf_core.records import Progress
 
-# 'sweep 7/20', 'epoch 3 of 60': how a training says how far it is.
-_PROGRESS = re.compile(r"\b(?:sweep|epoch|iteration|step)s? \d+ ?(?:/|of) ?\d+\b", re.IGNORECASE)
 _NOISE = ("::group::", "::endgroup::")
 
 
@@ -52,8 +50,10 @@ class ProgressReader:
             data = file.read()
         self._offset += len(data)
         *lines, self._rest = (self._rest + data).split(b"\n")
-        messages = (str(_decode(line.decode(errors="replace")).get("event", "")) for line in lines)
-        return [message for message in messages if _PROGRESS.search(message)]
+        entries = [_decode(line.decode(errors="replace")) for line in lines]
+        # The task logs it as data; see `mf_dags.runtime.show_progress`.
+        reports = [entry["progress"] for entry in entries if "progress" in entry]
+        return [Progress(**report).sentence() for report in reports]
 
 
 def _decode(line: str) -> dict[str, Any]:

@@ -24,8 +24,8 @@ REPORT_KEYS = {
     "test_mae",
     "test_average_error",
     "baseline_rmse",
-    "ndcg_at_10",
-    "popularity_ndcg_at_10",
+    "ndcg",
+    "popularity_ndcg",
     "verdict",
     "model_version",
     "users",
@@ -81,7 +81,7 @@ def test_demo_publishes_a_list_for_every_user_and_says_so(
     assert 0.85 < report["test_rmse"] < 0.935
     assert report["test_rmse"] < report["baseline_rmse"]
     assert report["test_average_error"] == pytest.approx(report["test_rmse"] ** 2 / 2)
-    assert report["ndcg_at_10"] > report["popularity_ndcg_at_10"]
+    assert report["ndcg"] > report["popularity_ndcg"]
     assert _live(retrain) == [(report["model_version"], 9430)]
 
 
