@@ -1,0 +1,136 @@
+"""The rules of the house, read off the sources: who imports whom, and one door to each table."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "mf_core"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+ORDER = (
+    "errors",
+    "config",
+    "records",
+    "figures",
+    "provenance",
+    "warehouse",
+    "data",
+    "sources",
+    "intake",
+    "models",
+    "solvers",
+    "training",
+    "judging",
+    "publishing",
+    "tune",
+    "pipeline",
+    "cli",
+)
+"""Files and packages of mf_core; each imports only those before it, and itself."""
+
+DOORS = {
+    "models": "warehouse/versions.py",
+    "live": "warehouse/versions.py",
+    "promotions": "warehouse/versions.py",
+    "evaluations": "warehouse/verdicts.py",
+    "gate_decisions": "warehouse/verdicts.py",
+    "snapshots": "warehouse/lineage.py",
+    "model_artifacts": "warehouse/lineage.py",
+    "hidden_items": "warehouse/readers.py",
+    "ratings": "intake/ingest.py",
+    "items": "intake/ingest.py",
+    "users": "intake/ingest.py",
+    "ingest_batches": "intake/ingest.py",
+    "rejected_ratings": "intake/ingest.py",
+}
+"""The only module that writes each table."""
+
+HEAVY = {"tensorflow", "keras"}
+WRITES = r"(?i)\b(?:insert\s+into|update|delete\s+from|truncate)\s+mf\.(\w+)"
+CORE_WRITES = r"\b(?:insert|update|delete)\((?:t|tables)\.(\w+)"
+
+
+def room(path: Path) -> str:
+    """Return the entry of ORDER that a source belongs to; "" for mf_core itself."""
+    first = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    return "" if first == "__init__" else first
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and full name of every import of a source, those within functions included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: imports are absolute here"
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}"
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def test_the_order_names_every_part_of_the_package() -> None:
+    assert {room(path) for path in SOURCES} - {""} == set(ORDER)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_each_part_imports_only_those_before_it(path: Path) -> None:
+    wrong = []
+    for line, name in imports(path):
+        if not name.startswith("mf_core."):
+            continue
+        imported = name.split(".")[1]
+        if imported == "__version__":
+            continue
+        allowed = ORDER[: ORDER.index(room(path)) + 1] if room(path) else ()
+        if imported not in allowed:
+            wrong.append(f"{name_of(path)}:{line} imports {name}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_tensorflow_stays_with_the_solvers_and_airflow_outside(path: Path) -> None:
+    roots = {name.partition(".")[0] for _, name in imports(path)}
+    assert "airflow" not in roots
+    assert room(path) == "solvers" or not roots & HEAVY
+
+
+def writes(path: Path) -> set[str]:
+    text = path.read_text()
+    found = set(re.findall(WRITES, text)) | set(re.findall(CORE_WRITES, text))
+    # `m = t.models` and the like, written to by that name.
+    for short, table in re.findall(r"\b([a-z])\s*=\s*t\.(\w+)", text):
+        if re.search(rf"\b(?:insert|update|delete)\({short}\)", text):
+            found.add(table)
+    return found
+
+
+def test_each_table_is_written_by_one_module() -> None:
+    written: dict[str, set[str]] = {}
+    for path in SOURCES:
+        if "migrations" in path.parts:
+            continue
+        for table in writes(path) & set(DOORS):
+            written.setdefault(table, set()).add(name_of(path))
+    assert written == {table: {door} for table, door in DOORS.items() if table in written}
+    assert {"models", "live", "promotions", "evaluations", "ratings"} <= set(written)
+
+
+def test_states_are_written_by_the_door_only() -> None:
+    """No bare state in a statement elsewhere: `versions.move` knows which may follow which."""
+    bare = re.compile(r"""\bstate\s*=\s*["']|["']state["']:\s*["']""")
+    guilty = [
+        name_of(path)
+        for path in SOURCES
+        if "migrations" not in path.parts
+        and room(path) not in ("tune", "intake")
+        and name_of(path) != "warehouse/versions.py"
+        and bare.search(path.read_text())
+    ]
+    assert guilty == []
