@@ -290,7 +290,7 @@ class _Half:
         precision = self._side.in_row_order(list(precisions))[:, 0]
         self.precision = precision + inactive[:, 0] * prior.standard / rate_now
         self.weights = prior.weights
-        self._last_prior = prior
+        self._spread = (prior.normal, prior.root)
         return tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
 
     def _prior_of_sweep(
@@ -339,8 +339,8 @@ class _Half:
 
         A row without ratings is drawn from its prior here.
         """
-        prior = self._last_prior
-        spread = _right_divided(prior.normal, prior.root)
+        # x ~ N(mean, Lambda^-1): the mean is there, and R^-T z has the covariance Lambda^-1.
+        spread = _right_divided(*self._spread)
         return self.rows + (1.0 - self._active) * spread, 1.0 / self.precision
 
     def state(self, name: str) -> Arrays:

@@ -72,7 +72,7 @@ class Start:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The validation part of the training ratings, and the scale that predictions are clipped to."""
+    """The validation part of the training ratings, and the scale to clip predictions to."""
 
     ratings: Ratings
     low: float
