@@ -11,8 +11,8 @@ import os
 # are absent) is noise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-# Its warnings count traces by line of code, so fits of several ranks in one process (`mf tune`) look
-# like retracing.
+# Its warnings count traces by line of code, so fits of several ranks in one process (`mf tune`)
+# look like retracing.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 # Memory growth is also set in `runtime`; this one covers whatever touches the GPU earlier.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")

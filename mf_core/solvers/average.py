@@ -30,13 +30,15 @@ def compress(left: tf.Tensor, right: tf.Tensor, rank: tf.Tensor) -> tuple[tf.Ten
     """
     # (left C^T)^T (left C^T) = C left^T left C^T
     basis, core = orthogonal(right)
-    inner = tf.matmul(core, tf.matmul(_gram(left), core, transpose_b=True))
+    gram = _gram(left)
+    inner = tf.matmul(core, tf.matmul(gram, core, transpose_b=True))
 
     # eigh has the smallest first; what is noise is left out by zero columns, so shapes stay.
     squares, vectors = tf.linalg.eigh(inner)
     squares = squares[::-1][:rank]
     vectors = vectors[:, ::-1][:, :rank]
-    kept = squares > squares[0] * _LEAST_SQUARE
+    least = squares[0] * _LEAST_SQUARE
+    kept = squares > least
     vectors *= tf.cast(kept, tf.float64)
 
     # Both sides get the root of the singular value, which is the fourth root of its square.
@@ -54,21 +56,29 @@ def orthogonal(table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     From the Gram matrix, in float64 so that it is good to float32: a QR of a tall table would cost
     several times more.
     """
-    values, vectors = tf.linalg.eigh(_gram(table))
-    kept = values > values[-1] * _LEAST_SQUARE
+    # table^T table = V S^2 V^T
+    gram = _gram(table)
+    values, vectors = tf.linalg.eigh(gram)
+    least = values[-1] * _LEAST_SQUARE
+    kept = values > least
 
-    # With table^T table = V S^2 V^T: T = V S^-1, C = S V^T. Dropped directions are 0 in both.
+    # T = V S^-1, C = S V^T; a direction that is dropped is 0 in both.
     root = tf.sqrt(tf.where(kept, values, 0.0))
-    inverse = tf.where(kept, tf.math.rsqrt(tf.where(kept, values, 1.0)), 0.0)
-    return vectors * inverse, root[:, None] * tf.transpose(vectors)
+    divisible = tf.where(kept, values, 1.0)
+    inverse = tf.where(kept, tf.math.rsqrt(divisible), 0.0)
+    turn = vectors * inverse
+    core = root[:, None] * tf.transpose(vectors)
+    return turn, core
 
 
 def _gram(table: tf.Tensor) -> tf.Tensor:
     """Return table^T table in float64, of which no more than a block of the table is ever held."""
+    n_rows = tf.shape(table)[0]
     width = tf.shape(table)[1]
     total = tf.zeros((width, width), tf.float64)
-    for start in tf.range(0, tf.shape(table)[0], _ROWS_AT_A_TIME):
-        block = tf.cast(table[start : start + _ROWS_AT_A_TIME], tf.float64)
+    for start in tf.range(0, n_rows, _ROWS_AT_A_TIME):
+        stop = start + _ROWS_AT_A_TIME
+        block = tf.cast(table[start:stop], tf.float64)
         total += tf.matmul(block, block, transpose_a=True)
     return total
 
@@ -86,31 +96,48 @@ class RunningMean:
         """`rank` is the most that is kept of the sum between merges."""
         self.n_samples = 0
         self._rank = min(rank, n_users, n_items)
-        self._columns = max(BUFFERED_COLUMNS, rank) // n_factors * n_factors
-        self._biases = [tf.zeros(n_users), tf.zeros(n_items)]
-        self._tables = [tf.zeros((n_users, 0)), tf.zeros((n_items, 0))]
+
+        # As many whole samples wait as the buffer holds, or as are worth a merge.
+        buffered = max(BUFFERED_COLUMNS, rank)
+        self._columns = buffered // n_factors * n_factors
         self._waiting: list[tuple[tf.Tensor, tf.Tensor]] = []
+
+        # Of the users and of the items; the tables have no column yet.
+        self._biases = [tf.zeros(n_users), tf.zeros(n_items)]
+        no_columns_of_users = tf.zeros((n_users, 0))
+        no_columns_of_items = tf.zeros((n_items, 0))
+        self._tables = [no_columns_of_users, no_columns_of_items]
 
     def add(self, user: tf.Tensor, item: tf.Tensor) -> None:
         """Add a sample; each row of a side is (factors, bias)."""
         self.n_samples += 1
-        self._biases = [self._biases[0] + user[:, -1], self._biases[1] + item[:, -1]]
-        self._waiting.append((user[:, :-1], item[:, :-1]))
+        user_bias, item_bias = self._biases
+        self._biases = [user_bias + user[:, -1], item_bias + item[:, -1]]
+        x = user[:, :-1]
+        y = item[:, :-1]
+        self._waiting.append((x, y))
 
-        # Merging costs the same for few columns as for many, so it waits for a full buffer.
-        waiting_columns = sum(x.shape[1] for x, _ in self._waiting)
-        if waiting_columns >= self._columns:
-            left, right = self._together()
-            self._tables = list(_compress(left, right, tf.constant(self._rank)))
-            self._waiting = []
+        # Most of a merge is spent on the columns merged before, so it waits for a full buffer.
+        n_waiting = sum(waiting.shape[1] for waiting, _ in self._waiting)
+        if n_waiting >= self._columns:
+            self._merge()
+
+    def _merge(self) -> None:
+        """Put the waiting samples into the tables."""
+        left, right = self._together()
+        rank = tf.constant(self._rank)
+        self._tables = list(_compress(left, right, rank))
+        self._waiting = []
 
     def _together(self) -> list[tf.Tensor]:
         """Return the two tables with the waiting samples beside them."""
-        waiting_users = [x for x, _ in self._waiting]
-        waiting_items = [y for _, y in self._waiting]
-        left = tf.concat([self._tables[0], *waiting_users], axis=1)
-        right = tf.concat([self._tables[1], *waiting_items], axis=1)
-        return [left, right]
+        left, right = self._tables
+        of_users = [left]
+        of_items = [right]
+        for x, y in self._waiting:
+            of_users.append(x)
+            of_items.append(y)
+        return [tf.concat(of_users, axis=1), tf.concat(of_items, axis=1)]
 
     def mean(self, rank: int) -> list[tf.Tensor]:
         """Return (user bias, item bias, user factors, item factors) of the mean.
@@ -123,8 +150,9 @@ class RunningMean:
 
         # 1/n belongs to the product, so each of its sides gets the root of it.
         scale = 1.0 / max(self.n_samples, 1)
-        biases = [bias * scale for bias in self._biases]
-        return [*biases, left * scale**0.5, right * scale**0.5]
+        root = scale**0.5
+        user_bias, item_bias = self._biases
+        return [user_bias * scale, item_bias * scale, left * root, right * root]
 
     def state(self) -> Arrays:
         """Return the sums and the waiting samples."""
@@ -134,7 +162,8 @@ class RunningMean:
             state[f"{name}_table"] = self._tables[at].numpy()
             if self._waiting:
                 columns = [pair[at] for pair in self._waiting]
-                state[f"{name}_waiting"] = tf.concat(columns, axis=1).numpy()
+                waiting = tf.concat(columns, axis=1)
+                state[f"{name}_waiting"] = waiting.numpy()
         return state
 
     def restore(self, state: Arrays) -> None:
@@ -142,9 +171,9 @@ class RunningMean:
         self.n_samples = int(state["mean_samples"][0])
         self._biases = [tf.constant(state[f"{name}_bias"]) for name in _NAMES]
         self._tables = [tf.constant(state[f"{name}_table"]) for name in _NAMES]
+
         # One sample as wide as all that waited: the same columns in the same order.
-        waiting = [state.get(f"{name}_waiting") for name in _NAMES]
-        left, right = waiting
         self._waiting = []
-        if left is not None and right is not None:
-            self._waiting.append((tf.constant(left), tf.constant(right)))
+        if f"{_NAMES[0]}_waiting" in state:
+            left, right = (tf.constant(state[f"{name}_waiting"]) for name in _NAMES)
+            self._waiting.append((left, right))

@@ -35,7 +35,7 @@ from mf_core.config import AlsConfig, BayesConfig, SolverConfig
 from mf_core.ratings import Float32s, Ratings
 from mf_core.samples import PosteriorSamples
 from mf_core.solvers.average import BUFFERED_COLUMNS, RunningMean
-from mf_core.solvers.buckets import Side, both_sides, padding_note, with_zero_row
+from mf_core.solvers.buckets import Side, both_sides, padding_note, total_of, with_zero_row
 from mf_core.solvers.explicit import ExplicitAls
 from mf_core.solvers.kept import KeptSamples
 from mf_core.solvers.pattern import OVERSAMPLING, Features, pattern_features, with_attributes
@@ -104,8 +104,10 @@ class BayesianFactors(Solver):
     def _sides(self, problem: Problem[BayesConfig]) -> tuple[Side, Side]:
         """Return the users' and the items' side of the centred ratings."""
         train = problem.ratings
-        centred = Ratings(train.user, train.item, train.value - np.float32(self._mean))
-        return both_sides(centred, problem.shape, problem.settings.n_factors + 1)
+        centred = train.value - np.float32(self._mean)
+        ratings = Ratings(train.user, train.item, centred)
+        width = problem.settings.n_factors + 1
+        return both_sides(ratings, problem.shape, width)
 
     def _half(
         self,
@@ -164,13 +166,20 @@ class BayesianFactors(Solver):
         squared_error = self._items.draw(sweep, self._users, rate=_NOISE_SHAPE, measure=True)
         if iteration >= self._burn_in:
             self._count_sample(iteration - self._burn_in)
-        return float(np.sqrt(float(squared_error) / self.n_ratings))
+        mean_square = float(squared_error) / self.n_ratings
+        return float(np.sqrt(mean_square))
 
     def _count_sample(self, number: int) -> None:
         """Let the sample just drawn, the `number`-th (from 0) after the burn-in, count."""
-        self._average.add(self._users.rows, self._items.rows)
-        self._probe.add(self._users.rows, self._items.rows)
-        self._kept.offer(number, lambda: (*self._users.sample(), *self._items.sample()))
+        user = self._users.rows
+        item = self._items.rows
+        self._average.add(user, item)
+        self._probe.add(user, item)
+        self._kept.offer(number, self._sample)
+
+    def _sample(self) -> tuple[tf.Tensor, ...]:
+        """Return the sample just drawn, as `KeptSamples` wants it."""
+        return (*self._users.sample(), *self._items.sample())
 
     def samples(self) -> PosteriorSamples | None:
         """Return the kept samples, on the host; None where none is wanted."""
@@ -194,8 +203,12 @@ class BayesianFactors(Solver):
 
     def state(self) -> Arrays:
         """Return all that the next sweep depends on, and the sums so far."""
-        chain = self._users.state("user") | self._items.state("item")
-        return chain | self._average.state() | self._probe.state() | self._kept.state()
+        state = self._users.state("user")
+        state |= self._items.state("item")
+        state |= self._average.state()
+        state |= self._probe.state()
+        state |= self._kept.state()
+        return state
 
     def restore(self, state: Arrays) -> None:
         """Go on from what `state` returned."""
@@ -209,9 +222,12 @@ class BayesianFactors(Solver):
     def factors(self) -> Factors:
         """Return the mean's arrays, on the host; the current sample's before there is a mean."""
         if not self._average.n_samples:
-            return Factors.of_rows(self._mean, self._users.rows.numpy(), self._items.rows.numpy())
+            user = self._users.rows.numpy()
+            item = self._items.rows.numpy()
+            return Factors.of_rows(self._mean, user, item)
         mean = self._average.mean(self._settings.output_factors)
-        return Factors(self._mean, *(tensor.numpy() for tensor in mean))
+        user_bias, item_bias, user_factors, item_factors = (tensor.numpy() for tensor in mean)
+        return Factors(self._mean, user_bias, item_bias, user_factors, item_factors)
 
 
 class _PriorDraw(NamedTuple):
@@ -283,15 +299,18 @@ class _Half:
 
         drawn, precisions, errors = zip(*self._side.each_batch(draw_batch), strict=True)
 
-        # x = R^-T x~. A row without ratings has its prior's mean, and a precision from its prior.
+        # x = R^-T x~; a row without ratings has its prior's mean.
         inactive = 1.0 - self._active
-        rows = _right_divided(self._side.in_row_order(list(drawn)), prior.root)
-        self.rows = rows + inactive * prior.mean
+        rows = self._side.in_row_order(list(drawn))
+        self.rows = _right_divided(rows, prior.root) + inactive * prior.mean
+
+        # Such a row's precision is a draw from its prior.
         precision = self._side.in_row_order(list(precisions))[:, 0]
         self.precision = precision + inactive[:, 0] * prior.standard / rate_now
+
         self.weights = prior.weights
         self._spread = (prior.normal, prior.root)
-        return tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
+        return total_of(errors)
 
     def _prior_of_sweep(
         self, sweep: tf.Tensor, rows: tf.Tensor, weights: tf.Tensor, precision: tf.Tensor
@@ -318,8 +337,10 @@ class _Half:
         """Return what the rows are drawn from, in coordinates where the prior's precision is I."""
         # Every place is weighted once for all: its rows and scalars are times beta^.5.
         root = tf.sqrt(other.precision)[:, None]
-        weighted = tf.concat([other.rows[:, :-1] * root, root], axis=1)
-        scalars = tf.concat([other.rows[:, -1:] * root, root], axis=1)
+        factors = other.rows[:, :-1]
+        bias = other.rows[:, -1:]
+        weighted = tf.concat([factors * root, root], axis=1)
+        scalars = tf.concat([bias * root, root], axis=1)
 
         # G~ = G R^-T, x~ = R^T x.
         table = _right_divided(weighted, tf.transpose(prior.root))
@@ -450,9 +471,11 @@ def _draw_with_few_ratings(batch: _Regressions, rate: tf.Tensor) -> tuple[tf.Ten
     precision = _draw_precision(batch, rate, squared)
 
     # What is drawn is the deviation from m; alpha^.5 on both sides makes the noise a unit one.
-    scaled = tf.sqrt(precision)
-    unexplained = scaled * (batch.target - tf.linalg.matvec(batch.design, batch.mean))
-    deviation = draw_from_few(scaled[:, :, None] * batch.design, unexplained, batch.normal)
+    root = tf.sqrt(precision)
+    explained = tf.linalg.matvec(batch.design, batch.mean)
+    target = root * (batch.target - explained)
+    design = root[:, :, None] * batch.design
+    deviation = draw_from_few(design, target, batch.normal)
     return batch.mean + deviation, precision
 
 
@@ -463,7 +486,8 @@ def _draw_with_many_ratings(batch: _Regressions, rate: tf.Tensor) -> tuple[tf.Te
 
     # |t - G x|^2 = |t|^2 + x . (G^T G x - 2 G^T t): without another pass over G.
     image = tf.linalg.matvec(gram, batch.old) - 2.0 * right
-    squared = tf.reduce_sum(tf.square(batch.target), 1) + tf.reduce_sum(batch.old * image, 1)
+    of_target = tf.reduce_sum(tf.square(batch.target), 1)
+    squared = of_target + tf.reduce_sum(batch.old * image, 1)
     precision = _draw_precision(batch, rate, squared)
 
     # A = alpha G^T G + I, b = alpha G^T t + m.
@@ -488,8 +512,9 @@ def _clipped_error(
     # The weight beta^.5 comes off again; where there is none, at padding, the error is 0.
     residual = batch.target - tf.linalg.matvec(batch.design, new)
     error = tf.math.divide_no_nan(residual, batch.root)
-    clipped = value - tf.clip_by_value(value - error, scale[0], scale[1])
-    return tf.reduce_sum(tf.where(batch.root > 0.0, tf.square(clipped), 0.0))
+    predicted = tf.clip_by_value(value - error, scale[0], scale[1])
+    squared = tf.square(value - predicted)
+    return tf.reduce_sum(tf.where(batch.root > 0.0, squared, 0.0))
 
 
 class _Probe:
@@ -499,8 +524,12 @@ class _Probe:
         """`mean` is added to every prediction."""
         self.pairs = pairs
         self._mean = mean
-        self._user = tf.constant(pairs.ratings.user.astype(np.int64))
-        self._item = tf.constant(pairs.ratings.item.astype(np.int64))
+
+        # int64: TensorFlow keeps int32 tensors off the GPU.
+        user = pairs.ratings.user.astype(np.int64)
+        item = pairs.ratings.item.astype(np.int64)
+        self._user = tf.constant(user)
+        self._item = tf.constant(item)
         self._sum = tf.zeros(len(pairs.ratings), tf.float64)
         self._predict = tf.function(self._predictions, reduce_retracing=True)
 
@@ -509,7 +538,9 @@ class _Probe:
         mine = tf.gather(user, self._user)
         other = tf.gather(item, self._item)
         biases = mine[:, -1] + other[:, -1]
-        dots = tf.reduce_sum(mine[:, :-1] * other[:, :-1], axis=1)
+        x = mine[:, :-1]
+        y = other[:, :-1]
+        dots = tf.reduce_sum(x * y, axis=1)
         return tf.cast(biases + dots, tf.float64)
 
     def add(self, user: tf.Tensor, item: tf.Tensor) -> None:
@@ -520,7 +551,8 @@ class _Probe:
         """Return the RMSE of the mean prediction of `n_samples`, clipped to the scale."""
         predicted = self._mean + self._sum.numpy() / n_samples
         clipped = np.clip(predicted, self.pairs.low, self.pairs.high)
-        return float(np.sqrt(np.mean(np.square(self.pairs.ratings.value - clipped))))
+        error = self.pairs.ratings.value - clipped
+        return float(np.sqrt(np.mean(np.square(error))))
 
     def state(self) -> Arrays:
         """Return the sum so far."""
@@ -534,14 +566,17 @@ class _Probe:
 def _training_probe(problem: Problem[BayesConfig]) -> HeldOut:
     """Return a seeded part of the training ratings, all of them where there are few."""
     train = problem.ratings
-    order = np.random.default_rng((problem.seed, _PROBE_SEED)).permutation(len(train))
-    some = train.take(np.sort(order[:_PROBE_RATINGS]))
+    rng = np.random.default_rng((problem.seed, _PROBE_SEED))
+    order = rng.permutation(len(train))
+    chosen = np.sort(order[:_PROBE_RATINGS])
+    some = train.take(chosen)
     return HeldOut(some, problem.data.scale_low, problem.data.scale_high)
 
 
 def _right_divided(table: tf.Tensor, triangular: tf.Tensor) -> tf.Tensor:
     """Return table @ inverse(triangular), shape (n, D); `triangular` (D, D) may be either half."""
-    return tf.matmul(table, tf.linalg.inv(triangular))
+    inverse = tf.linalg.inv(triangular)
+    return tf.matmul(table, inverse)
 
 
 def _least_squares(problem: Problem[BayesConfig]) -> Start:

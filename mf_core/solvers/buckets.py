@@ -90,15 +90,20 @@ def plan_batches(counts: Int64s, width: int, cells: int) -> BatchPlan:
     slices = []
     for bucket_start, bucket_stop in pairwise(edges.tolist()):
         longest = int(sorted_counts[bucket_stop - 1])
-        step = max(1, cells // (max(longest, width) * width))
+        cells_of_a_row = max(longest, width) * width
+        step = max(1, cells // cells_of_a_row)
         for start in range(bucket_start, bucket_stop, step):
             stop = min(start + step, bucket_stop)
             slices.append((start, stop, int(sorted_counts[stop - 1])))
-    return BatchPlan(rows, tuple(slices), _padding_share(slices, int(sorted_counts.sum())))
+    padding_share = _padding_share(slices, int(sorted_counts.sum()))
+    return BatchPlan(rows, tuple(slices), padding_share)
 
 
 def _padding_share(slices: Sequence[tuple[int, int, int]], n_ratings: int) -> float:
-    places = sum((stop - start) * length for start, stop, length in slices)
+    """Return the padded places as a share of all places of the batches."""
+    places = 0
+    for start, stop, length in slices:
+        places += (stop - start) * length
     return 1 - n_ratings / places if places else 0.0
 
 
@@ -177,10 +182,14 @@ class Side:
         row_of_zeros = np.array([self.n_other], np.int32)
         nothing = _pack(row_of_zeros, np.zeros(1, np.float32))[0]
         for start, stop, length in self.plan.slices:
-            # A mask takes its places row by row, which is the order of the pairs.
             padded = np.full((stop - start, length), nothing)
-            present = np.arange(length) < counts[start:stop, None]
-            padded[present] = pairs[starts[start] : stops[stop - 1]]
+            own_counts = counts[start:stop, None]
+            present = np.arange(length) < own_counts
+
+            # A mask takes its places row by row, which is the order of the pairs.
+            first_pair = starts[start]
+            end = stops[stop - 1]
+            padded[present] = pairs[first_pair:end]
             other, value = _unpack(padded)
             yield Batch(
                 rows=tf.constant(self.plan.rows[start:stop]),
@@ -205,19 +214,38 @@ class Side:
         row_of_zeros = tf.zeros_like(solutions[0][:1])
         return tf.gather(tf.concat([*solutions, row_of_zeros], axis=0), self._places)
 
+    def solutions_of(self, solve: Callable[..., Any]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return all rows and the sum of the squared errors, where `solve` returns a batch's."""
+        solved = self.each_batch(solve)
+        solutions = [solution for solution, _ in solved]
+        errors = [error for _, error in solved]
+        return self.in_row_order(solutions), total_of(errors)
+
     def active(self) -> tf.Tensor:
         """Return 1 for each row with ratings, else 0; float32 tensor of shape (n_rows, 1)."""
         return tf.cast(self.count > 0, tf.float32)[:, None]
 
 
+def total_of(errors: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Return the sum of the batches' squared errors, in float64: there may be many batches."""
+    together = tf.stack(errors)
+    return tf.reduce_sum(tf.cast(together, tf.float64))
+
+
 def both_sides(ratings: Ratings, shape: tuple[int, int], width: int) -> tuple[Side, Side]:
     """Return the users' and the items' side of `ratings`; `shape` is (n_users, n_items)."""
     layout = Layout.of_device()
-    by_user = (ratings.user, ratings.item, ratings.value, shape, width, layout)
-    by_item = (ratings.item, ratings.user, ratings.value, shape[::-1], width, layout)
+    n_users, n_items = shape
+    value = ratings.value
+
+    def make(of_users: bool) -> Side:
+        if of_users:
+            return Side(ratings.user, ratings.item, value, (n_users, n_items), width, layout)
+        return Side(ratings.item, ratings.user, value, (n_items, n_users), width, layout)
+
     # Both at once, since NumPy sorts and copies without Python's lock.
-    sides = _on_this_device(lambda arguments: Side(*arguments), [by_user, by_item], at_once=2)
-    return sides[0], sides[1]
+    users, items = _on_this_device(make, [True, False], at_once=2)
+    return users, items
 
 
 def _on_this_device(

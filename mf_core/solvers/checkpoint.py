@@ -65,9 +65,12 @@ class Checkpoint:
         self, iteration: int, numbers: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     ) -> None:
         """Write a checkpoint. Raises ArtifactStoreError."""
-        files = {f"{name}.npy": npy_bytes(array) for name, array in arrays.items()}
+        files = {}
+        for name, array in arrays.items():
+            files[f"{name}.npy"] = npy_bytes(array)
         written = {"iteration": iteration, "numbers": dict(numbers)}
         files[_NUMBERS] = json.dumps(written).encode()
+
         metadata = {"kind": "checkpoint", "fingerprint": self._fingerprint}
         write_artifact(self._slots[self._next_slot], files, metadata)
         self._next_slot = 1 - self._next_slot
@@ -109,7 +112,8 @@ def _read(uri: str, manifest: Mapping[str, Any]) -> Saved:
     """Return what lies at `uri`, each file checked against the manifest."""
     written = json.loads(read_file(uri, _NUMBERS, manifest))
     arrays = {}
-    for name in manifest["files"]:
-        if name != _NUMBERS:
-            arrays[name.removesuffix(".npy")] = npy_array(read_file(uri, name, manifest))
+    for file in manifest["files"]:
+        if file != _NUMBERS:
+            name = file.removesuffix(".npy")
+            arrays[name] = npy_array(read_file(uri, file, manifest))
     return Saved(written["iteration"], written["numbers"], arrays)

@@ -33,6 +33,7 @@ class KeptSamples:
         if not self._limit or number % self._stride:
             return
         if len(self._samples) == self._limit:
+            # Every second one stays, so from now on every second one is taken.
             self._samples = self._samples[::2]
             self._stride = 2 * self._stride
             if number % self._stride:
@@ -60,7 +61,9 @@ class KeptSamples:
         """Go on from what `state` returned."""
         self._stride = int(state["kept_stride"][0])
         self._samples = []
-        while f"kept_{len(self._samples)}_user" in state:
-            number = len(self._samples)
-            sample = [tf.constant(state[f"kept_{number}_{name}"]) for name in _NAMES]
-            self._samples.append(tuple(sample))
+        number = 0
+        while f"kept_{number}_user" in state:
+            names = [f"kept_{number}_{name}" for name in _NAMES]
+            sample = tuple(tf.constant(state[name]) for name in names)
+            self._samples.append(sample)
+            number += 1

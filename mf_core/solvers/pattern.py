@@ -63,11 +63,13 @@ def pattern_features(mine: Side, other: Side, rank: int, seed: tuple[int, int]) 
 
     # The normalised pattern is about basis core^T; the singular vectors of the small core turn the
     # basis into P.
-    values, vectors = tf.linalg.eigh(tf.matmul(core, core, transpose_a=True))
+    gram = tf.matmul(core, core, transpose_a=True)
+    values, vectors = tf.linalg.eigh(gram)
     values = values[::-1][:kept]
     vectors = vectors[:, ::-1][:, :kept]
+    rated = tf.matmul(basis, vectors)
     return Features(
-        basis=_at_the_mean(tf.matmul(basis, vectors), mine.active()),
+        basis=_at_the_mean(rated, mine.active()),
         scale=tf.sqrt(tf.maximum(values, 0.0)),
     )
 
@@ -87,14 +89,19 @@ class _NormalisedPattern:
     def leading_subspace(self, random: tf.Tensor, passes: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Return (Q, N^T Q), Q the orthonormal columns that subspace iteration arrives at."""
         # N random
-        basis = self._scale * self._forward(self._other_scale * random)
+        scaled = self._other_scale * random
+        basis = self._scale * self._forward(scaled)
 
         # N N^T Q: made orthonormal each time, or all columns would turn into the leading one.
         for _ in range(passes):
-            back = self._backward(self._scale * _orthonormal(basis))
-            basis = self._scale * self._forward(self._other_scale**2 * back)
+            scaled = self._scale * _orthonormal(basis)
+            back = self._backward(scaled)
+            scaled = self._other_scale**2 * back
+            basis = self._scale * self._forward(scaled)
+
         basis = _orthonormal(basis)
-        return basis, self._other_scale * self._backward(self._scale * basis)
+        scaled = self._scale * basis
+        return basis, self._other_scale * self._backward(scaled)
 
 
 def _neighbour_sums(side: Side) -> _Product:
@@ -107,7 +114,8 @@ def _neighbour_sums(side: Side) -> _Product:
         n_rows = tf.shape(other)[0]
         length = tf.shape(other)[1]
         row = tf.repeat(tf.range(n_rows), length)
-        return tf.sparse.segment_sum(table, tf.reshape(other, [-1]), row)
+        places = tf.reshape(other, [-1])
+        return tf.sparse.segment_sum(table, places, row)
 
     other = tf.TensorSpec((None, None), side.batches[0].other.dtype)
     table = tf.TensorSpec((None, None))
@@ -115,8 +123,11 @@ def _neighbour_sums(side: Side) -> _Product:
 
     def product(table: tf.Tensor) -> tf.Tensor:
         padded = with_zero_row(table)
-        sums = side.each_batch(lambda rows, other, value: traced(other, padded))
-        return side.in_row_order(sums)
+
+        def sums_of(rows: tf.Tensor, other: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+            return traced(other, padded)
+
+        return side.in_row_order(side.each_batch(sums_of))
 
     return product
 
@@ -128,7 +139,8 @@ def _orthonormal(table: tf.Tensor) -> tf.Tensor:
 
 def _power(side: Side, exponent: float) -> tf.Tensor:
     """Return each row's number of ratings to a power, as a column; 1 for a row without any."""
-    return tf.maximum(side.count, 1.0)[:, None] ** exponent
+    count = tf.maximum(side.count, 1.0)
+    return count[:, None] ** exponent
 
 
 def _at_the_mean(basis: tf.Tensor, active: tf.Tensor) -> tf.Tensor:

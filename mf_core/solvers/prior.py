@@ -61,7 +61,8 @@ class FactorPrior:
 
     def _regression(self, weights: tf.Tensor) -> tf.Tensor:
         """Return C^T f of every row, as P (S C)."""
-        return tf.matmul(self._features.basis, self._features.scale[:, None] * weights)
+        scaled = self._features.scale[:, None] * weights
+        return tf.matmul(self._features.basis, scaled)
 
     def _draw_precision(self, noise: Noise, residual: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return Lambda and mu: the Normal-Wishart posterior of `residual`.
@@ -77,7 +78,8 @@ class FactorPrior:
         spread = tf.matmul(centred, centred, transpose_a=True)
         strength = _MEAN_STRENGTH * n / (_MEAN_STRENGTH + n)
         shrunk = strength * average[:, None] * average[None, :]
-        precision = draw_wishart(width + n, tf.eye(width) + spread + shrunk, noise, _PRECISION)
+        scatter = tf.eye(width) + spread + shrunk
+        precision = draw_wishart(width + n, scatter, noise, _PRECISION)
 
         # mu ~ N(n e_mean / (k + n), ((k + n) Lambda)^-1)
         right = tf.linalg.matvec(precision, n * average)
@@ -98,6 +100,8 @@ class FactorPrior:
         # A_j = s_j^2 Lambda + Lambda_C, and the right sides s_j Lambda e_j.
         scale = self._features.scale[:, None]
         projected = scale * tf.matmul(self._features.basis, residual, transpose_a=True)
-        precisions = tf.square(scale)[:, :, None] * precision + weight_precision
         right = tf.matmul(projected, precision)
-        return draw_gaussian(precisions, right, noise.normal((n_features, width), _WEIGHTS))
+        square = tf.square(scale)[:, :, None]
+        precisions = square * precision + weight_precision
+        normal = noise.normal((n_features, width), _WEIGHTS)
+        return draw_gaussian(precisions, right, normal)

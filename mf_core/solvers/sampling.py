@@ -47,17 +47,20 @@ class Noise:
         return dataclasses.replace(self, sweep=sweep)
 
     def _key(self, purpose: int) -> tf.Tensor:
+        """Return the seed of one draw, which no other draw of the run has."""
         seed = tf.constant(self.seed, tf.int64)
         draw = self.sweep * _PURPOSES + self.first_purpose + purpose
         return tf.stack([seed, draw])
 
     def normal(self, shape: tuple[int, ...] | tf.Tensor, purpose: int) -> tf.Tensor:
         """Return standard normal draws, float32 tensor of `shape`."""
-        return tf.random.stateless_normal(shape, self._key(purpose))
+        key = self._key(purpose)
+        return tf.random.stateless_normal(shape, key)
 
     def gamma(self, shape: tf.Tensor, purpose: int) -> tf.Tensor:
         """Return one Gamma(shape, rate 1) draw per element of `shape`, float32 tensor."""
-        return tf.random.stateless_gamma(tf.shape(shape), self._key(purpose), alpha=shape)
+        key = self._key(purpose)
+        return tf.random.stateless_gamma(tf.shape(shape), key, alpha=shape)
 
 
 def draw_gaussian(precision: tf.Tensor, right: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
@@ -67,8 +70,9 @@ def draw_gaussian(precision: tf.Tensor, right: tf.Tensor, noise: tf.Tensor) -> t
     """
     # x = L^-T (L^-1 b + z)
     lower = tf.linalg.cholesky(precision)
-    forward = tf.linalg.triangular_solve(lower, right[..., None]) + noise[..., None]
-    return tf.linalg.triangular_solve(lower, forward, adjoint=True)[..., 0]
+    forward = tf.linalg.triangular_solve(lower, right[..., None])
+    noisy = forward + noise[..., None]
+    return tf.linalg.triangular_solve(lower, noisy, adjoint=True)[..., 0]
 
 
 def draw_from_few(design: tf.Tensor, target: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
@@ -77,8 +81,10 @@ def draw_from_few(design: tf.Tensor, target: tf.Tensor, noise: tf.Tensor) -> tf.
     They come by way of the (L, L) matrices G G^T + I. `design` G is (B, L, K), `target` t (B, L),
     `noise` (B, K).
     """
+    # G G^T + I = L L^T
     identity = tf.eye(tf.shape(design)[1])
-    lower = tf.linalg.cholesky(tf.matmul(design, design, transpose_b=True) + identity)
+    gram = tf.matmul(design, design, transpose_b=True)
+    lower = tf.linalg.cholesky(gram + identity)
 
     # L^-1 t - (L + I)^-1 G z
     image = tf.matmul(design, noise[..., None])
@@ -101,7 +107,8 @@ def draw_wishart(
     width = scale_inverse.shape[-1]
     half_degrees = 0.5 * (degrees - tf.range(width, dtype=tf.float32))
     chi_square = 2.0 * noise.gamma(half_degrees, purpose)
-    below = tf.linalg.band_part(noise.normal((width, width), purpose + 1), -1, 0)
+    normal = noise.normal((width, width), purpose + 1)
+    below = tf.linalg.band_part(normal, -1, 0)
     bartlett = tf.linalg.set_diag(below, tf.sqrt(chi_square))
 
     # Lambda = (R^-T A) (R^-T A)^T
