@@ -753,7 +753,7 @@ class Config(_Section):
         return f"rating_head.{self.rating_head.solver}" if head == "rating" else "ranking_head"
 
     def start_must_share(self, head: Head) -> tuple[str, ...]:
-        """Return the settings, by dotted name, that a model must share for `head` to start there."""
+        """Return the settings, by dotted name, that a model to start from must have in common."""
         section = self.solver_section(head)
         return tuple(f"{section}.{name}" for name in self.solver_settings(head).start_must_share)
 

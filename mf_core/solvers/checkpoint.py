@@ -1,7 +1,8 @@
 """Checkpoints of one head's fit: plain arrays and JSON, each one an artifact of its own, no pickle.
 
-Two slots are written in turn, so that a process killed while it replaces one leaves the other. A checkpoint of other work
-(another `fingerprint`) and a damaged one are passed over: training then starts from the other slot, or anew.
+Two slots are written in turn, so that a process killed while it replaces one leaves the other. A
+checkpoint of other work (another `fingerprint`) and a damaged one are passed over: training then
+starts from the other slot, or anew.
 """
 
 import hashlib
@@ -48,9 +49,13 @@ class Checkpoint:
         log: Callable[[str], None],
     ) -> None:
         """`every_seconds` 0 means every iteration."""
-        self._slots = tuple(f"{uri}/{head}-{slot}" for slot in (0, 1))
-        self._head, self._fingerprint, self._log = head, fingerprint, log
-        self._every_seconds, self._last, self._next_slot = every_seconds, time.monotonic(), 0
+        self._slots = (f"{uri}/{head}-0", f"{uri}/{head}-1")
+        self._head = head
+        self._fingerprint = fingerprint
+        self._every_seconds = every_seconds
+        self._log = log
+        self._last = time.monotonic()
+        self._next_slot = 0
 
     def is_due(self) -> bool:
         """Say whether it is time for the next one."""
@@ -60,22 +65,28 @@ class Checkpoint:
         self, iteration: int, numbers: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     ) -> None:
         """Write a checkpoint. Raises ArtifactStoreError."""
-        files = {f"{name}.npy": npy_bytes(array) for name, array in arrays.items()}
-        files[_NUMBERS] = json.dumps({"iteration": iteration, "numbers": dict(numbers)}).encode()
-        write_artifact(
-            self._slots[self._next_slot],
-            files,
-            {"kind": "checkpoint", "fingerprint": self._fingerprint},
-        )
+        files = {}
+        for name, array in arrays.items():
+            files[f"{name}.npy"] = npy_bytes(array)
+        written = {"iteration": iteration, "numbers": dict(numbers)}
+        files[_NUMBERS] = json.dumps(written).encode()
+
+        metadata = {"kind": "checkpoint", "fingerprint": self._fingerprint}
+        write_artifact(self._slots[self._next_slot], files, metadata)
         self._next_slot = 1 - self._next_slot
         self._last = time.monotonic()
 
     def load(self) -> Saved | None:
-        """Return the newest whole checkpoint of this very work; None if there is none. Raises ArtifactStoreError."""
-        found = [(saved, slot) for slot in (0, 1) if (saved := self._load(self._slots[slot]))]
-        if not found:
+        """Return the newest whole checkpoint of this very work, None if there is none.
+
+        Raises:
+            ArtifactStoreError: the store can't be read.
+        """
+        saved = [self._load(uri) for uri in self._slots]
+        whole = [(found, slot) for slot, found in enumerate(saved) if found]
+        if not whole:
             return None
-        newest, slot = max(found, key=lambda pair: pair[0].iteration)
+        newest, slot = max(whole, key=lambda pair: pair[0].iteration)
         self._next_slot = 1 - slot
         self._log(f"{self._head}: resuming after iteration {newest.iteration}")
         return newest
@@ -85,18 +96,24 @@ class Checkpoint:
         if not path.exists():
             return None
         try:
-            # Nobody vouches for the manifest itself; the files, the numbers among them, are checked against it.
+            # Nobody vouches for the manifest itself; the files, the numbers among them, are checked
+            # against it.
             manifest = read_manifest(uri, hashlib.sha256(path.read_bytes()).hexdigest())
             if manifest["fingerprint"] != self._fingerprint:
                 self._log(f"{self._head}: ignoring a checkpoint of other work ({uri})")
                 return None
-            head = json.loads(read_file(uri, _NUMBERS, manifest))
-            names = [name for name in manifest["files"] if name != _NUMBERS]
-            arrays = {
-                name.removesuffix(".npy"): npy_array(read_file(uri, name, manifest))
-                for name in names
-            }
-            return Saved(head["iteration"], head["numbers"], arrays)
+            return _read(uri, manifest)
         except (ArtifactError, ValueError, KeyError, TypeError, AttributeError) as error:
             self._log(f"{self._head}: ignoring a damaged checkpoint ({uri}): {error}")
             return None
+
+
+def _read(uri: str, manifest: Mapping[str, Any]) -> Saved:
+    """Return what lies at `uri`, each file checked against the manifest."""
+    written = json.loads(read_file(uri, _NUMBERS, manifest))
+    arrays = {}
+    for file in manifest["files"]:
+        if file != _NUMBERS:
+            name = file.removesuffix(".npy")
+            arrays[name] = npy_array(read_file(uri, file, manifest))
+    return Saved(written["iteration"], written["numbers"], arrays)

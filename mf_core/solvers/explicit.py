@@ -56,7 +56,8 @@ class ExplicitAls(Solver):
         self._mean = float(np.mean(train.value, dtype=np.float64))
         centred = (train.value - np.float32(self._mean)).astype(np.float32)
         ratings = Ratings(train.user, train.item, centred)
-        self._users, self._items = both_sides(ratings, problem.shape, settings.n_factors + 1)
+        width = settings.n_factors + 1
+        self._users, self._items = both_sides(ratings, problem.shape, width)
         self.note = padding_note(self._users, self._items)
 
         self._settings = settings
@@ -64,8 +65,9 @@ class ExplicitAls(Solver):
         self._ridge = tf.constant([settings.regularization, settings.bias_regularization])
 
         # Each row of a side is (factors, bias).
-        self._user = tf.zeros((problem.shape[0], settings.n_factors + 1))
-        self._item = tf.zeros((problem.shape[1], settings.n_factors + 1))
+        n_users, n_items = problem.shape
+        self._user = tf.zeros((n_users, width))
+        self._item = tf.zeros((n_items, width))
         # The first sweep finds the items to begin with, unless they are given.
         self._growing: Problem[AlsConfig] | None = problem
         if problem.start:
@@ -78,9 +80,13 @@ class ExplicitAls(Solver):
         if self._growing:
             self._item = self._first_items(self._growing)
             self._growing = None
-        self._user, _ = self._half(self._users, self._user, self._item)
-        self._item, squared_error = self._half(self._items, self._item, self._user)
-        return float(np.sqrt(max(0.0, float(squared_error)) / self.n_ratings))
+
+        self._user, _ = self._half(side=self._users, mine=self._user, other=self._item)
+        self._item, squared_error = self._half(side=self._items, mine=self._item, other=self._user)
+
+        # The error is a difference of large sums, so it may be a rounding below 0.
+        mean_square = max(0.0, float(squared_error)) / self.n_ratings
+        return float(np.sqrt(mean_square))
 
     def _first_items(self, problem: Problem[AlsConfig]) -> tf.Tensor:
         """Return the items' rows to begin with: random ones, or those of a smaller problem."""
@@ -96,15 +102,13 @@ class ExplicitAls(Solver):
             return tf.pad(noise * self._items.active(), ((0, 0), (0, 1)))
 
         # Whole users are chosen, so that their rows are as long as they will be.
-        chosen = np.random.default_rng((problem.seed, len(train))).random(n_users) < _SHARE
+        draws = np.random.default_rng((problem.seed, len(train))).random(n_users)
+        chosen = draws < _SHARE
         theirs = train.take(chosen[train.user])
         new_row = (np.cumsum(chosen) - 1).astype(np.int32)
-        part = dataclasses.replace(
-            problem,
-            ratings=Ratings(new_row[theirs.user], theirs.item, theirs.value),
-            shape=(int(chosen.sum()), n_items),
-            held_out=None,
-        )
+        ratings = Ratings(new_row[theirs.user], theirs.item, theirs.value)
+        shape = (int(chosen.sum()), n_items)
+        part = dataclasses.replace(problem, ratings=ratings, shape=shape, held_out=None)
 
         smaller = ExplicitAls(part)
         for sweep in range(_SWEEPS_PER_LEVEL):
@@ -114,8 +118,9 @@ class ExplicitAls(Solver):
     def _half(self, side: Side, mine: tf.Tensor, other: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the improved rows `mine` of `side` and the sum of squared errors with them."""
         # The other side's rows as (y_i, 1): the 1 stands at the place of this side's bias.
+        factors = other[:, :-1]
         ones = tf.ones_like(other[:, :1])
-        table = with_zero_row(tf.concat([other[:, :-1], ones], axis=1))
+        table = with_zero_row(tf.concat([factors, ones], axis=1))
         bias = with_zero_row(other[:, -1])
         squares = tf.reduce_mean(tf.square(table), axis=0)
 
@@ -123,11 +128,7 @@ class ExplicitAls(Solver):
         index = side.batches[0].other.dtype
         solve = _batch_solver(settings.n_factors, settings.conjugate_steps, index)
         given = (table, squares, bias, side.count, mine, self._ridge)
-        solved = side.each_batch(lambda *batch: solve(*batch, *given))
-        solutions, errors = zip(*solved, strict=True)
-
-        squared_error = tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
-        return side.in_row_order(list(solutions)), squared_error
+        return side.solutions_of(lambda *batch: solve(*batch, *given))
 
     def validation_rmse(self) -> float | None:
         """Return the RMSE on the held-out part, predictions clipped to the scale."""

@@ -57,6 +57,8 @@ class SeedGradient(Solver):
         self._user, self._item, self._value = _on_device(train)
         self._seen_users = _has_ratings(train.user, n_users)
         self._seen_items = _has_ratings(train.item, n_items)
+
+        # Each table is drawn by itself, so that its size does not change the other one's draws.
         self._users = _seed_table(n_users, (problem.seed, _USER))
         self._items = _seed_table(n_items, (problem.seed, _ITEM))
         learning_rate = tf.TensorSpec((), tf.float32)
@@ -69,11 +71,14 @@ class SeedGradient(Solver):
             # r_hat = u . p
             u = tf.gather(self._users, self._user)
             p = tf.gather(self._items, self._item)
-            difference = self._value - tf.reduce_sum(u * p, axis=1)
+            predicted = tf.reduce_sum(u * p, axis=1)
+            difference = self._value - predicted
 
             # loss = sum |r - r_hat| + .001 (sum |U| + sum |P|)
-            penalty = tf.reduce_sum(tf.abs(self._users)) + tf.reduce_sum(tf.abs(self._items))
-            loss = tf.reduce_sum(tf.abs(difference)) + _SEED_L1 * penalty
+            of_users = tf.reduce_sum(tf.abs(self._users))
+            of_items = tf.reduce_sum(tf.abs(self._items))
+            absolute_error = tf.reduce_sum(tf.abs(difference))
+            loss = absolute_error + _SEED_L1 * (of_users + of_items)
 
         gradients = tape.gradient(loss, tables)
         for table, gradient in zip(tables, gradients, strict=True):
@@ -83,7 +88,8 @@ class SeedGradient(Solver):
     def iterate(self, iteration: int) -> float:
         """Run one step and return the training RMSE before it (not clipped)."""
         learning_rate = tf.constant(seed_learning_rate(iteration), tf.float32)
-        return float(np.sqrt(self._step(learning_rate)))
+        mean_square = self._step(learning_rate)
+        return float(np.sqrt(mean_square))
 
     def state(self) -> Arrays:
         """Return all that the next step depends on."""
@@ -115,11 +121,14 @@ class BiasedGradient(Solver):
         settings = problem.settings
         n_batches = -(-self.n_ratings // settings.batch_size)
         self.note = f"{n_batches} batches an epoch"
+
         self._settings = settings
         self._seed = problem.seed
         self._held_out = problem.held_out
-        self._mean = float(np.mean(problem.ratings.value, dtype=np.float64))
-        self._user, self._item, value = _on_device(problem.ratings)
+
+        train = problem.ratings
+        self._mean = float(np.mean(train.value, dtype=np.float64))
+        self._user, self._item, value = _on_device(train)
         self._value = value - tf.constant(self._mean, tf.float32)
 
         self._variables = _biased_variables(problem)
@@ -139,7 +148,8 @@ class BiasedGradient(Solver):
         size = self._settings.batch_size
         for start in tf.range(0, tf.size(order), size):
             batch = order[start : start + size]
-            total += tf.cast(self._descend(batch), tf.float64)
+            squared_error = self._descend(batch)
+            total += tf.cast(squared_error, tf.float64)
         return total
 
     def _descend(self, rows: tf.Tensor) -> tf.Tensor:
@@ -147,19 +157,22 @@ class BiasedGradient(Solver):
         user = tf.gather(self._user, rows)
         item = tf.gather(self._item, rows)
         users, items, user_bias, item_bias = self._variables
+
         with tf.GradientTape() as tape:
             # r - r_hat, with r less the mean.
             x = tf.gather(users, user)
             y = tf.gather(items, item)
             b_u = tf.gather(user_bias, user)
             b_i = tf.gather(item_bias, item)
-            error = tf.gather(self._value, rows) - b_u - b_i - tf.reduce_sum(x * y, axis=1)
-            squared_error = tf.square(error)
+            r = tf.gather(self._value, rows)
+            dots = tf.reduce_sum(x * y, axis=1)
+            squared_error = tf.square(r - b_u - b_i - dots)
 
             # lambda (|x_u|^2 + |y_i|^2 + b_u^2 + b_i^2): a row is held back once per rating.
             of_factors = tf.reduce_sum(tf.square(x) + tf.square(y), axis=1)
             norm = of_factors + tf.square(b_u) + tf.square(b_i)
-            loss = tf.reduce_mean(squared_error + self._settings.regularization * norm)
+            penalty = self._settings.regularization * norm
+            loss = tf.reduce_mean(squared_error + penalty)
 
         gradients = tape.gradient(loss, self._variables)
         dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
@@ -170,8 +183,9 @@ class BiasedGradient(Solver):
         """Run one epoch and return the training RMSE that its batches met (not clipped)."""
         # Keyed by the epoch, so that a fit that goes on from a checkpoint draws the same order.
         rng = np.random.default_rng((self._seed, _SHUFFLE, iteration))
-        order = tf.constant(rng.permutation(self.n_ratings), tf.int64)
-        return float(np.sqrt(self._epoch(order) / self.n_ratings))
+        order = rng.permutation(self.n_ratings)
+        squared_error = self._epoch(tf.constant(order, tf.int64))
+        return float(np.sqrt(squared_error / self.n_ratings))
 
     def validation_rmse(self) -> float | None:
         """Return the RMSE on the held-out part, predictions clipped to the scale."""
@@ -204,7 +218,9 @@ def _name(number: int) -> str:
 
 def _seed_table(n_rows: int, seed: tuple[int, int]) -> tf.Variable:
     """Return the post's random start."""
-    return tf.Variable(tf.random.stateless_truncated_normal((n_rows, SEED_FACTORS), seed=seed))
+    shape = (n_rows, SEED_FACTORS)
+    start = tf.random.stateless_truncated_normal(shape, seed=seed)
+    return tf.Variable(start)
 
 
 def _biased_variables(problem: Problem[GradientConfig]) -> list[tf.Variable]:

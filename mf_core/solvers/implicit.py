@@ -69,18 +69,24 @@ class ImplicitAls(Solver):
 
     def _begin_at(self, start: Start) -> None:
         """Take over the start's factors; this model has no biases."""
+        user = start.user[:, :-1]
+        item = start.item[:, :-1]
+        self._user = tf.constant(user)
+
         # A new item begins as all items do in a fit without a start.
-        known = start.item[:, :-1].any(axis=1, keepdims=True)
-        self._item = tf.where(known, start.item[:, :-1], self._item)
-        self._user = tf.constant(start.user[:, :-1])
+        known = item.any(axis=1, keepdims=True)
+        self._item = tf.where(known, item, self._item)
 
     def iterate(self, iteration: int) -> float:
         """Run one sweep; return the root mean square of target - score over the observed pairs."""
-        self._user, _ = self._half(self._users, self._user, self._item, self._user_ridge)
-        self._item, squared_error = self._half(
-            self._items, self._item, self._user, self._item_ridge
+        self._user, _ = self._half(
+            side=self._users, mine=self._user, other=self._item, ridge=self._user_ridge
         )
-        return float(np.sqrt(float(squared_error) / self.n_ratings))
+        self._item, squared_error = self._half(
+            side=self._items, mine=self._item, other=self._user, ridge=self._item_ridge
+        )
+        mean_square = float(squared_error) / self.n_ratings
+        return float(np.sqrt(mean_square))
 
     def _half(
         self, side: Side, mine: tf.Tensor, other: tf.Tensor, ridge: tf.Tensor
@@ -95,12 +101,9 @@ class ImplicitAls(Solver):
         # In the basis of the eigenvectors it is a diagonal, which costs a row nothing.
         table = with_zero_row(tf.matmul(other, basis))
         old = tf.matmul(mine, basis)
-        solved = side.each_batch(lambda *batch: self._step(*batch, table, weight, ridge, old))
-        solutions, errors = zip(*solved, strict=True)
-
-        squared_error = tf.reduce_sum(tf.cast(tf.stack(errors), tf.float64))
-        rows = tf.matmul(side.in_row_order(list(solutions)), basis, transpose_b=True)
-        return rows, squared_error
+        given = (table, weight, ridge, old)
+        turned, squared_error = side.solutions_of(lambda *batch: self._step(*batch, *given))
+        return tf.matmul(turned, basis, transpose_b=True), squared_error
 
     def state(self) -> Arrays:
         """Return all that the next sweep depends on."""
@@ -130,9 +133,8 @@ def preference_targets(rating: Float32s, lowest: float, data: DataConfig) -> Flo
 
 def _initial(side: Side, n_factors: int, seed: int) -> tf.Tensor:
     """Return random rows for a side, zeros for those without ratings."""
-    noise = tf.random.stateless_normal(
-        (side.n_rows, n_factors), seed=(seed, 0), stddev=_INITIAL_SPREAD
-    )
+    shape = (side.n_rows, n_factors)
+    noise = tf.random.stateless_normal(shape, seed=(seed, 0), stddev=_INITIAL_SPREAD)
     return noise * side.active()
 
 

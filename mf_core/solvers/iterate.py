@@ -108,19 +108,23 @@ class _Loop:
 
     def is_over(self) -> bool:
         """Say whether the limit is reached or the patience used up."""
-        waited = self.standing.done - self.standing.best_iteration
-        return self.standing.done >= self.stopping.limit or waited >= self.stopping.patience
+        done = self.standing.done
+        waited = done - self.standing.best_iteration
+        return done >= self.stopping.limit or waited >= self.stopping.patience
 
     def advance(self) -> Progress:
         """Run one iteration and return its report."""
         train_rmse = self.solver.iterate(self.standing.done)
         validation_rmse = self.solver.validation_rmse()
-        measured = [train_rmse] if validation_rmse is None else [train_rmse, validation_rmse]
+        measured = [train_rmse]
+        if validation_rmse is not None:
+            measured.append(validation_rmse)
         if not np.isfinite(measured).all():
             raise _diverged(self.head, self.standing.done + 1)
 
         self.standing.done += 1
-        self.standing.seconds = self._seconds_before + time.monotonic() - self._started
+        now = time.monotonic()
+        self.standing.seconds = self._seconds_before + now - self._started
         self._note_errors(train_rmse, validation_rmse)
         return self._report(train_rmse, validation_rmse)
 
@@ -171,10 +175,10 @@ class _Loop:
         if self.checkpoint is None or self.standing.done == self._first:
             return
         numbers: dict[str, Any] = vars(self.standing).copy()
-        arrays = {f"{_STATE}{name}": value for name, value in self.solver.state().items()}
+        arrays = _prefixed(self.solver.state(), _STATE)
         if self.best:
             numbers["mean"] = self.best.mean
-            arrays |= {f"{_BEST}{name}": value for name, value in self.best.arrays().items()}
+            arrays |= _prefixed(self.best.arrays(), _BEST)
         self.checkpoint.save(self.standing.done, numbers, arrays)
 
     def outcome(self) -> Outcome:
@@ -218,9 +222,18 @@ def run_iterations(
     return loop.outcome()
 
 
+def _prefixed(arrays: Arrays, prefix: str) -> Arrays:
+    """Return the arrays under names that begin with `prefix`."""
+    return {f"{prefix}{name}": array for name, array in arrays.items()}
+
+
 def _named(arrays: Arrays, prefix: str) -> Arrays:
     """Return the arrays whose name begins with `prefix`, without it."""
-    return {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
+    found = {}
+    for name, array in arrays.items():
+        if name.startswith(prefix):
+            found[name.removeprefix(prefix)] = array
+    return found
 
 
 def _diverged(head: str, iteration: int) -> TrainingError:

@@ -25,8 +25,9 @@ def select_device(wanted: str) -> Device:
     gpus = _prepare()
     if wanted == "gpu" and not gpus:
         raise TrainingError(
-            "train.device is gpu, but TensorFlow sees no GPU. Check the driver (nvidia-smi), the CUDA libraries "
-            "(pip install 'tensorflow[and-cuda]') and CUDA_VISIBLE_DEVICES, or set train.device to auto or cpu."
+            "train.device is gpu, but TensorFlow sees no GPU. Check the driver (nvidia-smi), the "
+            "CUDA libraries (pip install 'tensorflow[and-cuda]') and CUDA_VISIBLE_DEVICES, or set "
+            "train.device to auto or cpu."
         )
     if wanted == "cpu" or not gpus:
         return Device("/CPU:0", "CPU")
@@ -42,6 +43,7 @@ def _prepare() -> tuple[str, ...]:
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
     return tuple(
-        tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus
+        known.get("device_name", gpu.name) for known, gpu in zip(details, gpus, strict=True)
     )

@@ -1,22 +1,26 @@
-"""Conjugate draws, batched and stateless: every draw is keyed by (seed, sweep, purpose), so a sweep can be repeated bit for bit.
+"""Conjugate draws, batched and stateless.
+
+Every draw is keyed by (seed, sweep, purpose), so a sweep can be repeated bit for bit.
 
 Gaussian with precision A and right side b (mean A^-1 b): with A = L L^T,
 
     x = L^-T (L^-1 b + z),   z ~ N(0, I)
 
-Regression t = G x + e of unit noise and prior x ~ N(0, I), with fewer observations than unknowns: with G G^T + I = L L^T,
+Regression t = G x + e of unit noise and prior x ~ N(0, I), with fewer observations than unknowns:
+with G G^T + I = L L^T,
 
     x = z + G^T L^-T (L^-1 t - (L + I)^-1 G z),   z ~ N(0, I)
 
-since I - G^T L^-T (L + I)^-1 G is a square root of (G^T G + I)^-1 (Andrews 1968, 'A square root formulation of the Kalman
-covariance equations').
+since I - G^T L^-T (L + I)^-1 G is a square root of (G^T G + I)^-1 (Andrews 1968, 'A square root
+formulation of the Kalman covariance equations').
 
-Wishart with nu degrees of freedom and scale Psi^-1 (Bartlett 1933): with Psi = R R^T and A lower triangular,
-A_kk^2 ~ chi^2(nu - k), A_kl ~ N(0, 1) below the diagonal,
+Wishart with nu degrees of freedom and scale Psi^-1 (Bartlett 1933): with Psi = R R^T and A lower
+triangular, A_kk^2 ~ chi^2(nu - k), A_kl ~ N(0, 1) below the diagonal,
 
     Lambda = (R^-T A) (R^-T A)^T
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import tensorflow as tf
@@ -38,54 +42,76 @@ class Noise:
     sweep: tf.Tensor
     first_purpose: int = 0
 
+    def of_sweep(self, sweep: tf.Tensor) -> "Noise":
+        """Return the same side's source for another sweep."""
+        return dataclasses.replace(self, sweep=sweep)
+
     def _key(self, purpose: int) -> tf.Tensor:
-        return tf.stack(
-            [
-                tf.constant(self.seed, tf.int64),
-                self.sweep * _PURPOSES + self.first_purpose + purpose,
-            ]
-        )
+        """Return the seed of one draw, which no other draw of the run has."""
+        seed = tf.constant(self.seed, tf.int64)
+        draw = self.sweep * _PURPOSES + self.first_purpose + purpose
+        return tf.stack([seed, draw])
 
     def normal(self, shape: tuple[int, ...] | tf.Tensor, purpose: int) -> tf.Tensor:
         """Return standard normal draws, float32 tensor of `shape`."""
-        return tf.random.stateless_normal(shape, self._key(purpose))
+        key = self._key(purpose)
+        return tf.random.stateless_normal(shape, key)
 
     def gamma(self, shape: tf.Tensor, purpose: int) -> tf.Tensor:
         """Return one Gamma(shape, rate 1) draw per element of `shape`, float32 tensor."""
-        return tf.random.stateless_gamma(tf.shape(shape), self._key(purpose), alpha=shape)
+        key = self._key(purpose)
+        return tf.random.stateless_gamma(tf.shape(shape), key, alpha=shape)
 
 
 def draw_gaussian(precision: tf.Tensor, right: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-    """Return draws from N(A^-1 b, A^-1), shape (..., K); `precision` A is (..., K, K), `right` b and `noise` are (..., K)."""
-    cholesky = tf.linalg.cholesky(precision)
-    forward = tf.linalg.triangular_solve(cholesky, right[..., None]) + noise[..., None]
-    return tf.linalg.triangular_solve(cholesky, forward, adjoint=True)[..., 0]
+    """Return draws from N(A^-1 b, A^-1), shape (..., K).
+
+    `precision` A is (..., K, K), `right` b and `noise` are (..., K).
+    """
+    # x = L^-T (L^-1 b + z)
+    lower = tf.linalg.cholesky(precision)
+    forward = tf.linalg.triangular_solve(lower, right[..., None])
+    noisy = forward + noise[..., None]
+    return tf.linalg.triangular_solve(lower, noisy, adjoint=True)[..., 0]
 
 
 def draw_from_few(design: tf.Tensor, target: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-    """Return draws from N(A^-1 G^T t, A^-1) with A = G^T G + I, shape (B, K), by way of the (L, L) matrices G G^T + I.
+    """Return draws from N(A^-1 G^T t, A^-1) with A = G^T G + I, shape (B, K).
 
-    `design` G is (B, L, K), `target` t (B, L), `noise` (B, K).
+    They come by way of the (L, L) matrices G G^T + I. `design` G is (B, L, K), `target` t (B, L),
+    `noise` (B, K).
     """
+    # G G^T + I = L L^T
     identity = tf.eye(tf.shape(design)[1])
-    cholesky = tf.linalg.cholesky(tf.matmul(design, design, transpose_b=True) + identity)
-    drawn = tf.linalg.triangular_solve(cholesky + identity, tf.matmul(design, noise[..., None]))
-    inner = tf.linalg.triangular_solve(cholesky, target[..., None]) - drawn
-    return (
-        noise
-        + tf.matmul(
-            design, tf.linalg.triangular_solve(cholesky, inner, adjoint=True), transpose_a=True
-        )[..., 0]
-    )
+    gram = tf.matmul(design, design, transpose_b=True)
+    lower = tf.linalg.cholesky(gram + identity)
+
+    # L^-1 t - (L + I)^-1 G z
+    image = tf.matmul(design, noise[..., None])
+    drawn = tf.linalg.triangular_solve(lower + identity, image)
+    inner = tf.linalg.triangular_solve(lower, target[..., None]) - drawn
+
+    # x = z + G^T L^-T (...)
+    backward = tf.linalg.triangular_solve(lower, inner, adjoint=True)
+    return noise + tf.matmul(design, backward, transpose_a=True)[..., 0]
 
 
 def draw_wishart(
     degrees: tf.Tensor, scale_inverse: tf.Tensor, noise: Noise, purpose: int
 ) -> tf.Tensor:
-    """Return a (K, K) draw from the Wishart distribution; takes two purposes, `purpose` and the next one."""
+    """Return a (K, K) draw from the Wishart distribution.
+
+    It takes two purposes, `purpose` and the next one.
+    """
+    # Bartlett's A: chi^2(nu - k) is twice a Gamma draw of half that shape.
     width = scale_inverse.shape[-1]
-    chi_square = 2.0 * noise.gamma(0.5 * (degrees - tf.range(width, dtype=tf.float32)), purpose)
-    below = tf.linalg.band_part(noise.normal((width, width), purpose + 1), -1, 0)
+    half_degrees = 0.5 * (degrees - tf.range(width, dtype=tf.float32))
+    chi_square = 2.0 * noise.gamma(half_degrees, purpose)
+    normal = noise.normal((width, width), purpose + 1)
+    below = tf.linalg.band_part(normal, -1, 0)
     bartlett = tf.linalg.set_diag(below, tf.sqrt(chi_square))
-    root = tf.linalg.triangular_solve(tf.linalg.cholesky(scale_inverse), bartlett, adjoint=True)
+
+    # Lambda = (R^-T A) (R^-T A)^T
+    lower = tf.linalg.cholesky(scale_inverse)
+    root = tf.linalg.triangular_solve(lower, bartlett, adjoint=True)
     return tf.matmul(root, root, transpose_b=True)

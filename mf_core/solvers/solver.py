@@ -72,7 +72,7 @@ class Start:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The validation part of the training ratings, and the scale that predictions are clipped to."""
+    """The validation part of the training ratings, and the scale to clip predictions to."""
 
     ratings: Ratings
     low: float
@@ -95,7 +95,8 @@ class HeldOut:
             # r_hat = mean + b_u + b_i + x_u . y_i
             biases = factors.mean + factors.user_bias[user] + factors.item_bias[item]
             predicted = np.clip(biases + dots, self.low, self.high)
-            total += float(np.sum(np.square(self.ratings.value[pairs] - predicted)))
+            error = self.ratings.value[pairs] - predicted
+            total += float(np.sum(np.square(error)))
         return float(np.sqrt(total / len(self.ratings)))
 
 

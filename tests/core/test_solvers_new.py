@@ -34,7 +34,7 @@ class MeansConfig(SolverConfig):
 class MeansHead(RatingHeadConfig):
     """The rating head with one solver more: in the code a word in a Literal, and a field."""
 
-    solver: Literal["bayes", "als", "gradient", "means"] = setting(
+    solver: Literal["bayes", "als", "gradient", "means"] = setting(  # type: ignore[assignment]
         "means", shapes="model", description="Which solver fits the rating head."
     )
     means: MeansConfig = MeansConfig()
@@ -101,7 +101,10 @@ def test_a_solver_that_no_other_code_knows_fits_the_rating_head(config: WithMean
 
     fitted = fit_rating_head(config, train, users, items, report=reports.append, log=lines.append)
     assert fitted.iterations == len(reports) == 3
-    assert fitted.validation_rmse == reports[-1].validation_rmse < reports[0].validation_rmse
+    first, last = reports[0].validation_rmse, reports[-1].validation_rmse
+    assert first is not None
+    assert last is not None
+    assert fitted.validation_rmse == last < first
     assert fitted.samples is None
     assert any(line.endswith("; means") for line in lines)
     assert str(progress_line(reports[0])).startswith("rating: round 1/3, train RMSE ")
