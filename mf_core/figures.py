@@ -29,7 +29,7 @@ class Metric:
         return f"{self.name}_at_{cutoff}" if self.at_cutoff else self.name
 
     def stored_loss(self, cutoff: int) -> str:
-        """Return the name of a candidate's loss in it against a rival, such as `ndcg_at_10_loss`."""
+        """Return the name of a loss in it against a rival, such as `ndcg_at_10_loss`."""
         return f"{self.stored(cutoff)}_loss"
 
     def title(self, cutoff: int) -> str:
@@ -107,7 +107,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule of the gate: its name, whether it held, a sentence, and the figure with its limit."""
+    """One rule of the gate: its name, its outcome, a sentence, and the figure with its limit."""
 
     rule: str
     passed: bool

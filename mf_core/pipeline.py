@@ -1,7 +1,8 @@
 """The steps of a run, in order. A DAG task and an `mf` command call the same function here.
 
 Every step can be repeated: it finds what it needs in its arguments, the warehouse and the artifact
-store, and running it again after a kill ends in the same state. `train` and `refit` touch no database.
+store, and running it again after a kill ends in the same state. `train` and `refit` touch no
+database.
 """
 
 import getpass
@@ -235,11 +236,14 @@ def refit(
 ) -> ModelRef:
     """Fit both heads on all ratings, for as many iterations as the evaluated fit ended with.
 
-    After a warm start those are few, so the refit then starts from tonight's evaluated model: it has
-    taken tonight's news in, and only the held-out ratings are new to it. A refit has seen test rows,
-    so nothing is ever started from one.
+    After a warm start those are few, so the refit then starts from tonight's evaluated model: it
+    has taken tonight's news in, and only the held-out ratings are new to it. A refit has seen test
+    rows, so nothing is ever started from one.
 
-    With `publish.refit` off, the evaluated model itself is what gets published. Raises TrainingError.
+    With `publish.refit` off, the evaluated model itself is what gets published.
+
+    Raises:
+        TrainingError: training failed.
     """
     if not config.publish.refit:
         return model
@@ -277,7 +281,7 @@ def record_training(place: Workplace, split: SplitRef, model: ModelRef) -> None:
 def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef) -> EvalReport:
     """Measure the candidate, its baselines and its rivals on the test rows; store every figure.
 
-    A rival whose artifacts are gone or damaged has no figures, and the gate refuses for want of them.
+    A rival whose artifacts are gone or damaged has no figures, and so the gate refuses.
 
     Raises:
         StateError: the version was published: it is not judged again.
@@ -287,6 +291,8 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
     record_training(place, split, model)
     snapshot = read_snapshot(split.uri, split.sha256)
     samples = load_kept_samples(model, snapshot)
+
+    # The lists of a judge know the training side only; the test side is what they are judged by.
     candidate = make_heads(config, snapshot, load_models(model), snapshot.train, samples=samples)
     with transaction(place.engine) as connection:
         champion_version = versions.live_version(connection)
@@ -330,6 +336,7 @@ def gate(config: Config, place: Workplace, report: EvalReport) -> Verdict:
     """
     version = report.model_version
     with transaction(place.engine) as connection:
+        # Decided and recorded in one transaction: no state without its reasons.
         versions.require(connection, version, versions.JUDGED, "be judged")
         figures = verdicts.load_figures(connection, version)
         champion = versions.judged_against(connection, version)
@@ -454,10 +461,13 @@ def recommend_shard(config: Config, place: Workplace, refitted: ModelRef, shard:
     with transaction(place.engine) as connection:
         split = lineage.load_split_ref(connection, version)
     snapshot = read_snapshot(split.uri, split.sha256)
+
     samples = load_kept_samples(refitted, snapshot)
     heads = _readers_heads(config, place, snapshot, refitted, samples)
     users = lists.shard_users(len(snapshot.users), _n_shards(config, snapshot), shard)
     frames = lists.recommendation_frames(config, heads, users, version, datetime.now(UTC))
+
+    # A shard is a range of ids, so that writing it again replaces what was written before.
     first = snapshot.users.ids[users[0]]
     last = snapshot.users.ids[users[-1]]
     with transaction(place.engine) as connection:
@@ -543,7 +553,10 @@ def rollback(place: Workplace, model_version: int | None = None) -> RollbackRepo
 
 
 def close_run(place: Workplace, run_key: str) -> int | None:
-    """Mark the version of a run that has ended on the way as stopped; return it, None if none is."""
+    """Mark the version of a run that has ended on the way as stopped.
+
+    Returns the version, None if there is none to mark.
+    """
     with transaction(place.engine) as connection:
         stopped = versions.stop_run(connection, run_key)
     if stopped is not None:

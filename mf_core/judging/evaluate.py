@@ -166,7 +166,7 @@ class _Judge:
         """Return how the predicted standard deviations fit the errors.
 
         That is the share of test ratings within a 90% interval, and the mean standard deviation.
-        Measured on evenly spaced test rows where there are many: the share is known well enough then.
+        Where there are many test rows, evenly spaced ones are measured: that is precise enough.
         """
         n_test = len(self.test)
         measured = min(n_test, _MOST_DEVIATIONS)
@@ -225,26 +225,43 @@ class _Judge:
         """Return a rival's RMSE on the rows that it has not seen."""
         errors = self._errors(rival.heads.rating)
         column = self._rating_column(RMSE, errors, rival.unseen, "all")
-        return float(np.sqrt(column.numerator.sum() / max(column.n, 1)))
+        squares = column.numerator.sum()
+        return float(np.sqrt(squares / max(column.n, 1)))
 
     def ndcg(self, rival: Rival) -> float:
         """Return a rival's NDCG on the rows that it has not seen."""
         quality = self._quality(rival.heads.lists, rival.unseen)
-        return float(quality.ndcg.sum() / max(quality.judged.sum(), 1.0))
+        n_judged = quality.judged.sum()
+        return float(quality.ndcg.sum() / max(n_judged, 1.0))
 
     def _errors(self, model: FactorModel) -> Float64s:
+        """Return prediction minus rating of every test row, clipped as published."""
         scale = self.config.data
         predicted = model.predict(self.test.user, self.test.item)
-        return np.clip(predicted, scale.scale_low, scale.scale_high) - self.test.value
+        clipped = np.clip(predicted, scale.scale_low, scale.scale_high)
+        return clipped - self.test.value
 
     def _quality(self, lists: ListMaker, rows: Mask | None) -> ListQuality:
-        test = self.test if rows is None or rows.all() else self.test.take(rows)
-        relevant_from = self.config.data.relevant_from
-        tile_mib = self.config.recommend.tile_mib
-        return list_quality(lists, test, relevant_from, self.cutoff, tile_mib)
+        test = self.test
+        if rows is not None and not rows.all():
+            test = test.take(rows)
+        return list_quality(
+            lists,
+            test,
+            relevant_from=self.config.data.relevant_from,
+            cutoff=self.cutoff,
+            tile_mib=self.config.recommend.tile_mib,
+        )
 
     def _rating_column(self, metric: Metric, errors: Float64s, mask: Mask, name: str) -> Column:
-        return rating_column(metric, self.test, errors, mask, n_users=self.n_users, name=name)
+        return rating_column(
+            metric,
+            self.test,
+            errors,
+            mask,
+            n_users=self.n_users,
+            name=name,
+        )
 
     def _list_column(
         self, metric: Metric, quality: ListQuality, mask: Float64s, name: str
@@ -295,9 +312,12 @@ class _Judge:
         )
 
     def _warm_rows(self, rival: Rival) -> Mask:
+        """Return the test rows whose user and item both models were trained on."""
         users = self.warm_users & rival.warm_users
         items = self.warm_items & rival.warm_items
-        return users[self.test.user] & items[self.test.item]
+        warm_user = users[self.test.user]
+        warm_item = items[self.test.item]
+        return warm_user & warm_item
 
     def _user_slices(self) -> Iterator[tuple[str, Float64s]]:
         for name, mask in _thirds("users", self._ratings_per_user()):
@@ -318,8 +338,13 @@ class _Judge:
 
 def _thirds(kind: str, counts: NDArray[np.int64]) -> Iterator[tuple[str, Mask]]:
     """Yield the cold rows, and the others in three groups by their number of training ratings."""
-    yield f"{kind}_cold", counts == 0
-    low, high = np.percentile(counts[counts > 0], [100 / 3, 200 / 3])
-    yield f"{kind}_few_ratings", (counts > 0) & (counts <= low)
-    yield f"{kind}_some_ratings", (counts > low) & (counts <= high)
+    cold = counts == 0
+    yield f"{kind}_cold", cold
+
+    # Thirds of the rows that have ratings; equal counts fall into the same one.
+    low, high = np.percentile(counts[~cold], [100 / 3, 200 / 3])
+    few = ~cold & (counts <= low)
+    some = (counts > low) & (counts <= high)
+    yield f"{kind}_few_ratings", few
+    yield f"{kind}_some_ratings", some
     yield f"{kind}_many_ratings", counts > high

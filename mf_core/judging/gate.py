@@ -153,13 +153,17 @@ def _non_inferior(config: Config, figures: Figures, subject: str, name: str) -> 
     margins = ((RMSE, config.gate.max_rmse_loss), (NDCG, config.gate.max_ndcg_loss))
     slices = (("all", "all common rows"), ("warm_both", "rows warm for both"))
     for metric, margin in margins:
+        title = metric.title(config.gate.cutoff)
         for rows, rows_in_words in slices:
-            title = metric.title(config.gate.cutoff)
-            what = f"loss in {title} against {name} on {rows_in_words}"
             loss = _Loss(config, figures, subject, metric, rows)
             passed, text = loss.judged(margin)
-            rule = f"{metric.name}_against_{subject}_{rows}"
-            yield Rule(rule, passed, f"{what}{text}", loss.bound, margin)
+            yield Rule(
+                rule=f"{metric.name}_against_{subject}_{rows}",
+                passed=passed,
+                text=f"loss in {title} against {name} on {rows_in_words}{text}",
+                value=loss.bound,
+                limit=margin,
+            )
 
 
 class _Loss:
@@ -190,5 +194,10 @@ class _Loss:
 
 
 def _at_least(rule: str, what: str, value: int, limit: int) -> Rule:
-    text = f"{value:,} {what}, {limit:,} needed"
-    return Rule(rule, value >= limit, text, float(value), float(limit))
+    return Rule(
+        rule=rule,
+        passed=value >= limit,
+        text=f"{value:,} {what}, {limit:,} needed",
+        value=float(value),
+        limit=float(limit),
+    )

@@ -77,7 +77,7 @@ def rating_column(
     n_users: int,
     name: str,
 ) -> Column:
-    """Return rmse, mae or the post's average error, sum(d^2) / (2 n), over the test rows of a slice.
+    """Return rmse, mae or the post's average error, sum(d^2) / (2 n), over some test rows.
 
     Args:
         metric: one of `figures.RATING_METRICS`.
@@ -122,7 +122,7 @@ def list_quality(
     """Return the metrics of the lists over the full catalogue, without what `lists` leaves out.
 
     Relevant: a test rating of at least `relevant_from`. NDCG: gain 1, discount 1/log2(rank + 1),
-    ideal of min(cutoff, number of relevant items). Average precision is divided by the same minimum.
+    ideal of min(cutoff, number of relevant items). Average precision is divided by that minimum.
     """
     n_users = len(lists.ordering.users)
     relevant = items_by_user(test.take(test.value >= relevant_from), n_users)
@@ -201,8 +201,11 @@ def _gini(counts: Float64s) -> float:
 def estimates(columns: Sequence[Column], samples: int, seed: int) -> list[Estimate]:
     """Return each column's figure with its 95% interval from `samples` resamples of the users."""
     points, resampled = resample(columns, samples, seed)
-    low, high = _percentiles(resampled, [2.5, 97.5])
-    return [Estimate(*map(float, row)) for row in zip(points, low, high, strict=True)]
+    lows, highs = _percentiles(resampled, [2.5, 97.5])
+    found = []
+    for value, low, high in zip(points, lows, highs, strict=True):
+        found.append(Estimate(float(value), float(low), float(high)))
+    return found
 
 
 def paired_loss(worse: Column, better: Column, samples: int, seed: int) -> Estimate:
@@ -211,7 +214,8 @@ def paired_loss(worse: Column, better: Column, samples: int, seed: int) -> Estim
     The same users are drawn for both.
     """
     points, resampled = resample([worse, better], samples, seed)
-    low, high = _percentiles(resampled[:, 0] - resampled[:, 1], [5.0, 95.0])
+    losses = resampled[:, 0] - resampled[:, 1]
+    low, high = _percentiles(losses, [5.0, 95.0])
     return Estimate(float(points[0] - points[1]), float(low), float(high))
 
 

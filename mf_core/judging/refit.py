@@ -30,9 +30,11 @@ def judge_refit(
 
 
 def _rmse(config: Config, model: FactorModel, ratings: Ratings) -> float:
+    """Return the RMSE of the predictions, clipped to the scale as published."""
     predicted = model.predict(ratings.user, ratings.item)
     clipped = np.clip(predicted, config.data.scale_low, config.data.scale_high)
-    return float(np.sqrt(np.mean((clipped - ratings.value) ** 2)))
+    errors = clipped - ratings.value
+    return float(np.sqrt(np.mean(errors**2)))
 
 
 def _overlap(config: Config, snapshot: Snapshot, evaluated: Heads, refitted: Heads) -> float:
@@ -40,8 +42,13 @@ def _overlap(config: Config, snapshot: Snapshot, evaluated: Heads, refitted: Hea
     users = _some_users(snapshot)
     before = _lists(config, evaluated, users)
     after = _lists(config, refitted, users)
-    common = (before[:, :, None] == after[:, None, :]) & (before >= 0)[:, :, None]
-    return float(common.sum() / max(1, (after >= 0).sum()))
+
+    # Every place of one list against every place of the other; -1 is no item.
+    same = before[:, :, None] == after[:, None, :]
+    is_item = (before >= 0)[:, :, None]
+    n_common = (same & is_item).sum()
+    n_after = (after >= 0).sum()
+    return float(n_common / max(1, n_after))
 
 
 def _some_users(snapshot: Snapshot) -> Int32s:
@@ -57,5 +64,7 @@ def _some_users(snapshot: Snapshot) -> Int32s:
 
 
 def _lists(config: Config, heads: Heads, users: Int32s) -> Int32s:
-    tiles = heads.lists.top(users, config.recommend.top_n, config.recommend.tile_mib)
+    """Return the lists that readers would see; int32 array of shape (n_users, N)."""
+    settings = config.recommend
+    tiles = heads.lists.top(users, settings.top_n, settings.tile_mib)
     return np.concatenate([tile.item for tile in tiles])

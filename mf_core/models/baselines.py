@@ -46,7 +46,7 @@ def relevant_counts(ratings: Ratings, n_items: int, relevant_from: float) -> Flo
 
 
 def popularity_model(snapshot: Snapshot, relevant_from: float) -> FactorModel:
-    """Return the model that scores items by their relevant training ratings, for all users alike."""
+    """Return the model that scores items by their number of relevant training ratings."""
     counts = relevant_counts(snapshot.train, len(snapshot.items), relevant_from)
     return _model(snapshot, 0.0, np.zeros(len(snapshot.users)), counts)
 

@@ -50,8 +50,12 @@ class ListMaker:
 
     def popular(self, n: int) -> Int32s:
         """Return the first `n` item rows of the popular list; ties go by item id."""
-        listed = np.setdiff1d(np.arange(len(self.relevant_counts)), self.left_out)
-        order = np.argsort(-self.relevant_counts[listed], kind="stable")
+        every_item = np.arange(len(self.relevant_counts))
+        listed = np.setdiff1d(every_item, self.left_out)
+        counts = self.relevant_counts[listed]
+
+        # Item rows are sorted by id, and a stable sort keeps that order among equal counts.
+        order = np.argsort(-counts, kind="stable")
         return listed[order][:n].astype(np.int32)
 
 
@@ -78,16 +82,20 @@ def list_maker(
             of 0 would come before negative ones.
         hidden: int32 array of further item rows that no list may hold.
     """
-    counts = relevant_counts(known, len(ranking.items), config.data.relevant_from)
     n_users = len(ranking.users)
+    n_items = len(ranking.items)
+    counts = relevant_counts(known, n_items, config.data.relevant_from)
     left_out = np.empty(0, np.int32) if hidden is None else hidden
+
     if config.recommend.rank_by == "rating":
         ordering = rating
         from_model = np.ones(n_users, dtype=bool)
     else:
         ordering = with_popular_fallback(ranking, counts)
         from_model = _has_factors(ranking)
-        left_out = np.union1d(left_out, np.flatnonzero(~rated_items)).astype(np.int32)
+        unrated = np.flatnonzero(~rated_items)
+        left_out = np.union1d(left_out, unrated).astype(np.int32)
+
     return ListMaker(
         ordering=ordering,
         seen=items_by_user(known, n_users),

@@ -1,9 +1,10 @@
 """Exact top-N lists in tiles of bounded memory.
 
-A tile of users is scored by float32 GEMM, N plus a margin candidates are kept, and those are scored
-again in float64 and sorted by (score descending, item row). Item rows are sorted by item_id, so ties
-are broken by item_id. Where float32's error bound leaves a doubt about the N-th place, the whole row
-is scored in float64. The lists are therefore the same for any tiling and any number of shards.
+A tile of users is scored by float32 GEMM, N plus a margin candidates are kept, and those are
+scored again in float64 and sorted by (score descending, item row). Item rows are sorted by item_id,
+so ties are broken by item_id. Where float32's error bound leaves a doubt about the N-th place, the
+whole row is scored in float64. The lists are therefore the same for any tiling and any number of
+shards.
 """
 
 from collections.abc import Iterator
@@ -40,7 +41,8 @@ class UserItems:
         # The k-th item of a user stands k places behind the user's start.
         first = np.repeat(np.cumsum(counts) - counts, counts)
         within = np.arange(counts.sum()) - first
-        return position, self.item[np.repeat(self.start[user], counts) + within]
+        place = np.repeat(self.start[user], counts) + within
+        return position, self.item[place]
 
 
 @dataclass(frozen=True)
@@ -60,9 +62,10 @@ class TopN:
 
 def items_by_user(ratings: Ratings, n_users: int) -> UserItems:
     """Return the items that each user has rated."""
-    order = np.argsort(ratings.user, kind="stable")
+    counts = np.bincount(ratings.user, minlength=n_users)
     start = np.zeros(n_users + 1, dtype=np.int64)
-    np.cumsum(np.bincount(ratings.user, minlength=n_users), out=start[1:])
+    np.cumsum(counts, out=start[1:])
+    order = np.argsort(ratings.user, kind="stable")
     return UserItems(start, ratings.item[order])
 
 
@@ -134,11 +137,15 @@ def _doubtful_rows(
 
 def _score_in_full(model: FactorModel, scores: Float32s, row: int, result: TopN) -> None:
     """Make the list of one row from exact scores of all items."""
+    n_items = scores.shape[1]
+    n_places = result.item.shape[1]
     user = result.user[row : row + 1]
-    everything = np.arange(scores.shape[1])[None, :]
+    everything = np.arange(n_items)[None, :]
     exact = _exact(model, user[:, None], everything)
+
+    # What the list must not hold is -inf in the rough scores.
     exact = np.where(np.isneginf(scores[row]), -np.inf, exact)
-    best = _ordered(user, everything, exact, result.item.shape[1])
+    best = _ordered(user, everything, exact, n_places)
     result.item[row] = best.item[0]
     result.score[row] = best.score[0]
 
@@ -185,5 +192,6 @@ def _error_bound(model: FactorModel, user: Int32s) -> Float64s:
 
 
 def _lengths(factors: Float32s) -> Float64s:
+    """Return |x| of each row; float64 array of shape (n,)."""
     squares = factors.astype(np.float64) ** 2
     return np.asarray(np.sqrt(squares.sum(axis=1)))

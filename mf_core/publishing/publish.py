@@ -1,9 +1,9 @@
 """From rows to readers without locking them out: fill, verify, attach, promote, retire.
 
-A version's rows go into a table of its own that carries CHECK (model_version = n), are verified there
-by SQL, and only then become a partition of `mf.recommendation_rows` (no scan, no lock that readers
-wait for). Promotion is a compare-and-swap of the one row of `mf.live`; so is rollback. Retirement is
-best effort and never takes rows that an open transaction may still read.
+A version's rows go into a table of its own that carries CHECK (model_version = n), are verified
+there by SQL, and only then become a partition of `mf.recommendation_rows` (no scan, no lock that
+readers wait for). Promotion is a compare-and-swap of the one row of `mf.live`; so is rollback.
+Retirement is best effort and never takes rows that an open transaction may still read.
 """
 
 import re

@@ -16,7 +16,8 @@ from mf_core.models.topn import TopN, UserItems, top_n
 
 def shard_users(n_users: int, shards: int, shard: int) -> Int32s:
     """Return the user rows of one shard of `shards`; together they are all users, in order."""
-    return np.array_split(np.arange(n_users, dtype=np.int32), shards)[shard]
+    everybody = np.arange(n_users, dtype=np.int32)
+    return np.array_split(everybody, shards)[shard]
 
 
 def recommendation_frames(
@@ -54,7 +55,9 @@ def _frame(
 
 
 def _predicted(config: Config, rating: FactorModel, user: Int32s, item: Int32s) -> np.ndarray:
-    return np.clip(rating.predict(user, item), config.data.scale_low, config.data.scale_high)
+    """Return the predicted ratings, within the scale."""
+    predicted = rating.predict(user, item)
+    return np.clip(predicted, config.data.scale_low, config.data.scale_high)
 
 
 def _standard_deviations(

@@ -1,4 +1,4 @@
-"""What the launcher and the trainer's process tell each other: the work, its result, and messages."""
+"""What the launcher and the trainer's process tell each other: work, result, and messages."""
 
 import dataclasses
 import hashlib

@@ -183,7 +183,7 @@ def _load_starts(manifest: Manifest) -> dict[str, FactorModel]:
 
 
 def _import_tensorflow() -> None:
-    """Import the solvers without the lines that TensorFlow's C++ prints before its log level holds."""
+    """Import the solvers without the lines that TensorFlow prints before its log level holds."""
     sys.stderr.flush()
     kept = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""The Postgres warehouse: its address, connections, tables and migrations, and a door to each table."""
+"""The Postgres warehouse: address, connections, tables, migrations, and a door to each table."""
 
 from mf_core.warehouse.address import warehouse_url
 from mf_core.warehouse.engine import database_engine, transaction

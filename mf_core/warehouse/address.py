@@ -53,7 +53,7 @@ def sqlalchemy_url(connection_uri: str) -> str:
         url = make_url(connection_uri).set(drivername="postgresql+psycopg2")
     except ArgumentError:
         raise ConfigError(
-            f"the Airflow connection {CONNECTION!r} can't be read; it is a Postgres connection with "
-            "host, port, schema (the database), login and password."
+            f"the Airflow connection {CONNECTION!r} can't be read; it is a Postgres connection "
+            "with host, port, schema (the database), login and password."
         ) from None
     return url.difference_update_query(["__extra__"]).render_as_string(hide_password=False)

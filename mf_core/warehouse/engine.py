@@ -22,7 +22,7 @@ _MAY_PASS = ("08", "40", "53", "57")
 
 
 def database_engine(url: str) -> Engine:
-    """Return an engine for a Postgres URL (`postgres://`, `postgresql://` or `postgresql+psycopg2://`).
+    """Return an engine for a Postgres URL: `postgres://`, `postgresql://`, or with `+psycopg2`.
 
     Raises:
         ConfigError: the URL can't be read, or names another database than Postgres.

@@ -1,4 +1,4 @@
-"""What people and other systems look up: lists, history and status; and the items hidden from them."""
+"""What people and other systems look up: lists, history, status; and the hidden items."""
 
 from typing import Any
 

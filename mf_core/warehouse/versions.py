@@ -1,4 +1,4 @@
-"""The life of a model version: the only module that writes `mf.models`, `mf.live` and `mf.promotions`.
+"""The life of a model version: the only writer of `mf.models`, `mf.live` and `mf.promotions`.
 
 A version goes from state to state by `move`, which knows which states may come before which. What
 readers see is one row, `mf.live`; `promote` changes it and nothing else does.
@@ -9,7 +9,7 @@ readers see is one row, `mf.live`; `promote` changes it and nothing else does.
                            refused --override   refused (the refit strayed)
 
     dry_run   a dry run ends here instead of in approved
-    stopped   a run ended before its version was published or refused; it can go on from where it stood
+    stopped   a run ended before its version was published or refused; it can still go on
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -348,16 +348,19 @@ def rollback_target(
 def _behind(connection: Connection, versions: list[int], live: int | None) -> list[int]:
     """Return those of `versions` that were published before `live` and not left by a rollback."""
     p = t.promotions
-    rows = connection.execute(
+    changes = connection.execute(
         sa.select(p.c.model_version, p.c.previous_version, p.c.action).order_by(p.c.promotion_id)
     )
+
+    # In the order of their first publication; and how each version was last left.
     published: list[int] = []
     left_by: dict[int, str] = {}
-    for version, previous, action in rows:
+    for version, previous, action in changes:
         if version not in published:
             published.append(version)
         if previous is not None:
             left_by[previous] = action
+
     earlier = set(published[: published.index(live)]) if live in published else set()
     return [v for v in versions if v in earlier and left_by.get(v) == "publish"]
 
@@ -371,7 +374,7 @@ def by_last_promotion(connection: Connection) -> list[int]:
 
 
 def was_promoted(connection: Connection, model_version: int) -> bool:
-    """Say whether a version has been live: a publish that was killed after its commit runs again."""
+    """Say whether a version has been live; a publish that was killed late runs again."""
     p = t.promotions
     found = sa.exists().where(p.c.model_version == model_version)
     return connection.scalar(sa.select(found)) is True
