@@ -205,7 +205,7 @@ def _fit_ours(config: Config, fold: int, seed: int, lists: ListComparison | None
     seconds = time.perf_counter() - began
 
     if lists is not None:
-        lists.add(config, snapshot, rating.model, fold, seed)
+        lists.add(config, snapshot, rating.model, fold=fold, seed=seed)
     return {
         "fold": fold,
         "seed": seed,

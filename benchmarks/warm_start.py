@@ -148,10 +148,10 @@ def _lineage(config: Config, snapshots: list[Snapshot], head: str) -> Iterator[N
     """Yield each night's cold fit, and from the second night on the warm one too."""
     start = None
     for night, snapshot in enumerate(snapshots):
-        cold, model = fit(config, snapshot, night, head, None)
+        cold, model = fit(config, snapshot, night, head, start=None)
         yield cold
         if start is not None:
-            warm, model = fit(config, snapshot, night, head, start)
+            warm, model = fit(config, snapshot, night, head, start=start)
             yield warm
 
         # The warm one where there is one: production starts from such models too.

@@ -28,7 +28,7 @@ def last_lines(log: Path, lines: int = 20) -> list[str]:
 
 
 def last_error(log: Path) -> str:
-    """Return the error that a try ended with, in one line; empty if its process died without one."""
+    """Return the error that a try ended with, in one line; empty if its process just died."""
     errors = [error for line in tail(log, 20) for error in _errors(_decode(line))]
     return errors[-1].splitlines()[0] if errors else ""
 

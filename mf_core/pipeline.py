@@ -300,10 +300,18 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
 
     wanted = {number for number in (*recent, champion_version) if number is not None}
     wanted.discard(version)
-    rivals = load_rivals(config, place.engine, snapshot, split, wanted, place.log)
+    rivals = load_rivals(
+        config, place.engine, snapshot, split=split, versions=wanted, log=place.log
+    )
     champion = rivals.get(champion_version) if champion_version is not None else None
     recent_rivals = [rivals[number] for number in recent if number in rivals]
-    figures = measure(config, snapshot, candidate, champion, recent_rivals)
+    figures = measure(
+        config,
+        snapshot,
+        candidate,
+        champion=champion,
+        recent=recent_rivals,
+    )
 
     with transaction(place.engine) as connection:
         versions.move(connection, version, "evaluated", champion_version=champion_version)
@@ -345,7 +353,7 @@ def gate(config: Config, place: Workplace, report: EvalReport) -> Verdict:
         passed = all(rule.passed for rule in decided)
         override = None if passed else verdicts.override_of(connection, version, "evaluated")
         if override is None:
-            verdicts.save_decision(connection, version, champion, "evaluated", decided)
+            verdicts.save_decision(connection, version, champion, stage="evaluated", rules=decided)
         if passed or override:
             versions.move(connection, version, "dry_run" if config.run.dry_run else "approved")
         else:
@@ -381,8 +389,10 @@ def override(place: Workplace, model_version: int, by: str, reason: str) -> None
     with transaction(place.engine) as connection:
         versions.require(connection, model_version, ("refused",), "be overridden")
         champion = versions.judged_against(connection, model_version)
-        said = [Rule("override", True, reason, None, None)]
-        verdicts.save_decision(connection, model_version, champion, "override", said, decided_by=by)
+        said = [Rule("override", True, reason, value=None, limit=None)]
+        verdicts.save_decision(
+            connection, model_version, champion, stage="override", rules=said, decided_by=by
+        )
         versions.move(connection, model_version, "approved")
 
 
@@ -421,7 +431,7 @@ def _judge_refit(place: Workplace, version: int, decided: list[Rule]) -> None:
         override = None if passed else verdicts.override_of(connection, version, "refit")
         if override is None:
             champion = versions.judged_against(connection, version)
-            verdicts.save_decision(connection, version, champion, "refit", decided)
+            verdicts.save_decision(connection, version, champion, stage="refit", rules=decided)
         if not passed and override is None:
             versions.move(connection, version, "refused")
     _show(place, decided)
@@ -463,15 +473,17 @@ def recommend_shard(config: Config, place: Workplace, refitted: ModelRef, shard:
     snapshot = read_snapshot(split.uri, split.sha256)
 
     samples = load_kept_samples(refitted, snapshot)
-    heads = _readers_heads(config, place, snapshot, refitted, samples)
+    heads = _readers_heads(config, place, snapshot, model=refitted, samples=samples)
     users = lists.shard_users(len(snapshot.users), _n_shards(config, snapshot), shard)
-    frames = lists.recommendation_frames(config, heads, users, version, datetime.now(UTC))
+    frames = lists.recommendation_frames(
+        config, heads, users, model_version=version, generated_at=datetime.now(UTC)
+    )
 
     # A shard is a range of ids, so that writing it again replaces what was written before.
     first = snapshot.users.ids[users[0]]
     last = snapshot.users.ids[users[-1]]
     with transaction(place.engine) as connection:
-        rows = publishing.write_shard(connection, version, first, last, frames)
+        rows = publishing.write_shard(connection, version, first, last_user=last, frames=frames)
     place.log(f"shard {shard}: {rows:,} rows for {len(users):,} users")
     return rows
 
@@ -575,12 +587,18 @@ def run_all(config: Config, place: Workplace, run_key: str) -> PublishReport | V
         split_ref = split(config, place, run_key)
         if not split_ref.news:
             return split_ref
-        model = train(config, place.artifact_root, split_ref, place.log, place.progress)
+        model = train(
+            config,
+            place.artifact_root,
+            split_ref,
+            log=place.log,
+            progress=place.progress,
+        )
         report = evaluate(config, place, split_ref, model)
         verdict = gate(config, place, report)
         if config.run.dry_run:
             return verdict
-        return run_to_readers(config, place, split_ref, model, report)
+        return run_to_readers(config, place, split_ref, model=model, report=report)
 
 
 @contextmanager
@@ -601,9 +619,14 @@ def run_to_readers(
 ) -> PublishReport:
     """Run the steps after an approval: refit, recommend, verify, publish."""
     refitted = refit(
-        config, place.artifact_root, split_ref, model, place.log, progress=place.progress
+        config,
+        place.artifact_root,
+        split_ref,
+        model,
+        log=place.log,
+        progress=place.progress,
     )
-    for shard in prepare(config, place, split_ref, model, refitted):
+    for shard in prepare(config, place, split_ref, model=model, refitted=refitted):
         recommend_shard(config, place, refitted, shard)
     verify(config, place, refitted)
     return publish(config, place, split_ref, report)

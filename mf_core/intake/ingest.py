@@ -219,9 +219,9 @@ def ingest(
         with transaction(engine) as connection:
             connection.execute(sa.text(_LOCK), {"key": INGEST_LOCK})
             same = _find_same(connection, source, config)
-            batch = _Batch(same) if same else _load(connection, source, config, now, log)
+            batch = _Batch(same) if same else _load(connection, source, config, now=now, log=log)
             if not batch.refusal:
-                _merge_metadata(connection, items, users, config, log)
+                _merge_metadata(connection, items, users, config=config, log=log)
             report = _report(
                 connection, batch, source, already_ingested=bool(same), started=started
             )

@@ -203,7 +203,7 @@ class _Judge:
         for name, mask in (("all", rival.unseen), ("warm_both", warm)):
             worse = self._rating_column(RMSE, ours, mask, name)
             better = self._rating_column(RMSE, theirs, mask, name)
-            figures.append(self._loss(subject, "rating", RMSE, worse, better))
+            figures.append(self._loss(subject, "rating", RMSE, worse=worse, better=better))
         return figures
 
     def list_losses(self, subject: str, candidate: Heads, rival: Rival) -> list[Figure]:
@@ -218,7 +218,7 @@ class _Judge:
         for name, mask in (("all", ours.judged), ("warm_both", ours.judged * warm)):
             worse = self._list_column(NDCG, theirs, mask, name)
             better = self._list_column(NDCG, ours, mask, name)
-            figures.append(self._loss(subject, self.head, NDCG, worse, better))
+            figures.append(self._loss(subject, self.head, NDCG, worse=worse, better=better))
         return figures
 
     def rmse(self, rival: Rival) -> float:

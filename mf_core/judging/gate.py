@@ -106,7 +106,7 @@ def _enough_to_judge(config: Config, figures: Figures) -> Iterator[Rule]:
     text = "all figures are there and finite"
     if missing:
         text = f"figures missing or not finite: {', '.join(missing)}"
-    yield Rule("figures_complete", not missing, text, float(len(missing)), 0.0)
+    yield Rule("figures_complete", not missing, text, value=float(len(missing)), limit=0.0)
 
 
 def _rating_rules(config: Config, figures: Figures) -> Iterator[Rule]:
@@ -115,17 +115,17 @@ def _rating_rules(config: Config, figures: Figures) -> Iterator[Rule]:
     within = rmse <= ceiling
     relation = "is within" if within else "exceeds"
     text = f"{RMSE.words} {rmse:.4f} {relation} the limit {ceiling:.4f}"
-    yield Rule("rmse_ceiling", within, text, rmse, ceiling)
+    yield Rule("rmse_ceiling", within, text, value=rmse, limit=ceiling)
 
     biases = figures.value("biases", RMSE.name)
     if not config.gate.require_better_than_biases:
         text = f"switched off; {RMSE.words} {rmse:.4f}, biases only {biases:.4f}"
-        yield Rule("better_than_biases", True, text, rmse, biases)
+        yield Rule("better_than_biases", True, text, value=rmse, limit=biases)
         return
     better = rmse < biases
     relation = "is below" if better else "is not below"
     text = f"{RMSE.words} {rmse:.4f} {relation} the biases-only baseline {biases:.4f}"
-    yield Rule("better_than_biases", better, text, rmse, biases)
+    yield Rule("better_than_biases", better, text, value=rmse, limit=biases)
 
 
 def _not_below_popularity(config: Config, figures: Figures) -> Rule:
@@ -140,13 +140,15 @@ def _not_below_popularity(config: Config, figures: Figures) -> Rule:
         f"{relation} the popularity list's {popular:.4f}"
     )
     if not config.gate.require_popularity:
-        return Rule("not_below_popularity", True, f"switched off; {text}", ndcg, popular)
+        return Rule(
+            "not_below_popularity", True, f"switched off; {text}", value=ndcg, limit=popular
+        )
     if not passed and head == "rating":
         text += (
             "; with rank_by rating, switch this rule off by name (gate.require_popularity) "
             "or order by the ranking head"
         )
-    return Rule("not_below_popularity", passed, text, ndcg, popular)
+    return Rule("not_below_popularity", passed, text, value=ndcg, limit=popular)
 
 
 def _non_inferior(config: Config, figures: Figures, subject: str, name: str) -> Iterator[Rule]:
@@ -155,7 +157,7 @@ def _non_inferior(config: Config, figures: Figures, subject: str, name: str) -> 
     for metric, margin in margins:
         title = metric.title(config.gate.cutoff)
         for rows, rows_in_words in slices:
-            loss = _Loss(config, figures, subject, metric, rows)
+            loss = _Loss(config, figures, subject, metric=metric, rows=rows)
             passed, text = loss.judged(margin)
             yield Rule(
                 rule=f"{metric.name}_against_{subject}_{rows}",

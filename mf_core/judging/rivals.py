@@ -42,6 +42,7 @@ def load_rivals(
     engine: Engine,
     snapshot: Snapshot,
     split: SplitRef,
+    *,
     versions: set[int],
     log: Log,
 ) -> dict[int, Rival]:
@@ -52,7 +53,7 @@ def load_rivals(
     rivals = {}
     for version in versions:
         try:
-            rivals[version] = _load_rival(config, engine, snapshot, split, version)
+            rivals[version] = _load_rival(config, engine, snapshot, split=split, version=version)
         except ArtifactError as error:
             log(f"version {version} can't be compared with: {error}")
     return rivals

@@ -91,7 +91,7 @@ def top_n(
     n_items = len(model.item_bias)
     rows = max(1, (tile_mib << 20) // (n_items * _BYTES_PER_SCORE))
     for start in range(0, len(users), rows):
-        yield _tile(model, users[start : start + rows], seen, n, hidden)
+        yield _tile(model, users[start : start + rows], seen, n=n, hidden=hidden)
 
 
 def _tile(model: FactorModel, user: Int32s, seen: UserItems, n: int, hidden: Int32s | None) -> TopN:

@@ -25,7 +25,7 @@ def recommendation_frames(
 ) -> Iterator[pd.DataFrame]:
     """Yield the rows of `mf.recommendation_rows` for the given user rows, tile by tile."""
     for tile in heads.lists.top(users, _depth(config), config.recommend.tile_mib):
-        yield _frame(config, heads, tile, model_version, generated_at)
+        yield _frame(config, heads, tile, model_version=model_version, generated_at=generated_at)
 
 
 def _depth(config: Config) -> int:

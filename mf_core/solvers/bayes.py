@@ -87,7 +87,7 @@ class BayesianFactors(Solver):
         of_users = attributes.user if attributes else None
         of_items = attributes.item if attributes else None
         self._users = self._half(problem, users, items, of_users, first_purpose=0)
-        self._items = self._half(problem, items, users, of_items, _PURPOSES_OF_A_SIDE)
+        self._items = self._half(problem, items, users, of_items, first_purpose=_PURPOSES_OF_A_SIDE)
 
         self._average = RunningMean(
             *problem.shape, settings.n_factors, rank=2 * settings.output_factors
@@ -125,7 +125,7 @@ class BayesianFactors(Solver):
         low = problem.data.scale_low - self._mean
         high = problem.data.scale_high - self._mean
         noise = Noise(problem.seed, tf.constant(-1, tf.int64), first_purpose)
-        return _Half(mine, features, problem.settings.n_factors + 1, noise, (low, high))
+        return _Half(mine, features, problem.settings.n_factors + 1, noise=noise, scale=(low, high))
 
     @classmethod
     def bytes_per_row(cls, settings: SolverConfig, shape: tuple[int, int]) -> int:
@@ -227,7 +227,9 @@ class BayesianFactors(Solver):
             return Factors.of_rows(self._mean, user, item)
         mean = self._average.mean(self._settings.output_factors)
         user_bias, item_bias, user_factors, item_factors = (tensor.numpy() for tensor in mean)
-        return Factors(self._mean, user_bias, item_bias, user_factors, item_factors)
+        return Factors(
+            self._mean, user_bias, item_bias, user_factors=user_factors, item_factors=item_factors
+        )
 
 
 class _PriorDraw(NamedTuple):

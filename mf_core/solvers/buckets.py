@@ -146,6 +146,7 @@ class Side:
         other: Int32s,
         value: Float32s,
         shape: tuple[int, int],
+        *,
         width: int,
         layout: Layout | None = None,
     ) -> None:
@@ -240,8 +241,17 @@ def both_sides(ratings: Ratings, shape: tuple[int, int], width: int) -> tuple[Si
 
     def make(of_users: bool) -> Side:
         if of_users:
-            return Side(ratings.user, ratings.item, value, (n_users, n_items), width, layout)
-        return Side(ratings.item, ratings.user, value, (n_items, n_users), width, layout)
+            return Side(
+                ratings.user,
+                ratings.item,
+                value,
+                shape=(n_users, n_items),
+                width=width,
+                layout=layout,
+            )
+        return Side(
+            ratings.item, ratings.user, value, shape=(n_items, n_users), width=width, layout=layout
+        )
 
     # Both at once, since NumPy sorts and copies without Python's lock.
     users, items = _on_this_device(make, [True, False], at_once=2)

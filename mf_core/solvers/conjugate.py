@@ -13,6 +13,7 @@ def improve(
     scale: tf.Tensor,
     target: tf.Tensor,
     start: tf.Tensor,
+    *,
     steps: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Return x after `steps` steps from `start`, shape (B, K), and the sum of (t - G x)^2.
@@ -24,7 +25,7 @@ def improve(
     error = target - _times(design, start)
     gradient = _transposed_times(design, error)
     right = gradient - diagonal * start
-    change, residual = _conjugate_gradients(design, diagonal, scale, right, steps)
+    change, residual = _conjugate_gradients(design, diagonal, scale, residual=right, steps=steps)
 
     # |t - G x|^2 = |e|^2 - d . (2 G^T e - G^T G d), and G^T G d is what the residual leaves of the
     # right side: so it takes no other pass over G. A padded place has no error.

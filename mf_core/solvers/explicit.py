@@ -157,7 +157,8 @@ def _batch_solver(n_factors: int, steps: int, index: tf.DType) -> Any:
     something of the model; measuring costs less than tracing a second function without it would.
     """
 
-    def solve(
+    # A traced function takes its tensors in the order of the signature below.
+    def solve(  # noqa: PLR0913, PLR0917
         rows: tf.Tensor,
         other: tf.Tensor,
         value: tf.Tensor,

@@ -111,7 +111,8 @@ class _Job:
         return SOLVERS[self.config.solver_name(self.head)]
 
 
-def fit_rating_head(
+# All but the rows are named options, most of them for one kind of caller.
+def fit_rating_head(  # noqa: PLR0913
     config: Config,
     train: Ratings,
     users: IdMap,
@@ -161,13 +162,16 @@ def fit_rating_head(
         fitted, held_out = _hold_out(train, users, items, config)
 
     limit = iterations or config.rating_head.chosen().iteration_limit()
-    plain = Problem.of(config, "rating", fitted, (len(users), len(items)), limit)
+    shape = (len(users), len(items))
+    plain = Problem.of(config, "rating", fitted, shape=shape, limit=limit)
     problem = dataclasses.replace(plain, held_out=held_out, attributes=attributes)
-    job = _Job(config, "rating", users, items, problem, n_ratings=len(train), start=start)
+    job = _Job(
+        config, "rating", users, items=items, problem=problem, n_ratings=len(train), start=start
+    )
     return _fit(job, _Listeners(report, watch, log, checkpoint))
 
 
-def fit_ranking_head(
+def fit_ranking_head(  # noqa: PLR0913
     config: Config,
     train: Ratings,
     users: IdMap,
@@ -197,8 +201,11 @@ def fit_ranking_head(
             "data.relevant_from to what a good rating is on this scale."
         )
     limit = iterations or config.ranking_head.iteration_limit()
-    problem = Problem.of(config, "ranking", observed, (len(users), len(items)), limit)
-    job = _Job(config, "ranking", users, items, problem, n_ratings=len(observed), start=start)
+    shape = (len(users), len(items))
+    problem = Problem.of(config, "ranking", observed, shape=shape, limit=limit)
+    job = _Job(
+        config, "ranking", users, items=items, problem=problem, n_ratings=len(observed), start=start
+    )
     return _fit(job, _Listeners(report, watch, log, checkpoint))
 
 

@@ -208,7 +208,7 @@ class BiasedGradient(Solver):
     def factors(self) -> Factors:
         """Return the model's arrays, on the host."""
         users, items, user_bias, item_bias = (variable.numpy() for variable in self._variables)
-        return Factors(self._mean, user_bias, item_bias, users, items)
+        return Factors(self._mean, user_bias, item_bias, user_factors=users, item_factors=items)
 
 
 def _name(number: int) -> str:

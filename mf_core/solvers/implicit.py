@@ -147,7 +147,8 @@ def _implicit_step(n_factors: int, steps: int, index: tf.DType) -> _Step:
     alpha0 Y^T Y is the diagonal `weight` (K,). All fits of a process share the function's trace.
     """
 
-    def step(
+    # A traced function takes its tensors in the order of the signature below.
+    def step(  # noqa: PLR0917
         rows: tf.Tensor,
         other: tf.Tensor,
         target: tf.Tensor,

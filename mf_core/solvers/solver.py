@@ -50,7 +50,7 @@ class Factors:
         """Return the factors of a model whose prediction is x_u . y_i alone."""
         user_bias = np.zeros(len(user), np.float32)
         item_bias = np.zeros(len(item), np.float32)
-        return Factors(0.0, user_bias, item_bias, user, item)
+        return Factors(0.0, user_bias, item_bias, user_factors=user, item_factors=item)
 
     def arrays(self) -> Arrays:
         """Return the arrays by name, without the mean."""

@@ -55,7 +55,7 @@ def find_layout(name: str, first_line: str, source: SourceConfig) -> TextLayout:
         # RecBole's atomic files know no quotes; neither does '::'.
         is_atomic = any(ATOMIC_TYPE.search(field) for field in fields)
         quoted = len(delimiter) == 1 and not is_atomic
-        return _with_header(name, delimiter, quoted, columns, header, source)
+        return _with_header(name, delimiter, quoted, columns=columns, header=header, source=source)
 
     if _may_lack_header(delimiter, source) and _looks_headerless(name, fields, source):
         return _without_header(name, delimiter, len(fields), source)
@@ -144,6 +144,7 @@ def _with_header(
     name: str,
     delimiter: str,
     quoted: bool,
+    *,
     columns: list[str],
     header: Header,
     source: SourceConfig,

@@ -38,6 +38,7 @@ def save_decision(
     champion_version: int | None,
     stage: Stage,
     rules: Sequence[Rule],
+    *,
     decided_by: str = "gate",
 ) -> bool:
     """Record a decision with its rules, and return whether all of them passed."""

@@ -63,11 +63,10 @@ def positive_definite(width: int) -> NDArray[np.float32]:
 
 
 def side_of(ratings: Ratings, shape: tuple[int, int], *, of_items: bool = False) -> Side:
+    layout = Layout(2_000, tf.int32)
     if of_items:
-        return Side(
-            ratings.item, ratings.user, ratings.value, shape[::-1], 4, Layout(2_000, tf.int32)
-        )
-    return Side(ratings.user, ratings.item, ratings.value, shape, 4, Layout(2_000, tf.int32))
+        return Side(ratings.item, ratings.user, ratings.value, shape[::-1], width=4, layout=layout)
+    return Side(ratings.user, ratings.item, ratings.value, shape, width=4, layout=layout)
 
 
 def test_gaussian_draws_have_the_mean_and_covariance_of_their_precision() -> None:
