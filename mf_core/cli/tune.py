@@ -90,7 +90,7 @@ def tune(
             place.log(
                 f"study {study}: {len(task.fitted):,} ratings to fit, {len(task.validation):,} to judge by {task.metric}"
             )
-            shown = tuning.tune(task, place.engine, study, 60 * minutes, place.log, trials, parts)
+            shown = tuning.tune(task, place.engine, study, 60 * minutes, place.log, max_trials=trials, parts=parts)
     if isinstance(shown, list) or as_json:
         show(shown if isinstance(shown, list) else _as_dict(shown), as_json)
     else:
