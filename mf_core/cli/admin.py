@@ -29,7 +29,8 @@ _LIMITS = {
 @settings_options
 def config(config: Config, markdown: bool) -> None:
     """List every setting with its value, bounds and meaning."""
-    click.echo(settings_table(config) if markdown else settings_toml(config))
+    text = settings_table(config) if markdown else settings_toml(config)
+    click.echo(text)
 
 
 def settings_toml(config: Config) -> str:
