@@ -1,11 +1,12 @@
 """# Example of a consumer
 
-Starts whenever new recommendations are live, reads them as any other system would (SQL on the view `mf.recommendations`)
-and logs what the event says about them. Copy it as a start for mails, caches or a search index.
+Starts whenever new recommendations are live, reads them as any other system would (by SQL on the
+view `mf.recommendations`), and logs what the event says about them. Copy it as a start for mails,
+caches or a search index.
 
 ## Triage
 
-- It does not start: assets trigger only unpaused DAGs; unpause this one.
+- It does not start: an asset triggers no DAG that is paused, so unpause this one.
 - *permission denied*: set `MF_READER_DATABASE_URL` to the read-only role's URL.
 """
 
@@ -19,17 +20,23 @@ from mf_dags.assets import RECOMMENDATIONS
 from mf_dags.retries import RETRY_ARGS
 from mf_dags.runtime import find_warehouse
 
+COUNT_USERS = "SELECT count(DISTINCT user_id) FROM mf.recommendations"
+
 
 @task(execution_timeout=timedelta(minutes=15))
 def read_recommendations(*, triggering_asset_events=None) -> int:  # type: ignore[no-untyped-def]
-    """Log the event's metrics and count the lists; returns the number of users who have one."""
+    """Log the event's metrics and count the lists.
+
+    Returns the number of users who have a list.
+    """
     import sqlalchemy as sa
 
-    engine = sa.create_engine(os.environ.get("MF_READER_DATABASE_URL") or find_warehouse())
+    url = os.environ.get("MF_READER_DATABASE_URL") or find_warehouse()
+    engine = sa.create_engine(url)
     with engine.connect() as connection:
-        users = connection.execute(
-            sa.text("SELECT count(DISTINCT user_id) FROM mf.recommendations")
-        ).scalar_one()
+        users = connection.execute(sa.text(COUNT_USERS)).scalar_one()
+
+    # Several publications between two runs make one run with several events.
     for event in triggering_asset_events[RECOMMENDATIONS]:
         print(f"{users} users have recommendations; the event says {event.extra}.")
     return int(users)

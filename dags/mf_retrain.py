@@ -2,27 +2,33 @@
 
     ingest -> check -> split -> train -> evaluate -> gate -> refit -> recommend -> verify -> publish
 
-Ratings go into Postgres, are checked and split; two heads of matrix factorization are trained and judged on held-out
-ratings; the top-N lists of an approved model go live as a new version of `mf.recommendations`.
+Ratings are loaded into Postgres, checked and split. Two heads of matrix factorization are trained
+and judged on held-out ratings. The top-N lists of an approved model go live as a new version of
+`mf.recommendations`.
 
-**A failed run leaves what readers see as it was.** Nothing goes live before the last task.
+**A failed run changes nothing that readers see.** Nothing goes live before the task `publish`.
 
 ## Triage
 
 | red task | what it means | what to do |
 | --- | --- | --- |
-| `ingest` | the source was refused, nothing was loaded | look at `mf.rejected_ratings`, repair the source, trigger again |
-| `check` | too few ratings, or a jump in their number | look at the source; raise the bound in `data.*` if it is real |
-| `train`, `refit` | the trainer failed, or ran out of memory | read the log; clear the task: it resumes from its checkpoint |
-| `gate` | the candidate is worse than it may be | read the reasons in the console; yesterday's lists stay live |
-| `verify` | a list broke a rule (seen or hidden item, a gap) | nobody has seen it; keep the table for a look |
-| `close` | the run's end could not be put on record | nothing; the next run does so within two days |
-| `publish` | another version went live meanwhile | nothing, if that one is wanted; else trigger again |
-| stuck in `scheduled` | no pool `gpu`, or no worker on queue `gpu` | `airflow pools set gpu 1 "..."`; start the worker |
+| `ingest` | the source was refused | see `mf.rejected_ratings`; repair it, trigger again |
+| `check` | too few ratings, or a jump in their number | look at the source, or set `data.*` |
+| `train`, `refit` | the trainer failed, or lacked memory | read the log, then clear the task |
+| `gate` | the candidate is worse than it may be | read the reasons in the console |
+| `verify` | a list has a seen or hidden item, or a gap | nobody has seen it; look at its table |
+| `close` | the run's end could not be put on record | nothing; a later run does it in two days |
+| `publish` | another version went live meanwhile | nothing, or trigger again to replace it |
+| stuck in `scheduled` | no pool `gpu`, or no worker on that queue | add the pool; start the worker |
 
-- Database and I/O errors, and a killed process, are tried again with growing pauses; a refusal is not.
-- `has_news` skips the rest, green, if neither the ratings nor the settings have changed; `run.force` trains anyway.
+- Database and I/O errors, and a killed process, are tried again with growing pauses. A refusal is
+  not tried again.
+- After a refused source nothing is loaded. After a refused candidate, yesterday's lists stay live.
+- `train` and `refit` resume from their checkpoints.
+- `has_news` skips the rest, green, if neither ratings nor settings have changed. Set `run.force` to
+  train all the same.
 - `run.dry_run` stops, green, after the verdict.
+- To make the pool: `airflow pools set gpu 1 "one training at a time"`.
 - To go back to an earlier version: trigger `mf_rollback`.
 - More: docs/runbook.md.
 """
@@ -79,8 +85,9 @@ def split() -> SplitRef:
 
 @task.short_circuit(execution_timeout=QUICK)
 def has_news(snapshot: SplitRef) -> bool:
-    """Skip the rest if the live version was made from this very snapshot with these very settings."""
-    return snapshot.news or run_config().run.force
+    """Skip the rest if the live version has the same snapshot and the same settings."""
+    config = run_config()
+    return snapshot.news or config.run.force
 
 
 @task(execution_timeout=TRAINING, queue="gpu", pool="gpu")
@@ -88,7 +95,13 @@ def train(snapshot: SplitRef) -> ModelRef:
     """Fit both heads on the training rows; needs no database."""
     from mf_core import pipeline
 
-    return pipeline.train(run_config(), artifact_root(), snapshot, say, show_progress)
+    return pipeline.train(
+        run_config(),
+        artifact_root(),
+        snapshot,
+        log=say,
+        progress=show_progress,
+    )
 
 
 @task(execution_timeout=SLOW)
@@ -110,7 +123,8 @@ def gate(report: EvalReport) -> Verdict:
 @task.short_circuit(execution_timeout=QUICK)
 def is_for_real() -> bool:
     """Skip the rest of a dry run."""
-    return not run_config().run.dry_run
+    config = run_config()
+    return not config.run.dry_run
 
 
 @task(execution_timeout=TRAINING, queue="gpu", pool="gpu")
@@ -118,8 +132,14 @@ def refit(snapshot: SplitRef, model: ModelRef) -> ModelRef:
     """Fit both heads on all ratings; needs no database."""
     from mf_core import pipeline
 
-    config = run_config()
-    return pipeline.refit(config, artifact_root(), snapshot, model, say, progress=show_progress)
+    return pipeline.refit(
+        run_config(),
+        artifact_root(),
+        snapshot,
+        model,
+        log=say,
+        progress=show_progress,
+    )
 
 
 @task(execution_timeout=SLOW)
@@ -127,7 +147,7 @@ def prepare(snapshot: SplitRef, model: ModelRef, refitted: ModelRef) -> list[int
     """Judge the refit and make the new version's table; returns the shards to fill it with."""
     from mf_core import pipeline
 
-    return pipeline.prepare(run_config(), place(), snapshot, model, refitted)
+    return pipeline.prepare(run_config(), place(), snapshot, model=model, refitted=refitted)
 
 
 @task(execution_timeout=SLOW)
@@ -140,7 +160,7 @@ def recommend(refitted: ModelRef, shard: int) -> int:
 
 @task(execution_timeout=SLOW)
 def verify(refitted: ModelRef) -> int:
-    """Check the new version's table by SQL before anybody can see it; returns the number of rows."""
+    """Check the new version's table by SQL before readers see it; returns the number of rows."""
     from mf_core import pipeline
 
     return pipeline.verify(run_config(), place(), refitted)
@@ -148,7 +168,9 @@ def verify(refitted: ModelRef) -> int:
 
 # May have to judge again, if another run went live meanwhile.
 @task(execution_timeout=SLOW, outlets=[RECOMMENDATIONS])
-def publish(snapshot: SplitRef, report: EvalReport, *, outlet_events=None) -> PublishReport:  # type: ignore[no-untyped-def]
+def publish(  # type: ignore[no-untyped-def]
+    snapshot: SplitRef, report: EvalReport, *, outlet_events=None
+) -> PublishReport:
     """Let the new version go live, and tell the DAGs that wait for it."""
     from dataclasses import asdict
 
@@ -170,9 +192,13 @@ def close() -> int | None:
 
 @dag(
     dag_id="mf_retrain",
-    # Unpausing starts no missed run: not by a start date in the past, nor as "just missed" (a tenth of the interval, unless set).
+    # Unpausing must start no missed run. There is no start date in the past to catch up from, and
+    # `run_immediately` turns off the run that was "just missed", by default within a tenth of the
+    # interval.
     schedule=CronTriggerTimetable(
-        os.environ.get("MF_SCHEDULE", "0 2 * * *"), timezone="UTC", run_immediately=timedelta()
+        os.environ.get("MF_SCHEDULE", "0 2 * * *"),
+        timezone="UTC",
+        run_immediately=timedelta(),
     ),
     start_date=None,
     catchup=False,
@@ -190,7 +216,9 @@ def mf_retrain() -> None:
     model = train(snapshot)
     report = evaluate(snapshot, model)
     refitted = refit(snapshot, model)
-    written = recommend.partial(refitted=refitted).expand(shard=prepare(snapshot, model, refitted))
+    shards = prepare(snapshot, model, refitted)
+    written = recommend.partial(refitted=refitted).expand(shard=shards)
+
     ingest() >> check() >> snapshot >> has_news(snapshot) >> model
     gate(report) >> is_for_real() >> refitted
     written >> verify(refitted) >> publish(snapshot, report) >> close().as_teardown()

@@ -1,13 +1,17 @@
 """# Roll back
 
-Makes an earlier published version of the recommendations live again. Leave `model_version` empty for the one before the
-live one. Readers see the change with their next query; nothing is trained, copied or deleted.
+Makes an earlier published version of the recommendations live again. Leave `model_version` empty
+for the one that was live before; a second rollback goes back one more version. Readers see the
+change with their next query. Nothing is trained, copied or deleted.
 
 ## Triage
 
-- *No such version*: it was retired; `publish.keep_versions` says how many are kept. The console lists those that are left.
-- *Another version went live meanwhile*: look at the console, and trigger again if it is still wanted.
-- The next nightly run trains and publishes as ever. Pause `mf_retrain` to keep an old version live.
+- *No such version*: it was retired. `publish.keep_versions` says how many versions are kept, and
+  the console lists them.
+- *Another version went live meanwhile*: look at the console, and trigger again if it is still
+  wanted.
+- The next nightly run trains and publishes as usual. Pause `mf_retrain` to keep an old version
+  live.
 """
 
 from datetime import timedelta
@@ -45,7 +49,7 @@ def rollback(*, params=None, outlet_events=None) -> RollbackReport:  # type: ign
             None,
             type=["integer", "null"],
             minimum=1,
-            description="Version to make live; empty: the one before the live one.",
+            description="Version to make live; empty: the one that was live before.",
         )
     },
     doc_md=__doc__,

@@ -29,7 +29,10 @@ class IngestReport:
 
 @dataclass(frozen=True)
 class QualityReport:
-    """The figures that the data checks looked at. `volume_change` is relative to the last trained data; None: no such data."""
+    """The figures that the data checks looked at.
+
+    `volume_change` is relative to the ratings that were last trained on; None: there are none.
+    """
 
     n_ratings: int
     n_users: int
@@ -52,15 +55,21 @@ class StartRef:
 
     @classmethod
     def restored(cls, value: Self | Mapping[str, Any] | None) -> Self | None:
-        """Return `value` as it was before XCom or JSON, which turn a nested record into a mapping."""
-        return cls(**value) if isinstance(value, Mapping) else value
+        """Return `value` as it was before XCom or JSON.
+
+        They turn a nested record into a mapping.
+        """
+        if isinstance(value, Mapping):
+            return cls(**value)
+        return value
 
 
 @dataclass(frozen=True)
 class SplitRef:
     """One run (`model_version`) and the immutable train/test snapshot that it works on.
 
-    `n_users` and `n_items` have a rating on either side; `unrated_users` and `unrated_items` are there for attributes only.
+    `n_users` and `n_items` count those with a rating on either side, `unrated_users` and
+    `unrated_items` those that only have attributes.
     """
 
     model_version: int
@@ -83,14 +92,17 @@ class SplitRef:
     """The evaluated model that the evaluated fit starts from; None: a cold start."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "start", StartRef.restored(self.start))
+        restored = StartRef.restored(self.start)
+        # A frozen record refuses a plain assignment.
+        object.__setattr__(self, "start", restored)
 
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Both heads of one trained model, where they lie, and how the training went. `stage` is evaluated or refit.
+    """Both heads of one trained model, where they lie, and how the training went.
 
-    `warm_started_from` is the version whose evaluated model the fit really started from; None: a cold start.
+    `stage` is evaluated or refit. `warm_started_from` is the version whose evaluated model the fit
+    really started from; None: a cold start.
     """
 
     model_version: int
@@ -120,8 +132,8 @@ class ModelRef:
 class Progress:
     """How far the fit of one head is.
 
-    `iteration` counts from 1 to at most `iterations`; `unit` is what the solver calls an iteration
-    (sweep, epoch, step). `ratings_per_second` and `eta_seconds` come from this process's iterations.
+    `iteration` counts from 1 to at most `iterations`. `unit` is what the solver calls an iteration
+    (sweep, epoch, step). `ratings_per_second` and `eta_seconds` are of this process's iterations.
     """
 
     head: str
@@ -164,7 +176,11 @@ class EvalReport:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The gate's decision. `reasons` are the rules in words, one a line; `overridden_by` names who overruled a refusal."""
+    """The gate's decision.
+
+    `reasons` are the rules in words, one on each line; `overridden_by` is the person who overrode a
+    refusal.
+    """
 
     model_version: int
     champion_version: int | None
@@ -175,8 +191,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class PublishReport:
-    """What went live. `previous_version` is None for the first one; `rows` counts the reserve too; `retired_versions` is
-    comma-separated."""
+    """What went live.
+
+    `previous_version` is None for the first one; `rows` counts the reserve too; `retired_versions`
+    is comma-separated.
+    """
 
     model_version: int
     previous_version: int | None
@@ -202,4 +221,7 @@ class RollbackReport:
     def sentence(self) -> str:
         """Return what happened, such as `from 7 to 4, published on 2026-05-01 02:13 UTC`."""
         day, _, clock = self.published_at.partition("T")
-        return f"from {self.previous_version} to {self.model_version}, published on {day} {clock[:5]} UTC"
+        minute = clock[:5]
+        return (
+            f"from {self.previous_version} to {self.model_version}, published on {day} {minute} UTC"
+        )

@@ -1,1 +1,4 @@
-"""What the DAG files share: trigger form, retry rules, alerts, and how a task finds its settings and its warehouse."""
+"""What the DAG files share.
+
+The trigger form, retry rules, alerts, and how a task finds its settings and its warehouse.
+"""

@@ -2,7 +2,8 @@
 
 from airflow.sdk import Asset
 
-# The URI is a logical name (the host is the Airflow connection's id), so that nothing of the real address is on show.
+# The URI is a logical name, and its host is the id of the Airflow connection, so that the UI shows
+# nothing of the real address.
 RECOMMENDATIONS = Asset(
     name="mf_recommendations", uri="postgres://mf_warehouse/warehouse/mf/recommendations"
 )

@@ -1,8 +1,10 @@
 """When a task is tried again.
 
-What may go away by itself is: a `RetryableError`, an I/O error, an API server that does not answer, a process that was told to
-end (SIGTERM raises SystemExit). So is a task whose process was killed: that raises nothing, and the count alone decides.
-Everything else (refused input, a refusal by the gate, a lost race, a defect in the code) would end the same way again.
+It is tried again after what may go away by itself: a `RetryableError`, an I/O error, an API server
+that does not answer, a process that was told to end (SIGTERM raises SystemExit). A task whose
+process was killed is tried again too; that raises nothing, so only the number of tries decides.
+Everything else would end the same way again: refused input, a refusal by the gate, a lost race, a
+defect in the code.
 """
 
 from datetime import timedelta
@@ -19,11 +21,18 @@ _PASSING = (
     "airflow.sdk.exceptions.AirflowRuntimeError",
 )
 
+# The first rule that fits is taken.
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
-        RetryRule(list(_PASSING), RetryAction.RETRY, reason="may go away by itself"),
         RetryRule(
-            "builtins.Exception", RetryAction.FAIL, reason="a second try would end the same way"
+            list(_PASSING),
+            RetryAction.RETRY,
+            reason="may go away by itself",
+        ),
+        RetryRule(
+            "builtins.Exception",
+            RetryAction.FAIL,
+            reason="a second try would end the same way",
         ),
     ],
     default=RetryAction.FAIL,

@@ -1,4 +1,7 @@
-"""How a task finds its settings, its warehouse and its artifact root. Called inside task bodies only."""
+"""How a task finds its settings, its warehouse and its artifact root.
+
+Call these functions inside task bodies only: while a DAG file is parsed there is no run.
+"""
 
 import os
 from typing import TYPE_CHECKING
@@ -20,26 +23,36 @@ log = structlog.get_logger("mf_retrain")
 
 def run_config() -> Config:
     """Return the settings of the DAG run that this task belongs to."""
-    return config_from_params(get_current_context()["params"])
+    context = get_current_context()
+    return config_from_params(context["params"])
 
 
 def run_key() -> str:
     """Return the id of the DAG run, which makes a repeated split find its first result."""
-    return str(get_current_context()["run_id"])
+    context = get_current_context()
+    return str(context["run_id"])
 
 
 def place() -> "Workplace":
     """Return the warehouse and the artifact root that the steps work on, and who acts."""
     from mf_core import pipeline
 
-    return pipeline.workplace(find_warehouse(), artifact_root(), say, actor())
+    return pipeline.workplace(
+        database_url=find_warehouse(),
+        artifact_root=artifact_root(),
+        log=say,
+        actor=actor(),
+    )
 
 
 def actor() -> str:
     """Return the Airflow user who triggered the run, or how it came about."""
-    dag_run = get_current_context()["dag_run"]
+    context = get_current_context()
+    dag_run = context["dag_run"]
     user = getattr(dag_run, "triggering_user_name", None)
-    return str(user) if user else f"Airflow ({dag_run.run_type.value})"
+    if user:
+        return str(user)
+    return f"Airflow ({dag_run.run_type.value})"
 
 
 def say(line: str) -> None:
@@ -48,7 +61,7 @@ def say(line: str) -> None:
 
 
 def show_progress(progress: "Progress") -> None:
-    """Put how far a fit is into the task's log: a sentence for people, and its figures as data."""
+    """Put into the task's log how far a fit is: a sentence for people, and the figures as data."""
     from dataclasses import asdict
 
     log.info(progress.sentence(), progress=asdict(progress))
@@ -66,14 +79,20 @@ def artifact_root() -> str:
 
 
 def find_warehouse() -> str:
-    """Return the SQLAlchemy URL of the warehouse. Raises ConfigError if none is named."""
+    """Return the SQLAlchemy URL of the warehouse.
+
+    Raises:
+        ConfigError: none is named.
+    """
     from mf_core.warehouse import warehouse_url
 
     return warehouse_url(os.environ, _connection_uri)
 
 
 def _connection_uri(connection_id: str) -> str | None:
+    """Return the URI of an Airflow connection; None if there is no such connection."""
     try:
-        return str(Connection.get(connection_id).get_uri())
+        connection = Connection.get(connection_id)
+        return str(connection.get_uri())
     except AirflowNotFoundException:
         return None

@@ -1,7 +1,8 @@
 """The `mf` command: the steps of a run without Airflow, and everything around a published version.
 
-Results go to stdout, progress to stderr. Exit codes: 0 done, 2 usage, 3 refused input, 4 failed data check, 5 refused by the
-gate, 6 lost a promotion race, 10 database, 11 artifact store, 12 training failed, 130 interrupted.
+Results go to stdout, progress to stderr. Exit codes: 0 done, 2 usage, 3 refused input, 4 failed
+data check, 5 refused by the gate, 6 lost a promotion race, 10 database, 11 artifact store, 12
+training failed, 130 interrupted.
 """
 
 import sys
@@ -18,9 +19,11 @@ from mf_core.errors import MFError
 def cli() -> None:
     """Matrix-factorization retrain: ingest, split, train, evaluate, gate, recommend, publish.
 
-    Works on the warehouse named by MF_DATABASE_URL, or starts the embedded Postgres under MF_HOME (./var).
-    Exit codes: 0 done, 2 usage, 3 refused input, 4 failed data check, 5 refused by the gate, 6 lost a promotion race,
-    10 database, 11 artifact store, 12 training failed.
+    Works on the warehouse named by MF_DATABASE_URL. Without it, starts the embedded Postgres under
+    MF_HOME (./var).
+
+    Exit codes: 0 done, 2 usage, 3 refused input, 4 failed data check, 5 refused by the gate, 6 lost
+    a promotion race, 10 database, 11 artifact store, 12 training failed.
     """
 
 

@@ -8,32 +8,61 @@ from mf_core.cli.options import settings_options
 from mf_core.config import Config, settings
 from mf_core.errors import ConfigError
 
+# JSON schema's words, and those for people.
+_TYPES = {
+    "string": "text",
+    "integer": "integer",
+    "number": "number",
+    "boolean": "true or false",
+    "null": "empty",
+}
+_LIMITS = {
+    "minimum": "from",
+    "exclusiveMinimum": "above",
+    "maximum": "to",
+    "exclusiveMaximum": "below",
+}
+
 
 @click.command()
 @click.option("--markdown", is_flag=True, help="Print the table of docs/config.md.")
 @settings_options
 def config(config: Config, markdown: bool) -> None:
     """List every setting with its value, bounds and meaning."""
-    click.echo(settings_table(config) if markdown else settings_toml(config))
+    text = settings_table(config) if markdown else settings_toml(config)
+    click.echo(text)
 
 
 def settings_toml(config: Config) -> str:
-    """Return the settings as a TOML file with comments; a setting without a value is commented out."""
-    lines, section = [], ""
+    """Return the settings as a TOML file with comments.
+
+    A setting without a value is commented out, since TOML has no word for none.
+    """
+    lines: list[str] = []
+    section = ""
     for setting in settings(config):
         if setting.section != section:
             section = setting.section
             lines += ["", f"[{section}]"]
-        value = setting.default
-        text = (
-            {True: "true", False: "false"}.get(value)
-            if isinstance(value, bool)
-            else repr(value).replace("'", '"')
-        )
-        name = setting.name.rpartition(".")[2]
         lines.append(f"# {setting.description} ({bounds(setting.schema)})")
-        lines.append(f"# {name} =" if value is None else f"{name} = {text}")
+
+        _, _, name = setting.name.rpartition(".")
+        if setting.default is None:
+            lines.append(f"# {name} =")
+        else:
+            lines.append(f"{name} = {_toml_value(setting.default)}")
     return "\n".join(lines).strip()
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return _lower(value)
+    return repr(value).replace("'", '"')
+
+
+def _lower(value: bool) -> str:
+    """Return a truth value as TOML and JSON write it."""
+    return str(value).lower()
 
 
 def settings_table(config: Config) -> str:
@@ -42,46 +71,45 @@ def settings_table(config: Config) -> str:
         "| setting | default | bounds | shapes | meaning |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for s in settings(config):
-        default = (
-            ""
-            if s.default in (None, "")
-            else f"`{str(s.default).lower() if isinstance(s.default, bool) else s.default}`"
-        )
-        rows.append(
-            f"| `{s.name}` | {default} | {bounds(s.schema)} | {s.shapes} | {s.description} |".replace(
-                "|  |", "| |"
-            )
-        )
+    for setting in settings(config):
+        cells = [
+            f"`{setting.name}`",
+            _markdown_value(setting.default),
+            bounds(setting.schema),
+            setting.shapes,
+            setting.description,
+        ]
+        row = f"| {' | '.join(cells)} |"
+        rows.append(row.replace("|  |", "| |"))
     return "\n".join(rows)
+
+
+def _markdown_value(value: object) -> str:
+    if value is None or value == "":
+        return ""
+    text = _lower(value) if isinstance(value, bool) else str(value)
+    return f"`{text}`"
 
 
 def bounds(schema: dict[str, object]) -> str:
     """Return a JSON schema's type and bounds in words."""
     alternatives = schema.get("anyOf")
     if isinstance(alternatives, list):
-        return ", or ".join("empty" if a.get("type") == "null" else bounds(a) for a in alternatives)
+        return ", or ".join(map(bounds, alternatives))
     values = schema.get("enum")
     if isinstance(values, list):
         return ", ".join(map(str, values))
-    words = {"string": "text", "integer": "integer", "number": "number", "boolean": "true or false"}
-    limits = (
-        ("minimum", "from"),
-        ("exclusiveMinimum", "above"),
-        ("maximum", "to"),
-        ("exclusiveMaximum", "below"),
-    )
-    return " ".join(
-        [
-            words[str(schema["type"])],
-            *(f"{word} {schema[key]:g}" for key, word in limits if key in schema),
-        ]
-    )
+
+    words = [_TYPES[str(schema["type"])]]
+    for key, word in _LIMITS.items():
+        if key in schema:
+            words.append(f"{word} {schema[key]:g}")
+    return " ".join(words)
 
 
 @click.group()
 def db() -> None:
-    """Set the warehouse up."""
+    """Set up the warehouse."""
 
 
 @db.command()
@@ -93,9 +121,10 @@ def db() -> None:
 )
 @click.option("--database", default="warehouse", show_default=True, help="Name of the warehouse.")
 def bootstrap(admin_url: str, database: str) -> None:
-    """Create the warehouse's database and the roles mf_writer and mf_reader, once per server; repeatable.
+    """Create the warehouse's database and the roles mf_writer and mf_reader.
 
-    Their passwords come from MF_WRITER_PASSWORD and MF_READER_PASSWORD; without one a role's password stays as it is.
+    Do this once per server; doing it again changes nothing. The passwords come from
+    MF_WRITER_PASSWORD and MF_READER_PASSWORD. Without one, the role's password stays as it is.
     """
     from mf_core.warehouse.bootstrap import bootstrap_warehouse
 
@@ -105,7 +134,7 @@ def bootstrap(admin_url: str, database: str) -> None:
         os.environ.get("MF_WRITER_PASSWORD"),
         os.environ.get("MF_READER_PASSWORD"),
     )
-    click.echo(f"database {database}, roles mf_writer and mf_reader are there")
+    click.echo(f"the database {database} and the roles mf_writer and mf_reader are ready")
 
 
 @db.command()
@@ -113,7 +142,10 @@ def bootstrap(admin_url: str, database: str) -> None:
     "--url", envvar="MF_DATABASE_URL", help="URL of the warehouse as mf_writer (MF_DATABASE_URL)."
 )
 @click.option(
-    "--revision", default="head", show_default=True, help="Where to; `base` empties the schema."
+    "--revision",
+    default="head",
+    show_default=True,
+    help="Target revision; `base` empties the schema.",
 )
 def migrate(url: str | None, revision: str) -> None:
     """Bring the warehouse's schema up to date."""

@@ -3,7 +3,7 @@
 import click
 
 from mf_core.cli.options import Reporter, json_option, settings_options, show
-from mf_core.config import Config, make_config
+from mf_core.config import Config, Head, make_config
 from mf_core.errors import ConfigError
 
 
@@ -15,11 +15,11 @@ from mf_core.errors import ConfigError
     "--items",
     "items_file",
     default="",
-    help="File of items, titles and attributes; all of them are the catalogue.",
+    help="File of items, with titles and attributes; all of them belong to the catalogue.",
 )
-@click.option("--scale", default=None, metavar="LOW,HIGH", help="Rating scale, 1,5 if absent.")
+@click.option("--scale", default=None, metavar="LOW,HIGH", help="Rating scale; 1,5 by default.")
 @click.option(
-    "--head", type=click.Choice(["rating", "ranking"]), help="Fit this head only; both if absent."
+    "--head", type=click.Choice(["rating", "ranking"]), help="Fit this head only; both by default."
 )
 @json_option
 @settings_options
@@ -30,7 +30,7 @@ def backtest(
     users_file: str,
     items_file: str,
     scale: str | None,
-    head: str | None,
+    head: Head | None,
     as_json: bool,
 ) -> None:
     """Fit on --train, measure on --test, and print every metric."""
@@ -41,19 +41,24 @@ def backtest(
         "source.test_uri": test_file,
         "source.users_uri": users_file,
         "source.items_uri": items_file,
+        **_scale(scale),
     }
+    of_files = make_config(overrides, config)
     reporter = Reporter()
     try:
-        report = run(make_config({**overrides, **_scale(scale)}, config), head, reporter.log)  # type: ignore[arg-type]
+        report = run(of_files, head, reporter.log)
     finally:
         reporter.close()
+
     figures = report.as_dict()
+    # A nested table can't be read as lines of names and values.
     if not as_json:
         figures.pop("slices")
     show(figures, as_json)
 
 
 def _scale(text: str | None) -> dict[str, str]:
+    """Return the settings that LOW,HIGH stands for; none for None. Raises ConfigError."""
     if text is None:
         return {}
     low, comma, high = text.partition(",")

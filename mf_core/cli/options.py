@@ -32,32 +32,40 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Override one setting; `mf config` lists them.",
     )
     def wrapped(config_file: str | None, overrides: tuple[str, ...], **rest: Any) -> Any:
-        return command(
-            config=make_config(parse_overrides(overrides), load_config(config_file)), **rest
-        )
+        base = load_config(config_file)
+        wanted = parse_overrides(overrides)
+        config = make_config(wanted, base)
+        return command(config=config, **rest)
 
     wrapped.__name__ = command.__name__
     wrapped.__doc__ = command.__doc__
-    # click keeps a command's options in this attribute; those of the command come first.
-    options = [*getattr(command, "__click_params__", []), *vars(wrapped)["__click_params__"]]
-    vars(wrapped)["__click_params__"] = options
+
+    # click keeps a command's options in this attribute. The command's own ones come first.
+    own = getattr(command, "__click_params__", [])
+    added = vars(wrapped)["__click_params__"]
+    vars(wrapped)["__click_params__"] = [*own, *added]
     return wrapped
 
 
 def parse_overrides(overrides: tuple[str, ...]) -> dict[str, str | None]:
-    """Return NAME=VALUE pairs as a dictionary; an empty value stands for none."""
+    """Return NAME=VALUE pairs as a dictionary; an empty value stands for none.
+
+    Raises:
+        BadParameter: a pair has no equals sign.
+    """
     parsed: dict[str, str | None] = {}
     for pair in overrides:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise click.BadParameter(f"expected NAME=VALUE, got {pair!r}", param_hint="--set")
+            message = f"expected NAME=VALUE, got {pair!r}"
+            raise click.BadParameter(message, param_hint="--set")
         parsed[name.strip()] = value
     return parsed
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 by_option = click.option(
-    "--by", help="Who does it, as it is put on record; your user name if absent."
+    "--by", help="Name of the person to put on record; your user name by default."
 )
 
 
@@ -81,13 +89,14 @@ class Reporter:
             self.log(progress.sentence())
             return
         bars = self._bars_shown()
-        if progress.head not in self._bars:
-            self._bars[progress.head] = bars.add_task(
-                f"{progress.head} head", total=progress.iterations, figures=""
-            )
+        head = progress.head
+        if head not in self._bars:
+            self._bars[head] = bars.add_task(f"{head} head", total=progress.iterations, figures="")
+
+        # The bar itself shows what comes before the comma: head and iteration.
         _, _, figures = progress.sentence().partition(", ")
         bars.update(
-            self._bars[progress.head],
+            self._bars[head],
             completed=progress.iteration,
             total=progress.iterations,
             figures=figures,
@@ -101,6 +110,7 @@ class Reporter:
         self._bars = {}
 
     def _bars_shown(self) -> BarsOnTerminal:
+        """Return the bars on the terminal, new ones if none are there."""
         if self._shown is None:
             figures = TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[figures]}")
             self._shown = BarsOnTerminal(
@@ -118,8 +128,8 @@ class Reporter:
 def open_workplace(by: str | None = None) -> Iterator[Any]:
     """Give the workplace: the warehouse of MF_DATABASE_URL, or the embedded server under MF_HOME.
 
-    The embedded server is stopped again if nobody else uses it. `by` is who acts, the user of the
-    operating system if None.
+    The embedded server is stopped at the end if nobody else uses it. `by` is the person who acts;
+    None: the user of the operating system.
     """
     from mf_core import pipeline
 
@@ -131,6 +141,7 @@ def open_workplace(by: str | None = None) -> Iterator[Any]:
         if not url:
             url, embedded_root = stack.enter_context(_embedded())
             root = root or embedded_root
+
         place = pipeline.workplace(url, root, reporter.log, by, progress=reporter.progress)
         stack.callback(place.engine.dispose)
         yield place
@@ -138,6 +149,7 @@ def open_workplace(by: str | None = None) -> Iterator[Any]:
 
 @contextmanager
 def _embedded() -> Iterator[tuple[str, str]]:
+    """Give the URL of the embedded warehouse, and the artifact root beside it."""
     from mf_core.warehouse import database_engine
     from mf_core.warehouse.bootstrap import bootstrap_warehouse, migrate
     from mf_core.warehouse.embedded import exclusive, start_embedded
@@ -149,8 +161,10 @@ def _embedded() -> Iterator[tuple[str, str]]:
         bootstrap_warehouse(server.admin_url)
         url = server.url("warehouse", "mf_writer")
         migrate(url)
+
+        # An open connection tells any other `mf` that the server is in use.
         engine = database_engine(url)
-        presence = engine.connect()  # tells an `mf` beside this one that the server is in use
+        presence = engine.connect()
     try:
         yield url, (home / "artifacts").as_uri()
     finally:
@@ -175,18 +189,22 @@ def show(result: object, as_json: bool) -> None:
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:
-    """Print rows with aligned columns; nothing for none."""
+    """Print rows with aligned columns under their names; nothing for no rows."""
     if not rows:
         return
-    cells = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    for line in cells:
-        click.echo(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        )
+    lines = [list(rows[0])]
+    for row in rows:
+        lines.append([_shown(value) for value in row.values()])
+
+    columns = zip(*lines, strict=True)
+    widths = [max(map(len, column)) for column in columns]
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
+        click.echo("  ".join(cells).rstrip())
 
 
 def _shown(value: object) -> str:
+    """Return a value for people; further lines of a text are indented."""
     if value is None:
         return "-"
     if isinstance(value, float):
@@ -197,4 +215,7 @@ def _shown(value: object) -> str:
 
 
 def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    """Return what JSON has no type for as text."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return str(value)

@@ -1,11 +1,12 @@
-"""`mf status`, `history`, `rollback`, `hide`, `unhide`, `override`."""
+"""`mf status`, `history`, `rollback`, `hide`, `unhide` and `override`: what readers see."""
 
 from typing import Any
 
 import click
 
-from mf_core.cli.options import by_option, json_option, open_workplace, show
+from mf_core.cli.options import by_option, json_option, open_workplace, print_table, show
 
+# All columns of the view would not fit on a terminal.
 _HISTORY_COLUMNS = (
     "model_version",
     "state",
@@ -30,12 +31,15 @@ def status(as_json: bool) -> None:
     with open_workplace() as place, transaction(place.engine) as connection:
         found = readers.status(connection)
     if not as_json:
-        found["latest_reasons"] = "".join(map(_reason, found["latest_reasons"]))
+        reasons = map(_reason, found["latest_reasons"])
+        found["latest_reasons"] = "".join(reasons)
     show(found, as_json)
 
 
 def _reason(rule: dict[str, Any]) -> str:
-    return f"\n{'ok' if rule['passed'] else 'NO'}  {rule['text']}"
+    """Return a rule of the gate on a line of its own."""
+    mark = "ok" if rule["passed"] else "NO"
+    return f"\n{mark}  {rule['text']}"
 
 
 @click.command()
@@ -54,9 +58,13 @@ def history(n: int, as_json: bool) -> None:
 
     with open_workplace() as place, transaction(place.engine) as connection:
         rows = readers.model_history(connection, n)
-    if not as_json:
-        rows = [{name: row[name] for name in _HISTORY_COLUMNS} for row in rows]
-    show(rows, as_json)
+    if as_json:
+        show(rows, as_json)
+        return
+    narrow = []
+    for row in rows:
+        narrow.append({name: row[name] for name in _HISTORY_COLUMNS})
+    print_table(narrow)
 
 
 @click.command()
@@ -66,7 +74,7 @@ def history(n: int, as_json: bool) -> None:
 def rollback(model_version: int | None, by: str | None, as_json: bool) -> None:
     """Let readers see an earlier version again: MODEL_VERSION, or the one that was live before.
 
-    Going back twice goes two versions back, never to the one that the first rollback left.
+    A second rollback goes one more version back. It never goes to a version that a rollback left.
     """
     from mf_core import pipeline
 
@@ -79,7 +87,7 @@ def rollback(model_version: int | None, by: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("item_id")
-@click.option("--reason", default="", help="Why.")
+@click.option("--reason", default="", help="Why the item is hidden.")
 @by_option
 @json_option
 def hide(item_id: str, reason: str, by: str | None, as_json: bool) -> None:
@@ -106,30 +114,37 @@ def unhide(item_id: str, as_json: bool) -> None:
 
 
 def _note_unknown(result: dict[str, Any], done: str) -> None:
-    if not result["known"]:
-        item_id = result["item_id"]
-        click.echo(
-            f"note: no item {item_id!r} has a rating or a title; it is {done} all the same",
-            err=True,
-        )
+    """Tell people who may have mistyped an id that nothing is known of the item."""
+    if result["known"]:
+        return
+    item_id = result["item_id"]
+    click.echo(
+        f"note: no item {item_id!r} has a rating or a title; it is {done} all the same",
+        err=True,
+    )
 
 
 @click.command()
 @click.argument("model_version", type=int)
 @by_option
-@click.option("--reason", required=True, help="Why the version may pass all the same.")
+@click.option("--reason", required=True, help="Why the version may pass in spite of the refusal.")
 @json_option
 def override(model_version: int, by: str | None, reason: str, as_json: bool) -> None:
-    """Let a refused MODEL_VERSION pass, on record.
+    """Let a refused MODEL_VERSION pass. Who did it, and why, is put on record.
 
-    Then clear the task `gate`, or run `mf recommend` and `mf publish`.
+    After that, clear the task `gate`, or run `mf recommend` and `mf publish`.
     """
     from mf_core import pipeline
 
     with open_workplace(by) as place:
         person = place.actor if by is None else by
         pipeline.override(place, model_version, person, reason)
-    show({"model_version": model_version, "overridden_by": person, "reason": reason}, as_json)
+    done = {
+        "model_version": model_version,
+        "overridden_by": person,
+        "reason": reason,
+    }
+    show(done, as_json)
 
 
 COMMANDS = (status, history, rollback, hide, unhide, override)

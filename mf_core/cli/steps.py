@@ -1,4 +1,7 @@
-"""`mf ingest`, `check`, `split`, `train`, `evaluate`, `gate`, `recommend`, `publish`, and `run` for all of them."""
+"""`mf run` for all steps, and a command for each of them.
+
+They are `ingest`, `check`, `split`, `train`, `evaluate`, `gate`, `recommend` and `publish`.
+"""
 
 import signal
 import uuid
@@ -18,10 +21,10 @@ _version_option = click.option(
     "--version",
     "version",
     type=int,
-    help="Model version; the newest that is ready for the step if absent.",
+    help="Model version; by default the newest that is ready for the step.",
 )
 _key_option = click.option(
-    "--key", default=None, help="Name of the run; a killed run goes on under its own name."
+    "--key", default=None, help="Name of the run; the same name continues a run that was killed."
 )
 
 
@@ -33,7 +36,8 @@ def ingest(config: Config, as_json: bool) -> None:
     from mf_core import pipeline
 
     with open_workplace() as place:
-        show(pipeline.ingest(config, place), as_json)
+        report = pipeline.ingest(config, place)
+        show(report, as_json)
 
 
 @click.command()
@@ -44,7 +48,8 @@ def check(config: Config, as_json: bool) -> None:
     from mf_core import pipeline
 
     with open_workplace() as place:
-        show(pipeline.check(config, place), as_json)
+        report = pipeline.check(config, place)
+        show(report, as_json)
 
 
 @click.command()
@@ -56,7 +61,8 @@ def split(config: Config, key: str | None, as_json: bool) -> None:
     from mf_core import pipeline
 
     with open_workplace() as place:
-        show(pipeline.split(config, place, key or _new_key()), as_json)
+        split_ref = pipeline.split(config, place, key or _new_key())
+        show(split_ref, as_json)
 
 
 @click.command()
@@ -69,8 +75,15 @@ def train(config: Config, version: int | None, as_json: bool) -> None:
 
     with open_workplace() as place:
         split_ref = _split_of(place, version, ("created", "trained"))
+        # The trainer has no database, so the version's state is looked at before and set after it.
         pipeline.require_unpublished(place, split_ref.model_version)
-        model = pipeline.train(config, place.artifact_root, split_ref, place.log, place.progress)
+        model = pipeline.train(
+            config,
+            place.artifact_root,
+            split_ref,
+            log=place.log,
+            progress=place.progress,
+        )
         pipeline.record_training(place, split_ref, model)
         show(model, as_json)
 
@@ -85,10 +98,9 @@ def evaluate(config: Config, version: int | None, as_json: bool) -> None:
 
     with open_workplace() as place:
         split_ref = _split_of(place, version, ("trained", "evaluated"))
-        show(
-            pipeline.evaluate(config, place, split_ref, _model_of(place, split_ref.model_version)),
-            as_json,
-        )
+        model = _model_of(place, split_ref.model_version)
+        report = pipeline.evaluate(config, place, split_ref, model)
+        show(report, as_json)
 
 
 @click.command()
@@ -101,12 +113,9 @@ def gate(config: Config, version: int | None, as_json: bool) -> None:
 
     with open_workplace() as place:
         split_ref = _split_of(place, version, ("evaluated", "refused", "approved"))
-        show(
-            pipeline.gate(
-                config, place, pipeline.report_of(config, place, split_ref.model_version)
-            ),
-            as_json,
-        )
+        report = pipeline.report_of(config, place, split_ref.model_version)
+        verdict = pipeline.gate(config, place, report)
+        show(verdict, as_json)
 
 
 @click.command()
@@ -120,11 +129,12 @@ def recommend(
 ) -> None:
     """Show USER_ID's recommendations.
 
-    Without one, refit an approved version and write its lists for `mf publish`.
+    Without USER_ID, refit an approved version and write its lists for `mf publish`.
     """
     with open_workplace() as place:
         if user_id is None:
-            show(_write_lists(config, place, version), as_json)
+            written = _write_lists(config, place, version)
+            show(written, as_json)
             return
         found = _list_of(place, user_id, n)
         if not found and not as_json:
@@ -133,6 +143,7 @@ def recommend(
 
 
 def _list_of(place: Any, user_id: str, n: int | None) -> list[dict[str, Any]]:
+    """Return a user's published list, of length `n` or as published."""
     from mf_core.warehouse import readers, transaction
 
     with transaction(place.engine) as connection:
@@ -140,16 +151,24 @@ def _list_of(place: Any, user_id: str, n: int | None) -> list[dict[str, Any]]:
 
 
 def _write_lists(config: Config, place: Any, version: int | None) -> dict[str, int]:
+    """Refit an approved version, write its lists and verify them; return how many rows it has."""
     from mf_core import pipeline
 
     split_ref = _split_of(place, version, ("approved",))
     pipeline.require_approved(place, split_ref.model_version)
     model = _model_of(place, split_ref.model_version)
     refitted = pipeline.refit(
-        config, place.artifact_root, split_ref, model, place.log, progress=place.progress
+        config,
+        place.artifact_root,
+        split_ref,
+        model,
+        log=place.log,
+        progress=place.progress,
     )
+
     rows = 0
-    for shard in pipeline.prepare(config, place, split_ref, model, refitted):
+    shards = pipeline.prepare(config, place, split_ref, model=model, refitted=refitted)
+    for shard in shards:
         rows += pipeline.recommend_shard(config, place, refitted, shard)
     pipeline.verify(config, place, refitted)
     return {"model_version": split_ref.model_version, "rows": rows}
@@ -161,16 +180,17 @@ def _write_lists(config: Config, place: Any, version: int | None) -> dict[str, i
 @json_option
 @settings_options
 def publish(config: Config, version: int | None, by: str | None, as_json: bool) -> None:
-    """Let a version whose lists were written and verified go live.
+    """Let a version go live whose lists were written and verified.
 
-    Exit code 6 if another run came first too often.
+    Exit code 6 if other runs published first too often.
     """
     from mf_core import pipeline
 
     with open_workplace(by) as place:
         split_ref = _split_of(place, version, ("approved",))
         report = pipeline.report_of(config, place, split_ref.model_version)
-        show(pipeline.publish(config, place, split_ref, report), as_json)
+        published = pipeline.publish(config, place, split_ref, report)
+        show(published, as_json)
 
 
 @click.command()
@@ -184,13 +204,15 @@ def run(config: Config, key: str | None, by: str | None, as_json: bool) -> None:
 
     run_key = key or _new_key()
     with open_workplace(by) as place:
-        place.log(f"run {run_key}: if it is killed, `mf run --key {run_key}` goes on with it")
-        # So that a run that is told to end puts it on record.
+        place.log(f"run {run_key}: if it is killed, `mf run --key {run_key}` continues it")
+        # SIGTERM would end the process at once; an exception lets the run record that it stopped.
         signal.signal(signal.SIGTERM, _exit)
-        show(pipeline.run_all(config, place, run_key), as_json)
+        outcome = pipeline.run_all(config, place, run_key)
+        show(outcome, as_json)
 
 
-def _exit(number: int, frame: FrameType | None) -> NoReturn:
+def _exit(number: int, _frame: FrameType | None) -> NoReturn:
+    # By custom, the exit code of a process that a signal ended is 128 plus the signal's number.
     raise SystemExit(128 + number)
 
 
@@ -198,10 +220,13 @@ COMMANDS = (run, ingest, check, split, train, evaluate, gate, recommend, publish
 
 
 def _new_key() -> str:
-    return f"cli-{uuid.uuid4().hex[:12]}"
+    """Return a name for a run that nobody has named."""
+    unique = uuid.uuid4().hex[:12]
+    return f"cli-{unique}"
 
 
 def _split_of(place: Any, version: int | None, states: tuple["State", ...]) -> SplitRef:
+    """Return the split of a version, or of the newest in one of `states` if none is named."""
     from mf_core.warehouse import lineage, transaction, versions
 
     with transaction(place.engine) as connection:
@@ -210,6 +235,7 @@ def _split_of(place: Any, version: int | None, states: tuple["State", ...]) -> S
 
 
 def _model_of(place: Any, version: int) -> ModelRef:
+    """Return where a version's evaluated model lies."""
     from mf_core.warehouse import lineage, transaction
 
     with transaction(place.engine) as connection:

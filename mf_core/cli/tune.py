@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mf_core.cli.options import json_option, open_workplace, print_table, settings_options, show
-from mf_core.config import Config, make_config
+from mf_core.config import Config, Head, make_config
 from mf_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mf_core.tune import Task, TrialReport, TuneReport
 
 _SHOWN = 10
 
@@ -21,7 +24,7 @@ _SHOWN = 10
     show_default=True,
     help="Head whose settings to choose.",
 )
-@click.option("--solver", help="Solver of the rating head; as configured if absent.")
+@click.option("--solver", help="Solver of the rating head; the configured one by default.")
 @click.option(
     "--minutes",
     type=click.FloatRange(0, min_open=True),
@@ -32,35 +35,37 @@ _SHOWN = 10
 @click.option(
     "--trials",
     type=click.IntRange(min=0),
-    help="Fewer trials than the time allows; 0: only compare again.",
+    help="Upper limit of trials, besides the time; 0: only compare on other parts.",
 )
 @click.option(
     "--parts",
     type=click.IntRange(min=0),
     default=4,
     show_default=True,
-    help="Other validation parts that the best are fitted again on, in the last third of the time.",
+    help="Number of other validation parts to compare the best trials on, in the last third of "
+    "the time.",
 )
 @click.option(
     "--study",
-    help="Name of the study; one that is there goes on. Named after rows and settings if absent.",
+    help="Name of the study; a known name continues that study. By default, rows and settings "
+    "give it.",
 )
 @click.option(
     "--train",
     "train_file",
-    help="File or URI of training ratings; those in the warehouse if absent.",
+    help="File or URI of training ratings; by default those in the warehouse.",
 )
 @click.option(
     "--show",
     "show_only",
     is_flag=True,
-    help="Show the study, or list all of them, and search for nothing.",
+    help="Show the study, or a list of all studies, without a search.",
 )
 @json_option
 @settings_options
 def tune(
     config: Config,
-    head: str,
+    head: Head,
     solver: str | None,
     minutes: float,
     trials: int | None,
@@ -70,35 +75,39 @@ def tune(
     show_only: bool,
     as_json: bool,
 ) -> None:
-    """Search for better settings of one head; prints the best ones for the file named by MF_CONFIG.
+    """Search for better settings of one head, and print them for the file named by MF_CONFIG.
 
-    Judges on a tenth of the training ratings, and the five best and the present settings again on other tenths, where who is best
-    is decided; test ratings are never looked at. Results stay in the warehouse: the same study goes on where it stopped, and
-    several processes may work on one.
+    Trials are judged on a tenth of the training ratings. The five best and the present settings are
+    then fitted again on other tenths, and the winner is decided there. Test ratings are never
+    looked at. Results stay in the warehouse: the same study continues where it stopped, and several
+    processes may work on one study.
     """
     with _naming_what_to_install():
         from mf_core import tune as tuning
 
     with open_workplace() as place:
-        if show_only:
-            shown = tuning.show(place.engine, study) if study else tuning.studies(place.engine)
+        if show_only and not study:
+            show(tuning.studies(place.engine), as_json)
+            return
+        if show_only and study:
+            report = tuning.show(place.engine, study)
         else:
-            config = make_config({"rating_head.solver": solver} if solver else {}, config)
-            rows = (
-                tuning.read_training_file(config, train_file)
-                if train_file
-                else tuning.read_warehouse(config, place.engine)
-            )
-            task = tuning.make_task(config, head, rows)  # type: ignore[arg-type]
+            task = _task_of(config, place, head, solver=solver, train_file=train_file)
             study = study or task.default_study()
-            place.log(
-                f"study {study}: {len(task.fitted):,} ratings to fit, {len(task.validation):,} to judge by {task.metric}"
+            _announce(place, study, task)
+            report = tuning.tune(
+                task,
+                place.engine,
+                study_name=study,
+                seconds=60 * minutes,
+                log=place.log,
+                max_trials=trials,
+                parts=parts,
             )
-            shown = tuning.tune(task, place.engine, study, 60 * minutes, place.log, trials, parts)
-    if isinstance(shown, list) or as_json:
-        show(shown if isinstance(shown, list) else _as_dict(shown), as_json)
+    if as_json:
+        show(_as_dict(report), as_json)
     else:
-        _print(shown)
+        _print(report)
 
 
 @contextmanager
@@ -114,42 +123,84 @@ def _naming_what_to_install() -> Iterator[None]:
         ) from None
 
 
-def _print(report: Any) -> None:
-    """Print the best trials, the first one among them, how they compare on other parts, and the best settings."""
-    best = report.finished
-    listed = best[:_SHOWN] + [trial for trial in best[_SHOWN:] if trial.as_begun]
-    print_table(
-        [
-            {
-                "trial": trial.number,
-                report.metric: trial.value,
-                "iterations": trial.iterations,
-                "seconds": trial.seconds,
-                **{name.rpartition(".")[2]: value for name, value in trial.settings.items()},
-            }
-            for trial in listed
-        ]
+def _task_of(
+    config: Config,
+    place: Any,
+    head: Head,
+    *,
+    solver: str | None,
+    train_file: str | None,
+) -> "Task":
+    """Return what to fit and judge, on the ratings of a file or of the warehouse."""
+    from mf_core import tune as tuning
+
+    if solver:
+        config = make_config({"rating_head.solver": solver}, config)
+    if train_file:
+        rows = tuning.read_training_file(config, train_file)
+    else:
+        rows = tuning.read_warehouse(config, place.engine)
+    return tuning.make_task(config, head, rows)
+
+
+def _announce(place: Any, study: str, task: "Task") -> None:
+    place.log(
+        f"study {study}: {len(task.fitted):,} ratings to fit, "
+        f"{len(task.validation):,} to judge by {task.metric}"
     )
+
+
+def _print(report: "TuneReport") -> None:
+    """Print the best trials, how they compare on other parts, and the best settings.
+
+    The trial with the present settings is always among them.
+    """
+    finished = report.finished
+    listed = finished[:_SHOWN]
+    listed += [trial for trial in finished[_SHOWN:] if trial.as_begun]
+    print_table([_row(report, trial) for trial in listed])
+
     if report.compared:
-        click.echo(f"\nagain, mean of {len(report.compared[0].again)} other parts:\n")
+        n_parts = len(report.compared[0].again)
+        click.echo(f"\nagain, mean of {n_parts} other parts:\n")
         print_table([_comparison(report, trial) for trial in report.compared])
+
     click.echo(
-        f"\nstudy {report.study}: {len(report.trials)} trials, {len(best)} ran to the end; trial 0: as it began\n"
+        f"\nstudy {report.study}: {len(report.trials)} trials, {len(finished)} ran to the end; "
+        "trial 0 has the settings as the study began\n"
     )
-    click.echo(report.best_toml() or "no trial has finished; run it again with more --minutes")
+    best = report.best_toml()
+    click.echo(best or "no trial has finished; run it again with more --minutes")
 
 
-def _comparison(report: Any, trial: Any) -> dict[str, Any]:
+def _row(report: "TuneReport", trial: "TrialReport") -> dict[str, Any]:
+    """Return a trial for the table, its settings without their sections."""
+    row = {
+        "trial": trial.number,
+        report.metric: trial.value,
+        "iterations": trial.iterations,
+        "seconds": trial.seconds,
+    }
+    for name, value in trial.settings.items():
+        _, _, leaf = name.rpartition(".")
+        row[leaf] = value
+    return row
+
+
+def _comparison(report: "TuneReport", trial: "TrialReport") -> dict[str, Any]:
+    """Return a trial's mean over the other parts for the table, and its gain over trial 0."""
     gain, error = report.gain(trial)
+    mean = sum(trial.again) / len(trial.again)
     return {
         "trial": trial.number,
-        report.metric: sum(trial.again) / len(trial.again),
+        report.metric: mean,
         "gain over trial 0": gain,
         "+-": error,
     }
 
 
-def _as_dict(report: Any) -> dict[str, Any]:
+def _as_dict(report: "TuneReport") -> dict[str, Any]:
+    """Return a study for JSON."""
     return {
         "study": report.study,
         "metric": report.metric,

@@ -1,11 +1,12 @@
-"""Warm start: which evaluated model tonight's evaluated fit may start from, and why there is none.
+"""Warm start: which evaluated model tonight's evaluated fit may start from, or why there is none.
 
-The comparison with the champion leaks nothing only while an evaluated model descends from evaluated models alone, whose
-training rows are tonight's test rows in no case. That holds for the split protocol `hash` with the same `split_id`: a pair's
-side never changes. The validation part of the training rows is chosen by a hash of the ids too (`mf_core.data.ratings.pair_draws`),
-so that a start has not seen what decides when to stop.
+The comparison with the champion is fair only if no ancestor of the candidate was fitted on
+tonight's test rows. So an evaluated model may descend from evaluated models alone, and only under
+the split protocol `hash` with the same `split_id`, where a (user, item) pair never changes sides.
+The validation part of the training rows is chosen by a hash of the ids too
+(`mf_core.data.ratings.pair_draws`), so a start has not seen the rows that decide when to stop.
 
-Whatever is wrong with a start, the night goes on without it.
+Whatever is wrong with a start, the night continues without it.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +21,8 @@ from mf_core.records import StartRef
 from mf_core.warehouse import lineage, transaction, versions
 from mf_core.warehouse.versions import LiveModel
 
-# The scale and the relevant ratings say what is fitted; the seed and the share choose the validation part.
+# The scale and the relevant ratings say what is fitted. The seed and the share choose the
+# validation part.
 _SAME = (
     "data.scale_low",
     "data.scale_high",
@@ -37,7 +39,7 @@ def find_start(
 ) -> StartRef | None:
     """Return the live version's evaluated model if tonight's evaluated fit may start from it.
 
-    Else None, with a line in the log that says why not.
+    Otherwise return None, and log a line that says why not.
 
     Raises:
         DatabaseError: Postgres broke off.
@@ -45,52 +47,80 @@ def find_start(
     """
     if not config.train.warm_start:
         return None
-    start = None
-    try:
-        with transaction(engine) as connection:
-            live = versions.live_model(connection)
-            reason = reason_to_start_cold(config, split_id, live)
-            if live and not reason:
-                model = lineage.load_model_ref(connection, live.model_version, "evaluated")
-                start = model.as_start()
-        if start:
-            # A damaged model is found here, where a cold start costs nothing.
-            load_models(start)
-    except ArtifactError as error:
-        start = None
-        reason = str(error)
-    if start is None:
+    with transaction(engine) as connection:
+        live = versions.live_model(connection)
+    reason = reason_to_start_cold(config, split_id, live)
+    if live is None or reason:
         log(f"a cold start: {reason}")
-    else:
-        log(f"a warm start from the evaluated model of version {start.model_version}")
+        return None
+
+    try:
+        start = _undamaged_start(engine, live.model_version)
+    except ArtifactError as error:
+        log(f"a cold start: {error}")
+        return None
+    log(f"a warm start from the evaluated model of version {start.model_version}")
+    return start
+
+
+def _undamaged_start(engine: Engine, model_version: int) -> StartRef:
+    """Return a version's evaluated model as one to start from.
+
+    Raises:
+        ArtifactError: it is missing or damaged.
+    """
+    with transaction(engine) as connection:
+        model = lineage.load_model_ref(connection, model_version, "evaluated")
+    start = model.as_start()
+    # Damage is found here, where a cold start costs nothing, and not in the middle of the training.
+    load_models(start)
     return start
 
 
 def reason_to_start_cold(config: Config, split_id: str, live: LiveModel | None) -> str | None:
     """Return in words why nothing can be started from the `live` version; None if it can."""
-    every = config.train.full_restart_every
     if live is None:
         return "no version is live"
-    if config.split.protocol != "hash":
+
+    version = f"version {live.model_version}"
+    protocol = config.split.protocol
+    if protocol != "hash":
         return (
-            f"under split.protocol {config.split.protocol} a rating may change sides, so version {live.model_version} may have "
+            f"under split.protocol {protocol} a rating may change sides, so {version} may have "
             "seen tonight's test rows"
         )
     if live.split_id != split_id:
-        return f"version {live.model_version} was split otherwise ({live.split_id}, tonight {split_id}): it has seen test rows"
+        return (
+            f"{version} was split otherwise ({live.split_id}, tonight {split_id}), so it has seen "
+            "test rows"
+        )
+
+    every = config.train.full_restart_every
     if live.lineage_length >= every:
-        return f"version {live.model_version} is number {live.lineage_length} of its lineage (train.full_restart_every {every})"
+        return (
+            f"{version} is number {live.lineage_length} of its lineage, and "
+            f"train.full_restart_every is {every}"
+        )
     if not config.rating_head.chosen().takes_start:
         return f"solver {config.rating_head.solver} takes no start"
+    return _reason_in_settings(config, live)
+
+
+def _reason_in_settings(config: Config, live: LiveModel) -> str | None:
+    """Return in words which setting the live version does not share; None if it shares all."""
+    of_ranking_head = config.start_must_share("ranking")
+    of_rating_head = config.start_must_share("rating")
     tonight = config.model_dump(mode="json")
-    for name in (*_SAME, *config.start_must_share("ranking"), *config.start_must_share("rating")):
-        before, now = _value(live.config, name), _value(tonight, name)
+    for name in (*_SAME, *of_ranking_head, *of_rating_head):
+        now = _value(tonight, name)
+        before = _value(live.config, name)
         if before != now:
             return f"{name} is {now}, but was {before} for version {live.model_version}"
     return None
 
 
 def _value(settings: Mapping[str, Any], name: str) -> Any:
+    """Return a setting by its dotted name; None where older code stored none."""
     value: Any = settings
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None

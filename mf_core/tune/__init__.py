@@ -1,11 +1,15 @@
 """`mf tune`: choose settings on a validation part of the training rows; test rows never come here.
 
-The search is Optuna's: a tree-structured Parzen estimator proposes (Bergstra et al. 2011), asynchronous successive halving stops
-what does badly early (Li et al. 2020). A trial fits on nine tenths of the training rows, iteration by iteration with the
-pipeline's own loop and early stopping, and is judged on the other tenth: the rating head by its RMSE, predictions clipped to the
-scale; the ranking head by the NDCG of its lists. The tenth is chosen by a hash of the ids.
+Optuna does the search. A tree-structured Parzen estimator proposes settings (Bergstra et al. 2011),
+and asynchronous successive halving stops early what does badly (Li et al. 2020).
 
-A study lies in the warehouse (schema `mf_tune`). Run again under its name it goes on, and several processes may work on one.
+A trial fits on nine tenths of the training rows, iteration by iteration, with the pipeline's own
+loop and early stopping. It is judged on the other tenth, which a hash of the ids chooses. The
+rating head is judged by its RMSE, with predictions clipped to the scale, the ranking head by the
+NDCG of its lists.
+
+A study is stored in the warehouse (schema `mf_tune`). The same name continues it, and several
+processes may work on one study.
 """
 
 from mf_core.tune.search import tune

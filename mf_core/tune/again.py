@@ -1,7 +1,8 @@
-"""The best trials and the present settings fitted again, on other validation parts and with other seeds.
+"""Fit the best trials and the present settings again, on other validation parts, with other seeds.
 
-The best of many trials was lucky on the part that all were judged on. So who wins is decided here, where nobody was chosen: the
-same parts for all, and the difference to the present settings part by part, with its standard error.
+All trials of the search are judged on the same part, so the best of many was partly lucky there.
+The winner is therefore decided on parts by which no trial was chosen. These parts are the same for
+all, so the difference to the present settings is taken part by part, with its standard error.
 """
 
 import os
@@ -10,8 +11,9 @@ import time
 from collections.abc import Callable
 
 import optuna
+from optuna.trial import FrozenTrial
 
-from mf_core.tune.fit import Figure, fit_and_judge
+from mf_core.tune.fit import AfterIteration, Figure, fit_and_judge
 from mf_core.tune.study import again_key, finalists
 from mf_core.tune.task import Task, make_task
 
@@ -23,33 +25,53 @@ class _TimeIsUpError(Exception):
 def fit_again(
     task: Task, study: optuna.Study, parts: int, deadline: float, log: Callable[[str], None]
 ) -> None:
-    """Fit the study's best trials and trial 0 on `parts` other validation parts, as far as the time goes.
+    """Fit the study's best trials and trial 0 on `parts` other validation parts.
 
-    Figures stay in the study, and what is there is not fitted again.
+    It ends at `deadline` (by `time.monotonic()`). Figures stay in the study, and no trial is fitted
+    twice on the same part.
 
     Raises:
         TrainingError: a fit failed.
     """
 
-    def after(_: int, __: Figure) -> None:
+    def stop_in_time(_iteration: int, _figure: Figure) -> None:
         if time.monotonic() > deadline:
             raise _TimeIsUpError
 
     try:
         for part in range(1, parts + 1):
-            other = None
-            while missing := _missing(study, part):
-                # A choice of the process's own: several seldom fit the same.
-                trial = random.Random(os.getpid()).choice(missing)
-                other = other or make_task(task.config, task.head, task.rows, part)
-                value, _ = fit_and_judge(other, trial.params, after)
-                study.set_user_attr(again_key(trial.number, part), value)
-                log(f"trial {trial.number} again, part {part}: {task.metric} {value:.4f}")
+            _fit_on_part(task, study, part, after=stop_in_time, log=log)
     except _TimeIsUpError:
         log("the time is up; start it again to have the best trials compared on all parts")
 
 
-def _missing(study: optuna.Study, part: int) -> list[optuna.trial.FrozenTrial]:
+def _fit_on_part(
+    task: Task,
+    study: optuna.Study,
+    part: int,
+    *,
+    after: AfterIteration,
+    log: Callable[[str], None],
+) -> None:
+    """Fit the finalists that have no figure on this part yet, until all of them have one."""
+    missing = _missing(study, part)
+    if not missing:
+        return
+    task_of_part = make_task(task.config, task.head, task.rows, part)
+    while missing:
+        # Each process makes its own choice, so several processes seldom fit the same trial.
+        trial = random.Random(os.getpid()).choice(missing)
+        value, _ = fit_and_judge(task_of_part, trial.params, after)
+        study.set_user_attr(again_key(trial.number, part), value)
+        log(f"trial {trial.number} again, part {part}: {task.metric} {value:.4f}")
+        missing = _missing(study, part)
+
+
+def _missing(study: optuna.Study, part: int) -> list[FrozenTrial]:
     """Return the finalists without a figure on this part."""
     known = study.user_attrs
-    return [trial for trial in finalists(study) if again_key(trial.number, part) not in known]
+    missing = []
+    for trial in finalists(study):
+        if again_key(trial.number, part) not in known:
+            missing.append(trial)
+    return missing

@@ -1,8 +1,8 @@
 """Train and evaluate on given files, without a database: published folds, benchmarks.
 
-Protocol: fit on the rows of the first file, measure on those of the second; predictions clipped to the rating scale; list
-metrics over the full catalogue (all items of either file; with the rating head, of the items file too),
-training items left out.
+Protocol: fit on the rows of the first file, and measure on those of the second. Predictions are
+clipped to the rating scale. List metrics are over the full catalogue, each user's training items
+left out: all items of either file; with the rating head, of the items file too.
 """
 
 import json
@@ -24,10 +24,11 @@ from mf_core.errors import InputError
 from mf_core.figures import Figure
 from mf_core.judging.evaluate import evaluate
 from mf_core.models.factors import FactorModel
-from mf_core.models.heads import Models, make_heads
+from mf_core.models.heads import Heads, Models, make_heads
 from mf_core.records import Progress
+from mf_core.sources.chunks import Chunk
 from mf_core.sources.metadata import Metadata, read_items, read_users
-from mf_core.sources.source import open_source
+from mf_core.sources.source import RatingsSource, open_source
 from mf_core.training.process import encoded_attributes, is_worth_a_line
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 Head = Literal["rating", "ranking"]
 Log = Callable[[str], None]
+
+_NO_METADATA = Metadata((), 0)
 
 
 @dataclass(frozen=True)
@@ -49,59 +52,74 @@ class BacktestReport:
     n_test: int
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report for JSON: the candidate's figures by name, baselines prefixed, slices apart."""
-        overall = {
-            f.metric: f for f in self.figures if f.subject == "candidate" and f.slice == "all"
-        }
-        named: dict[str, Any] = {metric: figure.value for metric, figure in overall.items()}
-        named |= {f"{m}_interval": [f.low, f.high] for m, f in overall.items() if f.low is not None}
-        for f in self.figures:
-            if f.subject != "candidate" and f.slice == "all":
-                named[f"{f.subject}_{f.metric}"] = f.value
-        slices: dict[str, dict[str, float]] = {}
-        for f in self.figures:
-            if f.subject == "candidate" and f.slice != "all":
-                slices.setdefault(f.slice, {})[f.metric] = f.value
+        """Return the report for JSON.
+
+        The candidate's figures stand under their names, those of the baselines under their names
+        with a prefix, and those of the slices apart.
+        """
         return {
-            **named,
+            **self._candidate(),
+            **self._baselines(),
             "fit_seconds": sum(self.fit_seconds.values()),
             "fit_seconds_by_head": self.fit_seconds,
             "iterations": self.iterations,
             "device": self.device,
             "n_train": self.n_train,
             "n_test": self.n_test,
-            "slices": slices,
+            "slices": self._slices(),
         }
+
+    def _candidate(self) -> dict[str, Any]:
+        """Return the candidate's figures over all test rows, and their intervals after them."""
+        values = {}
+        intervals = {}
+        for figure in self.figures:
+            if figure.subject != "candidate" or figure.slice != "all":
+                continue
+            values[figure.metric] = figure.value
+            if figure.low is not None:
+                intervals[f"{figure.metric}_interval"] = [figure.low, figure.high]
+        return {**values, **intervals}
+
+    def _baselines(self) -> dict[str, float]:
+        """Return the baselines' figures, such as `biases_rmse`."""
+        return {
+            f"{figure.subject}_{figure.metric}": figure.value
+            for figure in self.figures
+            if figure.subject != "candidate" and figure.slice == "all"
+        }
+
+    def _slices(self) -> dict[str, dict[str, float]]:
+        """Return the candidate's figures by the slice of the test rows and by name."""
+        slices: dict[str, dict[str, float]] = {}
+        for figure in self.figures:
+            if figure.subject != "candidate" or figure.slice == "all":
+                continue
+            of_slice = slices.setdefault(figure.slice, {})
+            of_slice[figure.metric] = figure.value
+        return slices
 
 
 def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
     """Fit the heads (or the one named) on `source.uri` and measure them on `source.test_uri`.
 
-    With one head named, the lists are ordered by that head, and only a rating head has rating
-    figures.
+    If one head is named, that head orders the lists, and only a rating head has rating figures.
 
     Raises:
-        InputError: a file is refused, or has a row that would be rejected: a benchmark on part of
-            its rows is none.
+        InputError: a file is refused, or has a row that would be rejected. A benchmark uses every
+            row.
         TrainingError: training failed.
     """
     snapshot = read_folds(config)
     log(f"{len(snapshot.train):,} training and {len(snapshot.test):,} test ratings")
     rank_by: Head = head or config.recommend.rank_by
     config = make_config({"recommend.rank_by": rank_by}, config)
-    fitted = _fit(config, snapshot, head, log)
 
-    models = Models(
-        rating=fitted["rating"].model if "rating" in fitted else _no_model(snapshot),
-        ranking=fitted["ranking"].model if "ranking" in fitted else _no_model(snapshot),
-    )
-    samples = fitted["rating"].samples if "rating" in fitted else None
-    heads = make_heads(config, snapshot, models, snapshot.train, samples=samples)
-    figures = evaluate(config, snapshot, heads, None, [])
-    if head == "ranking":
-        figures = [f for f in figures if not (f.subject == "candidate" and f.head == "rating")]
+    fitted = _fit(config, snapshot, head, log)
+    heads = _heads_of(config, snapshot, fitted)
+    figures = evaluate(config, snapshot, candidate=heads, champion=None, recent=[])
     return BacktestReport(
-        figures=figures,
+        figures=_without_unfitted(figures, head),
         iterations={name: fit.iterations for name, fit in fitted.items()},
         fit_seconds={name: fit.seconds for name, fit in fitted.items()},
         device=next(iter(fitted.values())).device,
@@ -112,37 +130,90 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
 
 def _fit(config: Config, snapshot: Snapshot, head: Head | None, log: Log) -> dict[str, "FitResult"]:
     """Fit both heads on the training rows, or the one named."""
+    # TensorFlow takes seconds to import, and reading the files needs none of it.
     from mf_core.solvers.fit import fit_ranking_head, fit_rating_head
 
     def report(progress: Progress) -> None:
         if is_worth_a_line(progress):
             log(progress.sentence())
 
-    rows = (config, snapshot.train, snapshot.users, snapshot.items)
+    train = snapshot.train
+    users = snapshot.users
+    items = snapshot.items
     fitted = {}
     if head != "ranking":
         attributes = encoded_attributes(config, snapshot, log)
-        fitted["rating"] = fit_rating_head(*rows, attributes=attributes, report=report, log=log)
+        fitted["rating"] = fit_rating_head(
+            config,
+            train,
+            users,
+            items,
+            attributes=attributes,
+            report=report,
+            log=log,
+        )
     if head != "rating":
-        fitted["ranking"] = fit_ranking_head(*rows, report=report, log=log)
+        fitted["ranking"] = fit_ranking_head(config, train, users, items, report=report, log=log)
     return fitted
 
 
+def _heads_of(config: Config, snapshot: Snapshot, fitted: dict[str, "FitResult"]) -> Heads:
+    """Return the fitted heads, with an empty model in the place of one that was not fitted."""
+    rating = fitted.get("rating")
+    ranking = fitted.get("ranking")
+    models = Models(
+        rating=rating.model if rating else _no_model(snapshot),
+        ranking=ranking.model if ranking else _no_model(snapshot),
+    )
+    samples = rating.samples if rating else None
+    return make_heads(config, snapshot, models, snapshot.train, samples=samples)
+
+
+def _without_unfitted(figures: list[Figure], head: Head | None) -> list[Figure]:
+    """Return `figures` without the rating figures of a rating head that was not fitted."""
+    if head != "ranking":
+        return figures
+    return [
+        figure
+        for figure in figures
+        if not (figure.subject == "candidate" and figure.head == "rating")
+    ]
+
+
 def read_folds(config: Config) -> Snapshot:
-    """Return the rows of `source.uri` as training and those of `source.test_uri` as test side. Raises InputError."""
+    """Return the rows of `source.uri` as training side and those of `source.test_uri` as test side.
+
+    Raises:
+        InputError: a file is refused, has a row that would be rejected, or one side is empty.
+    """
     files = read_files(config)
     is_test = files.is_test
     if not 0 < is_test.sum() < len(files.ratings):
         raise InputError(
             "a backtest needs rows on both sides; name two files with --train and --test."
         )
-    sides = (sort_ratings(files.ratings.take(~is_test)), sort_ratings(files.ratings.take(is_test)))
-    return Snapshot(files.users, files.items, *sides, files.attributes)
+    train = files.ratings.take(~is_test)
+    test = files.ratings.take(is_test)
+    return Snapshot(
+        users=files.users,
+        items=files.items,
+        train=sort_ratings(train),
+        test=sort_ratings(test),
+        attributes=files.attributes,
+    )
 
 
 @dataclass(frozen=True)
 class Files:
-    """What the source's files hold. `is_test`: boolean array of shape (n,); `attributes`: None where they are not asked for."""
+    """What the source's files hold.
+
+    Attributes:
+        users: ids of all users of either file, in row order; of the users file too, where named.
+        items: ids of all items, likewise.
+        ratings: all ratings, of shape (n,), in the order of the files.
+        is_test: boolean array of shape (n,).
+        attributes: what is known of users and items; None if the settings have no use for them.
+    """
 
     users: IdMap
     items: IdMap
@@ -152,62 +223,104 @@ class Files:
 
 
 def read_files(config: Config) -> Files:
-    """Return the source's ratings, with the ids and attributes of its users' and items' files where named. Raises InputError."""
+    """Return the source's ratings, and the ids and attributes of its users' and items' files.
+
+    Raises:
+        InputError: a file is refused, or has a row that would be rejected.
+    """
     with open_source(config, os.environ) as source:
-        tables = [
-            _all_good(name, chunk) for name, chunk in source.chunks(config, datetime.now(UTC))
-        ]
-        users = (
-            read_users(source.users(), config.source)
-            if source.users and config.source.users_uri
-            else Metadata((), 0)
-        )
-        items = (
-            read_items(source.items(), config.source)
-            if source.items and config.source.items_uri
-            else Metadata((), 0)
-        )
-    table = pa.concat_tables(tables)
-    columns = {
-        name: table[name].to_numpy(zero_copy_only=False)
-        for name in ("user_id", "item_id", "rating", "side")
-    }
-    user_ids = id_map([*columns["user_id"], *(row.id for row in users.rows)])
-    item_ids = id_map([*columns["item_id"], *(row.id for row in items.rows)])
-    ratings = Ratings(
-        user_ids.rows(columns["user_id"]),
-        item_ids.rows(columns["item_id"]),
-        columns["rating"].astype(np.float32),
+        table = _ratings_of(source, config)
+        users = _users_of(source, config)
+        items = _items_of(source, config)
+    user_id = _column(table, "user_id")
+    item_id = _column(table, "item_id")
+    user_ids = _all_ids(user_id, users)
+    item_ids = _all_ids(item_id, items)
+
+    attributes = None
+    if config.rating_head.uses_attributes():
+        attributes = Attributes(user=_texts(user_ids, users), item=_texts(item_ids, items))
+    return Files(
+        users=user_ids,
+        items=item_ids,
+        ratings=Ratings(
+            user=user_ids.rows(user_id),
+            item=item_ids.rows(item_id),
+            value=_column(table, "rating").astype(np.float32),
+        ),
+        is_test=_column(table, "side") == "test",
+        attributes=attributes,
     )
-    wanted = config.rating_head.uses_attributes()
-    attributes = Attributes(_texts(user_ids, users), _texts(item_ids, items)) if wanted else None
-    return Files(user_ids, item_ids, ratings, columns["side"] == "test", attributes)
+
+
+def _ratings_of(source: RatingsSource, config: Config) -> pa.Table:
+    """Return the rows of all files of ratings. Raises InputError if one would be rejected."""
+    now = datetime.now(UTC)
+    parts = []
+    for name, chunk in source.chunks(config, now):
+        _require_all_good(name, chunk)
+        parts.append(chunk.rows)
+    return pa.concat_tables(parts)
+
+
+def _users_of(source: RatingsSource, config: Config) -> Metadata:
+    """Return the users of the file that the settings name; none without one."""
+    if not source.users or not config.source.users_uri:
+        return _NO_METADATA
+    return read_users(source.users(), config.source)
+
+
+def _items_of(source: RatingsSource, config: Config) -> Metadata:
+    """Return the items of the file that the settings name; none without one."""
+    if not source.items or not config.source.items_uri:
+        return _NO_METADATA
+    return read_items(source.items(), config.source)
+
+
+def _column(table: pa.Table, name: str) -> NDArray[Any]:
+    """Return a column as an array; texts become Python's own."""
+    column = table[name]
+    return column.to_numpy(zero_copy_only=False)
+
+
+def _all_ids(rated: NDArray[Any], metadata: Metadata) -> IdMap:
+    """Return the ids that have ratings, with those that only the users' or items' file has."""
+    ids = list(rated)
+    ids += [row.id for row in metadata.rows]
+    return id_map(ids)
 
 
 def _texts(ids: IdMap, metadata: Metadata) -> NDArray[np.object_]:
-    return texts_by_row(
-        ids, {row.id: json.dumps(row.attributes) for row in metadata.rows if row.attributes}
+    """Return the attributes as JSON text for each row of `ids`, None where nothing is known."""
+    known = {}
+    for row in metadata.rows:
+        if row.attributes:
+            known[row.id] = json.dumps(row.attributes)
+    return texts_by_row(ids, known)
+
+
+def _require_all_good(name: str, chunk: Chunk) -> None:
+    """Raise InputError if a row of the chunk would be rejected."""
+    if not chunk.rejected:
+        return
+    bad = chunk.rejected[0]
+    beginning = bad.raw[:80]
+    raise InputError(
+        f"{name}, line {bad.line}: {bad.reason} ({beginning!r}). "
+        "A backtest uses every row, so repair the file."
     )
 
 
-def _all_good(name: str, chunk: Any) -> Any:
-    if chunk.rejected:
-        bad = chunk.rejected[0]
-        raise InputError(
-            f"{name}, line {bad.line}: {bad.reason} ({bad.raw[:80]!r}); a backtest uses every row, so repair the file."
-        )
-    return chunk.rows
-
-
 def _no_model(snapshot: Snapshot) -> FactorModel:
-    users, items = len(snapshot.users), len(snapshot.items)
-    user_bias, item_bias = np.zeros(users, np.float32), np.zeros(items, np.float32)
+    """Return a model with one factor that predicts 0 for every pair."""
+    user_zeros = np.zeros(len(snapshot.users), np.float32)
+    item_zeros = np.zeros(len(snapshot.items), np.float32)
     return FactorModel(
-        0.0,
-        user_bias,
-        item_bias,
-        user_bias[:, None],
-        item_bias[:, None],
-        snapshot.users,
-        snapshot.items,
+        mean=0.0,
+        user_bias=user_zeros,
+        item_bias=item_zeros,
+        user_factors=user_zeros[:, None],
+        item_factors=item_zeros[:, None],
+        users=snapshot.users,
+        items=snapshot.items,
     )

@@ -1,11 +1,11 @@
-"""Studies in the warehouse: Optuna's storage, sampler and pruner, and what there is to report of them."""
+"""Studies in the warehouse: Optuna's storage, sampler and pruner, and the reports of a study."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, takewhile
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from mf_core.config import Config, settings
 from mf_core.errors import ConfigError, DatabaseError, TrainingError
@@ -23,12 +23,16 @@ from mf_core.warehouse.engine import transaction, translated_errors
 
 SCHEMA = "mf_tune"
 RUNG_FACTOR = 3
-"""Of so many trials that come to a rung one goes on, to so many times the iterations."""
+"""One of so many trials that reach a rung goes on, and the next rung is so many times as far."""
 
 _RUNGS_BELOW_THE_END = 2
+# So many of the best trials are fitted again on other parts, beside the first one.
 _FINALISTS = 5
+# A trial counts as killed after so many heartbeats that did not come.
 _GRACE = 4
 _LOCK = 0x6D665F74756E65  # "mf_tune", for pg_advisory_xact_lock
+# Attribute of a trial that repeats one that did not end: the number of that one.
+_AGAIN_OF = "again_of"
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class TrialReport:
         iterations, seconds: what it took.
         settings: what it tried, by name.
         as_begun: these are the settings that the study was begun with.
-        again: its figures on other validation parts, those on which all of the best have one; empty if it isn't one of them.
+        again: its figures on other validation parts, as far as all of the best have one; empty if
+            it isn't one of them.
     """
 
     number: int
@@ -57,7 +62,14 @@ class TrialReport:
 
 @dataclass(frozen=True)
 class TuneReport:
-    """A study as it stands: finished trials best first, then the others; trial 0 has the settings that it was begun with."""
+    """A study as it stands.
+
+    Attributes:
+        study: its name.
+        metric: what the trials are judged by, such as RMSE.
+        trials: finished ones first, the best first; trial 0 has the settings as the study began.
+        lower_is_better: whether a lower figure is a better one.
+    """
 
     study: str
     metric: str
@@ -73,39 +85,63 @@ class TuneReport:
     def compared(self) -> list[TrialReport]:
         """Return the trials that were fitted again on other parts, the best mean first."""
         sign = 1.0 if self.lower_is_better else -1.0
-        return sorted(
-            (trial for trial in self.trials if trial.again),
-            key=lambda trial: sign * np.mean(trial.again),
-        )
+
+        def cost(trial: TrialReport) -> float:
+            """The mean over the parts, where lower is better."""
+            mean = float(np.mean(trial.again))
+            return sign * mean
+
+        fitted_again = [trial for trial in self.trials if trial.again]
+        return sorted(fitted_again, key=cost)
 
     @property
     def best(self) -> TrialReport | None:
-        """Return the best trial by the means on other parts, or by its own figure where there are none; None without a trial."""
-        return next(iter(self.compared or self.finished), None)
+        """Return the best trial; None without one.
+
+        The means on other parts decide, or the trials' own figures where there are no such means.
+        """
+        candidates = self.compared or self.finished
+        return candidates[0] if candidates else None
 
     def gain(self, trial: TrialReport) -> tuple[float, float]:
-        """Return the mean gain of `trial`, one of those compared, over the settings as begun, and its standard error.
+        """Return the mean gain of `trial` over the settings as begun, and its standard error.
 
-        Gains are taken part by part, so that what a part does to all of them drops out. One part has no standard error: NaN.
+        `trial` is one of those compared. With one part, the standard error is NaN.
         """
-        (begun,) = (other for other in self.compared if other.as_begun)
-        better = (np.array(begun.again) - trial.again) * (1.0 if self.lower_is_better else -1.0)
-        error = better.std(ddof=1) / np.sqrt(len(better)) if len(better) > 1 else np.nan
-        return float(better.mean()), float(error)
+        [begun] = [other for other in self.compared if other.as_begun]
+
+        # Gains are taken part by part, so that what a part does to all trials drops out.
+        sign = 1.0 if self.lower_is_better else -1.0
+        gains = (np.array(begun.again) - trial.again) * sign
+
+        # The standard error of a mean of n values is s / sqrt(n), with s over n - 1.
+        error = np.nan
+        if len(gains) > 1:
+            error = gains.std(ddof=1) / np.sqrt(len(gains))
+        return float(gains.mean()), float(error)
 
     def best_toml(self) -> str:
-        """Return the best settings for the file named by MF_CONFIG; empty if no trial has finished."""
+        """Return the best settings for the file named by MF_CONFIG.
+
+        Empty if no trial has finished.
+        """
+        if self.best is None:
+            return ""
         sections: dict[str, list[str]] = {}
-        for name, value in self.best.settings.items() if self.best else ():
+        for name, value in self.best.settings.items():
             section, _, leaf = name.rpartition(".")
-            sections.setdefault(section, []).append(f"{leaf} = {value!r}")
-        return "\n\n".join(
-            "\n".join([f"[{section}]", *lines]) for section, lines in sections.items()
-        )
+            lines = sections.setdefault(section, [f"[{section}]"])
+            lines.append(f"{leaf} = {value!r}")
+        return "\n\n".join("\n".join(lines) for lines in sections.values())
 
 
 def show(engine: Engine, study_name: str) -> TuneReport:
-    """Return a study as it stands. Raises ConfigError if there is none of that name, or DatabaseError."""
+    """Return a study as it stands.
+
+    Raises:
+        ConfigError: there is none of that name.
+        DatabaseError: Postgres broke off.
+    """
     with session():
         storage = _storage(engine, None)
         if study_name not in optuna.get_all_study_names(storage):
@@ -117,68 +153,87 @@ def studies(engine: Engine) -> list[dict[str, Any]]:
     """Return all studies: name, figure, number of trials, best value. Raises DatabaseError."""
     with session():
         storage = _storage(engine, None)
-        reports = [
-            report_of(optuna.load_study(study_name=s, storage=storage))
-            for s in optuna.get_all_study_names(storage)
-        ]
-    return [
-        {
-            "study": r.study,
-            "metric": r.metric,
-            "trials": len(r.trials),
-            "best": r.best.value if r.best else None,
-        }
-        for r in reports
-    ]
+        names = optuna.get_all_study_names(storage)
+        loaded = [optuna.load_study(study_name=name, storage=storage) for name in names]
+        reports = [report_of(study) for study in loaded]
+    return [_summary(report) for report in reports]
+
+
+def _summary(report: TuneReport) -> dict[str, Any]:
+    return {
+        "study": report.study,
+        "metric": report.metric,
+        "trials": len(report.trials),
+        "best": report.best.value if report.best else None,
+    }
 
 
 def open_study(task: Task, engine: Engine, name: str, heartbeat_seconds: int) -> optuna.Study:
-    """Load or begin the study; one process at a time, so that only one of them puts the first trial in line."""
-    direction: Literal["minimize", "maximize"] = "minimize" if task.head == "rating" else "maximize"
+    """Load or begin the study.
+
+    Raises:
+        ConfigError: it was begun on other rows or settings, or the schema is missing.
+    """
     fingerprint = task.fingerprint()
     storage = _storage(engine, heartbeat_seconds)
     with transaction(engine) as connection:
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        # One process at a time, so that only one of them queues the first trial.
+        _lock(connection)
         study = optuna.create_study(
             study_name=name,
             storage=storage,
             load_if_exists=True,
-            direction=direction,
+            direction="minimize" if task.head == "rating" else "maximize",
             sampler=TrialSeededSampler(task.config.train.seed),
             pruner=_pruner(task.config, task.head),
         )
         if not study.user_attrs:
-            study.set_user_attr("metric", task.metric)
-            study.set_user_attr("task", fingerprint)
-            now = {setting.name: setting.default for setting in settings(task.config)}
-            study.enqueue_trial({name: now[name] for name in task.space})
+            _begin(study, task, fingerprint)
     if study.user_attrs.get("task") != fingerprint:
         raise ConfigError(
-            f"study {name!r} was begun on other training rows or with other fixed settings, so its figures are not comparable "
-            "with tonight's. Name another one with --study, or none."
+            f"study {name!r} was begun on other training rows or with other fixed settings, so its "
+            "figures can't be compared with tonight's. Name another one with --study, or none."
         )
     return study
 
 
+def _begin(study: optuna.Study, task: Task, fingerprint: str) -> None:
+    """Note what the study is about, and queue a trial of the present settings as the first one."""
+    study.set_user_attr("metric", task.metric)
+    study.set_user_attr("task", fingerprint)
+
+    present = {setting.name: setting.default for setting in settings(task.config)}
+    searched = {name: present[name] for name in task.space}
+    study.enqueue_trial(searched)
+
+
 def _pruner(config: Config, head: Head) -> optuna.pruners.BasePruner:
-    """Return successive halving: a third goes on at a third and at a ninth of the iterations, the burn-in not counted."""
-    first = first_rung(config, head)
-    return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=RUNG_FACTOR)
+    """Return successive halving.
+
+    At a ninth and at a third of the iterations, a third of the trials goes on. The burn-in does not
+    count.
+    """
+    return optuna.pruners.SuccessiveHalvingPruner(
+        min_resource=first_rung(config, head),
+        reduction_factor=RUNG_FACTOR,
+    )
 
 
 def first_rung(config: Config, head: Head) -> int:
-    """Return the iteration at which trials are compared first."""
+    """Return the iteration at which trials are first compared."""
     solver = config.solver_settings(head)
     limit = solver.iteration_limit()
     burn_in = solver.burn_in_iterations(limit)
-    return max(2, burn_in + (limit - burn_in) // RUNG_FACTOR**_RUNGS_BELOW_THE_END)
+    # Each rung divides what comes after the burn-in: first = burn_in + (limit - burn_in) / 3^2.
+    after_burn_in = (limit - burn_in) // RUNG_FACTOR**_RUNGS_BELOW_THE_END
+    return max(2, burn_in + after_burn_in)
 
 
 class TrialSeededSampler(optuna.samplers.BaseSampler):
     """A tree-structured Parzen estimator whose draws depend on the seed and the trial's number.
 
-    One generator for all trials would begin anew with every process: a study gone on with, and one that two processes work on,
-    would try the same settings twice.
+    One generator for all trials would start again in every process. A study that is continued, or
+    that two processes work on, would then try the same settings twice.
     """
 
     def __init__(self, seed: int) -> None:
@@ -187,7 +242,9 @@ class TrialSeededSampler(optuna.samplers.BaseSampler):
         self._tpe = self._of(0)
 
     def _of(self, number: int) -> optuna.samplers.TPESampler:
-        [seed] = np.random.SeedSequence([self._seed, number]).generate_state(1)
+        """Return the sampler of trial `number`."""
+        sequence = np.random.SeedSequence([self._seed, number])
+        [seed] = sequence.generate_state(1)
         return optuna.samplers.TPESampler(seed=int(seed))
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -219,20 +276,30 @@ class TrialSeededSampler(optuna.samplers.BaseSampler):
 
 
 def is_first(trial: optuna.Trial | FrozenTrial) -> bool:
-    """Say whether these are the settings that the study was begun with, which the others are compared with."""
-    return 0 in (trial.number, trial.user_attrs.get("again_of"))
+    """Say whether the trial has the settings that the study was begun with.
+
+    The other trials are compared with it.
+    """
+    repeats = trial.user_attrs.get(_AGAIN_OF)
+    return trial.number == 0 or repeats == 0
 
 
 def fitted_before(study: optuna.Study, trial: optuna.Trial) -> bool:
     """Say whether another trial has had the same settings, to its end or until it was stopped."""
-    others = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    return any(other.params == trial.params for other in others)
+    fitted = (TrialState.COMPLETE, TrialState.PRUNED)
+    others = study.get_trials(deepcopy=False, states=fitted)
+    known_settings = [other.params for other in others]
+    return trial.params in known_settings
 
 
 def put_in_line_again(study: optuna.Study, trial: optuna.Trial | FrozenTrial) -> None:
-    """Have settings tried again whose trial did not end; once, lest what kills a process does so for ever."""
-    if trial.params and "again_of" not in trial.user_attrs:
-        study.enqueue_trial(dict(trial.params), user_attrs={"again_of": trial.number})
+    """Queue the settings of a trial that did not end, so that they are tried again, but only once.
+
+    Settings that kill every process that tries them would otherwise be tried for ever.
+    """
+    is_repeat = _AGAIN_OF in trial.user_attrs
+    if trial.params and not is_repeat:
+        study.enqueue_trial(dict(trial.params), user_attrs={_AGAIN_OF: trial.number})
 
 
 def _storage(engine: Engine, heartbeat_seconds: int | None) -> optuna.storages.RDBStorage:
@@ -246,25 +313,43 @@ def _storage(engine: Engine, heartbeat_seconds: int | None) -> optuna.storages.R
             raise ConfigError(
                 f"the warehouse has no schema {SCHEMA}; bring it up to date with `mf db migrate`."
             )
-        # Two processes that make the tables at once would stumble over each other.
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-        url = engine.url.update_query_dict({"options": f"-csearch_path={SCHEMA}"}).render_as_string(
-            hide_password=False
-        )
+        # Two processes that make the tables at once would get in each other's way.
+        _lock(connection)
         with warnings.catch_warnings():
-            # Signs of life are an experiment of Optuna's since 2021.
+            # Optuna has called heartbeats experimental since 2021.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.storages.RDBStorage(
-                url.replace("{", "{{").replace("}", "}}"),  # it fills a template
+                _url_template(engine),
                 heartbeat_interval=heartbeat_seconds,
                 grace_period=heartbeat_seconds and _GRACE * heartbeat_seconds,
                 heartbeat_stale_trial_callback=put_in_line_again,
             )
 
 
+def _url_template(engine: Engine) -> str:
+    """Return the warehouse's URL, with the schema of the studies, as Optuna wants it.
+
+    Optuna fills the URL in as a template, so braces are doubled.
+    """
+    options = {"options": f"-csearch_path={SCHEMA}"}
+    url = engine.url.update_query_dict(options)
+    text = url.render_as_string(hide_password=False)
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _lock(connection: Connection) -> None:
+    """Wait until no other process makes tables or begins a study, to the transaction's end."""
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+
+
 @contextmanager
 def session() -> Iterator[None]:
-    """Keep Optuna's own lines back, since what matters is said here, and turn its errors into ours."""
+    """Keep Optuna's own log lines back, and turn its errors into ours.
+
+    Raises:
+        DatabaseError: Postgres broke off.
+        TrainingError: another process took this one for killed.
+    """
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     try:
@@ -276,77 +361,108 @@ def session() -> Iterator[None]:
         ) from error
     except optuna.exceptions.UpdateFinishedTrialError as error:
         raise TrainingError(
-            "this process gave no sign of life for so long that another one took its trial for killed. Start it again: the study "
-            "goes on."
+            "this process gave no sign of life for so long that another one took its trial for "
+            "killed. Start it again: the study goes on."
         ) from error
     finally:
         optuna.logging.set_verbosity(before)
 
 
 def finalists(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trial with the settings as begun and the best others that ran to their end; none before that one has."""
-    sign = 1.0 if study.direction == StudyDirection.MINIMIZE else -1.0
+    """Return the trial with the settings as begun, and the best others that ran to their end.
+
+    No trial at all before that one has ended.
+    """
+    sign = _sign(study.direction)
+
+    def standing(trial: FrozenTrial) -> tuple[bool, float]:
+        """The first trial comes first, then the lowest cost."""
+        value = trial.value or 0.0
+        cost = sign * value
+        return not is_first(trial), cost
+
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    complete.sort(key=lambda trial: (not is_first(trial), sign * (trial.value or 0.0)))
+    complete.sort(key=standing)
+    if not complete or not is_first(complete[0]):
+        return []
+
+    # Several processes may have fitted the same settings; one trial stands for them.
     distinct: dict[tuple[Any, ...], FrozenTrial] = {}
     for trial in complete:
-        distinct.setdefault(tuple(trial.params.values()), trial)
-    return list(distinct.values())[: 1 + _FINALISTS] if complete and is_first(complete[0]) else []
+        tried = tuple(trial.params.values())
+        distinct.setdefault(tried, trial)
+    return list(distinct.values())[: 1 + _FINALISTS]
+
+
+def _sign(direction: StudyDirection) -> float:
+    """Return the factor that makes lower values the better ones."""
+    return -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
 
 
 def again_key(number: int, part: int) -> str:
-    """Return under which name the study holds the figure of trial `number` on the validation part `part`."""
+    """Return the name under which the study holds a figure: of trial `number`, on part `part`."""
     return f"again_{number}_{part}"
 
 
 def report_of(study: optuna.Study) -> TuneReport:
     """Return a study as it stands."""
     again = _figures_again(study)
-    reports = [
-        _trial_report(trial, again.get(trial.number, ()))
-        for trial in study.get_trials(deepcopy=False)
-    ]
-    trials = sorted(reports, key=_standing(study.direction))
+    sign = _sign(study.direction)
+
+    def standing(trial: TrialReport) -> tuple[bool, bool, float]:
+        """Finished trials come first, then those with a figure, then the lowest cost."""
+        is_unfinished = trial.state != "complete"
+        has_no_value = trial.value is None
+        value = trial.value or 0.0
+        cost = sign * value
+        return is_unfinished, has_no_value, cost
+
+    trials = []
+    for trial in study.get_trials(deepcopy=False):
+        figures = again.get(trial.number, ())
+        trials.append(_trial_report(trial, figures))
     return TuneReport(
-        study.study_name,
-        study.user_attrs.get("metric", ""),
-        trials,
-        study.direction == StudyDirection.MINIMIZE,
+        study=study.study_name,
+        metric=study.user_attrs.get("metric", ""),
+        trials=sorted(trials, key=standing),
+        lower_is_better=study.direction == StudyDirection.MINIMIZE,
     )
 
 
 def _figures_again(study: optuna.Study) -> dict[int, tuple[float, ...]]:
-    """Return the finalists' figures on the first parts, as many as all of them have; by the trial's number."""
-    known, numbers = study.user_attrs, [trial.number for trial in finalists(study)]
-    parts = takewhile(
-        lambda part: numbers and all(again_key(number, part) in known for number in numbers),
-        count(1),
-    )
-    columns = [[known[again_key(number, part)] for number in numbers] for part in parts]
-    return dict(zip(numbers, zip(*columns, strict=True), strict=False))
+    """Return the finalists' figures on other parts, by the trial's number.
 
+    They are those of the first parts, as many as all finalists have a figure on.
+    """
+    known = study.user_attrs
+    numbers = [trial.number for trial in finalists(study)]
+    if not numbers:
+        return {}
 
-def _standing(direction: StudyDirection) -> Callable[[TrialReport], tuple[bool, bool, float]]:
-    sign = -1.0 if direction == StudyDirection.MAXIMIZE else 1.0
+    def all_have(part: int) -> bool:
+        """Say whether all finalists have a figure on this part."""
+        keys = [again_key(number, part) for number in numbers]
+        return all(key in known for key in keys)
 
-    def standing(trial: TrialReport) -> tuple[bool, bool, float]:
-        return trial.state != "complete", trial.value is None, sign * (trial.value or 0.0)
-
-    return standing
+    parts = list(takewhile(all_have, count(1)))
+    figures = {}
+    for number in numbers:
+        figures[number] = tuple(known[again_key(number, part)] for part in parts)
+    return figures
 
 
 def _trial_report(trial: FrozenTrial, again: tuple[float, ...]) -> TrialReport:
     value = trial.value
+    # A trial that was stopped has no value of its own, so the figure of its last rung stands in.
     if trial.state == TrialState.PRUNED and trial.last_step is not None:
         value = trial.intermediate_values[trial.last_step]
-    attributes = trial.user_attrs
     return TrialReport(
-        trial.number,
-        trial.state.name.lower(),
-        value,
-        attributes.get("iterations"),
-        attributes.get("seconds"),
-        trial.params,
-        is_first(trial),
-        again,
+        number=trial.number,
+        state=trial.state.name.lower(),
+        value=value,
+        iterations=trial.user_attrs.get("iterations"),
+        seconds=trial.user_attrs.get("seconds"),
+        settings=trial.params,
+        as_begun=is_first(trial),
+        again=again,
     )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution
@@ -19,15 +20,19 @@ from mf_core.tune.space import Head, search_space
 from mf_core.warehouse.engine import transaction
 
 _VALIDATION_FRACTION = 0.1
+# Different from the seed of any split or fit, so that their parts and these are independent.
 _VALIDATION_SEED = 1_000_003
-"""Another one than any split's or fit's, so that their parts and this one have nothing to do with each other."""
 
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Training ratings alone: no test rating, and no id that occurs among test ratings only. Sorted by (user, item).
+    """Training ratings alone: no test rating, and no id that occurs among test ratings only.
 
-    `attributes` are those of the rows of `users` and `items`; None where the settings have no use for them.
+    Attributes:
+        users: ids of the users, in row order.
+        items: ids of the items, in row order.
+        ratings: the ratings, sorted by (user, item).
+        attributes: those of the rows of `users` and `items`; None if the settings do not use them.
     """
 
     users: IdMap
@@ -39,38 +44,63 @@ class TrainingRows:
 def training_rows(snapshot: Snapshot) -> TrainingRows:
     """Return the training side by itself."""
     warm_users, warm_items = snapshot.warm()
-    user, item = np.cumsum(warm_users) - 1, np.cumsum(warm_items) - 1
+
+    # Without the others, a row's new number is the count of warm rows before it.
+    user_row = np.cumsum(warm_users) - 1
+    item_row = np.cumsum(warm_items) - 1
     train = snapshot.train
-    rows = Ratings(
-        user[train.user].astype(np.int32), item[train.item].astype(np.int32), train.value
+    ratings = Ratings(
+        user=user_row[train.user].astype(np.int32),
+        item=item_row[train.item].astype(np.int32),
+        value=train.value,
     )
+
     known = snapshot.attributes
-    attributes = Attributes(known.user[warm_users], known.item[warm_items]) if known else None
+    attributes = None
+    if known:
+        attributes = Attributes(user=known.user[warm_users], item=known.item[warm_items])
     return TrainingRows(
-        IdMap(snapshot.users.ids[warm_users]),
-        IdMap(snapshot.items.ids[warm_items]),
-        rows,
-        attributes,
+        users=IdMap(snapshot.users.ids[warm_users]),
+        items=IdMap(snapshot.items.ids[warm_items]),
+        ratings=ratings,
+        attributes=attributes,
     )
 
 
 def read_warehouse(config: Config, engine: Engine) -> TrainingRows:
-    """Return the training rows of `mf.ratings` as they stand now. Raises QualityError or DatabaseError."""
+    """Return the training rows of `mf.ratings` as they stand now.
+
+    Raises:
+        QualityError: one side is empty.
+        DatabaseError: Postgres broke off.
+    """
+    with_attributes = config.rating_head.uses_attributes()
     with transaction(engine, isolation_level="REPEATABLE READ") as connection:
-        snapshot = take_snapshot(
-            connection, config.split, with_attributes=config.rating_head.uses_attributes()
-        )
+        snapshot = take_snapshot(connection, config.split, with_attributes=with_attributes)
     return training_rows(snapshot)
 
 
 def read_training_file(config: Config, uri: str) -> TrainingRows:
-    """Return the rows of one file; those that its side column calls test are left out. Raises InputError."""
-    files = read_files(make_config({"source.uri": uri, "source.test_uri": ""}, config))
+    """Return the rows of one file, without those that its side column calls test.
+
+    Raises:
+        InputError: the file is refused, or has no training row.
+    """
+    one_file = make_config({"source.uri": uri, "source.test_uri": ""}, config)
+    files = read_files(one_file)
     if files.is_test.all():
         raise InputError(f"{uri} has no training row; name a file of training ratings.")
-    train = sort_ratings(files.ratings.take(~files.is_test))
-    nothing = train.take(np.zeros(len(train), bool))
-    return training_rows(Snapshot(files.users, files.items, train, nothing, files.attributes))
+
+    train = files.ratings.take(~files.is_test)
+    no_row = np.zeros(len(files.ratings), dtype=bool)
+    snapshot = Snapshot(
+        users=files.users,
+        items=files.items,
+        train=sort_ratings(train),
+        test=files.ratings.take(no_row),
+        attributes=files.attributes,
+    )
+    return training_rows(snapshot)
 
 
 @dataclass(frozen=True)
@@ -81,8 +111,9 @@ class Task:
         config: the settings that the trials' own are put over.
         head: rating or ranking.
         rows: the training rows.
-        fitted, validation: nine tenths of their ratings, and the other tenth.
-        attributes: what the rating head makes of the rows' attributes; None if nothing.
+        fitted: nine tenths of their ratings.
+        validation: the other tenth.
+        attributes: the rows' attributes as the rating head takes them; None if it takes none.
     """
 
     config: Config
@@ -95,57 +126,94 @@ class Task:
     @property
     def metric(self) -> str:
         """Return the figure's name."""
-        return "RMSE" if self.head == "rating" else f"NDCG@{self.config.gate.cutoff}"
+        if self.head == "rating":
+            return "RMSE"
+        return f"NDCG@{self.config.gate.cutoff}"
 
     @property
     def space(self) -> dict[str, BaseDistribution]:
-        """Return what is searched."""
+        """Return what is searched, by the name of the setting."""
         return search_space(self.config, self.head)
 
     def fingerprint(self) -> str:
-        """sha256 (hex) over all that the trials' figures depend on beside their own settings."""
-        rows = content_hash(
-            Snapshot(
-                self.rows.users, self.rows.items, self.fitted, self.validation, self.rows.attributes
-            )
+        """Return the sha256 (hex) over what the figures depend on, without what is searched."""
+        rows = Snapshot(
+            users=self.rows.users,
+            items=self.rows.items,
+            train=self.fitted,
+            test=self.validation,
+            attributes=self.rows.attributes,
         )
-        mine = {
-            s.name: s.default
-            for s in settings(self.config)
-            if s.name.startswith(("data.", f"{self.head}_head."))
-        }
-        mine |= {"seed": self.config.train.seed, "cutoff": self.config.gate.cutoff}
-        for name in self.space:
-            del mine[name]
-        return hashlib.sha256(
-            json.dumps([rows, mine, self.head], sort_keys=True).encode()
-        ).hexdigest()
+        parts = [content_hash(rows), self._fixed_settings(), self.head]
+        text = json.dumps(parts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _fixed_settings(self) -> dict[str, Any]:
+        """Return the settings that shape the figures and are not searched."""
+        shaping = ("data.", f"{self.head}_head.")
+        searched = self.space
+        fixed: dict[str, Any] = {}
+        for setting in settings(self.config):
+            name = setting.name
+            if name.startswith(shaping) and name not in searched:
+                fixed[name] = setting.default
+        fixed["seed"] = self.config.train.seed
+        fixed["cutoff"] = self.config.gate.cutoff
+        return fixed
 
     def default_study(self) -> str:
         """Return the name of the study of these very rows and settings."""
-        solver = f"-{self.config.rating_head.solver}" if self.head == "rating" else ""
-        return f"{self.head}{solver}-{self.fingerprint()[:8]}"
+        subject: str = self.head
+        if self.head == "rating":
+            subject = f"rating-{self.config.rating_head.solver}"
+        return f"{subject}-{self.fingerprint()[:8]}"
 
 
 def make_task(config: Config, head: Head, rows: TrainingRows, part: int = 0) -> Task:
-    """Set a validation part aside, another one for every number `part`, and have the fits seeded with `train.seed` + `part`.
+    """Set a validation part aside.
+
+    Every number `part` gives another one, with fits that are seeded with `train.seed` + `part`.
 
     Raises:
         QualityError: there are too few ratings for that.
         ConfigError: the solver has nothing to tune.
     """
+    # Raises, before the work begins, if the solver has nothing to tune.
     search_space(config, head)
-    held_out = (
-        pair_draws(rows.ratings, rows.users, rows.items, _VALIDATION_SEED + part)
-        < _VALIDATION_FRACTION
-    )
-    validation = rows.ratings.take(held_out)
-    fitted = rows.ratings.take(~held_out)
-    needed = config.data.relevant_from if head == "ranking" else -np.inf
-    if not all((part.value >= needed).any() for part in (fitted, validation)):
+
+    fitted, validation = _set_aside(rows, part)
+    if not (_can_be_judged(config, head, fitted) and _can_be_judged(config, head, validation)):
         raise QualityError(
-            f"{len(rows.ratings):,} training ratings are too few to set a validation part aside; load more."
+            f"{len(rows.ratings):,} training ratings are too few to set a validation part aside; "
+            "load more."
         )
-    attributes = encode_sides(rows.attributes)[0] if rows.attributes and head == "rating" else None
-    seeded = make_config({"train.seed": config.train.seed + part}, config)
-    return Task(seeded, head, rows, fitted, validation, attributes)
+
+    attributes = None
+    if rows.attributes and head == "rating":
+        attributes, _ = encode_sides(rows.attributes)
+    return Task(
+        config=make_config({"train.seed": config.train.seed + part}, config),
+        head=head,
+        rows=rows,
+        fitted=fitted,
+        validation=validation,
+        attributes=attributes,
+    )
+
+
+def _set_aside(rows: TrainingRows, part: int) -> tuple[Ratings, Ratings]:
+    """Return the ratings to fit and those to judge by."""
+    # The ids alone decide, so a rating is on the same side whatever else is loaded.
+    draws = pair_draws(rows.ratings, rows.users, rows.items, _VALIDATION_SEED + part)
+    held_out = draws < _VALIDATION_FRACTION
+    fitted = rows.ratings.take(~held_out)
+    validation = rows.ratings.take(held_out)
+    return fitted, validation
+
+
+def _can_be_judged(config: Config, head: Head, ratings: Ratings) -> bool:
+    """Say whether there is a rating that counts: any at all, for lists a relevant one."""
+    if head == "rating":
+        return len(ratings) > 0
+    relevant = ratings.value >= config.data.relevant_from
+    return bool(relevant.any())

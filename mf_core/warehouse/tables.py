@@ -1,7 +1,7 @@
 """The warehouse's tables (Postgres schema `mf`), as SQLAlchemy Core.
 
-Views and functions for readers, and the comments on them, stand beside the migrations. Ids are text in collation C, so
-that Postgres sorts them as Python does.
+The views and the function for readers, with their comments and grants, stand in `readers.sql`. Ids
+are text in collation C, so that Postgres sorts them as Python does.
 """
 
 from sqlalchemy import (
@@ -36,6 +36,7 @@ STATES = (
     "stopped",
 )
 
+# Migrations drop constraints by name, so Postgres does not choose the names.
 metadata = MetaData(
     schema=SCHEMA,
     naming_convention={
@@ -52,14 +53,16 @@ _TIME = DateTime(timezone=True)
 
 
 def _counter(name: str, comment: str) -> Column[int]:
+    """Return a column of numbers that start from 0."""
     return Column(name, BigInteger, nullable=False, server_default="0", comment=comment)
 
 
-def _version(comment: str, *, primary_key: bool = True) -> Column[int]:
+def _version(comment: str) -> Column[int]:
+    """Return the column `model_version` as part of a primary key, without a foreign key."""
     return Column(
         "model_version",
         BigInteger,
-        primary_key=primary_key,
+        primary_key=True,
         autoincrement=False,
         nullable=False,
         comment=comment,
@@ -349,6 +352,7 @@ model_artifacts = Table(
     comment="The factor models of each version.",
 )
 
+# A promotion is one UPDATE of this row, so that readers never see a mixture of two versions.
 live = Table(
     "live",
     metadata,
@@ -450,6 +454,7 @@ evaluations = Table(
     comment="Every figure measured on test rows.",
 )
 
+# Rows are only ever added, so that a refusal stays on record beside the override of it.
 gate_decisions = Table(
     "gate_decisions",
     metadata,
@@ -497,6 +502,8 @@ gate_decisions = Table(
     comment="The gate's verdicts, rule by rule, and people's overrides.",
 )
 
+# A partition for each version: a version goes live, and its rows are dropped later, without a row
+# of another version being touched.
 recommendation_rows = Table(
     "recommendation_rows",
     metadata,
@@ -530,7 +537,10 @@ recommendation_rows = Table(
     ),
     Column("generated_at", _TIME, nullable=False, comment="When the row was computed."),
     postgresql_partition_by="LIST (model_version)",
-    comment="Recommendations of the kept versions, one partition each, with their reserve; readers use the view.",
+    comment=(
+        "Recommendations of the kept versions, one partition each, with their reserve; "
+        "readers use the view."
+    ),
 )
 
 popular_items = Table(

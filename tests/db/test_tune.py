@@ -57,7 +57,9 @@ def search(
     config: Config = CONFIG,
     parts: int = 0,
 ) -> tune.TuneReport:
-    return tune.tune(task_of(engine, head, config), engine, study, 300, quiet, trials, parts)
+    return tune.tune(
+        task_of(engine, head, config), engine, study, 300, quiet, max_trials=trials, parts=parts
+    )
 
 
 def values(report: tune.TuneReport) -> dict[int, float | None]:
@@ -299,7 +301,7 @@ def test_the_best_are_compared_on_other_parts(engine: Engine, head: tune.Head) -
     searched = search(engine, head, trials=8)
     assert searched.compared == []
     assert searched.best == searched.finished[0]
-    report = tune.tune(task_of(engine, head), engine, "s", 300, quiet, 0, parts=2)
+    report = tune.tune(task_of(engine, head), engine, "s", 300, quiet, max_trials=0, parts=2)
     assert values(report) == values(searched)
     others = {
         tuple(trial.settings.values()): trial.number
@@ -317,7 +319,7 @@ def test_the_best_are_compared_on_other_parts(engine: Engine, head: tune.Head) -
     }
     # What is there is not fitted again, and another part is added to it.
     lines: list[str] = []
-    more = tune.tune(task_of(engine, head), engine, "s", 300, lines.append, 0, parts=3)
+    more = tune.tune(task_of(engine, head), engine, "s", 300, lines.append, max_trials=0, parts=3)
     assert sorted(trial.again[:2] for trial in more.compared) == sorted(
         trial.again for trial in report.compared
     )
@@ -346,10 +348,10 @@ def test_a_comparison_without_time_leaves_the_search_s_word_and_is_gone_on_with(
     load(engine, make_ratings())
     searched = search(engine, trials=3)
     lines: list[str] = []
-    report = tune.tune(task_of(engine), engine, "s", 1e-6, lines.append, 0, parts=1)
+    report = tune.tune(task_of(engine), engine, "s", 1e-6, lines.append, max_trials=0, parts=1)
     assert (report.compared, report.best) == ([], searched.best)
     assert lines == ["the time is up; start it again to have the best trials compared on all parts"]
-    assert tune.tune(task_of(engine), engine, "s", 300, quiet, 0, parts=1).compared
+    assert tune.tune(task_of(engine), engine, "s", 300, quiet, max_trials=0, parts=1).compared
 
 
 def test_the_same_settings_are_not_fitted_twice_and_a_search_without_others_ends(

@@ -1,5 +1,16 @@
 -- The lists that readers see cover at least the share publish.min_coverage of the items.
-SELECT covered.n AS items_listed, snapshots.n_items AS items, :min_coverage AS share_needed
-FROM mf.models JOIN mf.snapshots USING (snapshot_id),
-     LATERAL (SELECT count(DISTINCT item_id) AS n FROM mf.recommendation_rows_candidate WHERE rank <= models.top_n) AS covered
-WHERE models.model_version = :model_version AND covered.n < :min_coverage * snapshots.n_items
+-- Rows above top_n are the reserve, which the view shows only in the place of hidden items, so they
+-- do not count.
+SELECT
+  covered.n AS items_listed,
+  snapshots.n_items AS items,
+  :min_coverage AS share_needed
+FROM mf.models
+JOIN mf.snapshots USING (snapshot_id),
+LATERAL (
+  SELECT count(DISTINCT item_id) AS n
+  FROM mf.recommendation_rows_candidate
+  WHERE rank <= models.top_n
+) AS covered
+WHERE models.model_version = :model_version
+  AND covered.n < :min_coverage * snapshots.n_items

@@ -12,13 +12,17 @@ _RUN_TIME_PARTITION = re.compile(r"recommendation_rows_v\d+(_.*)?")
 def include_object(
     _object: object, name: str | None, type_: str, _reflected: bool, _compare_to: object
 ) -> bool:
-    """Leave out the partitions, which exist only at run time."""
-    return not (type_ in ("table", "index") and name and _RUN_TIME_PARTITION.fullmatch(name))
+    """Leave out the partitions and their indexes, which exist only at run time."""
+    if type_ not in ("table", "index") or name is None:
+        return True
+    return _RUN_TIME_PARTITION.fullmatch(name) is None
 
 
 def include_name(name: str | None, type_: str, _parents: object) -> bool:
     """Look at the schema `mf` only."""
-    return name == SCHEMA if type_ == "schema" else True
+    if type_ != "schema":
+        return True
+    return name == SCHEMA
 
 
 context.configure(
