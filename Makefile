@@ -36,9 +36,10 @@ bench: venv  ## measure against the anchors (see benchmarks/)
 	@exec $(PYTHON_IN_VENV) -m benchmarks $(BENCH_ARGS)
 
 docs: venv  ## write docs/config.md from the settings
-	@{ sed '/^| setting/,$$d' docs/config.md; .venv/bin/mf config --markdown; } > docs/config.md.new && mv docs/config.md.new docs/config.md
+	@{ sed '/^| setting/,$$d' docs/config.md; .venv/bin/mf config --markdown; } > docs/config.md.new \
+	  && mv docs/config.md.new docs/config.md
 
-# uv keeps the pins of the files that it writes: it adds what is new and removes what nobody asks for.
+# uv keeps the pins of the files that it writes. It adds what is new, and removes what is not needed.
 # To upgrade: make lock LOCK_ARGS="--upgrade-package NAME" (or --upgrade).
 UV_COMPILE = $(PYTHON_IN_VENV) -m uv --quiet pip compile pyproject.toml --universal \
   --python-version 3.11 --no-header --no-emit-index-url --extra airflow --extra tune --extra dev
