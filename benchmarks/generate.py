@@ -80,7 +80,8 @@ def draw_ratings(shape: Shape) -> Draw:
     signal = _plant_signal(rng, shape, user, item)
 
     # People rate in half stars: round(2 (signal + noise)) / 2.
-    noisy = signal + rng.normal(0, _NOISE, shape.n_ratings)
+    noise = rng.normal(0, _NOISE, shape.n_ratings)
+    noisy = signal + noise
     halves = np.round(noisy * 2) / 2
     value = np.clip(halves, LOW, HIGH).astype(np.float32)
 
@@ -92,7 +93,8 @@ def _draw_pairs(rng: np.random.Generator, shape: Shape) -> tuple[Int32s, Int32s]
     # Even the least active user rates now and then: activity = lognormal + 0.15.
     activity = np.exp(rng.normal(0, 1.1, shape.n_users)) + 0.15
 
-    # A power law that is flat at its head: popularity = 1 / (rank + 60)^1.25.
+    # A power law that is flat at its head, since many items are about as well known:
+    # popularity = 1 / (rank + 60)^1.25
     ranks = np.arange(shape.n_items)
     by_rank = 1.0 / (ranks + 60.0) ** 1.25
 
@@ -114,8 +116,12 @@ def _distinct_pairs(
     keys = np.empty(0, np.int64)
     while len(keys) < n:
         size = int((n - len(keys)) * 1.3) + 1_000
+
+        # A uniform draw falls into a row's step as often as the row's weight says.
         user = np.searchsorted(user_steps, rng.random(size))
         item = np.searchsorted(item_steps, rng.random(size))
+
+        # One number per pair sorts by (user, item): key = user * n_items + item.
         drawn = user.astype(np.int64) * n_items + item
         keys = np.unique(np.concatenate([keys, drawn]))
 
@@ -262,6 +268,8 @@ def noise_floor(draw: Draw, shape: Shape, name: str) -> float:
 
     # Interpolated, since erf is slow and the curve is smooth.
     signal = draw.signal[held_out].astype(float)
+
+    # rmse = sqrt(mean((E[rating | s] - rating)^2))
     predicted = np.interp(signal, grid, expected)
     errors = predicted - draw.value[held_out]
     return float(np.sqrt(np.mean(errors**2)))

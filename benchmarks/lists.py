@@ -128,11 +128,14 @@ def _mean_column(qualities: Sequence[ListQuality]) -> Column:
 
 def _sum(columns: Sequence[Column]) -> Column:
     """Return the columns of several folds as one, user by user."""
+    numerators = [column.numerator for column in columns]
+    denominators = [column.denominator for column in columns]
     return Column(
         metric="ndcg",
         slice="all",
-        numerator=np.sum([column.numerator for column in columns], axis=0),
-        denominator=np.sum([column.denominator for column in columns], axis=0),
+        numerator=np.sum(numerators, axis=0),
+        denominator=np.sum(denominators, axis=0),
+        # Users of several folds count several times.
         n=sum(column.n for column in columns),
     )
 
@@ -156,7 +159,8 @@ def _compare(ours: Column, ease_lists: Column, popularity: Column, seed: int) ->
 
 def _ratio(column: Column) -> float:
     """Return the figure: sum(numerator) / sum(denominator)."""
-    return float(column.numerator.sum() / column.denominator.sum())
+    total = column.numerator.sum()
+    return float(total / column.denominator.sum())
 
 
 def ease(snapshot: Snapshot, relevant_from: float) -> FactorModel:
@@ -190,7 +194,14 @@ def ease(snapshot: Snapshot, relevant_from: float) -> FactorModel:
 
 def list_table(lists: dict[str, Any]) -> str:
     """Return the table of what `ListComparison.figures` has returned."""
-    names = ("ndcg", "ease_ndcg", "popularity_ndcg", "loss_against_ease", "loss_low", "loss_high")
+    names = (
+        "ndcg",
+        "ease_ndcg",
+        "popularity_ndcg",
+        "loss_against_ease",
+        "loss_low",
+        "loss_high",
+    )
     parts = {**lists["folds"], "all": lists["all"]}
 
     rows = []

@@ -100,7 +100,12 @@ def run_ml100k(request: Request, folds: list[int], n_seeds: int) -> None:
         "systems": {},
         "lists": None,
     }
-    trials = _Trials(folds_folder(), folds, n_seeds, request.overrides)
+    trials = _Trials(
+        folder=folds_folder(),
+        folds=folds,
+        n_seeds=n_seeds,
+        overrides=request.overrides,
+    )
     for key in filter(request.wants, (*OURS, *ML100K, BIASES)):
         lists = ListComparison() if key == "bayes" else None
         about["systems"][key] = _measure(key, trials, lists)
@@ -153,6 +158,7 @@ def _fits(key: str, trials: _Trials, lists: ListComparison | None) -> Iterator[F
         elif key in OURS:
             _, settings = OURS[key]
             for seed in range(trials.n_seeds):
+                # What the command line sets wins over the row's own settings.
                 overrides = {**settings, **trials.overrides, "train.seed": seed}
                 config = _config(trials.folder, fold, overrides)
                 yield _fit_ours(config, fold, seed, lists)
@@ -227,8 +233,10 @@ def _attributes(config: Config, snapshot: Snapshot) -> dict[str, Any]:
 def _errors(snapshot: Snapshot, model: FactorModel) -> dict[str, float]:
     """Return RMSE and MAE on the test rows, predictions clipped to the scale."""
     low, high = PREDICTED_IN_FULL
-    predicted = model.predict(snapshot.test.user, snapshot.test.item)
-    errors = np.clip(predicted, low, high) - snapshot.test.value
+    test = snapshot.test
+    predicted = model.predict(test.user, test.item)
+
+    errors = np.clip(predicted, low, high) - test.value
     return {
         "rmse": float(np.sqrt(np.mean(errors**2))),
         "mae": float(np.mean(np.abs(errors))),
@@ -322,5 +330,8 @@ def _row(system: dict[str, Any]) -> list[str]:
 
 
 def _mean(fits: list[Fit], name: str) -> float:
-    """Return the mean of figure `name` over folds and seeds alike."""
+    """Return the mean of figure `name`.
+
+    Folds and seeds count alike: each fold has as many seeds as any other.
+    """
     return float(np.mean([fit[name] for fit in fits]))

@@ -240,7 +240,7 @@ def _draw_folds(axes: Axes, row: int, system: System) -> None:
 
 
 def _mean(system: System) -> float:
-    """Return the mean RMSE over folds and seeds."""
+    """Return the mean RMSE over folds and seeds, which is what systems are ordered by."""
     fits = system["fits"]
     total = sum(fit["rmse"] for fit in fits)
     return float(total / len(fits))
@@ -256,6 +256,8 @@ def _quieten(axes: Axes) -> None:
     axes.grid(color=_FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0)
+
+    # The line at the bottom stays: it carries the scale.
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
 

@@ -90,8 +90,12 @@ def kept(name: str, run: str | None) -> dict[str, Any]:
 
 
 def write(name: str, about: dict[str, Any], text: str) -> None:
-    """Write `about` to results/NAME.json and `text` to results/NAME.md, and print the latter."""
+    """Write the results NAME, and print the text.
+
+    `about` goes to results/NAME.json and `text` to results/NAME.md.
+    """
     RESULTS.mkdir(exist_ok=True)
+
     data = RESULTS / f"{name}.json"
     data.write_text(json.dumps(about, indent=1) + "\n")
     tables = RESULTS / f"{name}.md"

@@ -161,7 +161,11 @@ def _curve_row(system: dict[str, Any]) -> list[str]:
 
     lowest = best(points)
     reached = f"{lowest['rmse']:.4f} at {lowest['seconds']:.1f} s"
-    curve = [f"{point['rmse']:.4f} at {point['seconds']:.1f}" for point in _spread(points)]
+
+    curve = []
+    for point in _spread(points):
+        curve.append(f"{point['rmse']:.4f} at {point['seconds']:.1f}")
+
     return [
         label,
         f"{reached} {failed}".strip(),
@@ -180,7 +184,10 @@ def _spread(points: list[Point]) -> list[Point]:
 
 
 def _peak_gb(points: list[Point]) -> float:
-    """Return the largest resident memory in GB."""
+    """Return the largest resident memory in GB.
+
+    It only grows during a fit, but not every peer's points are of one fit.
+    """
     peak_mb = max(point["peak_mb"] for point in points)
     return float(peak_mb / 1e3)
 
@@ -195,6 +202,7 @@ def verdicts(size: str, systems: dict[str, Any]) -> list[str]:
         if key not in systems or not systems[key]["points"]:
             continue
 
+        # Memory first, then the peers that have something to compare with.
         ours = systems[key]
         lines.append(_memory_verdict(size, key, ours))
         for peer_key, peer in systems.items():
@@ -219,24 +227,33 @@ def _memory_verdict(size: str, key: str, ours: dict[str, Any]) -> str:
 
 def _verdict(ours: dict[str, Any], peer: dict[str, Any]) -> str:
     """Return how long ours takes to the peer's best RMSE, and how long the peer took."""
+    mine = ours["label"]
+    theirs = peer["label"]
     target = best(peer["points"])
     reached = first_at(ours["points"], target["rmse"])
-    if reached is None:
-        where = f"{target['rmse']:.4f} at {target['seconds']:.1f} s"
-        return f"- {ours['label']} does not reach {peer['label']}'s best, {where}"
 
+    goal = f"{target['rmse']:.4f}"
+    their_seconds = f"{target['seconds']:.1f} s"
+    if reached is None:
+        return f"- {mine} does not reach {theirs}'s best, {goal} at {their_seconds}"
+
+    my_seconds = f"{reached['seconds']:.1f} s"
     ratio = target["seconds"] / reached["seconds"]
     return (
-        f"- {ours['label']} is at {reached['rmse']:.4f} after {reached['seconds']:.1f} s; "
-        f"{peer['label']} at its best, {target['rmse']:.4f}, "
-        f"after {target['seconds']:.1f} s: {ratio:.2f}x as fast"
+        f"- {mine} is at {reached['rmse']:.4f} after {my_seconds}; "
+        f"{theirs} at its best, {goal}, after {their_seconds}: "
+        f"{ratio:.2f}x as fast"
     )
 
 
 def run_linear(request: Request) -> None:
     """Measure seconds per sweep and rating on growing sets, and write results/NAME."""
-    about: dict[str, Any] = this_run() | {"settings": request.overrides, "pace": {}}
-    names = sorted({size for sizes in LINEAR_SETS for size in sizes})
+    about: dict[str, Any] = this_run() | {
+        "settings": request.overrides,
+        "pace": {},
+    }
+    # The largest set ends both rows of sets, and is measured once.
+    names = sorted(set().union(*LINEAR_SETS))
     paths = write_sets(cache_folder() / "data", names)
 
     for key in OURS:

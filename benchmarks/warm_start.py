@@ -112,6 +112,7 @@ def rmse(config: Config, snapshot: Snapshot, model: FactorModel) -> float:
     high = config.data.scale_high
     judged = snapshot.test
     predicted = model.predict(judged.user, judged.item)
+
     errors = np.clip(predicted, low, high) - judged.value
     return float(np.sqrt(np.mean(errors**2)))
 
@@ -161,6 +162,7 @@ def _lineage(config: Config, snapshots: list[Snapshot], head: str) -> Iterator[N
 def table(results: list[NightResult]) -> str:
     """Return the results as a Markdown table."""
     heads = list(asdict(results[0]))
+
     rows = []
     for result in results:
         values = asdict(result).values()

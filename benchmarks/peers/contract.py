@@ -124,6 +124,8 @@ def dot_products(
         rows = slice(start, start + _ROWS_AT_A_TIME)
         of_users = user_factors[user[rows]]
         of_items = item_factors[item[rows]]
+
+        # out_n = sum over k of x_nk y_nk
         out[rows] = np.einsum("nk,nk->n", of_users, of_items, dtype=np.float64)
     return out
 
@@ -157,7 +159,8 @@ def _descendants(process: int) -> list[int]:
     found = []
     # Linux lists children by the thread that started them.
     for task in Path(f"/proc/{process}/task").glob("*/children"):
-        for child in map(int, task.read_text().split()):
+        children = task.read_text().split()
+        for child in map(int, children):
             found.append(child)
             found += _descendants(child)
     return found

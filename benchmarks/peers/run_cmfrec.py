@@ -33,7 +33,8 @@ def main() -> None:
     model.fit(matrix)
     seconds = task.pause()
 
-    task.report(seconds, task.iterations, _predict(model, task))
+    predicted = _predict(model, task)
+    task.report(seconds, task.iterations, predicted)
 
 
 def _predict(model: cmfrec.CMF, task: Task) -> "Float64s":

@@ -30,7 +30,8 @@ def main() -> None:
     model.fit(dataset)
     seconds = task.pause()
 
-    task.report(seconds, task.iterations, _predict(model, dataset, task))
+    predicted = _predict(model, dataset, task)
+    task.report(seconds, task.iterations, predicted)
 
 
 def _predict(model: MF, dataset: Dataset, task: Task) -> "Float64s":

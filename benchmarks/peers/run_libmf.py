@@ -29,12 +29,14 @@ def main() -> None:
     task.prepared(since)
 
     engine = _engine(task)
+
     task.start()
     engine.fit(rows)
     seconds = task.pause()
 
     user, item, _ = task.held_out
-    task.report(seconds, task.iterations, mean + _predict(engine.model, user, item))
+    predicted = mean + _predict(engine.model, user, item)
+    task.report(seconds, task.iterations, predicted)
 
 
 def _mean(task: Task) -> np.float32:
@@ -43,7 +45,8 @@ def _mean(task: Task) -> np.float32:
         return np.float32(0)
 
     _, _, rating = task.train
-    return np.float32(rating.mean(dtype=np.float64))
+    mean = rating.mean(dtype=np.float64)
+    return np.float32(mean)
 
 
 def _rows(task: Task, mean: np.float32) -> "Float32s":

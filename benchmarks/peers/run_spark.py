@@ -59,7 +59,8 @@ def _run(task: Task, spark: SparkSession) -> None:
     model = ALS(maxIter=task.iterations, **settings).fit(ratings)
     seconds = task.pause()
 
-    task.report(seconds, task.iterations, _predict(model, task))
+    predicted = _predict(model, task)
+    task.report(seconds, task.iterations, predicted)
 
 
 def _predict(model: ALSModel, task: Task) -> "Float64s":

@@ -25,7 +25,8 @@ def main() -> None:
     model.fit(trainset)
     seconds = task.pause()
 
-    task.report(seconds, task.iterations, _predict(model, trainset, task))
+    predicted = _predict(model, trainset, task)
+    task.report(seconds, task.iterations, predicted)
 
 
 def _trainset(task: Task) -> Trainset:
