@@ -104,7 +104,7 @@ def _ndcg(task: Task, config: Config, ranking: FactorModel) -> float:
         lists,
         task.validation,
         config.data.relevant_from,
-        config.gate.cutoff,
-        config.recommend.tile_mib,
+        cutoff=config.gate.cutoff,
+        tile_mib=config.recommend.tile_mib,
     )
     return float(quality.ndcg.sum() / quality.judged.sum())
