@@ -19,7 +19,7 @@ and judged on held-out ratings. The top-N lists of an approved model go live as 
 | `verify` | a list has a seen or hidden item, or a gap | nobody has seen it; look at its table |
 | `close` | the run's end could not be put on record | nothing; a later run does it in two days |
 | `publish` | another version went live meanwhile | nothing, or trigger again to replace it |
-| stuck in `scheduled` | no pool `gpu`, or no worker on that queue | add the pool; start the worker |
+| stuck in `scheduled` | no pool `gpu`, or no worker on it | add the pool; start the worker |
 
 - Database and I/O errors, and a killed process, are tried again with growing pauses. A refusal is
   not tried again.
