@@ -1,6 +1,7 @@
 "use strict";
 
-// Everything from the warehouse is set as text, never as markup: titles and ids are other people's words.
+// Titles and ids are other people's words, so everything from the warehouse is set as text, never
+// as markup.
 
 const byId = (id) => document.getElementById(id);
 
@@ -14,7 +15,8 @@ const quiet = (text) => element("p", { className: "quiet" }, text);
 
 function shown(value) {
   if (value === null || value === undefined || value === "") return "–";
-  if (typeof value === "number") return Number.isInteger(value) ? value.toLocaleString() : value.toFixed(4);
+  if (Number.isInteger(value)) return value.toLocaleString();
+  if (typeof value === "number") return value.toFixed(4);
   return String(value);
 }
 
@@ -28,26 +30,40 @@ function card(name, value) {
 }
 
 function table(caption, columns, rows) {
-  const head = columns.map(({ name, number }) => element("th", { scope: "col", className: number ? "number" : "" }, name));
-  const body = rows.map((row) =>
-    element("tr", {}, ...columns.map(({ number, of }) => element("td", { className: number ? "number" : "text" }, of(row)))),
+  const headCells = columns.map(({ name, number }) => {
+    const className = number ? "number" : "";
+    return element("th", { scope: "col", className }, name);
+  });
+  const bodyRows = rows.map((row) => {
+    const cells = columns.map(({ number, of }) => {
+      const className = number ? "number" : "text";
+      return element("td", { className }, of(row));
+    });
+    return element("tr", {}, ...cells);
+  });
+  const wholeTable = element(
+    "table",
+    {},
+    element("caption", {}, caption),
+    element("thead", {}, element("tr", {}, ...headCells)),
+    element("tbody", {}, ...bodyRows),
   );
-  return element(
-    "div",
-    { className: "scroll", tabIndex: 0, role: "region", ariaLabel: caption },
-    element(
-      "table",
-      {},
-      element("caption", {}, caption),
-      element("thead", {}, element("tr", {}, ...head)),
-      element("tbody", {}, ...body),
-    ),
-  );
+  // A wide table scrolls in its own box, which the keyboard must reach.
+  const box = { className: "scroll", tabIndex: 0, role: "region", ariaLabel: caption };
+  return element("div", box, wholeTable);
+}
+
+function badge(good, goodWord, badWord) {
+  const className = good ? "badge good" : "badge bad";
+  return element("span", { className }, good ? goodWord : badWord);
 }
 
 function showLive(version, models) {
   if (version === null) {
-    byId("live").replaceChildren(quiet("No version is live yet. Unpause or trigger mf_retrain; its first approved run goes live."));
+    const none = quiet(
+      "No version is live yet. Unpause or trigger mf_retrain; its first approved run goes live.",
+    );
+    byId("live").replaceChildren(none);
     return;
   }
   const model = models.find((candidate) => candidate.is_live) ?? {};
@@ -62,28 +78,31 @@ function showLive(version, models) {
 }
 
 function rule({ passed, text }) {
-  const badge = element("span", { className: passed ? "badge good" : "badge bad" }, passed ? "passed" : "failed");
-  return element("li", {}, badge, ` ${text}`);
+  return element("li", {}, badge(passed, "passed", "failed"), ` ${text}`);
 }
 
 function verdict(decision, open) {
   const { approved, stage } = decision;
-  const badge = element("span", { className: approved ? "badge good" : "badge bad" }, approved ? "approved" : "refused");
-  const what = { evaluated: "", refit: ", check of the refit", override: ", overruled" }[stage] ?? `, ${stage}`;
+  const stages = { evaluated: "", refit: ", check of the refit", override: ", overruled" };
+  const what = stages[stage] ?? `, ${stage}`;
   const by = decision.decided_by === "gate" ? "" : ` by ${decision.decided_by}`;
   const text = ` version ${decision.model_version}${what}${by}, ${moment(decision.decided_at)}`;
-  const against = decision.champion_version === null ? "no champion" : `champion ${decision.champion_version}`;
-  return element(
-    "details",
-    { open },
-    element("summary", {}, badge, text, element("span", { className: "quiet" }, ` against ${against}`)),
-    element("ul", {}, ...decision.reasons.map(rule)),
-  );
+
+  const champion = decision.champion_version;
+  const rival = champion === null ? "no champion" : `champion ${champion}`;
+  const against = element("span", { className: "quiet" }, ` against ${rival}`);
+
+  const mark = badge(approved, "approved", "refused");
+  const summary = element("summary", {}, mark, text, against);
+  const reasons = element("ul", {}, ...decision.reasons.map(rule));
+  return element("details", { open }, summary, reasons);
 }
 
 function showDecisions(decisions) {
+  // The newest verdict is open.
   const nodes = decisions.map((decision, index) => verdict(decision, index === 0));
-  byId("decisions").replaceChildren(...(nodes.length ? nodes : [quiet("The gate has not judged anything yet.")]));
+  if (!nodes.length) nodes.push(quiet("The gate has not judged anything yet."));
+  byId("decisions").replaceChildren(...nodes);
 }
 
 function showModels(models) {
@@ -97,7 +116,8 @@ function showModels(models) {
     { name: "Made", of: (model) => moment(model.created_at) },
     { name: "Published", of: (model) => moment(model.published_at) },
   ];
-  byId("models").replaceChildren(models.length ? table("Newest first", columns, models) : quiet("There are no versions yet."));
+  const none = quiet("There are no versions yet.");
+  byId("models").replaceChildren(models.length ? table("Newest first", columns, models) : none);
 }
 
 function showList({ user_id: userId, items }) {
@@ -110,17 +130,23 @@ function showList({ user_id: userId, items }) {
     { name: "Standard deviation", number: true, of: (item) => shown(item.predicted_rating_sd) },
     { name: "Source", of: (item) => shown(item.source) },
   ];
-  const found = items.length ? table(`List of user ${userId}`, columns, items) : quiet(`There is no list for user ${userId}.`);
-  byId("list").replaceChildren(found);
+  const none = quiet(`There is no list for user ${userId}.`);
+  const list = table(`List of user ${userId}`, columns, items);
+  byId("list").replaceChildren(items.length ? list : none);
 }
 
 async function fetchJson(path) {
   const response = await fetch(path, { headers: { Accept: "application/json" } });
   const body = await response.json().catch(() => ({}));
   if (response.ok) return body;
-  const words = { 401: "Your session has ended. Reload Airflow and log in.", 403: "You may not see the runs of mf_retrain." };
-  const detail = typeof body.detail === "string" ? body.detail : `The server answered ${response.status}.`;
-  throw new Error(words[response.status] ?? detail);
+
+  const { status } = response;
+  const words = {
+    401: "Your session has ended. Reload Airflow and log in.",
+    403: "You may not see the runs of mf_retrain.",
+  };
+  const detail = typeof body.detail === "string" ? body.detail : `The server answered ${status}.`;
+  throw new Error(words[status] ?? detail);
 }
 
 function say(problem) {
@@ -137,7 +163,9 @@ async function loadOverview() {
     showModels(models);
   } catch (error) {
     say(error.message);
-    for (const id of ["live", "decisions", "models"]) byId(id).replaceChildren(quiet("Not known."));
+    for (const id of ["live", "decisions", "models"]) {
+      byId(id).replaceChildren(quiet("Not known."));
+    }
   }
 }
 
@@ -153,7 +181,8 @@ async function lookUp(event) {
   }
 }
 
-// Airflow keeps the chosen theme under this key; `system` and nothing leave it to the browser.
+// Airflow keeps the chosen theme under this key. With `system`, or without a value, the browser
+// chooses.
 function followTheme() {
   const theme = localStorage.getItem("theme");
   document.documentElement.dataset.theme = ["light", "dark"].includes(theme) ? theme : "";
