@@ -18,8 +18,10 @@ def config(tmp_path: Path) -> Config:
         "users.csv": "user_id,age,job\na,31,baker\nc,60,\n",
         "items.csv": "item_id,title,genres\nx,One (1990),Drama|War\nz,Two,\n",
     }
+
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
+
     uris = {
         "uri": "train.csv",
         "test_uri": "test.csv",
@@ -33,22 +35,24 @@ def config(tmp_path: Path) -> Config:
 
 def test_the_catalogue_holds_the_rows_of_the_items_file(config: Config) -> None:
     snapshot = read_folds(config)
-    assert (list(snapshot.users.ids), list(snapshot.items.ids)) == (
-        ["a", "b", "c"],
-        ["x", "y", "z"],
-    )
-    assert (len(snapshot.train), len(snapshot.test)) == (2, 1)
+    assert list(snapshot.users.ids) == ["a", "b", "c"]
+    assert list(snapshot.items.ids) == ["x", "y", "z"]
+    assert len(snapshot.train) == 2
+    assert len(snapshot.test) == 1
     assert snapshot.attributes is None
 
 
 def test_with_side_information_attributes_come_from_the_named_files(config: Config) -> None:
     snapshot = read_folds(make_config({"rating_head.bayes.side_information": True}, config))
     assert snapshot.attributes is not None
+
     users, items = (
         [text and json.loads(text) for text in side] for side in vars(snapshot.attributes).values()
     )
+
     assert users == [{"age": 31, "job": "baker"}, None, {"age": 60}]
     assert items == [{"genres": ["Drama", "War"], "year": 1990}, None, {"genres": []}]
+
     unnamed = make_config(
         {
             "rating_head.bayes.side_information": True,
@@ -58,5 +62,6 @@ def test_with_side_information_attributes_come_from_the_named_files(config: Conf
         config,
     )
     attributes = read_folds(unnamed).attributes
+
     assert attributes is not None
     assert attributes.user.tolist() == [None, None]

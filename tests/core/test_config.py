@@ -57,17 +57,11 @@ def test_text_from_the_command_line_is_understood() -> None:
             "source.query": "1",
         }
     )
-    assert (
-        config.rating_head.als.n_factors,
-        config.publish.refit,
-        config.gate.max_rmse,
-        config.source.query,
-    ) == (
-        8,
-        False,
-        0.9,
-        "1",
-    )
+
+    assert config.rating_head.als.n_factors == 8
+    assert config.publish.refit is False
+    assert config.gate.max_rmse == 0.9
+    assert config.source.query == "1"
 
 
 def test_an_empty_value_takes_an_optional_setting_back() -> None:
@@ -81,6 +75,7 @@ def test_the_printed_settings_are_a_settings_file(tmp_path: Path) -> None:
     config = make_config({"split.seed": 3, "source.delimiter": "\t", "recommend.rank_by": "rating"})
     path = tmp_path / "mf.toml"
     path.write_text(settings_toml(config))
+
     assert load_config(path) == config
     assert tomllib.loads(path.read_text())["split"]["seed"] == 3
 
@@ -96,6 +91,7 @@ def test_the_printed_settings_are_a_settings_file(tmp_path: Path) -> None:
 def test_a_bad_settings_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "mf.toml"
     path.write_text(text)
+
     with pytest.raises(ConfigError, match=words):
         load_config(path)
 
@@ -168,6 +164,7 @@ def test_the_settings_of_the_chosen_solver_alone_shape_something() -> None:
     assert not any(name.startswith("rating_head.bayes.") for name in chosen)
     assert "rating_head.patience" in chosen
     assert "recommend.top_n" not in chosen
+
     verdict = set(Config().shaping("verdict"))
     assert {"gate.cutoff", "publish.min_coverage", "data.min_users"} <= verdict
 

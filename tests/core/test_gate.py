@@ -138,6 +138,7 @@ def test_gate_refuses_a_candidate_that_breaks_one_rule(
 def test_gate_refuses_when_any_figure_is_missing(position: int) -> None:
     figures = good_figures()
     del figures[position]
+
     assert broken_rules(figures)
 
 
@@ -145,6 +146,7 @@ def test_gate_refuses_when_any_figure_is_missing(position: int) -> None:
 def test_gate_refuses_when_any_figure_is_not_a_number(position: int) -> None:
     figures = good_figures()
     figures[position] = replace(figures[position], value=math.nan, high=math.nan)
+
     assert broken_rules(figures)
 
 
@@ -164,7 +166,9 @@ def test_a_rule_switched_off_says_so() -> None:
     )
     figures = [f for f in good_figures() if f.subject not in ("biases", "popularity")]
     figures += [figure("biases", "rmse", 0.5), figure("popularity", NDCG, 0.9)]
+
     assert broken_rules(figures, config) == []
+
     texts = [r.text for r in judge(config, figures, None, recent_best=False)]
     assert sum(text.startswith("switched off") for text in texts) == 2
 
@@ -172,6 +176,7 @@ def test_a_rule_switched_off_says_so() -> None:
 def test_rank_by_rating_is_told_which_rule_to_switch_off() -> None:
     config = make_config({"recommend.rank_by": "rating"})
     [broken] = broken_rules(changed("candidate", NDCG, value=0.1), config)
+
     assert "gate.require_popularity" in broken.text
 
 
@@ -201,15 +206,18 @@ def test_a_rival_that_shares_no_id_is_compared_on_all_rows_only() -> None:
         replace(f, value=math.nan, high=math.nan, n=0) if f.slice == "warm_both" else f
         for f in good_figures()
     ]
+
     assert broken_rules(figures) == []
     assert any(
         text.endswith("nothing to compare")
         for text in (r.text for r in judge(Config(), figures, 7, recent_best=True))
     )
+
     without_rows = [
         replace(f, value=math.nan, high=math.nan, n=0) if f.metric == "rmse_loss" else f
         for f in good_figures()
     ]
+
     assert {rule.rule for rule in broken_rules(without_rows)} == {
         "rmse_against_champion_all",
         "rmse_against_recent_best_all",

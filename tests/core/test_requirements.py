@@ -20,6 +20,7 @@ def locked() -> dict[str, Requirement]:
         if line and not line.lstrip().startswith("#")
     ]
     pins = [Requirement(line) for line in lines]
+
     return {
         canonicalize_name(pin.name): pin
         for pin in pins
@@ -41,6 +42,7 @@ def closure(roots: list[Requirement]) -> set[str]:
     found: set[str] = set()
     open_ends = [(canonicalize_name(root.name), frozenset(root.extras)) for root in roots]
     visited = set()
+
     while open_ends:
         name, extras = open_ends.pop()
         found.add(name)
@@ -53,6 +55,7 @@ def closure(roots: list[Requirement]) -> set[str]:
                 need.marker.evaluate({"extra": extra}) for extra in (*extras, "")
             ):
                 open_ends.append((canonicalize_name(need.name), frozenset(need.extras)))
+
     return found
 
 
@@ -67,6 +70,7 @@ def test_every_requirement_is_pinned_and_none_names_a_download_address() -> None
 def test_the_lock_satisfies_what_pyproject_asks_for(requirement: Requirement) -> None:
     pin = locked()[canonicalize_name(requirement.name)]
     [version] = [specifier.version for specifier in pin.specifier]
+
     assert requirement.specifier.contains(version, prereleases=True)
 
 

@@ -38,6 +38,7 @@ def read_chunks(
         for key, value in overrides.items()
     }
     config = make_config({"source.uri": str(uri), **dotted})
+
     with open_source(config, environ or {}) as source:
         return [chunk for _, chunk in source.chunks(config, NOW)]
 
@@ -70,6 +71,7 @@ def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
     def run(name: str, content: str | bytes) -> Path:
         path = tmp_path / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)
+
         return path
 
     return run
@@ -122,6 +124,7 @@ def test_blocks_of_any_size_give_the_same_rows_and_lines(
         f'{n},"a ""quoted"", {n}",3\n' for n in range(30_000)
     )
     chunks = read_chunks(write("r.csv", text), chunk_rows=chunk_rows)
+
     assert [line for chunk in chunks for line in chunk.rows["line"].to_pylist()] == list(
         range(2, 30_002)
     )
@@ -132,6 +135,7 @@ def test_blocks_of_any_size_give_the_same_rows_and_lines(
 def test_other_column_names_and_no_dates(write: Callable[..., Path]) -> None:
     path = write("r.csv", "who,what,stars,when\na,b,4,881250949\n")
     names: dict[str, Any] = {"user_column": "who", "item_column": "what", "rating_column": "stars"}
+
     assert read(path, **names) == [("a", "b", 4.0, None)]
     assert read(path, **names, time_column="when") == [("a", "b", 4.0, 881250949)]
 
@@ -141,6 +145,7 @@ def test_a_quoted_line_break_is_one_row(write: Callable[..., Path]) -> None:
         "r.csv", 'user_id,item_id,rating,review\na,b,4,"two\nlines"\nc,d,x,"\n"\ne,f,5,ok\n'
     )
     (chunk,) = read_chunks(path)
+
     assert chunk.rows["user_id"].to_pylist() == ["a", "e"]
     assert [(row.line, row.raw) for row in chunk.rejected] == [(4, 'c,d,x,"\\n"')]
 
@@ -148,6 +153,7 @@ def test_a_quoted_line_break_is_one_row(write: Callable[..., Path]) -> None:
 def test_a_stray_quote_costs_its_own_line_only(write: Callable[..., Path]) -> None:
     path = write("r.csv", 'user_id,item_id,rating\na,b,4\n"c,d,4\ne,f,5\ng,h,3\n')
     (chunk,) = read_chunks(path)
+
     assert chunk.rows["user_id"].to_pylist() == ["a", "e", "g"]
     assert [(row.line, row.reason) for row in chunk.rejected] == [(3, "a quote is not closed")]
 
@@ -175,12 +181,14 @@ def test_containers(tmp_path: Path, container: str) -> None:
         (tmp_path / "u.data.gz").write_bytes(gzip.compress(U_DATA.encode()))
     else:
         path.write_text(U_DATA)
+
     assert read(tmp_path if "folder" in container and "zip" not in container else path) == ROWS
 
 
 def test_a_packed_file_has_the_checksum_of_its_content(write: Callable[..., Path]) -> None:
     packed = write("r.csv.gz", gzip.compress(CSV.encode()))
     config = make_config({"source.uri": str(packed)})
+
     with open_source(config, {}) as source:
         assert source.content_sha256 == hashlib.sha256(CSV.encode()).hexdigest()
 
@@ -201,12 +209,16 @@ def test_parquet(tmp_path: Path, kind: str) -> None:
     frame = pd.DataFrame(ROWS, columns=["user_id", "item_id", "rating", "timestamp"])
     if kind == "whole numbers":
         frame = frame.astype({"user_id": int, "item_id": int, "rating": int})
+
     if kind == "dates":
         frame["timestamp"] = pd.to_datetime(frame["timestamp"], unit="s")
+
     if kind == "categories":
         frame["user_id"] = frame["user_id"].astype("category")
+
     if kind == "float32":
         frame = frame.astype({"rating": "float32"})
+
     frame.to_parquet(tmp_path / "ratings.parquet")
     assert read(tmp_path / "ratings.parquet", chunk_rows=1_000) == ROWS
     assert read(tmp_path) == ROWS
@@ -222,6 +234,7 @@ def test_bad_rows_of_parquet_have_their_row_number(tmp_path: Path) -> None:
     )
     frame.to_parquet(tmp_path / "r.parquet")
     (chunk,) = read_chunks(tmp_path / "r.parquet")
+
     assert [(r.line, r.reason) for r in chunk.rejected] == [
         (2, "the user id is missing"),
         (3, "the user id holds a NUL byte"),
@@ -233,6 +246,7 @@ def test_bad_rows_of_parquet_have_their_row_number(tmp_path: Path) -> None:
 def sqlite(tmp_path: Path) -> dict[str, str]:
     url = f"sqlite:///{tmp_path / 'other.db'}"
     engine = sa.create_engine(url)
+
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE votes (u text, i integer, r real, t text)"))
         insert = sa.text("INSERT INTO votes VALUES (:u, :i, :r, :t)")
@@ -243,6 +257,7 @@ def sqlite(tmp_path: Path) -> dict[str, str]:
                 for row in [("007", 1, 4, 881250949), ("ü", 2, None, ""), ("\n", 3, 3, "")]
             ],
         )
+
     engine.dispose()
     return {"OTHER_URL": url}
 
@@ -281,11 +296,14 @@ def test_a_wrong_query_is_refused(sqlite: dict[str, str], query: str, said: str)
 
 def test_source_database_settings_are_checked(tmp_path: Path) -> None:
     assert "MF_SOURCE_DATABASE_URL is empty" in refusal("sql", {}, query="SELECT 1")
+
     said = refusal(
         "sql", {"MF_SOURCE_DATABASE_URL": "nonsense://me:secret@host/db"}, query="SELECT 1"
     )
+
     assert "can't be used" in said
     assert "secret" not in said
+
     with pytest.raises(DatabaseError, match="did not answer"):
         read(
             "sql",
@@ -390,6 +408,7 @@ def test_a_broken_file_is_refused_in_words(write: Callable[..., Path], case: str
     name, content, overrides, said = BROKEN[case]
     with pytest.raises(InputError, match=said) as raised:
         read(write(name, content), **overrides)
+
     assert raised.value.exit_code == 3
 
 
@@ -397,11 +416,15 @@ def test_missing_and_unreadable_places_are_refused_in_words(tmp_path: Path) -> N
     assert "nothing is there" in refusal(tmp_path / "no.csv")
     assert "got no file" in refusal(tmp_path)
     assert "Install its package" in refusal("nosuch://bucket/file")
+
     (tmp_path / "a.csv").write_text(CSV)
     (tmp_path / "b.csv").write_text(CSV)
+
     assert "got a.csv, b.csv" in refusal(tmp_path)
+
     with zipfile.ZipFile(tmp_path / "no.zip", "w") as archive:
         archive.writestr("readme.txt", "x")
+
     assert "got readme.txt" in refusal(tmp_path / "no.zip")
 
 
@@ -409,6 +432,7 @@ def test_a_damaged_zip_member_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("u.data", U_DATA)
+
     path.write_bytes(path.read_bytes().replace(b"881250950", b"881250955"))
     assert "Bad CRC-32" in refusal(path)
 
@@ -422,6 +446,7 @@ def test_a_right_checksum_passes(write: Callable[..., Path]) -> None:
 def test_a_file_that_changes_while_it_is_read_is_refused(write: Callable[..., Path]) -> None:
     path = write("r.csv", CSV)
     config = make_config({"source.uri": str(path)})
+
     with open_source(config, {}) as source:
         chunks = source.chunks(config, NOW)
         next(chunks)
@@ -441,6 +466,7 @@ def test_fingerprint_depends_on_content_and_reading_settings(write: Callable[...
     assert fingerprint() == first == fingerprint(**{"source.chunk_rows": 1_000})
     assert fingerprint(**{"data.scale_high": 10}) != first
     assert fingerprint(**{"source.time_column": ""}) != first
+
     write("r.csv", CSV + "3,3,3,0\n")
     assert fingerprint() != first
 
@@ -458,8 +484,10 @@ def test_the_demo_cache_is_used_and_a_damaged_download_refused(
 ) -> None:
     data = (ml100k / "u.data").read_bytes()
     monkeypatch.setattr("mf_core.sources.demo._from_grouplens", lambda: {"u.data": data[:-5]})
+
     with pytest.raises(InputError, match=r"expected u\.data with sha256 06416e597f82"):
         fetch_ml100k(tmp_path)
+
     monkeypatch.setattr(
         "mf_core.sources.demo._from_grouplens", lambda: {"u.data": data, "u.item": b""}
     )
@@ -467,6 +495,7 @@ def test_the_demo_cache_is_used_and_a_damaged_download_refused(
     monkeypatch.setattr(
         "mf_core.sources.demo._from_grouplens", lambda: pytest.fail("downloaded again")
     )
+
     assert fetch_ml100k(tmp_path) == folder
     assert (
         sum(len(chunk.rows) for chunk in read_chunks("ml-100k", {"MF_CACHE_DIR": str(tmp_path)}))
@@ -482,5 +511,6 @@ def test_no_way_to_download_is_said_in_one_message(
 
     monkeypatch.setattr("mf_core.sources.demo._from_grouplens", fail)
     monkeypatch.setattr("mf_core.sources.demo._from_package", fail)
+
     with pytest.raises(InputError, match="can't be downloaded"):
         fetch_ml100k(tmp_path)

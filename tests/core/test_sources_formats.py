@@ -77,6 +77,7 @@ def write_example(folder: Path, kind: RatingsFormat) -> Path:
         pd.DataFrame(ROWS, columns=columns).to_parquet(path)
     else:
         path.write_text(content)
+
     return path
 
 
@@ -122,7 +123,10 @@ def test_several_files_of_a_format_are_taken_as_the_list_says(
 def test_the_metadata_of_each_format_are_read(tmp_path: Path, kind: RatingsFormat) -> None:
     path = write_example(tmp_path, kind)
     items, users = formats.companions(path.name)
-    assert (len(items), len(users)) == (len(kind.items), len(kind.users))
+
+    assert len(items) == len(kind.items)
+    assert len(users) == len(kind.users)
+
     for item_name, user_name in zip(items, users, strict=True):
         for name in (item_name, user_name):
             (tmp_path / name).write_text(METADATA[name] + "\n")
@@ -141,6 +145,7 @@ def test_the_metadata_of_each_format_are_read(tmp_path: Path, kind: RatingsForma
 def test_each_table_without_a_header_belongs_to_a_format() -> None:
     tables = {table.name for table in vars(formats).values() if isinstance(table, HeaderlessTable)}
     named = {name for kind in RATINGS_FORMATS for name in (*kind.items, *kind.users)}
+
     assert tables
     assert tables <= named
 
@@ -149,7 +154,9 @@ def test_each_table_without_a_header_belongs_to_a_format() -> None:
 def test_each_separator_is_recognised_and_named(tmp_path: Path, delimiter: str) -> None:
     path = tmp_path / "some.txt"
     path.write_text(CSV.replace(",", delimiter))
+
     assert read(path) == ROWS
+
     path.write_text("one word\n")
     assert formats.delimiter_name(delimiter) in refusal(path)
 
@@ -157,6 +164,7 @@ def test_each_separator_is_recognised_and_named(tmp_path: Path, delimiter: str) 
 def test_the_message_for_a_folder_names_every_format_that_is_looked_for(tmp_path: Path) -> None:
     said = refusal(tmp_path)
     assert redacted(str(tmp_path)) in said
+
     for kind in RATINGS_FORMATS:
         assert (kind.shown in said) == (kind.choice is not None)
 
@@ -165,6 +173,7 @@ def test_the_readme_names_every_family_of_formats() -> None:
     section = (REPOSITORY / "README.md").read_text().partition("## Your own ratings")[2]
     paragraphs = section.partition("\n## ")[0]
     containers = [container.suffix.strip(".") for container in (formats.GZIP, formats.ZIP)]
+
     for word in (*{kind.family for kind in RATINGS_FORMATS}, *containers):
         assert word in paragraphs
 
@@ -173,6 +182,7 @@ def string_constants(module: Path) -> Iterator[str]:
     """Yield the strings of a module that are no documentation."""
     tree = ast.parse(module.read_text())
     documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
     for node in ast.walk(tree):
         is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
         if is_text and id(node) not in documentation:

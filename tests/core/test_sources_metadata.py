@@ -26,6 +26,7 @@ USER = {"age": 24, "gender": "M", "occupation": "technician", "zip": "05201"}
 def load(tmp_path: Path, kind: str, name: str, content: str | bytes) -> Metadata:
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
+
     return {"items": read_items, "users": read_users}[kind](LocalFile(path, name, "", ""), SOURCE)
 
 
@@ -57,7 +58,9 @@ def load(tmp_path: Path, kind: str, name: str, content: str | bytes) -> Metadata
 )
 def test_items(tmp_path: Path, name: str, content: str, attributes: dict[str, object]) -> None:
     (row,) = load(tmp_path, "items", name, content).rows
-    assert (row.id, row.title, row.attributes) == ("1", "Toy Story (1995)", attributes)
+    assert row.id == "1"
+    assert row.title == "Toy Story (1995)"
+    assert row.attributes == attributes
 
 
 @pytest.mark.parametrize(
@@ -74,7 +77,8 @@ def test_items(tmp_path: Path, name: str, content: str, attributes: dict[str, ob
 )
 def test_users(tmp_path: Path, name: str, content: str) -> None:
     (row,) = load(tmp_path, "users", name, content).rows
-    assert (row.id, row.attributes) == ("1", USER)
+    assert row.id == "1"
+    assert row.attributes == USER
 
 
 def test_latin_1_is_the_fallback(tmp_path: Path) -> None:

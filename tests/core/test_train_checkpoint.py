@@ -18,18 +18,22 @@ def open_checkpoint(
 def saved(tmp_path: Path) -> Path:
     """A folder with the checkpoints of iterations 4 and 5."""
     checkpoint = open_checkpoint(tmp_path, [])
+
     for iteration in (3, 4, 5):
         checkpoint.save(
             iteration, {"done": iteration, "best": None}, {"x": np.full(3, iteration, np.float32)}
         )
+
     return tmp_path
 
 
 def test_the_newest_checkpoint_is_loaded_bit_for_bit(saved: Path) -> None:
     lines: list[str] = []
     loaded = open_checkpoint(saved, lines).load()
+
     assert loaded is not None
-    assert (loaded.iteration, loaded.numbers) == (5, {"done": 5, "best": None})
+    assert loaded.iteration == 5
+    assert loaded.numbers == {"done": 5, "best": None}
     assert loaded.arrays["x"].tobytes() == np.full(3, 5, np.float32).tobytes()
     assert lines == ["rating: resuming after iteration 5"]
 
@@ -53,9 +57,11 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_other_slot_is_used(
     newest.unlink() if content is None else newest.write_bytes(content)
     lines: list[str] = []
     loaded = open_checkpoint(saved, lines).load()
+
     assert loaded is not None
     assert loaded.iteration == 4
     assert lines[-1] == "rating: resuming after iteration 4"
+
     if not (name == "manifest.json" and content is None):
         assert "ignoring a damaged checkpoint" in lines[0]
 
@@ -66,6 +72,7 @@ def test_the_next_save_leaves_the_loaded_checkpoint_alone(saved: Path) -> None:
     checkpoint.save(6, {}, {"x": np.zeros(1)})
     (saved / "rating-1" / "x.npy").unlink()
     fallback = open_checkpoint(saved, []).load()
+
     assert fallback is not None
     assert fallback.iteration == 5
 

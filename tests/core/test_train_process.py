@@ -61,6 +61,7 @@ def make_data(folder: Path) -> Data:
     snapshot = Snapshot(
         users, items, sort_ratings(ratings.take(~test)), sort_ratings(ratings.take(test))
     )
+
     return Data(str(folder / "snapshot"), write_snapshot(snapshot, str(folder / "snapshot"), {}))
 
 
@@ -73,6 +74,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
 def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "lock"
     monkeypatch.setenv("MF_GPU_LOCK", str(path))
+
     return path
 
 
@@ -132,7 +134,9 @@ def undisturbed(
     data: Data, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[ModelRef, list[str], Path]:
     """One whole run, its lines and its root."""
-    root, lines = tmp_path_factory.mktemp("undisturbed"), []
+    root = tmp_path_factory.mktemp("undisturbed")
+    lines = []
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MF_GPU_LOCK", str(root / "lock"))
         return run(data, root, lines.append), lines, root
@@ -144,7 +148,9 @@ def test_a_run_says_how_it_goes_and_leaves_two_models_and_no_checkpoint(
     model, lines, root = undisturbed
     assert model.rating_uri == f"{root}/models/1/evaluated/rating"
     assert model.ranking_iterations == 60
-    assert (model.device, model.stage, model.model_version) == ("CPU", "evaluated", 1)
+    assert model.device == "CPU"
+    assert model.stage == "evaluated"
+    assert model.model_version == 1
     assert model.fit_seconds > 0
     assert load_model(model.rating_uri, model.rating_sha256).user_factors.shape == (200, 4)
     assert load_model(model.ranking_uri, model.ranking_sha256).item_factors.shape == (100, 4)
@@ -163,6 +169,7 @@ def test_the_same_call_again_returns_the_same_models_at_once(
 ) -> None:
     model, _, root = undisturbed
     lines: list[str] = []
+
     assert run(data, root, lines.append) == model
     assert lines == [f"evaluated: already trained ({root}/models/1/evaluated)"]
 
@@ -180,16 +187,17 @@ def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
             TrainerKilledError, match=r"was killed by SIGKILL.*goes on from its checkpoint"
         ):
             run(data, tmp_path, kill_at(mark))
+
     lines: list[str] = []
     model = run(data, tmp_path, lines.append)
+
     assert any(line.startswith("rating: resuming after iteration 40") for line in lines)
     assert any(line.startswith("ranking: resuming after iteration ") for line in lines)
     assert not any(line.startswith("rating: sweep") for line in lines)
+
     whole = undisturbed[0]
-    assert (model.rating_sha256, model.ranking_sha256) == (
-        whole.rating_sha256,
-        whole.ranking_sha256,
-    )
+    assert model.rating_sha256 == whole.rating_sha256
+    assert model.ranking_sha256 == whole.ranking_sha256
     assert sorted(path.name for path in (tmp_path / "models/1/evaluated").iterdir()) == [
         "ranking",
         "rating",
@@ -206,6 +214,7 @@ def run_warm(
 ) -> ModelRef:
     iterations = {"rating": 2, "ranking": 2} if stage == "refit" else None
     manifest = work(data, root, version=2, stage=stage, iterations=iterations, start=start)
+
     return run_trainer(manifest, log)
 
 
@@ -217,21 +226,25 @@ def test_a_warm_start_killed_midway_goes_on_and_ends_with_the_same_bytes(
             [trainer.kill() for trainer in trainers()] and None if mark in line else None
         )
 
-    start, lines = undisturbed[0].as_start(), []
+    start = undisturbed[0].as_start()
+    lines = []
     whole = run_warm(data, tmp_path / "whole", lines.append, start)
+
     assert "evaluated: starting from the evaluated model of version 1" in lines
+
     for mark in ("rating: sweep 3/40", "ranking: sweep 4/60"):
         with pytest.raises(TrainerKilledError):
             run_warm(data, tmp_path / "killed", kill_at(mark), start)
+
     resumed = run_warm(data, tmp_path / "killed", print, start)
-    assert (resumed.rating_sha256, resumed.ranking_sha256) == (
-        whole.rating_sha256,
-        whole.ranking_sha256,
-    )
+    assert resumed.rating_sha256 == whole.rating_sha256
+    assert resumed.ranking_sha256 == whole.ranking_sha256
     assert whole.warm_started_from == 1
+
     cold, warm = (
         load_model(model.rating_uri, model.rating_sha256) for model in (undisturbed[0], whole)
     )
+
     assert not np.array_equal(cold.item_factors, warm.item_factors)
 
 
@@ -247,8 +260,11 @@ def test_a_refit_trains_on_both_sides_for_the_given_iterations(data: Data, tmp_p
     lines: list[str] = []
     iterations = {"rating": 2, "ranking": 3}
     model = run_trainer(work(data, tmp_path, stage="refit", iterations=iterations), lines.append)
-    assert (model.rating_iterations, model.ranking_iterations) == (2, 3)
+
+    assert model.rating_iterations == 2
+    assert model.ranking_iterations == 3
     assert not any("validation" in line for line in lines)
+
     snapshot = read_snapshot(data.uri, data.sha256)
     assert lines[0].startswith(
         f"refit: {len(snapshot.train) + len(snapshot.test):,} ratings of 200 users"
@@ -306,6 +322,7 @@ def test_an_exception_in_the_log_callback_ends_the_trainer(
 
     with held(own_lock), pytest.raises(RuntimeError, match="no more room"):
         run(data, tmp_path, fail)
+
     assert trainers() == []
 
 
@@ -313,6 +330,7 @@ def test_the_launcher_gives_the_caller_its_signal_handler_back(data: Data, tmp_p
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(ArtifactError):
         run(Data(data.uri, "0" * 64), tmp_path, print)
+
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -332,6 +350,7 @@ def test_two_trainings_never_hold_the_lock_at_once(own_lock: Path) -> None:
         tuple(map(float, process.communicate()[0].splitlines()[-1].split()))
         for process in processes
     )
+
     assert spans[0][1] <= spans[1][0]
 
 
@@ -340,4 +359,5 @@ def test_a_trainer_whose_launcher_is_gone_refuses_to_start(monkeypatch: pytest.M
         f"from mf_core.training.process import die_with_parent; die_with_parent({os.getpid() + 1})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
     assert "TrainingError: the process" in done.stderr

@@ -35,12 +35,14 @@ def warehouse_url(server: EmbeddedServer) -> Iterator[str]:
     """URL (as `mf_writer`) of an empty, migrated warehouse that lives as long as the test."""
     name = f"warehouse_{uuid.uuid4().hex[:12]}"
     admin = sa.create_engine(server.admin_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+
     with admin.connect() as connection:
         connection.execute(
             sa.text(f'CREATE DATABASE "{name}" OWNER mf_writer TEMPLATE template_warehouse')
         )
         connection.execute(sa.text(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC'))
         connection.execute(sa.text(f'GRANT CONNECT ON DATABASE "{name}" TO mf_reader'))
+
     yield server.url(name, "mf_writer")
     with admin.connect() as connection:
         connection.execute(sa.text(f'DROP DATABASE "{name}" WITH (FORCE)'))

@@ -38,9 +38,11 @@ class Mf:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, env=self.environ
         )
+
         assert done.returncode == code, (
             f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         )
+
         self.errors = done.stderr
         return done.stdout
 
@@ -54,6 +56,7 @@ def ratings_file(tmp_path: Path) -> Path:
     """Planted ratings as a CSV file."""
     path = tmp_path / "ratings.csv"
     make_ratings().rename(columns={"rated_at": "timestamp"}).to_csv(path, index=False)
+
     return path
 
 
@@ -70,6 +73,7 @@ def mf(warehouse_url: str, tmp_path: Path) -> Mf:
 def test_the_steps_one_by_one_end_in_published_lists(mf: Mf, ratings_file: Path) -> None:
     settings = [f"--set=source.uri={ratings_file}", *SMALL]
     ingested = mf.json("ingest", *settings)
+
     assert ingested["rows_inserted"] == ingested["total_ratings"] == len(make_ratings())
     assert mf.json("ingest", *settings)["already_ingested"]
     assert mf.json("check", *settings)["n_users"] == 60
@@ -80,20 +84,18 @@ def test_the_steps_one_by_one_end_in_published_lists(mf: Mf, ratings_file: Path)
     assert mf.json("gate", *settings)["approved"]
     assert mf.json("recommend", *settings) == {"model_version": 1, "rows": 60 * 8}
     assert mf.json("recommend", "u001") == []
+
     published = mf.json("publish", *settings)
-    assert (published["model_version"], published["users"], published["previous_version"]) == (
-        1,
-        60,
-        None,
-    )
+    assert published["model_version"] == 1
+    assert published["users"] == 60
+    assert published["previous_version"] is None
     assert [row["rank"] for row in mf.json("recommend", "u001")] == [1, 2, 3, 4, 5]
     assert mf.json("recommend", "nobody", "-n", "2")[1]["source"] == "popular"
+
     status = mf.json("status")
-    assert (status["live_version"], status["ratings"], status["latest_verdict_approved"]) == (
-        1,
-        ingested["total_ratings"],
-        True,
-    )
+    assert status["live_version"] == 1
+    assert status["ratings"] == ingested["total_ratings"]
+    assert status["latest_verdict_approved"] is True
     assert mf.json("history")[0]["state"] == "published"
     assert "published" in mf("history")
 
@@ -101,24 +103,32 @@ def test_the_steps_one_by_one_end_in_published_lists(mf: Mf, ratings_file: Path)
 def test_a_whole_run_a_second_one_and_a_refused_third(mf: Mf, ratings_file: Path) -> None:
     settings = [f"--set=source.uri={ratings_file}", *SMALL]
     assert mf.json("run", *settings)["model_version"] == 1
+
     unchanged = mf.json("run", *settings)
-    assert (unchanged["news"], unchanged["model_version"]) == (False, 1)
+    assert unchanged["news"] is False
+    assert unchanged["model_version"] == 1
+
     mf("run", *settings, "--set=gate.max_rmse=0.001", code=5)
     assert "exceeds the limit 0.0010" in mf.errors
     assert mf.json("status")["live_version"] == 1
+
     mf("override", "2", "--by", "Ada", "--reason", "a test of the override")
     assert (
         mf.json("gate", *settings, "--version", "2", "--set=gate.max_rmse=0.001")["overridden_by"]
         == "Ada"
     )
+
     mf("recommend", *settings, "--version", "2")
     assert mf.json("publish", *settings)["model_version"] == 2
     assert mf.json("rollback")["model_version"] == 1
+
     top = mf.json("recommend", "u001")[0]["item_id"]
     assert mf.json("hide", top)["known"]
     assert top not in [row["item_id"] for row in mf.json("recommend", "u001")]
+
     mf("unhide", top)
     assert mf.json("recommend", "u001")[0]["item_id"] == top
+
     mf("hide", "no such item")
     assert "no item 'no such item'" in mf.errors
 
@@ -151,6 +161,7 @@ def test_errors_have_a_message_and_an_exit_code(
 def test_a_database_that_is_not_there_is_exit_code_10() -> None:
     mf = Mf(MF_DATABASE_URL="postgresql://x@127.0.0.1:1/none")
     mf("status", code=10)
+
     assert "Check MF_DATABASE_URL" in mf.errors
 
 
@@ -158,6 +169,7 @@ def test_without_a_database_url_the_embedded_server_starts_and_stops(tmp_path: P
     environ = {name: value for name, value in os.environ.items() if name != "MF_DATABASE_URL"}
     mf = Mf(MF_HOME=str(tmp_path / "home"))
     mf.environ = {**environ, "MF_HOME": str(tmp_path / "home")}
+
     assert mf.json("status")["live_version"] is None
     assert mf.json("history") == []
     assert not (tmp_path / "home" / "pgdata" / "postmaster.pid").exists()
@@ -174,10 +186,12 @@ def test_commands_side_by_side_share_the_embedded_server(tmp_path: Path) -> None
         )
         for _ in range(3)
     ]
+
     for process in running:
         printed, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
         assert json.loads(printed)["live_version"] is None
+
     assert not (tmp_path / "home" / "pgdata" / "postmaster.pid").exists()
 
 
@@ -194,6 +208,7 @@ def test_backtest_needs_no_database_and_prints_every_metric(tmp_path: Path) -> N
         str(tmp_path / "test.csv"),
         *SMALL,
     )
+
     assert {
         "rmse",
         "mae",
@@ -207,6 +222,7 @@ def test_backtest_needs_no_database_and_prints_every_metric(tmp_path: Path) -> N
     assert found["rmse"] < found["global_mean_rmse"]
     assert found["average_error"] == pytest.approx(found["rmse"] ** 2 / 2)
     assert found["n_train"] + found["n_test"] == len(ratings)
+
     only = mf.json(
         "backtest",
         "--train",
@@ -217,8 +233,10 @@ def test_backtest_needs_no_database_and_prints_every_metric(tmp_path: Path) -> N
         "ranking",
         *SMALL,
     )
+
     assert "rmse" not in only
     assert only["ndcg_at_10"] == found["ndcg_at_10"]
+
     (tmp_path / "test.csv").write_text("user_id,item_id,rating\nu1,i1,99\n")
     mf(
         "backtest",
@@ -228,4 +246,5 @@ def test_backtest_needs_no_database_and_prints_every_metric(tmp_path: Path) -> N
         str(tmp_path / "test.csv"),
         code=3,
     )
+
     assert "line 2" in mf.errors

@@ -42,6 +42,7 @@ def load(engine: Engine, tmp_path: Path) -> Callable[..., IngestReport]:
         )
         path.write_text(text, encoding="utf-8", newline="")
         dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+
         return ingest(engine, make_config({"source.uri": str(path), **dotted}), NOW, print, {})
 
     return run
@@ -49,13 +50,12 @@ def load(engine: Engine, tmp_path: Path) -> Callable[..., IngestReport]:
 
 def test_ml100k_gives_100000_ratings(engine: Engine, ml100k: Path) -> None:
     report = ingest(engine, make_config({"source.uri": str(ml100k)}), NOW, print, {})
-    assert (report.rows_read, report.rows_inserted, report.rows_rejected, report.total_ratings) == (
-        100_000,
-        100_000,
-        0,
-        100_000,
-    )
+    assert report.rows_read == 100_000
+    assert report.rows_inserted == 100_000
+    assert report.rows_rejected == 0
+    assert report.total_ratings == 100_000
     assert report.content_sha256.startswith("06416e597f82")
+
     first_line = """
         SELECT rating, extract(epoch FROM rated_at)::bigint
         FROM mf.ratings
@@ -110,8 +110,12 @@ def test_a_bad_row_is_rejected_with_its_line_and_reason(
 ) -> None:
     rows = ["\t".join(row) for row in GOOD]
     report = load("\n".join([*rows[:2], line, rows[2]]) + "\n", data__max_rejected_share=0.5)
-    assert (report.rows_read, report.rows_rejected, report.rows_inserted) == (4, 1, 3)
+
+    assert report.rows_read == 4
+    assert report.rows_rejected == 1
+    assert report.rows_inserted == 3
     assert ratings(engine) == [("1", "10", 4.0), ("1", "11", 3.0), ("2", "10", 5.0)]
+
     rejected = table(engine, "SELECT file, line, raw, reason FROM mf.rejected_ratings")
     assert rejected == [("u.data", 3, line.replace("\0", "\\x00"), reason)]
 
@@ -121,6 +125,7 @@ def test_broken_utf8_is_rejected_with_its_bytes_escaped(
 ) -> None:
     (tmp_path / "u.data").write_bytes(b"1\t10\t4\t881250949\nM\xfcller\t10\t4\t881250949\n")
     config = make_config({"source.uri": str(tmp_path), "data.max_rejected_share": 0.5})
+
     assert ingest(engine, config, NOW, print, {}).rows_inserted == 1
     assert table(engine, "SELECT line, raw, reason FROM mf.rejected_ratings") == [
         (2, "M\\xfcller\t10\t4\t881250949", "the line is not valid UTF-8 (byte 2)")
@@ -132,10 +137,14 @@ def test_every_bad_row_of_a_large_file_keeps_its_line_number(
 ) -> None:
     rows = [f"{i}\t10\t4\t881250949" for i in range(1, 20_001)]
     bad = {5: "5\t10\tx\t0", 3_000: "3000\t10", 12_345: "\0", 20_000: "20000\t10\t9\t0"}
+
     for line, text in bad.items():
         rows[line - 1] = text
+
     report = load("\n".join(rows) + "\n\n\n", source__chunk_rows=1_000)
-    assert (report.rows_read, report.rows_inserted, report.rows_rejected) == (20_000, 19_996, 4)
+    assert report.rows_read == 20_000
+    assert report.rows_inserted == 19_996
+    assert report.rows_rejected == 4
     assert [
         line for (line,) in table(engine, "SELECT line FROM mf.rejected_ratings ORDER BY 1")
     ] == sorted(bad)
@@ -146,6 +155,7 @@ def test_too_many_bad_rows_refuse_the_batch(
 ) -> None:
     load(GOOD)
     before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
+
     with pytest.raises(
         InputError,
         match=r"2 of 4 rows \(50\.00%\) are bad.*u\.data:2: the rating 'x' is not a number",
@@ -158,8 +168,10 @@ def test_too_many_bad_rows_refuse_the_batch(
                 ("9", "9", "1", "0"),
             ]
         )
+
     assert raised.value.exit_code == 3
     assert table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2") == before
+
     batches = """
         SELECT state, rows_read, rows_rejected, total_ratings
         FROM mf.ingest_batches
@@ -178,9 +190,12 @@ def test_the_same_file_again_changes_nothing(
     first = load(GOOD)
     before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
     again = load(GOOD, name="copy.tsv")
+
     assert not first.already_ingested
     assert again.already_ingested
-    assert (again.batch_id, again.rows_inserted, again.total_ratings) == (first.batch_id, 0, 3)
+    assert again.batch_id == first.batch_id
+    assert again.rows_inserted == 0
+    assert again.total_ratings == 3
     assert table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2") == before
     assert table(engine, "SELECT count(*) FROM mf.ingest_batches") == [(1,)]
 
@@ -191,7 +206,10 @@ def test_the_same_ratings_in_another_file_leave_every_row_as_it_was(
     load(GOOD)
     before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
     report = load(GOOD[::-1])
-    assert (report.rows_inserted, report.rows_updated, report.rows_unchanged) == (0, 0, 3)
+
+    assert report.rows_inserted == 0
+    assert report.rows_updated == 0
+    assert report.rows_unchanged == 3
     assert table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2") == before
 
 
@@ -220,6 +238,7 @@ def test_the_latest_rating_wins(
         if batches == 1
         else [load([line], name=f"{n}.tsv") for n, line in enumerate(lines)]
     )
+
     assert ratings(engine) == [("1", "10", kept)]
     assert sum(report.rows_duplicate for report in reports) == (1 if batches == 1 else 0)
 
@@ -242,7 +261,10 @@ def test_replace_removes_what_the_source_no_longer_has(
 ) -> None:
     load(GOOD)
     report = load([("1", "10", "2", "0"), GOOD[1]], data__ingest_mode="replace")
-    assert (report.rows_removed, report.rows_updated, report.rows_unchanged) == (1, 1, 1)
+
+    assert report.rows_removed == 1
+    assert report.rows_updated == 1
+    assert report.rows_unchanged == 1
     assert ratings(engine) == [("1", "10", 2.0), ("1", "11", 3.0)]
 
 
@@ -252,6 +274,7 @@ def test_replace_refuses_to_remove_too_much(
     load(GOOD)
     with pytest.raises(InputError, match=r"would remove 2 of 3 ratings \(66\.7%\)"):
         load(GOOD[:1], data__ingest_mode="replace")
+
     assert len(ratings(engine)) == 3
     assert load(GOOD[:1], data__ingest_mode="replace", data__max_removed_share=1).rows_removed == 2
 
@@ -261,6 +284,7 @@ def test_the_same_file_is_merged_again_after_a_replace_by_another(
 ) -> None:
     load(GOOD)
     load(GOOD[:2], data__ingest_mode="replace")
+
     assert load(GOOD[:2], data__ingest_mode="replace").already_ingested
     assert load(GOOD).rows_inserted == 1
     assert load(GOOD[:2], data__ingest_mode="replace").rows_removed == 1
@@ -299,6 +323,7 @@ def test_other_rating_scales(
 ) -> None:
     rows = [("1", str(i), value, "0") for i, value in enumerate(values)]
     load(rows, data__scale_low=low, data__scale_high=high)
+
     assert [row[2] for row in ratings(engine)] == [float(value) for value in values]
 
 
@@ -307,8 +332,10 @@ def test_a_crash_while_loading_leaves_the_ratings_unchanged(
 ) -> None:
     load(GOOD)
     monkeypatch.setattr(ingest_module, "_INSERT", ingest_module._INSERT + "; SELECT 1 / 0")
+
     with pytest.raises(sa.exc.DataError):
         load([("1", "10", "1", "900000000"), ("5", "5", "5", "0")])
+
     assert ratings(engine) == [("1", "10", 4.0), ("1", "11", 3.0), ("2", "10", 5.0)]
     assert table(engine, "SELECT count(*) FROM mf.ingest_batches") == [(1,)]
 
@@ -319,16 +346,20 @@ def test_a_lost_connection_is_a_database_error(
     monkeypatch.setattr(
         ingest_module, "_SKIP_FORGOTTEN", "SELECT pg_terminate_backend(pg_backend_pid())"
     )
+
     with pytest.raises(DatabaseError):
         load(GOOD)
+
     assert ratings(engine) == []
 
 
 def test_forgotten_users_are_skipped(engine: Engine, load: Callable[..., IngestReport]) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("INSERT INTO mf.forgotten_users (user_id) VALUES ('1')"))
+
     report = load(GOOD)
-    assert (report.rows_inserted, report.rows_duplicate) == (1, 0)
+    assert report.rows_inserted == 1
+    assert report.rows_duplicate == 0
     assert ratings(engine) == [("2", "10", 5.0)]
 
 
@@ -340,20 +371,25 @@ def test_items_and_users_are_upserted(
         f'item_id,title,genres\n10,"{title}",A|B\n11,,\n', encoding="utf-8"
     )
     (tmp_path / "users.csv").write_text("user_id,age\n007,30\n9,40\n", encoding="utf-8")
+
     with engine.begin() as connection:
         connection.execute(sa.text("INSERT INTO mf.forgotten_users (user_id) VALUES ('9')"))
+
     named = {
         "source.items_uri": str(tmp_path / "items.csv"),
         "source.users_uri": str(tmp_path / "users.csv"),
     }
     load(GOOD, **named)
+
     assert table(engine, "SELECT * FROM mf.items ORDER BY 1") == [
         ("10", title, {"genres": ["A", "B"]}),
         ("11", None, {"genres": []}),
     ]
     assert table(engine, "SELECT * FROM mf.users") == [("007", {"age": 30})]
+
     (tmp_path / "items.csv").write_text("item_id,title\n11,New\n", encoding="utf-8")
     load(GOOD, **named)
+
     assert table(engine, "SELECT item_id, title FROM mf.items ORDER BY 1") == [
         ("10", title),
         ("11", "New"),
@@ -374,6 +410,7 @@ def test_replace_also_removes_items_and_users_that_the_source_no_longer_has(
     )
     (tmp_path / "items.csv").write_text("item_id,title\n11,B\n", encoding="utf-8")
     load(GOOD, data__ingest_mode="replace", **{"source.items_uri": str(tmp_path / "items.csv")})
+
     assert table(engine, "SELECT item_id, title FROM mf.items") == [("11", "B")]
     assert table(engine, "SELECT * FROM mf.users") == []
 
@@ -391,8 +428,10 @@ def test_two_ingests_at_once_load_one_batch(engine: Engine, tmp_path: Path) -> N
         "".join("\t".join(row) + "\n" for row in GOOD), encoding="utf-8"
     )
     config = make_config({"source.uri": str(tmp_path)})
+
     with ThreadPoolExecutor(4) as pool:
         reports = list(pool.map(lambda _: ingest(engine, config, NOW, print, {}), range(4)))
+
     assert sorted(report.already_ingested for report in reports) == [False, True, True, True]
     assert len(ratings(engine)) == 3
 
@@ -402,6 +441,7 @@ def test_a_given_split_keeps_its_sides(
 ) -> None:
     (tmp_path / "u1.test").write_text("3\t30\t5\t0\n")
     load(GOOD, name="u1.base", source__test_uri=str(tmp_path / "u1.test"))
+
     assert table(engine, "SELECT side, count(*) FROM mf.ratings GROUP BY 1 ORDER BY 1") == [
         ("test", 1),
         ("train", 3),
@@ -411,6 +451,7 @@ def test_a_given_split_keeps_its_sides(
 def test_a_side_column_says_the_side(engine: Engine, load: Callable[..., IngestReport]) -> None:
     text = "user_id,item_id,rating,fold\na,b,4,train\na,c,3,test\na,d,3,other\n"
     report = load(text, name="r.csv", source__side_column="fold", data__max_rejected_share=0.5)
+
     assert report.rows_rejected == 1
     assert table(engine, "SELECT item_id, side FROM mf.ratings ORDER BY 1") == [
         ("b", "train"),
@@ -421,6 +462,7 @@ def test_a_side_column_says_the_side(engine: Engine, load: Callable[..., IngestR
 def test_the_future_begins_now(engine: Engine, load: Callable[..., IngestReport]) -> None:
     exact = str(int(NOW.timestamp()))
     late = (NOW + timedelta(seconds=1)).isoformat()
+
     assert (
         load(
             [("1", "10", "4", exact), ("1", "11", "4", late)], data__max_rejected_share=0.5

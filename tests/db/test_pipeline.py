@@ -34,6 +34,7 @@ def judged(world: World, key: str, noise: float = 0.0) -> tuple[SplitRef, ModelR
     """Split, fit and evaluate a candidate, spoiled by `noise`."""
     split = pipeline.split(world.config, world.place, key)
     model = fit(world, split, noise=noise)
+
     return split, model, pipeline.evaluate(world.config, world.place, split, model)
 
 
@@ -41,18 +42,24 @@ def test_a_refusal_leaves_what_readers_see_as_it_was(world: World, engine: Engin
     publish_one(world, "one")
     before = rows(engine, "SELECT * FROM mf.recommendations ORDER BY user_id, rank")
     split, _, report = judged(world, "two", noise=3.0)
+
     with pytest.raises(GateError, match=r"is refused: .*test RMSE.*Recommendations are unchanged"):
         pipeline.gate(world.config, world.place, report)
+
     assert rows(engine, "SELECT * FROM mf.recommendations ORDER BY user_id, rank") == before
+
     [(state,)] = rows(
         engine, "SELECT state FROM mf.models WHERE model_version = :v", v=split.model_version
     )
+
     assert state == "refused"
+
     [(approved, reasons)] = rows(
         engine,
         "SELECT approved, reasons FROM mf.gate_decisions WHERE model_version = :v",
         v=split.model_version,
     )
+
     assert not approved
     assert any(not rule["passed"] and rule["text"] for rule in reasons)
 
@@ -61,17 +68,25 @@ def test_a_person_can_override_a_refusal_on_record(world: World, engine: Engine)
     split, _, report = judged(world, "one", noise=3.0)
     with pytest.raises(ConfigError, match="only a refused version"):
         pipeline.override(world.place, split.model_version, "Ada", "because")
+
     with pytest.raises(GateError):
         pipeline.gate(world.config, world.place, report)
+
     with pytest.raises(ConfigError, match="a name and a reason"):
         pipeline.override(world.place, split.model_version, "Ada", " ")
+
     pipeline.override(world.place, split.model_version, "Ada", "the catalogue was replaced")
     verdict = pipeline.gate(world.config, world.place, report)
-    assert (verdict.approved, verdict.overridden_by) == (True, "Ada")
+
+    assert verdict.approved is True
+    assert verdict.overridden_by == "Ada"
+
     [(by, reasons)] = rows(
         engine, "SELECT decided_by, reasons FROM mf.gate_decisions WHERE stage = 'override'"
     )
-    assert (by, reasons[0]["text"]) == ("Ada", "the catalogue was replaced")
+
+    assert by == "Ada"
+    assert reasons[0]["text"] == "the catalogue was replaced"
 
 
 def test_the_same_run_keeps_its_version_until_it_is_published(world: World) -> None:
@@ -90,6 +105,7 @@ def test_two_runs_may_split_at_the_same_time(world: World) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(split, ("one", "two"))
+
     assert first.snapshot_id == second.snapshot_id
     assert first.model_version != second.model_version
 
@@ -98,7 +114,10 @@ def test_nothing_new_is_said_so_and_force_trains_all_the_same(world: World) -> N
     unforced = world.with_settings(run__force=False)
     version = publish_one(unforced, "one")
     again = pipeline.split(unforced.config, world.place, "two")
-    assert (again.news, again.model_version) == (False, version)
+
+    assert again.news is False
+    assert again.model_version == version
+
     other_settings = unforced.with_settings(rating_head__als__n_factors=7)
     assert pipeline.split(other_settings.config, world.place, "three").news
     assert pipeline.split(world.config, world.place, "four").news
@@ -107,13 +126,16 @@ def test_nothing_new_is_said_so_and_force_trains_all_the_same(world: World) -> N
 def test_the_champion_is_judged_on_the_same_rows(world: World, engine: Engine) -> None:
     champion = publish_one(world, "one")
     split, _, report = judged(world, "two")
+
     assert report.champion_version == champion
     assert report.champion_rmse == pytest.approx(report.rmse)
+
     losses = rows(
         engine,
         "SELECT value, n FROM mf.evaluations WHERE metric = 'rmse_loss' AND slice = 'all' AND model_version = :v",
         v=split.model_version,
     )
+
     assert {tuple(row) for row in losses} == {(0.0, split.n_test)}
 
 
@@ -133,6 +155,7 @@ def test_another_split_compares_only_rows_that_the_champion_has_not_seen(
         "SELECT n FROM mf.evaluations WHERE subject = 'champion' AND metric = 'rmse' AND model_version = :v",
         v=split.model_version,
     )
+
     assert n == fresh < split.n_test
 
 
@@ -148,6 +171,7 @@ def test_a_champion_whose_artifact_is_damaged_makes_the_gate_refuse(world: World
     )
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     _, _, report = judged(world, "two")
+
     with pytest.raises(GateError, match=r"against the champion .* is unknown"):
         pipeline.gate(world.config, world.place, report)
 
@@ -155,6 +179,7 @@ def test_a_champion_whose_artifact_is_damaged_makes_the_gate_refuse(world: World
 def test_a_damaged_candidate_is_refused_with_advice(world: World) -> None:
     split = pipeline.split(world.config, world.place, "one")
     model = fit(world, split)
+
     with pytest.raises(ArtifactError, match="was changed or damaged"):
         pipeline.evaluate(world.config, world.place, split, replace(model, rating_sha256="0" * 64))
 
@@ -170,13 +195,16 @@ def test_the_champion_is_compared_with_the_best_of_the_last_days(
         world.with_settings(gate__max_rmse_loss=9, gate__max_ndcg_loss=9), "worse", noise=0.4
     )
     split, _, report = judged(world, "next", noise=0.4)
+
     with pytest.raises(GateError, match="against the best of the last 30 days"):
         pipeline.gate(world.config, world.place, report)
+
     [(loss,)] = rows(
         engine,
         "SELECT value FROM mf.evaluations WHERE subject = 'champion' AND metric = 'rmse_loss' AND slice = 'all' AND model_version = :v",
         v=split.model_version,
     )
+
     assert loss == 0.0
 
 
@@ -203,8 +231,10 @@ def test_a_refit_that_strays_is_refused(
     split, model, report = judged(loose, "one")
     pipeline.gate(loose.config, world.place, report)
     refitted = fit(world, split, "refit", noise=noise)
+
     with pytest.raises(GateError, match=rule):
         pipeline.prepare(loose.config, world.place, split, model, refitted)
+
     assert rows(engine, "SELECT state FROM mf.models") == [("refused",)]
     assert rows(engine, "SELECT * FROM mf.recommendations") == []
 
@@ -213,10 +243,13 @@ def test_without_refit_the_evaluated_model_is_published(world: World, engine: En
     plain = world.with_settings(publish__refit=False)
     split, model, report = judged(plain, "one")
     pipeline.gate(plain.config, world.place, report)
+
     assert pipeline.refit(plain.config, world.place.artifact_root, split, model) == model
+
     fill_table(plain, split, model, model)
     pipeline.verify(plain.config, world.place, model)
     pipeline.publish(plain.config, world.place, split, report)
+
     assert (
         rows(engine, "SELECT 1 FROM mf.recommendations JOIN mf.ratings USING (user_id, item_id)")
         == []
@@ -228,6 +261,7 @@ def test_lists_are_the_same_for_any_number_of_shards(world: World, engine: Engin
     query = "SELECT user_id, rank, item_id, score, predicted_rating FROM mf.recommendations ORDER BY 1, 2"
     one = rows(engine, query)
     publish_one(world.with_settings(recommend__shards=7, recommend__tile_mib=1), "seven")
+
     assert rows(engine, query) == one
 
 
@@ -237,12 +271,15 @@ def test_new_ratings_keep_old_rows_on_their_side(world: World, engine: Engine) -
     more["user_id"] = "n" + more["user_id"]
     load(engine, more)
     split, _, report = judged(world, "two")
+
     assert split.n_users == 120
+
     [(n,)] = rows(
         engine,
         "SELECT n FROM mf.evaluations WHERE subject = 'champion' AND slice = 'warm_both' AND metric = 'rmse_loss' AND model_version = :v",
         v=split.model_version,
     )
+
     assert 0 < n < report.n_test
 
 
@@ -254,6 +291,7 @@ def test_every_figure_of_a_gate_run_is_stored(world: World, engine: Engine) -> N
             "SELECT metric, value FROM mf.evaluations WHERE subject = 'candidate' AND slice = 'all'",
         )
     )  # type: ignore[arg-type]
+
     assert set(stored) >= {
         "rmse",
         "mae",
@@ -285,6 +323,7 @@ def test_a_model_with_nan_is_refused(world: World) -> None:
     report = pipeline.evaluate(
         world.config, world.place, split, replace(model, rating_sha256=sha256)
     )
+
     with pytest.raises(GateError, match="figures missing or not finite"):
         pipeline.gate(world.config, world.place, report)
 
@@ -339,7 +378,9 @@ def test_a_run_killed_in_any_step_ends_right_when_it_runs_again(
     killed = [
         _run_process(world, warehouse_url, step, statement).returncode for statement in (0, 2)
     ]
+
     assert killed[0] == -9
+
     finished = _run_process(world, warehouse_url, "none", 0)
     assert finished.returncode == 0, finished.stderr
     assert len(rows(engine, "SELECT DISTINCT user_id FROM mf.recommendations")) == 60
@@ -350,11 +391,14 @@ def test_a_run_killed_in_any_step_ends_right_when_it_runs_again(
     assert rows(engine, "SELECT state, count(*) FROM mf.models GROUP BY 1") == [
         ("published", len(rows(engine, "SELECT 1 FROM mf.models")))
     ]
+
     leftovers = rows(
         engine,
         "SELECT relname FROM pg_class WHERE relname ~ '^recommendation_rows_v[0-9]+$' AND NOT relispartition",
     )
+
     assert leftovers == []
+
     root = Path(world.place.artifact_root.removeprefix("file://"))
     assert [path.name for path in root.rglob(".*")] == []
 
@@ -393,10 +437,12 @@ def test_a_run_that_loses_the_race_every_time_gives_up_and_promotes_nothing(
     def evaluate_while_another_goes_live(*arguments: Any) -> EvalReport:
         report = evaluate(*arguments)
         pipeline.rollback(world.place)
+
         return report
 
     monkeypatch.setattr(pipeline, "evaluate", evaluate_while_another_goes_live)
     with pytest.raises(PromotionRaceError, match="another run promoted its own") as race:
         publish_late()
+
     assert race.value.exit_code == 6
     assert rows(engine, "SELECT 1 FROM mf.promotions WHERE model_version = :v", v=late) == []

@@ -57,6 +57,7 @@ def world(engine: Engine, tmp_path: Path) -> World:
         users | {"new1": {"group": "plain"}, "new2": {"group": "fancy"}},
         items | {"i900": {"genres": ["plain"]}},
     )
+
     return world
 
 
@@ -69,6 +70,7 @@ def prepared(world: World, key: str, n_samples: int = 0) -> tuple[SplitRef, Mode
     )
     refitted = fit(world, split, "refit", n_samples=n_samples)
     fill_table(world, split, model, refitted)
+
     return split, refitted
 
 
@@ -76,15 +78,19 @@ def test_without_the_setting_attributes_change_nothing(engine: Engine, tmp_path:
     plain = make_world(engine, tmp_path, log=[])
     before = pipeline.split(plain.config, plain.place, "one")
     describe(engine, {"u001": {"age": 7}, "new1": {"age": 8}}, {"i900": {"year": 1999}})
+
     for other in (
         plain,
         plain.with_settings(rating_head__solver="bayes"),
         plain.with_settings(**{**ON, "rating_head__solver": "als"}),
     ):
         split = pipeline.split(other.config, other.place, "one")
-        assert (split.snapshot_id, split.sha256) == (before.snapshot_id, before.sha256)
+        assert split.snapshot_id == before.snapshot_id
+        assert split.sha256 == before.sha256
+
     manifest = read_manifest(before.uri, before.sha256)
     users = pd.read_parquet(io.BytesIO(read_file(before.uri, "users.parquet", manifest)))
+
     assert list(users.columns) == ["id"]
     assert read_snapshot(before.uri, before.sha256).attributes is None
 
@@ -96,23 +102,28 @@ def test_the_snapshot_carries_attributes_and_those_who_have_nothing_else(
         connection.execute(
             sa.text("INSERT INTO mf.forgotten_users (user_id) VALUES ('new2'), ('u003')")
         )
+
     describe(engine, {"empty": {}, "list": [1], "u004": {}}, {"i901": {}})
     split = pipeline.split(world.config, world.place, "one")
-    assert (split.n_users, split.n_items, split.unrated_users, split.unrated_items) == (
-        N_USERS,
-        N_ITEMS,
-        1,
-        1,
-    )
+
+    assert split.n_users == N_USERS
+    assert split.n_items == N_ITEMS
+    assert split.unrated_users == 1
+    assert split.unrated_items == 1
+
     snapshot = read_snapshot(split.uri, split.sha256)
     assert snapshot.attributes is not None
+
     known = dict(zip(snapshot.users.ids, snapshot.attributes.user, strict=True))
     assert set(known) == {*(f"u{number:03d}" for number in range(N_USERS)), "new1"}
     assert json.loads(known["new1"]) == {"group": "plain"}
-    assert (known["u003"], known["u004"]) == (None, None)
+    assert known["u003"] is None
+    assert known["u004"] is None
     assert "i900" in set(snapshot.items.ids)
+
     users, items = snapshot.rated()
-    assert (users.sum(), items.sum()) == (N_USERS, N_ITEMS)
+    assert users.sum() == N_USERS
+    assert items.sum() == N_ITEMS
     assert pipeline.split(world.config, world.place, "two").sha256 == split.sha256
 
 
@@ -120,12 +131,15 @@ def test_other_attributes_make_another_snapshot(world: World, engine: Engine) ->
     first = pipeline.split(world.config, world.place, "one")
     describe(engine, {"u001": {"group": "neither"}}, {"i001": {"year": 1951, "genres": ["fancy"]}})
     second = pipeline.split(world.config, world.place, "two")
+
     assert second.snapshot_id != first.snapshot_id
+
     describe(
         engine,
         {"u001": {"age": 1, "group": "fancy"}},
         {"i001": {"year": 1951, "genres": ["fancy"]}},
     )
+
     assert pipeline.split(world.config, world.place, "three").snapshot_id == first.snapshot_id
 
 
@@ -138,6 +152,7 @@ def test_a_new_user_gets_the_popular_list_and_a_new_item_is_on_none(
         engine,
         f"SELECT user_id, source, count(*) FROM mf.{table_name(split.model_version)} GROUP BY 1, 2",
     )
+
     assert {
         (row.user_id, row.source, row.count) for row in listed if row.user_id.startswith("new")
     } == {
@@ -145,6 +160,7 @@ def test_a_new_user_gets_the_popular_list_and_a_new_item_is_on_none(
         ("new2", "popular", 10),
     }
     assert len(listed) == N_USERS + 2
+
     for table in (table_name(split.model_version), "popular_items", "similar_items"):
         assert rows(engine, f"SELECT 1 FROM mf.{table} WHERE item_id = 'i900'") == []
 
@@ -158,6 +174,7 @@ def test_a_list_ordered_by_predictions_may_hold_a_new_item(world: World, engine:
     listed = rows(
         engine, f"SELECT count(*) FROM mf.{table_name(split.model_version)} WHERE item_id = 'i900'"
     )
+
     assert listed == [(N_USERS + 2,)]
 
 
@@ -170,16 +187,19 @@ def test_a_tiny_catalogue_is_listed_whole_without_the_new_item(
     listed = rows(
         engine, f"SELECT count(*) FROM mf.{table_name(split.model_version)} WHERE user_id = 'new1'"
     )
+
     assert listed == [(N_ITEMS,)]
 
 
 @pytest.mark.parametrize("spoil", ["user_id = 'new1'", "user_id = 'new1' AND rank > 3"])
 def test_a_new_user_without_a_full_list_is_found(world: World, engine: Engine, spoil: str) -> None:
     split, refitted = prepared(world, "one")
+
     with transaction(engine) as connection:
         connection.execute(
             sa.text(f"DELETE FROM mf.{table_name(split.model_version)} WHERE {spoil}")
         )
+
     with pytest.raises(VerificationError, match="every_new_user_has_a_full_list"):
         pipeline.verify(world.config, world.place, refitted)
 
@@ -187,6 +207,7 @@ def test_a_new_user_without_a_full_list_is_found(world: World, engine: Engine, s
 def test_a_user_that_nobody_knows_is_found(world: World, engine: Engine) -> None:
     split, refitted = prepared(world, "one")
     name = table_name(split.model_version)
+
     with transaction(engine) as connection:
         connection.execute(
             sa.text(
@@ -194,6 +215,7 @@ def test_a_user_that_nobody_knows_is_found(world: World, engine: Engine) -> None
                 f"predicted_rating_sd, source, generated_at FROM mf.{name} WHERE user_id = 'new1'"
             )
         )
+
     with pytest.raises(VerificationError, match="no_unknown_user"):
         pipeline.verify(world.config, world.place, refitted)
 
@@ -216,11 +238,11 @@ def test_deviations_are_written_where_samples_are_kept(world: World, engine: Eng
         engine,
         f"SELECT user_id, item_id, predicted_rating_sd FROM mf.{table_name(split.model_version)}",
     )
-    user, item = (
-        snapshot.users.rows(row.user_id for row in written),
-        snapshot.items.rows(row.item_id for row in written),
-    )
+    user = snapshot.users.rows(row.user_id for row in written)
+    item = snapshot.items.rows(row.item_id for row in written)
+
     assert samples is not None
+
     np.testing.assert_allclose(
         [row.predicted_rating_sd for row in written], samples.standard_deviation(user, item)
     )
@@ -230,8 +252,10 @@ def test_deviations_are_written_where_samples_are_kept(world: World, engine: Eng
             "SELECT metric, value FROM mf.evaluations WHERE subject = 'candidate' AND slice = 'all'",
         )
     )  # type: ignore[arg-type]
+
     assert 0.6 < figures["mean_sd"] < 1.0
     assert 0.5 < figures["interval_coverage_90"] <= 1
+
     without, _ = prepared(world, "without")
     assert rows(
         engine, f"SELECT DISTINCT predicted_rating_sd FROM mf.{table_name(without.model_version)}"
@@ -251,6 +275,7 @@ def test_samples_of_another_snapshot_are_refused(world: World, engine: Engine) -
     model = fit(world, split, n_samples=2)
     describe(engine, {"new3": {"group": "plain"}}, {"i900": {"genres": ["plain"]}})
     other = pipeline.split(world.config, world.place, "two")
+
     with pytest.raises(ArtifactError, match="belong to another snapshot"):
         pipeline.evaluate(world.config, world.place, other, model)
 
@@ -283,7 +308,8 @@ def test_a_new_user_is_predicted_from_attributes_with_a_deviation(
         users,
         {name: {"genres": [of]} for name, of in group.items() if name.startswith("i")},
     )
-    config, place = world.config, world.place
+    config = world.config
+    place = world.place
     split = pipeline.split(config, place, "one")
     model = pipeline.train(config, place.artifact_root, split, place.log)
     report = pipeline.evaluate(config, place, split, model)
@@ -293,16 +319,22 @@ def test_a_new_user_is_predicted_from_attributes_with_a_deviation(
         engine,
         "SELECT item_id, predicted_rating, predicted_rating_sd, source FROM mf.recommendations WHERE user_id = 'new0'",
     )
+
     assert {row.source for row in listed} == {"popular"}
+
     for row in listed:
         expected = 4.5 if group[row.item_id] == "plain" else 1.5
         assert row.predicted_rating == pytest.approx(expected, abs=0.8)
         assert 0.3 < row.predicted_rating_sd < 2
+
     [(uri, sha256)] = rows(
         engine,
         "SELECT uri, sha256 FROM mf.model_artifacts WHERE head = 'rating' AND stage = 'refit'",
     )
     fitted = load_model(uri, sha256)
-    user, item = fitted.users.rows(["new0", "new1"]), fitted.items.rows(["i900", "i901"])
-    mine, other = fitted.predict(user, item), fitted.predict(user, item[::-1])
+    user = fitted.users.rows(["new0", "new1"])
+    item = fitted.items.rows(["i900", "i901"])
+    mine = fitted.predict(user, item)
+    other = fitted.predict(user, item[::-1])
+
     assert (mine > other + 1.5).all()

@@ -68,15 +68,21 @@ def values(report: tune.TuneReport) -> dict[int, float | None]:
 def test_a_search_ends_no_worse_than_it_began(engine: Engine, head: tune.Head) -> None:
     load(engine, make_ratings())
     report = search(engine, head, trials=6)
+
     assert [
         trial.number for trial in sorted(report.trials, key=lambda trial: trial.number)
     ] == list(range(6))
+
     finished = report.finished
     (begun,) = [trial for trial in finished if trial.number == 0]
+
     assert begun.settings[
         f"{head}_head.als.n_factors" if head == "rating" else "ranking_head.n_factors"
     ] in (4, 8)
-    best, first = finished[0].value, begun.value
+
+    best = finished[0].value
+    first = begun.value
+
     assert best is not None
     assert first is not None
     assert best <= first if head == "rating" else best >= first
@@ -89,6 +95,7 @@ def test_the_best_settings_are_a_settings_file(engine: Engine, tmp_path: Path) -
     report = search(engine)
     path = tmp_path / "mf.toml"
     path.write_text(report.best_toml())
+
     assert (
         load_config(path).rating_head.als.regularization
         == report.finished[0].settings["rating_head.als.regularization"]
@@ -102,6 +109,7 @@ def test_test_rows_do_not_matter(engine: Engine) -> None:
     )
     load(engine, ratings)
     before = [search(engine, head, study=f"{head} before") for head in ("rating", "ranking")]
+
     with transaction(engine) as connection:
         connection.execute(
             sa.text(
@@ -113,6 +121,7 @@ def test_test_rows_do_not_matter(engine: Engine) -> None:
                 "DELETE FROM mf.ratings WHERE mf.split_bucket(user_id, item_id, 0) BETWEEN 1000 AND 2000"
             )
         )
+
     strange = pd.DataFrame(
         {
             "user_id": [f"x{n}" for n in range(200)],
@@ -123,8 +132,10 @@ def test_test_rows_do_not_matter(engine: Engine) -> None:
     )
     load(engine, strange[[split_bucket(user, "strange", 0) < 3000 for user in strange["user_id"]]])
     task = task_of(engine)
+
     assert len(task.fitted) + len(task.validation) == (~is_test).sum()
     assert "strange" not in task.rows.items.ids
+
     after = [search(engine, head, study=f"{head} after") for head in ("rating", "ranking")]
     assert [values(report) for report in after] == [values(report) for report in before]
 
@@ -133,6 +144,7 @@ def test_the_rating_head_is_tuned_with_the_attributes_that_it_is_trained_with(
     engine: Engine,
 ) -> None:
     load(engine, make_ratings())
+
     with transaction(engine) as connection:
         connection.execute(
             sa.text(
@@ -144,6 +156,7 @@ def test_the_rating_head_is_tuned_with_the_attributes_that_it_is_trained_with(
                 "INSERT INTO mf.items (item_id, attributes) VALUES ('unrated', '{\"age\": true}')"
             )
         )
+
     settings = {
         "rating_head.solver": "bayes",
         "rating_head.bayes.sweeps": 8,
@@ -154,9 +167,11 @@ def test_the_rating_head_is_tuned_with_the_attributes_that_it_is_trained_with(
         CONFIG,
     )
     task = task_of(engine, config=config)
+
     assert task.attributes is not None
     assert task.attributes.item.shape == (len(task.rows.items), 2)
     assert "unrated" not in task.rows.items.ids
+
     with_them = search(engine, trials=1, config=config)
     without = search(
         engine,
@@ -164,6 +179,7 @@ def test_the_rating_head_is_tuned_with_the_attributes_that_it_is_trained_with(
         study="n",
         config=make_config({"rating_head.bayes.side_information": False}, config),
     )
+
     assert with_them.finished[0].value != without.finished[0].value
 
 
@@ -171,11 +187,14 @@ def test_a_study_goes_on_under_its_name(engine: Engine) -> None:
     load(engine, make_ratings())
     first = search(engine, trials=2)
     again = search(engine, trials=2)
+
     assert len(again.trials) == 4
     assert {n: v for n, v in values(again).items() if n < 2} == values(first)
     assert values(tune.show(engine, "s")) == values(again)
+
     whole = search(engine, trials=4, study="in one go")
     assert values(whole) == values(again)
+
     tried = [tuple(trial.settings.values()) for trial in again.trials]
     assert len(set(tried)) == 4
     assert {row["study"]: row["trials"] for row in tune.studies(engine)} == {"s": 4, "in one go": 4}
@@ -184,10 +203,12 @@ def test_a_study_goes_on_under_its_name(engine: Engine) -> None:
 def test_a_study_of_other_rows_or_settings_is_not_gone_on_with(engine: Engine) -> None:
     load(engine, make_ratings()[::2])
     search(engine, trials=1)
+
     with pytest.raises(
         ConfigError, match="begun on other training rows or with other fixed settings"
     ):
         search(engine, trials=1, config=make_config({"data.scale_high": 6}, CONFIG))
+
     # What is searched may have other values now.
     assert (
         len(
@@ -197,9 +218,12 @@ def test_a_study_of_other_rows_or_settings_is_not_gone_on_with(engine: Engine) -
         )
         == 2
     )
+
     before = task_of(engine).default_study()
     load(engine, make_ratings()[1::2])
+
     assert task_of(engine).default_study() != before
+
     with pytest.raises(ConfigError, match="Name another one with --study"):
         search(engine, trials=1)
 
@@ -233,6 +257,7 @@ def test_two_searches_at_once_work_on_one_study(engine: Engine, warehouse_url: s
     for process in [searching(warehouse_url, 4) for _ in range(2)]:
         process.communicate(timeout=300)
         assert process.returncode == 0
+
     report = tune.show(engine, "s")
     assert sorted(values(report)) == list(range(8))
     assert len({tuple(trial.settings.values()) for trial in report.trials}) == 8
@@ -245,20 +270,27 @@ def test_two_searches_at_once_work_on_one_study(engine: Engine, warehouse_url: s
 def test_a_killed_trial_is_run_again_once(engine: Engine, warehouse_url: str) -> None:
     load(engine, make_ratings())
     process = searching(warehouse_url, 100, "SLOW")
+
     assert process.stdout is not None
+
     process.stdout.readline()
     alive = """SELECT trial_id FROM mf_tune.trials JOIN mf_tune.trial_heartbeats USING (trial_id) JOIN mf_tune.trial_params USING (trial_id)
                WHERE state = 'RUNNING' AND number = 1 GROUP BY 1 HAVING count(*) = 3"""
+
     while not rows(engine, alive):
         assert process.poll() is None
+
     process.send_signal(signal.SIGKILL)
     process.communicate()
+
     with transaction(engine) as connection:
         connection.execute(
             sa.text("UPDATE mf_tune.trial_heartbeats SET heartbeat = heartbeat - interval '1 hour'")
         )
+
     trials = {trial.number: trial for trial in search(engine, trials=1, config=SLOW).trials}
-    assert (trials[1].state, trials[2].settings) == ("fail", trials[1].settings)
+    assert trials[1].state == "fail"
+    assert trials[2].settings == trials[1].settings
     assert trials[2].state in ("complete", "pruned")
 
 
@@ -268,27 +300,30 @@ def test_when_the_time_is_up_the_first_trial_is_finished_and_others_are_broken_o
     load(engine, make_ratings())
     task = task_of(engine, config=SLOW)
     report = tune.tune(task, engine, "s", 0.2, quiet)
+
     assert [(trial.number, trial.state) for trial in report.trials] == [(0, "complete")]
+
     report = tune.tune(task, engine, "s", 0.2, quiet)
     assert {trial.number: trial.state for trial in report.trials} == {
         0: "complete",
         1: "fail",
         2: "waiting",
     }
+
     trials = {
         trial.number: trial
         for trial in tune.tune(task, engine, "s", 300, quiet, max_trials=1).trials
     }
-    assert (trials[2].settings, trials[2].state in ("complete", "pruned")) == (
-        trials[1].settings,
-        True,
-    )
+
+    assert trials[2].settings == trials[1].settings
+    assert trials[2].state in ("complete", "pruned") is True
 
 
 def test_what_does_badly_is_stopped_early(engine: Engine) -> None:
     load(engine, make_ratings())
     report = search(engine, trials=12)
     stopped = [trial for trial in report.trials if trial.state == "pruned"]
+
     assert stopped
     assert all(trial.iterations in (2, 6) and trial.value is not None for trial in stopped)
 
@@ -297,27 +332,34 @@ def test_what_does_badly_is_stopped_early(engine: Engine) -> None:
 def test_the_best_are_compared_on_other_parts(engine: Engine, head: tune.Head) -> None:
     load(engine, make_ratings())
     searched = search(engine, head, trials=8)
+
     assert searched.compared == []
     assert searched.best == searched.finished[0]
+
     report = tune.tune(task_of(engine, head), engine, "s", 300, quiet, 0, parts=2)
     assert values(report) == values(searched)
+
     others = {
         tuple(trial.settings.values()): trial.number
         for trial in searched.finished[::-1]
         if trial.number
     }
     expected = {0, *list(others.values())[::-1][:5]}
+
     assert {trial.number for trial in report.compared} == expected
     assert all(len({trial.value, *trial.again}) == 3 for trial in report.compared)
+
     means = [np.mean(trial.again) for trial in report.compared]
     assert means == sorted(means, reverse=head == "ranking")
     assert report.best == report.compared[0]
     assert {report.gain(trial) == (0.0, 0.0) for trial in report.compared if trial.as_begun} == {
         True
     }
+
     # What is there is not fitted again, and another part is added to it.
     lines: list[str] = []
     more = tune.tune(task_of(engine, head), engine, "s", 300, lines.append, 0, parts=3)
+
     assert sorted(trial.again[:2] for trial in more.compared) == sorted(
         trial.again for trial in report.compared
     )
@@ -331,11 +373,14 @@ def test_a_gain_is_the_mean_of_the_differences_with_its_standard_error() -> None
     )
     better = tune.TrialReport(4, "complete", 0.8, 9, 1.0, {}, again=(0.90, 0.86, 0.89))
     report = tune.TuneReport("s", "RMSE", [better, begun], lower_is_better=True)
+
     assert report.compared == [better, begun]
     assert report.gain(better) == pytest.approx((0.02, 0.01 / 3**0.5))
+
     ndcg = dataclasses.replace(report, lower_is_better=False)
     assert ndcg.best == begun
     assert ndcg.gain(better) == pytest.approx((-0.02, 0.01 / 3**0.5))
+
     (one, _) = (dataclasses.replace(trial, again=trial.again[:1]) for trial in (begun, better))
     assert np.isnan(tune.TuneReport("s", "RMSE", [one], lower_is_better=True).gain(one)[1])
 
@@ -347,7 +392,9 @@ def test_a_comparison_without_time_leaves_the_search_s_word_and_is_gone_on_with(
     searched = search(engine, trials=3)
     lines: list[str] = []
     report = tune.tune(task_of(engine), engine, "s", 1e-6, lines.append, 0, parts=1)
-    assert (report.compared, report.best) == ([], searched.best)
+
+    assert report.compared == []
+    assert report.best == searched.best
     assert lines == ["the time is up; start it again to have the best trials compared on all parts"]
     assert tune.tune(task_of(engine), engine, "s", 300, quiet, 0, parts=1).compared
 
@@ -357,10 +404,12 @@ def test_the_same_settings_are_not_fitted_twice_and_a_search_without_others_ends
 ) -> None:
     load(engine, make_ratings())
     number = "rating_head.als.n_factors"
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tune.Task, "space", {number: IntDistribution(4, 6)})
         lines: list[str] = []
         report = tune.tune(task_of(engine), engine, "s", 300, lines.append)
+
     assert sorted(trial.settings[number] for trial in report.trials if trial.state != "fail") == [
         4,
         5,
@@ -373,6 +422,7 @@ def test_the_same_settings_are_not_fitted_twice_and_a_search_without_others_ends
 def test_settings_that_fail_every_time_end_the_search(engine: Engine) -> None:
     load(engine, make_ratings())
     task = task_of(engine, config=make_config({"train.device": "gpu"}, CONFIG))
+
     with pytest.raises(TrainingError, match="TensorFlow sees no GPU"):
         tune.tune(task, engine, "s", 60, quiet)
 
@@ -381,8 +431,10 @@ def test_too_few_ratings_and_nothing_to_tune_are_refused(engine: Engine) -> None
     load(engine, make_ratings())
     rows = tune.read_warehouse(CONFIG, engine)
     few = dataclasses.replace(rows, ratings=rows.ratings.take(np.arange(3)))
+
     with pytest.raises(QualityError, match="too few to set a validation part aside"):
         tune.make_task(CONFIG, "rating", few)
+
     preset = make_config({"rating_head.solver": "gradient", "rating_head.gradient.preset": "seed"})
     with pytest.raises(ConfigError, match="the 2016 post's model"):
         tune.search_space(preset, "rating")
@@ -391,6 +443,7 @@ def test_too_few_ratings_and_nothing_to_tune_are_refused(engine: Engine) -> None
 def test_optunas_tables_stay_out_of_ours(engine: Engine, warehouse_url: str) -> None:
     load(engine, make_ratings())
     search(engine, trials=1)
+
     assert rows(engine, "SELECT version_num FROM mf.alembic_version") != rows(
         engine, "SELECT version_num FROM mf_tune.alembic_version"
     )
@@ -398,10 +451,13 @@ def test_optunas_tables_stay_out_of_ours(engine: Engine, warehouse_url: str) -> 
         rows(engine, "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace")
         == []
     )
+
     with transaction(engine) as connection:
         command.downgrade(alembic_config(connection), "0004")
+
     with pytest.raises(ConfigError, match="mf db migrate"):
         tune.studies(engine)
+
     migrate(warehouse_url)
     assert tune.studies(engine) == []
 
@@ -414,6 +470,7 @@ def test_the_command_searches_a_file_shows_and_goes_on(warehouse_url: str, tmp_p
     printed = mf(
         "tune", "--train", str(path), "--trials", "2", "--parts", "2", "--study", "mine", *settings
     )
+
     assert re.search(
         r"^again, mean of 2 other parts:\n\ntrial +RMSE +gain over trial 0 +\+-\n", printed, re.M
     )
@@ -440,7 +497,9 @@ def test_the_command_searches_a_file_shows_and_goes_on(warehouse_url: str, tmp_p
     )
     assert mf.json("tune", "--show", "--study", "mine")["metric"] == "RMSE"
     assert [row["trials"] for row in mf.json("tune", "--show")] == [3]
+
     mf("tune", "--show", "--study", "none", code=2)
     assert "there is no study 'none'" in mf.errors
+
     mf("tune", "--trials", "1", *settings, code=4)
     assert "mf.ratings is empty" in mf.errors

@@ -35,13 +35,16 @@ GOLDEN = {
 
 def test_migrations_run_up_from_empty_and_down_again(engine: Engine, warehouse_url: str) -> None:
     migrate(warehouse_url, "base")
+
     with transaction(engine) as connection:
         left = set(
             connection.scalars(
                 sa.text("SELECT relname FROM pg_class WHERE relnamespace = 'mf'::regnamespace")
             )
         )
+
     assert left <= {"alembic_version", "alembic_version_pkc"}
+
     migrate(warehouse_url)
     with transaction(engine) as connection:
         assert connection.execute(sa.text("SELECT * FROM mf.recommendations")).all() == []
@@ -59,6 +62,7 @@ def test_migrating_a_server_without_the_roles_says_how_to_make_them(server: Embe
     admin = sa.create_engine(server.admin_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with admin.connect() as connection:
         connection.execute(sa.text("ALTER ROLE mf_reader RENAME TO mf_reader_away"))
+
     try:
         with pytest.raises(ConfigError, match=r"lacks the role\(s\) mf_reader; .*mf db bootstrap"):
             migrate(server.url("template_warehouse", "mf_writer"))
@@ -86,6 +90,7 @@ def test_a_reader_sees_the_views_and_nothing_else(
 ) -> None:
     publish_one(make_world(engine, tmp_path), "one")
     reader = database_engine(warehouse_url.replace("mf_writer", "mf_reader"))
+
     for query in (
         "SELECT * FROM mf.recommendations",
         "SELECT * FROM mf.recommendations_for('u001', 3)",
@@ -93,6 +98,7 @@ def test_a_reader_sees_the_views_and_nothing_else(
     ):
         with transaction(reader) as connection:
             assert connection.execute(sa.text(query)).all()
+
     with transaction(engine) as connection:
         names = set(
             connection.scalars(
@@ -101,13 +107,16 @@ def test_a_reader_sees_the_views_and_nothing_else(
                 )
             )
         )
+
     assert {"ratings", "live", "recommendation_rows"} < names
+
     for name in sorted(names - {"recommendations", "model_history"}):
         with (
             pytest.raises(sa.exc.ProgrammingError, match="permission denied"),
             transaction(reader) as connection,
         ):
             connection.execute(sa.text(f"SELECT 1 FROM mf.{name}"))
+
     for statement in (
         "DELETE FROM mf.ratings",
         "CREATE TABLE mf.mine (n int)",
@@ -119,6 +128,7 @@ def test_a_reader_sees_the_views_and_nothing_else(
             transaction(reader) as connection,
         ):
             connection.execute(sa.text(statement))
+
     reader.dispose()
 
 
@@ -157,10 +167,12 @@ def snapshot_of(engine: Engine, **settings: object) -> Snapshot:
 def test_the_same_data_and_seed_give_the_same_snapshot(engine: Engine) -> None:
     load(engine, make_ratings().sample(frac=1, random_state=1))
     first = content_hash(snapshot_of(engine))
+
     with transaction(engine) as connection:
         connection.execute(
             sa.text("UPDATE mf.ratings SET rating = rating")
         )  # moves every row to another place on disk
+
     assert content_hash(snapshot_of(engine)) == first
     assert content_hash(snapshot_of(engine, seed=1)) != first
 
@@ -171,6 +183,7 @@ def test_hash_split_keeps_every_row_on_its_side_as_ratings_come_in(engine: Engin
     before = _sides(snapshot_of(engine))
     load(engine, ratings[1::2])
     after = _sides(snapshot_of(engine))
+
     assert {pair: after[pair] for pair in before} == before
     assert sum(after.values()) / len(after) == pytest.approx(0.3, abs=0.04)
 
@@ -190,6 +203,7 @@ def test_temporal_split_holds_out_the_latest(engine: Engine) -> None:
     sides = _sides(snapshot_of(engine, protocol="temporal", test_fraction=0.25))
     dated = ratings.dropna(subset="rated_at").sort_values("rated_at")
     latest = {(row.user_id, row.item_id) for row in dated.tail(sum(sides.values())).itertuples()}
+
     assert {pair for pair, is_test in sides.items() if is_test} == latest
     assert len(latest) == pytest.approx(0.25 * len(dated), abs=2)
 
@@ -198,9 +212,12 @@ def test_leave_last_holds_out_each_users_latest(engine: Engine) -> None:
     ratings = make_ratings()
     load(engine, ratings)
     snapshot = snapshot_of(engine, protocol="leave_last")
+
     assert np.bincount(snapshot.test.user).tolist() == [1] * 60
+
     last = ratings.sort_values("rated_at").groupby("user_id").tail(1)
     held_out = {pair for pair, is_test in _sides(snapshot).items() if is_test}
+
     assert held_out == set(zip(last["user_id"], last["item_id"], strict=True))
 
 
@@ -208,6 +225,7 @@ def test_given_split_takes_the_sources_word(engine: Engine) -> None:
     ratings = make_ratings()
     ratings["side"] = np.where(np.arange(len(ratings)) % 5 == 0, "test", "train")
     load(engine, ratings)
+
     assert len(snapshot_of(engine, protocol="given").test) == (ratings["side"] == "test").sum()
 
 

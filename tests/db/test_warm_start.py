@@ -65,6 +65,7 @@ def night(world: World, key: str) -> SplitRef:
     fill_table(world, split, model, refitted)
     pipeline.verify(world.config, world.place, refitted)
     pipeline.publish(world.config, world.place, split, report)
+
     return split
 
 
@@ -90,6 +91,7 @@ def whole_night(world: World, key: str) -> PublishReport:
     model = pipeline.train(world.config, world.place.artifact_root, split, world.place.log)
     report = pipeline.evaluate(world.config, world.place, split, model)
     pipeline.gate(world.config, world.place, report)
+
     return pipeline.run_to_readers(world.config, world.place, split, model, report)
 
 
@@ -98,6 +100,7 @@ def test_the_second_night_starts_from_the_first_ones_evaluated_model(
 ) -> None:
     whole_night(world, "one")
     assert "a cold start: no version is live" in lines
+
     load(
         engine,
         make_ratings()[1::2].assign(
@@ -106,23 +109,27 @@ def test_the_second_night_starts_from_the_first_ones_evaluated_model(
     )
     lines.clear()
     whole_night(world, "two")
+
     assert "evaluated: starting from the evaluated model of version 1" in lines
     assert "refit: starting from the evaluated model of version 2" in lines
     assert rows(engine, "SELECT model_version, warm_started_from FROM mf.models ORDER BY 1") == [
         (1, None),
         (2, 1),
     ]
+
     found = rows(
         engine,
         "SELECT stage, uri, sha256 FROM mf.model_artifacts WHERE model_version = 2 AND head = 'rating'",
     )
     started = {row.stage: read_manifest(row.uri, row.sha256)["warm_started_from"] for row in found}
+
     assert started == {"evaluated": 1, "refit": 2}
 
 
 def test_a_repeated_split_decides_the_same(world: World) -> None:
     night(world, "one")
     split = pipeline.split(world.config, world.place, "two")
+
     assert split.start is not None
     assert split.start.model_version == 1
     assert split.start.rating_uri == f"{world.place.artifact_root}/models/1/evaluated/rating"
@@ -159,6 +166,7 @@ def test_a_night_of_another_kind_starts_cold(
 def test_without_warm_start_nothing_is_said_of_it(world: World, lines: list[str]) -> None:
     night(world, "one")
     lines.clear()
+
     assert start_of(world, train__warm_start=False) is None
     assert not any("start" in line for line in lines)
 
@@ -180,6 +188,7 @@ def test_after_a_rollback_the_version_gone_back_to_is_the_start(world: World) ->
     night(world, "one")
     night(world, "two")
     pipeline.rollback(world.place)
+
     assert start_of(world) == 1
 
 
@@ -187,11 +196,13 @@ def test_a_damaged_start_is_seen_at_the_split(world: World, lines: list[str]) ->
     night(world, "one")
     path = artifact(world, 1, "ranking/item_factors.npy")
     path.write_bytes(path.read_bytes()[:-1] + b"x")
+
     assert start_of(world) is None
     assert any(
         "a cold start: the artifact file" in line and "was changed or damaged" in line
         for line in lines
     )
+
     remove_artifact(str(artifact(world, 1, "")))
     assert start_of(world) is None
 
@@ -203,17 +214,21 @@ def test_a_start_that_is_lost_after_the_split_makes_a_cold_night_and_an_honest_r
     split = pipeline.split(world.config, world.place, "two")
     remove_artifact(str(artifact(world, 1, "rating")))
     model = pipeline.train(world.config, world.place.artifact_root, split, world.place.log)
+
     assert any(
         "evaluated: a cold start, since version 1 can't be started from" in line for line in lines
     )
+
     pipeline.evaluate(world.config, world.place, split, model)
     assert rows(engine, "SELECT warm_started_from FROM mf.models WHERE model_version = 2") == [
         (None,)
     ]
     # Asked again it finds its result, and a refit of it starts cold too.
     assert pipeline.train(world.config, world.place.artifact_root, split, world.place.log) == model
+
     lines.clear()
     pipeline.refit(world.config, world.place.artifact_root, split, model, world.place.log)
+
     assert not any("starting from" in line for line in lines)
 
 
@@ -221,4 +236,5 @@ def test_settings_that_older_code_stored_make_a_cold_start() -> None:
     config = make_config({"train.warm_start": True})
     older: dict[str, Any] = {"rating_head": {"solver": "bayes"}, "data": None}
     reason = reason_to_start_cold(config, "s", LiveModel(3, "s", older, 1))
+
     assert reason == "data.scale_low is 1.0, but was None for version 3"

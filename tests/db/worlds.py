@@ -19,7 +19,8 @@ from mf_core.records import ModelRef, SplitRef
 from mf_core.warehouse import tables, transaction
 from mf_core.warehouse.engine import copy_frame
 
-N_USERS, N_ITEMS = 60, 40
+N_USERS = 60
+N_ITEMS = 40
 SETTINGS = {
     "rating_head.solver": "als",
     "gate.min_test_ratings": 20,
@@ -51,13 +52,15 @@ class World:
 def make_ratings(seed: int = 0) -> pd.DataFrame:
     """Return planted ratings: two tastes and item qualities, 1..5, half of all pairs; user u000 likes nothing."""
     generator = np.random.default_rng(seed)
-    taste, kind = generator.normal(size=(N_USERS, 2)), generator.normal(size=(N_ITEMS, 2))
+    taste = generator.normal(size=(N_USERS, 2))
+    kind = generator.normal(size=(N_ITEMS, 2))
     quality = generator.normal(size=N_ITEMS) * 0.6
     signal = 3.3 + quality + taste @ kind.T + generator.normal(size=(N_USERS, N_ITEMS)) * 0.3
     value = np.clip(np.round(signal), 1, 5)
     value[0] = 1
     chosen = generator.random((N_USERS, N_ITEMS)) < 0.5
     user, item = np.nonzero(chosen)
+
     return pd.DataFrame(
         {
             "user_id": [f"u{u:03d}" for u in user],
@@ -76,6 +79,7 @@ def make_world(
     """Put ratings into the warehouse and return the world."""
     load(engine, make_ratings() if ratings is None else ratings)
     lines = [] if log is None else log
+
     return World(Workplace(engine, root.as_uri(), lines.append), make_config(SETTINGS))
 
 
@@ -113,11 +117,10 @@ def fit(
     """
     snapshot = read_snapshot(split.uri, split.sha256)
     rows = snapshot.train if stage == "evaluated" else concatenate([snapshot.train, snapshot.test])
-    rating, ranking = (
-        _rating_model(snapshot, rows, factors, noise),
-        _ranking_model(snapshot, rows, factors, noise),
-    )
+    rating = _rating_model(snapshot, rows, factors, noise)
+    ranking = _ranking_model(snapshot, rows, factors, noise)
     root = f"{world.place.artifact_root}/models/{split.model_version}/{stage}"
+
     return ModelRef(
         model_version=split.model_version,
         stage=stage,
@@ -150,6 +153,7 @@ def _rating_model(snapshot: Snapshot, rows: Ratings, factors: int, noise: float)
     residual = np.zeros((len(snapshot.users), len(snapshot.items)))
     residual[rows.user, rows.item] = rows.value - mean - item_bias[rows.item] - user_bias[rows.user]
     user, item = _svd(residual * 1.3, factors)
+
     return _model(snapshot, mean, user_bias, item_bias, user, _spoil(item, noise))
 
 
@@ -161,10 +165,9 @@ def _samples(model: FactorModel, n_samples: int) -> PosteriorSamples:
         rows = np.column_stack([factors, bias])
         return (rows + 0.1 * generator.normal(size=(n_samples, *rows.shape))).astype(np.float32)
 
-    user, item = (
-        around(model.user_factors, model.user_bias),
-        around(model.item_factors, model.item_bias),
-    )
+    user = around(model.user_factors, model.user_bias)
+    item = around(model.item_factors, model.item_bias)
+
     return PosteriorSamples(
         user, item, *(np.full(side.shape[:2], 0.6, np.float32) for side in (user, item))
     )
@@ -175,6 +178,7 @@ def _ranking_model(snapshot: Snapshot, rows: Ratings, factors: int, noise: float
     liked[rows.user, rows.item] = rows.value >= 4
     user, item = _svd(liked, factors)
     user[~liked.any(axis=1)] = 0
+
     return _model(
         snapshot, 0.0, np.zeros(len(user)), np.zeros(len(item)), user, _spoil(item, noise)
     )
@@ -191,6 +195,7 @@ def _means(rows: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
 def _svd(matrix: np.ndarray, factors: int) -> tuple[np.ndarray, np.ndarray]:
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     root = np.sqrt(values[:factors])
+
     return left[:, :factors] * root, right[:factors].T * root
 
 

@@ -65,6 +65,7 @@ class Retrain:
 def processes_of(var: Path) -> list[psutil.Process]:
     """Return every process that belongs to the stack in folder `var`."""
     found = []
+
     for process in psutil.process_iter():
         try:
             about = [*process.cmdline(), *process.environ().values()]
@@ -72,6 +73,7 @@ def processes_of(var: Path) -> list[psutil.Process]:
                 found.append(process)
         except psutil.Error:
             continue
+
     return found
 
 
@@ -87,9 +89,11 @@ def retrain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Retrain]:
     """A stack of the tests' own, and the DAG on it."""
     layout = Layout(REPOSITORY, tmp_path_factory.mktemp("stack") / "var")
     layout.make_folders()
+
     with temporary_stack(layout, _say_nothing, preferred_port=0) as stack:
         stack.api.wait_for_dag(DAG_ID, 60)
         yield Retrain(stack)
+
     assert processes_of(layout.var) == []
 
 

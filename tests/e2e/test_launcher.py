@@ -45,11 +45,14 @@ def _demo(var: Path, command: str, **environment: str) -> Iterator["subprocess.P
 
 def _read_until(process: "subprocess.Popen[str]", wanted: str) -> None:
     assert process.stdout is not None
+
     printed = []
+
     for line in process.stdout:
         printed.append(line)
         if wanted in line:
             return
+
     pytest.fail(f"the launcher ended before it said {wanted!r}: {''.join(printed)}")
 
 
@@ -70,6 +73,7 @@ def test_signal_to_the_launcher_leaves_no_process(
         _read_until(process, moment)
         process.send_signal(number)
         status = process.wait(_STOP_SECONDS)
+
     assert status == (-number if number == signal.SIGKILL else 128 + number)
     assert wait_until(lambda: processes_of(var) == [], _STOP_SECONDS), [
         p.cmdline() for p in processes_of(var)
@@ -81,11 +85,15 @@ def test_up_is_repeatable_and_down_leaves_no_process(var: Path) -> None:
         printed = first.communicate(timeout=_START_SECONDS)[0]
         assert first.returncode == 0, printed
         assert "http://127.0.0.1:" in printed
+
     with _demo(var, "up") as second:
         assert "Already running." in second.communicate(timeout=30)[0]
+
     with _demo(var, "down") as down:
         assert "The stack is down." in down.communicate(timeout=_STOP_SECONDS)[0]
+
     assert processes_of(var) == []
+
     with _demo(var, "down") as again:
         assert "No stack is running." in again.communicate(timeout=30)[0]
         assert again.returncode == 0

@@ -39,6 +39,7 @@ def _demo(retrain: Retrain, conf: dict[str, Any]) -> tuple[int, str, dict[str, A
     printed = io.StringIO()
     status = run_demo(retrain.stack, conf, Console(file=printed, width=200))
     report_file = retrain.stack.layout.report_file
+
     return (
         status,
         printed.getvalue(),
@@ -52,6 +53,7 @@ def _end_what_is_left(retrain: Retrain) -> Iterator[None]:
     yield
     for run in retrain.stack.api.unfinished_runs(DAG_ID):
         retrain.stack.api.fail_run(DAG_ID, run.run_id)
+
     assert wait_until(lambda: retrain.trainers() == [], 30)
 
 
@@ -77,7 +79,9 @@ def test_demo_publishes_a_list_for_every_user_and_says_so(
     status, printed, report = published
     assert status == PUBLISHED, printed
     assert report.keys() >= REPORT_KEYS
-    assert (report["users"], report["rows_published"], report["verdict"]) == (943, 9430, "approved")
+    assert report["users"] == 943
+    assert report["rows_published"] == 9430
+    assert report["verdict"] == "approved"
     assert 0.85 < report["test_rmse"] < 0.935
     assert report["test_rmse"] < report["baseline_rmse"]
     assert report["test_average_error"] == pytest.approx(report["test_rmse"] ** 2 / 2)
@@ -90,6 +94,7 @@ def test_every_task_of_a_demo_succeeds_and_is_timed(
 ) -> None:
     report = published[2]
     states = retrain.states(report["run_id"])
+
     assert set(states.values()) == {"success"}
     assert (
         states.keys()
@@ -116,6 +121,7 @@ def test_refused_gate_exits_5_and_changes_nothing_for_readers(
 ) -> None:
     before = _live(retrain)
     status, printed, report = _demo(retrain, {**run_conf(str(ml100k)), "gate.max_rmse": 0.5})
+
     assert status == REFUSED, printed
     assert report["verdict"] == "refused"
     assert report["already_ingested"]
@@ -134,6 +140,7 @@ def test_refused_source_fails_with_the_task_and_its_error(retrain: Retrain, tmp_
 def test_trigger_with_a_bad_setting_is_answered_400(retrain: Retrain, conf: dict[str, Any]) -> None:
     with pytest.raises(ApiError) as refusal:
         retrain.trigger(conf)
+
     assert refusal.value.status == 400
     assert next(iter(conf)) in refusal.value.detail
 
@@ -148,6 +155,7 @@ def _trainer_in_full_swing(retrain: Retrain, run_id: str) -> psutil.Process:
         )
 
     assert wait_until(has_begun, 90, 0.2), retrain.states(run_id)
+
     (trainer,) = retrain.trainers()
     return trainer
 
@@ -157,6 +165,7 @@ def test_killed_training_is_tried_again_and_resumes(
 ) -> None:
     run_id = retrain.trigger(long_training)
     _trainer_in_full_swing(retrain, run_id).kill()
+
     assert wait_until(lambda: retrain.task(run_id, "train").try_number == 2, 90, 0.5)
     assert retrain.wait_for_end(run_id, 180).state == "success", retrain.states(run_id)
     assert "rating: resuming after iteration" in retrain.log(run_id, "train")
@@ -182,7 +191,9 @@ def test_training_that_is_taken_away_leaves_no_trainer(
         retrain.stack.api.call(
             "PATCH", f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/train", {"new_state": "failed"}
         )
+
     assert wait_until(lambda: not _is_alive(trainer), 30)
+
     retrain.stack.api.fail_run(DAG_ID, run_id)
     assert wait_until(lambda: retrain.trainers() == [], 30), [
         process.cmdline() for process in retrain.trainers()
@@ -202,4 +213,5 @@ def test_killed_task_process_takes_its_trainer_along(
     run_id = retrain.trigger({**long_training, "rating_head.als.iterations": 1000})
     trainer = _trainer_in_full_swing(retrain, run_id)
     trainer.parent().send_signal(signal.SIGKILL)
+
     assert wait_until(lambda: not _is_alive(trainer), 20)
