@@ -21,11 +21,11 @@ from mf_core.errors import ConfigError
 
 def test_every_setting_has_a_description_and_a_type() -> None:
     found = list(settings())
+
     assert len(found) > 50
-    assert all(
-        s.description.endswith((".", ")")) and ("type" in s.schema or "anyOf" in s.schema)
-        for s in found
-    )
+    for setting in found:
+        assert setting.description.endswith((".", ")")), setting.name
+        assert "type" in setting.schema or "anyOf" in setting.schema, setting.name
 
 
 @pytest.mark.parametrize(
@@ -65,10 +65,10 @@ def test_text_from_the_command_line_is_understood() -> None:
 
 
 def test_an_empty_value_takes_an_optional_setting_back() -> None:
-    assert (
-        make_config({"gate.max_rmse": ""}, make_config({"gate.max_rmse": 0.9})).gate.max_rmse
-        is None
-    )
+    limited = make_config({"gate.max_rmse": 0.9})
+    unlimited = make_config({"gate.max_rmse": ""}, limited)
+
+    assert unlimited.gate.max_rmse is None
 
 
 def test_the_printed_settings_are_a_settings_file(tmp_path: Path) -> None:
@@ -103,20 +103,27 @@ def test_a_missing_settings_file_is_refused_and_none_means_the_defaults(tmp_path
 
 
 def fingerprint(**overrides: object) -> str:
+    """Return the fingerprint of what shapes models and lists; `a__b` stands for `a.b`."""
     named = {name.replace("__", "."): value for name, value in overrides.items()}
-    return make_config(named).fingerprint("model", "lists")
+    config = make_config(named)
+    return config.fingerprint("model", "lists")
 
 
 def test_the_fingerprint_follows_what_shapes_the_result() -> None:
     base = Config().training_fingerprint()
-    assert (
-        make_config(
-            {"source.uri": "x", "run.force": True, "train.checkpoint_seconds": 1}
-        ).training_fingerprint()
-        == base
+    unshaped = make_config(
+        {
+            "source.uri": "x",
+            "run.force": True,
+            "train.checkpoint_seconds": 1,
+        }
     )
-    assert make_config({"rating_head.bayes.n_factors": 9}).training_fingerprint() != base
-    assert base == Config().fingerprint("model", "lists") == Config().fingerprint("lists", "model")
+    shaped = make_config({"rating_head.bayes.n_factors": 9})
+
+    assert unshaped.training_fingerprint() == base
+    assert shaped.training_fingerprint() != base
+    assert Config().fingerprint("model", "lists") == base
+    assert Config().fingerprint("lists", "model") == base
 
 
 @pytest.mark.parametrize(
@@ -136,7 +143,9 @@ def test_the_fingerprint_follows_what_shapes_the_result() -> None:
 def test_what_shapes_neither_model_nor_lists_leaves_their_fingerprint(
     name: str, value: object
 ) -> None:
-    assert fingerprint(**{name: value}) == fingerprint()
+    changed = fingerprint(**{name: value})
+
+    assert changed == fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -155,13 +164,17 @@ def test_what_shapes_neither_model_nor_lists_leaves_their_fingerprint(
 def test_what_shapes_the_model_or_the_lists_changes_their_fingerprint(
     name: str, value: object
 ) -> None:
-    assert fingerprint(**{name: value}) != fingerprint()
+    changed = fingerprint(**{name: value})
+
+    assert changed != fingerprint()
 
 
 def test_the_settings_of_the_chosen_solver_alone_shape_something() -> None:
-    chosen = make_config({"rating_head.solver": "als"}).shaping("model")
+    config = make_config({"rating_head.solver": "als"})
+    chosen = config.shaping("model")
+    of_others = [name for name in chosen if name.startswith("rating_head.bayes.")]
     assert chosen["rating_head.als.n_factors"] == AlsConfig().n_factors
-    assert not any(name.startswith("rating_head.bayes.") for name in chosen)
+    assert of_others == []
     assert "rating_head.patience" in chosen
     assert "recommend.top_n" not in chosen
 
@@ -184,5 +197,7 @@ def test_every_field_says_what_it_shapes_and_a_field_that_does_not_is_refused() 
 
 
 def test_the_settings_page_is_in_step() -> None:
-    page = Path(__file__).parents[2] / "docs" / "config.md"
-    assert settings_table(Config()) in page.read_text(), "run `make docs`"
+    path = Path(__file__).parents[2] / "docs" / "config.md"
+    page = path.read_text()
+
+    assert settings_table(Config()) in page, "run `make docs`"
