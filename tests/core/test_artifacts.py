@@ -87,10 +87,12 @@ def test_a_changed_byte_is_found(tmp_path: Path) -> None:
 
     path = tmp_path / "a" / "x.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+
     with pytest.raises(ArtifactError, match="was changed or damaged"):
         read_file(uri, "x.npy", manifest)
 
     (tmp_path / "a" / "manifest.json").write_text("{}")
+
     with pytest.raises(ArtifactError, match="was changed or damaged"):
         read_manifest(uri, sha256)
 
@@ -114,6 +116,7 @@ def test_writing_twice_changes_nothing_and_what_a_killed_writer_left_goes(tmp_pa
     first = write_artifact(str(folder), {"x": b"1"}, {"n": 1})
     inode = folder.stat().st_ino
     again = write_artifact(str(folder), {"x": b"1"}, {"n": 1})
+
     assert again == first
     assert folder.stat().st_ino == inode
 
@@ -136,9 +139,11 @@ def test_writers_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:
         written = list(pool.map(write, range(24)))
 
     assert len(set(written)) == 1
+
     read_manifest(uri, written[0])
 
     names = [path.name for path in tmp_path.iterdir()]
+
     assert names == ["a"]
 
 
@@ -168,6 +173,7 @@ def test_a_model_comes_back_and_predicts_cold_rows_by_what_is_known(tmp_path: Pa
     np.testing.assert_array_equal(predicted, [4.5, 3.5, 3.5, 3.0])
 
     manifest = json.loads((tmp_path / "m" / "manifest.json").read_text())
+
     assert manifest["seed"] == 1
 
 

@@ -62,6 +62,7 @@ def test_a_number_is_standardised_over_the_rows_that_have_it() -> None:
     design = encoded([*young, *old, *unknown])
 
     expected = [-1.0] * 5 + [1.0] * 5 + [0.0] * 2
+
     assert columns(design) == {"age": expected}
 
 
@@ -70,10 +71,12 @@ def test_a_number_has_an_indicator_per_eighth_too() -> None:
     design = encoded([{"age": age} for age in ages])
 
     middle = [f"{low}<age<={low + 20}" for low in range(20, 140, 20)]
+
     assert set(design.names) == {"age", "age<=20", *middle, "140<age"}
 
     found = columns(design)
     expected = [1.0 if age in (70, 80) else 0.0 for age in ages]
+
     assert found["60<age<=80"] == expected
     assert np.mean(found["age"]) == pytest.approx(0, abs=1e-6)
     assert np.std(found["age"]) == pytest.approx(1, abs=1e-6)
@@ -83,6 +86,7 @@ def test_a_date_is_a_number_of_years() -> None:
     dates = ["1990-01-01"] * 6 + ["2000-01-01"] * 6
     design = encoded([{"released": day} for day in dates])
     expected = [-1] * 6 + [1] * 6
+
     assert columns(design)["released"] == pytest.approx(expected)
 
     no_date = {"released": "1990-13-01"}
@@ -103,11 +107,13 @@ def test_values_that_are_rare_or_common_to_all_have_no_column() -> None:
 def test_the_most_frequent_values_stay_where_there_are_too_many() -> None:
     tags = ["often"] * 7 + ["a"] * 5 + ["b"] * 5
     design = encoded([{"tag": tag} for tag in tags], max_columns=2)
+
     assert design.names == ("tag=a", "tag=often")
     assert "1 beyond the 2 most frequent were left out" in design.note
 
     numbered = [{"tag": str(row % 2_000)} for row in range(10_000)]
     many = encoded(numbered)
+
     assert many.matrix.shape == (10_000, MAX_COLUMNS)
     assert many.matrix.sum() == 5 * MAX_COLUMNS
 
@@ -120,6 +126,7 @@ def test_the_order_of_keys_makes_no_difference() -> None:
 
     one = encoded(rows)
     other = encoded(turned)
+
     assert one.names == other.names
     assert (one.matrix == other.matrix).all()
 
@@ -163,6 +170,7 @@ def test_null_and_empty_values_say_nothing() -> None:
 def test_huge_numbers_neither_overflow_nor_rule() -> None:
     values = [*range(1, 200), -1.7e308, 1.7e308]
     design = encoded([{"n": value} for value in values])
+
     assert np.isfinite(design.matrix).all()
     assert np.abs(design.matrix).max() <= 5
     assert len(design.names) > 8
@@ -170,6 +178,7 @@ def test_huge_numbers_neither_overflow_nor_rule() -> None:
     # Multiples of the smallest number above 0.
     denormal = [{"n": value * 5e-324} for value in range(1, 20)]
     tiny = encoded(denormal)
+
     assert np.isfinite(tiny.matrix).all()
 
 
@@ -181,8 +190,10 @@ def test_ten_thousand_categories_and_long_names_take_no_long_time() -> None:
 
     started = time.monotonic()
     design = encoded([*rows, {}])
+
     assert time.monotonic() - started < 10
     assert design.names == ("\ud800name=x",)
+
     design.note.encode()
 
 
@@ -190,10 +201,12 @@ def test_both_sides_are_encoded_with_a_line_each() -> None:
     users = id_map(f"u{row}" for row in range(7))
     known = {f"u{row}": '{"sex": "F"}' for row in range(5)}
     user_texts = texts_by_row(users, known)
+
     assert user_texts.tolist() == ['{"sex": "F"}'] * 5 + [None] * 2
 
     item_texts = texts_by_row(id_map(["i"]), {})
     matrices, lines = encode_sides(Attributes(user_texts, item_texts))
+
     assert matrices.user.shape == (7, 1)
     assert matrices.item.shape == (1, 0)
     assert lines == ("attributes of users: 1 columns of 'sex'", "attributes of items: no columns")
@@ -221,6 +234,7 @@ def described_snapshot() -> Snapshot:
 
     known = {f"u{row}": '{"sex": "F"}' for row in range(5)}
     attributes = Attributes(texts_by_row(users, known), texts_by_row(items, {}))
+
     return Snapshot(users, items, nothing, nothing, attributes)
 
 

@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from mf_core.config import Config, make_config
@@ -28,6 +30,7 @@ def config(tmp_path: Path) -> Config:
         "users_uri": "users.csv",
         "items_uri": "items.csv",
     }
+
     return make_config(
         {f"source.{setting}": str(tmp_path / name) for setting, name in uris.items()}
     )
@@ -42,26 +45,25 @@ def test_the_catalogue_holds_the_rows_of_the_items_file(config: Config) -> None:
     assert snapshot.attributes is None
 
 
+def parsed(texts: np.ndarray) -> list[Any]:
+    """Return JSON texts as Python objects; None stays None."""
+    return [text and json.loads(text) for text in texts]
+
+
 def test_with_side_information_attributes_come_from_the_named_files(config: Config) -> None:
-    snapshot = read_folds(make_config({"rating_head.bayes.side_information": True}, config))
-    assert snapshot.attributes is not None
-
-    users, items = (
-        [text and json.loads(text) for text in side] for side in vars(snapshot.attributes).values()
-    )
-
-    assert users == [{"age": 31, "job": "baker"}, None, {"age": 60}]
-    assert items == [{"genres": ["Drama", "War"], "year": 1990}, None, {"genres": []}]
-
-    unnamed = make_config(
-        {
-            "rating_head.bayes.side_information": True,
-            "source.users_uri": "",
-            "source.items_uri": "",
-        },
-        config,
-    )
-    attributes = read_folds(unnamed).attributes
+    named = make_config({"rating_head.bayes.side_information": True}, config)
+    attributes = read_folds(named).attributes
 
     assert attributes is not None
-    assert attributes.user.tolist() == [None, None]
+    assert parsed(attributes.user) == [{"age": 31, "job": "baker"}, None, {"age": 60}]
+    assert parsed(attributes.item) == [
+        {"genres": ["Drama", "War"], "year": 1990},
+        None,
+        {"genres": []},
+    ]
+
+    unnamed = make_config({"source.users_uri": "", "source.items_uri": ""}, named)
+    nothing = read_folds(unnamed).attributes
+
+    assert nothing is not None
+    assert nothing.user.tolist() == [None, None]

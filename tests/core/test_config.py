@@ -23,6 +23,7 @@ def test_every_setting_has_a_description_and_a_type() -> None:
     found = list(settings())
 
     assert len(found) > 50
+
     for setting in found:
         assert setting.description.endswith((".", ")")), setting.name
         assert "type" in setting.schema or "anyOf" in setting.schema, setting.name
@@ -106,6 +107,7 @@ def fingerprint(**overrides: object) -> str:
     """Return the fingerprint of what shapes models and lists; `a__b` stands for `a.b`."""
     named = {name.replace("__", "."): value for name, value in overrides.items()}
     config = make_config(named)
+
     return config.fingerprint("model", "lists")
 
 
@@ -173,6 +175,7 @@ def test_the_settings_of_the_chosen_solver_alone_shape_something() -> None:
     config = make_config({"rating_head.solver": "als"})
     chosen = config.shaping("model")
     of_others = [name for name in chosen if name.startswith("rating_head.bayes.")]
+
     assert chosen["rating_head.als.n_factors"] == AlsConfig().n_factors
     assert of_others == []
     assert "rating_head.patience" in chosen

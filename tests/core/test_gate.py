@@ -46,11 +46,13 @@ def good_figures() -> list[Figure]:
         figure("biases", "rmse", 0.94),
         figure("popularity", NDCG, 0.20, n=900),
     ]
+
     for subject in ("champion", "recent_best"):
         for metric in ("rmse_loss", f"{NDCG}_loss"):
             for name in ("all", "warm_both"):
                 loss = figure(subject, metric, 0.0, name=name, high=0.005)
                 figures.append(loss)
+
     return figures
 
 
@@ -78,6 +80,7 @@ def without_rows(**where: str) -> list[Figure]:
         is_meant = all(fields[name] == value for name, value in where.items())
         empty = replace(good, value=math.nan, high=math.nan, n=0)
         figures.append(empty if is_meant else good)
+
     return figures
 
 
@@ -201,10 +204,12 @@ def test_a_rule_switched_off_says_so() -> None:
     figures = [good for good in good_figures() if good.subject not in baselines]
     figures.append(figure("biases", "rmse", 0.5))
     figures.append(figure("popularity", NDCG, 0.9))
+
     assert broken_rules(figures, config) == []
 
     rules = judge(config, figures, None, recent_best=False)
     switched_off = [rule for rule in rules if rule.text.startswith("switched off")]
+
     assert len(switched_off) == 2
 
 
@@ -246,6 +251,7 @@ def test_a_rule_as_json_has_no_nan() -> None:
 def test_a_rival_that_shares_no_id_is_compared_on_all_rows_only() -> None:
     figures = without_rows(slice="warm_both")
     rules = judge(Config(), figures, 7, recent_best=True)
+
     assert broken_rules(figures) == []
     assert any(rule.text.endswith("nothing to compare") for rule in rules)
 

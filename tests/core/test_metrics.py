@@ -42,6 +42,7 @@ def scores_model(scores: list[list[float]]) -> FactorModel:
     """A model whose scores are given: one factor per item."""
     matrix = np.array(scores, np.float32)
     n_users, n_items = matrix.shape
+
     return FactorModel(
         mean=0.0,
         user_bias=np.zeros(n_users, np.float32),
@@ -108,6 +109,7 @@ def test_list_figures_by_hand() -> None:
     # NDCG = DCG / ideal DCG, and a place k is worth 1 / log2(k + 1).
     gained = 1 + 1 / np.log2(4)
     ideal = 1 + 1 / np.log2(3)
+
     assert quality.ndcg[0] == pytest.approx(gained / ideal)
 
     # Average precision: 1 of 1 at place 1, 2 of 3 at place 3.
@@ -136,6 +138,7 @@ def test_diversity_by_hand() -> None:
     # Novelty: mean of -log2 p over the five places; one is added to each item's count.
     popularity = np.array([3, 2, 1, 1]) / 7
     bits = -np.log2(popularity)
+
     assert found[NOVELTY] == pytest.approx((3 * bits[0] + 2 * bits[1]) / 5)
 
     # Shown 0, 0, 2, 3 times: sum((2k - n - 1) x) / (n sum x).
@@ -152,10 +155,12 @@ def test_an_interval_holds_its_figure_and_narrows_with_more_users() -> None:
         [estimate] = estimates([column], 500, 1)
 
         assert estimate.low < estimate.value < estimate.high
+
         return estimate.high - estimate.low
 
     narrow = width(4000)
     wide = width(40)
+
     assert narrow < wide / 5
 
 
@@ -187,6 +192,7 @@ def world(seed: int = 0) -> Snapshot:
         value.astype(np.float32),
     )
     is_test = generator.random(len(user)) < 0.3
+
     return Snapshot(
         users=numbered("u", 50),
         items=numbered("i", 30),
@@ -204,6 +210,7 @@ def test_the_biases_beat_the_global_mean_and_slices_add_up() -> None:
     found = by_key(figures)
     candidate = found["candidate", "rmse", "all"].value
     biases = found["biases", "rmse", "all"].value
+
     assert candidate == biases
     assert biases < found["global_mean", "rmse", "all"].value
 
@@ -215,6 +222,7 @@ def test_the_biases_beat_the_global_mean_and_slices_add_up() -> None:
         and figure.slice.startswith("users_")
     ]
     squares = sum(figure.n * figure.value**2 for figure in by_users)
+
     assert sum(figure.n for figure in by_users) == len(snapshot.test)
     assert squares == pytest.approx(len(snapshot.test) * candidate**2)
 
@@ -247,11 +255,13 @@ def test_a_rival_that_knows_other_ids_falls_back_to_its_mean() -> None:
         warm_users=_in_other_rows(warm_users, other.users, snapshot.users),
         warm_items=_in_other_rows(warm_items, other.items, snapshot.items),
     )
+
     assert not rival.warm_users.any()
 
     figures = evaluate(config, snapshot, ours, rival, [])
     found = by_key(figures)
     global_mean = found["global_mean", "rmse", "all"].value
+
     assert found["champion", "rmse", "all"].value == pytest.approx(global_mean, abs=1e-6)
     assert np.isnan(found["champion", "rmse_loss", "warm_both"].value)
 
@@ -283,6 +293,7 @@ def test_the_share_within_ninety_percent_intervals_is_measured() -> None:
     found = figures_with_deviation(snapshot, 0.5)
     within = found["interval_coverage_90", "all"]
     expected = (errors <= 1.6448536 * 0.5).mean()
+
     assert within.value == pytest.approx(expected)
     assert within.n == len(test)
     assert found["mean_sd", "all"].value == pytest.approx(0.5)
@@ -307,16 +318,19 @@ def test_items_without_any_rating_are_on_no_list_that_the_ranking_head_orders() 
     by_ranking = make_config({"gate.cutoff": 3})
     by_rating = make_config({"recommend.rank_by": "rating"})
     unlisted = baseline_heads(by_ranking, snapshot).lists.left_out
+
     assert unlisted.tolist() == [1, 2, 4]
     assert baseline_heads(by_rating, snapshot).lists.left_out.tolist() == []
 
     model = scores_model([[9, 0, 0, -1, 0]])
     listed = lists_of(model, snapshot.train, left_out=(1, 2, 4))
     quality = list_quality(listed, snapshot.test, 4, 3)
+
     assert quality.lists.tolist() == [[3, -1, -1]]
 
     everything = lists_of(model, snapshot.train)
     quality = list_quality(everything, snapshot.test, 4, 3)
+
     assert quality.lists.tolist() == [[1, 2, 4]]
 
     shown = diversity(np.array([[3, -1, -1]], np.int32), snapshot.train, 5, unlisted)

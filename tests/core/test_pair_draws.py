@@ -12,6 +12,7 @@ def all_pairs(n_users: int, n_items: int) -> Ratings:
     user_grid, item_grid = np.indices((n_users, n_items))
     user = user_grid.ravel().astype(np.int32)
     item = item_grid.ravel().astype(np.int32)
+
     return Ratings(user, item, np.ones(len(user), np.float32))
 
 
@@ -31,6 +32,7 @@ def test_a_pair_keeps_its_draw_as_ids_and_ratings_come_and_go() -> None:
 
     # The few users and items in the rows and columns that they have among the many.
     found_again = many.reshape(5, 4)[[1, 3, 4]][:, [1, 3]]
+
     assert np.array_equal(found_again, few.reshape(3, 2))
 
 
@@ -51,6 +53,7 @@ def test_draws_are_even_and_seeds_and_sides_have_nothing_to_do_with_each_other()
 
     # 60,000 draws in 20 bins.
     counts, _ = np.histogram(first, 20, (0, 1))
+
     assert np.abs(counts - 3000).max() < 5 * np.sqrt(3000)
 
     between_seeds = np.corrcoef(first, second)[0, 1]
@@ -58,4 +61,5 @@ def test_draws_are_even_and_seeds_and_sides_have_nothing_to_do_with_each_other()
 
     square = pair_draws(all_pairs(200, 200), items, items, 0).reshape(200, 200)
     between_sides = np.corrcoef(square.ravel(), square.T.ravel())[0, 1]
+
     assert abs(between_sides) < 0.05

@@ -53,6 +53,7 @@ def test_one_sample_tells_of_the_noise_only() -> None:
     [deviation] = one.standard_deviation(int32(2), int32(3))
 
     variance = one.user_variance[0, 2] * one.item_variance[0, 3]
+
     assert deviation == pytest.approx(np.sqrt(variance), rel=1e-6)
 
 
@@ -133,6 +134,7 @@ def test_samples_lie_in_the_models_artifact(tmp_path: Path) -> None:
     loaded = load_samples(uri, sha256)
 
     assert loaded is not None
+
     for name, array in vars(drawn()).items():
         found = getattr(loaded, name)
         np.testing.assert_array_equal(found, array)

@@ -54,6 +54,7 @@ def read(
             rated_us = row["rated_us"]
             seconds = None if rated_us is None else rated_us // 10**6
             found.append((row["user_id"], row["item_id"], row["rating"], seconds))
+
     return found
 
 
@@ -78,6 +79,7 @@ def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
         data = content.encode() if isinstance(content, str) else content
         path = tmp_path / name
         path.write_bytes(data)
+
         return path
 
     return run
@@ -135,6 +137,7 @@ def test_blocks_of_any_size_give_the_same_rows_and_lines(
 
     lines = [line for chunk in chunks for line in chunk.rows["line"].to_pylist()]
     last = chunks[-1].rows["item_id"][-1].as_py()
+
     assert lines == list(range(2, 30_002))
     assert last == 'a "quoted", 29999'
     assert (len(chunks) > 5) == (chunk_rows == 1_000)
@@ -248,6 +251,7 @@ def test_parquet(tmp_path: Path, kind: str) -> None:
 
     path = tmp_path / "ratings.parquet"
     frame.to_parquet(path)
+
     assert read(path, chunk_rows=1_000) == ROWS
     assert read(tmp_path) == ROWS
 
@@ -284,6 +288,7 @@ def sqlite(tmp_path: Path) -> dict[str, str]:
     insert = sa.text("INSERT INTO votes VALUES (:u, :i, :r, :t)")
 
     engine = sa.create_engine(url)
+
     with engine.begin() as connection:
         connection.execute(create)
         connection.execute(insert, rows)
@@ -331,11 +336,13 @@ def test_source_database_settings_are_checked(tmp_path: Path) -> None:
 
     unusable = {"MF_SOURCE_DATABASE_URL": "nonsense://me:secret@host/db"}
     said = refusal("sql", unusable, query="SELECT 1")
+
     assert "can't be used" in said
     assert "secret" not in said
 
     url = f"postgresql+psycopg2://me:secret@/db?host={tmp_path}"
     silent = {"MF_SOURCE_DATABASE_URL": url}
+
     with pytest.raises(DatabaseError, match="did not answer"):
         read("sql", silent, query="SELECT 1")
 
@@ -454,11 +461,13 @@ def test_missing_and_unreadable_places_are_refused_in_words(tmp_path: Path) -> N
 
     (tmp_path / "a.csv").write_text(CSV)
     (tmp_path / "b.csv").write_text(CSV)
+
     assert "got a.csv, b.csv" in refusal(tmp_path)
 
     archive_path = tmp_path / "no.zip"
     with zipfile.ZipFile(archive_path, "w") as archive:
         archive.writestr("readme.txt", "x")
+
     assert "got readme.txt" in refusal(archive_path)
 
 
@@ -535,6 +544,7 @@ def test_the_demo_cache_is_used_and_a_damaged_download_refused(
     download = "mf_core.sources.demo._from_grouplens"
 
     monkeypatch.setattr(download, lambda: damaged)
+
     with pytest.raises(InputError, match=r"expected u\.data with sha256 06416e597f82"):
         fetch_ml100k(tmp_path)
 
@@ -542,6 +552,7 @@ def test_the_demo_cache_is_used_and_a_damaged_download_refused(
     folder = fetch_ml100k(tmp_path)
 
     monkeypatch.setattr(download, lambda: pytest.fail("downloaded again"))
+
     assert fetch_ml100k(tmp_path) == folder
 
     chunks = read_chunks("ml-100k", {"MF_CACHE_DIR": str(tmp_path)})

@@ -148,6 +148,7 @@ def check_metadata(path: Path, item_name: str, user_name: str) -> None:
 def test_the_metadata_of_each_format_are_read(tmp_path: Path, kind: RatingsFormat) -> None:
     path = write_example(tmp_path, kind)
     items, users = formats.companions(path.name)
+
     assert len(items) == len(kind.items)
     assert len(users) == len(kind.users)
 
@@ -187,6 +188,7 @@ def test_the_message_for_a_folder_names_every_format_that_is_looked_for(tmp_path
     shown = redacted(str(tmp_path))
 
     assert shown in said
+
     for kind in RATINGS_FORMATS:
         looked_for = kind.choice is not None
         assert (kind.shown in said) == looked_for

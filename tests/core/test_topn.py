@@ -46,6 +46,7 @@ def seen_where(mask: np.ndarray) -> UserItems:
         item.astype(np.int32),
         np.ones(len(user), np.float32),
     )
+
     return items_by_user(ratings, len(mask))
 
 
@@ -54,6 +55,7 @@ def random_seen(
 ) -> tuple[UserItems, np.ndarray]:
     generator = np.random.default_rng(seed)
     mask = generator.random((n_users, n_items)) < share
+
     return seen_where(mask), mask
 
 
@@ -74,6 +76,7 @@ def full_sort(model: FactorModel, left_out: np.ndarray, n: int) -> np.ndarray:
     item = order.astype(np.int32)
     missing = np.isneginf(np.take_along_axis(scores, order, axis=1))
     item[missing] = -1
+
     return item
 
 
@@ -89,6 +92,7 @@ def lists(
 
     items = np.concatenate([tile.item for tile in tiles])
     scores = np.concatenate([tile.score for tile in tiles])
+
     return items, scores
 
 
@@ -128,6 +132,7 @@ def test_any_tiling_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None
     whole_items, whole_scores = lists(model, seen, 20, tile_mib=1024)
 
     monkeypatch.setattr(topn, "_BYTES_PER_SCORE", 60)
+
     for tile_mib in (1, 2, 7):
         items, scores = lists(model, seen, 20, tile_mib=tile_mib)
         np.testing.assert_array_equal(items, whole_items)

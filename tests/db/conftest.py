@@ -18,7 +18,8 @@ from mf_core.warehouse.engine import database_engine
 def server() -> Iterator[EmbeddedServer]:
     """An embedded server with a migrated template database.
 
-    Not below pytest's own folder: another run of pytest closes that to the server's user, who isn't root even where the tests are.
+    Its folder is not below pytest's own: another run of pytest closes that one to the server's
+    user, who isn't root even where the tests are.
     """
     with tempfile.TemporaryDirectory(prefix="mf-postgres-") as folder:
         running = start_embedded(Path(folder) / "data")
