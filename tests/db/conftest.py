@@ -37,14 +37,17 @@ def warehouse_url(server: EmbeddedServer) -> Iterator[str]:
     name = f"warehouse_{uuid.uuid4().hex[:12]}"
     admin = sa.create_engine(server.admin_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
 
+    statements = [
+        f'CREATE DATABASE "{name}" OWNER mf_writer TEMPLATE template_warehouse',
+        f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC',
+        f'GRANT CONNECT ON DATABASE "{name}" TO mf_reader',
+    ]
     with admin.connect() as connection:
-        connection.execute(
-            sa.text(f'CREATE DATABASE "{name}" OWNER mf_writer TEMPLATE template_warehouse')
-        )
-        connection.execute(sa.text(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC'))
-        connection.execute(sa.text(f'GRANT CONNECT ON DATABASE "{name}" TO mf_reader'))
+        for statement in statements:
+            connection.execute(sa.text(statement))
 
     yield server.url(name, "mf_writer")
+
     with admin.connect() as connection:
         connection.execute(sa.text(f'DROP DATABASE "{name}" WITH (FORCE)'))
 

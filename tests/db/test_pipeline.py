@@ -40,7 +40,9 @@ def judged(world: World, key: str, noise: float = 0.0) -> tuple[SplitRef, ModelR
     return split, model, report
 
 
-def champion_figure(engine: Engine, version: int, metric: str, name: str = "all") -> sa.Row[*tuple[Any, ...]]:
+def champion_figure(
+    engine: Engine, version: int, metric: str, name: str = "all"
+) -> sa.Row[*tuple[Any, ...]]:
     """Return value and n of the one figure of the champion that a version was judged against."""
     query = """
         SELECT value, n

@@ -4,7 +4,7 @@ import io
 import json
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,40 +37,45 @@ REPORT_KEYS = {
 def _demo(retrain: Retrain, conf: dict[str, Any]) -> tuple[int, str, dict[str, Any]]:
     """Run the demo; return its exit status, what it printed, and its report."""
     printed = io.StringIO()
-    status = run_demo(retrain.stack, conf, Console(file=printed, width=200))
-    report_file = retrain.stack.layout.report_file
+    console = Console(file=printed, width=200)
+    status = run_demo(retrain.stack, conf, console)
 
-    return (
-        status,
-        printed.getvalue(),
-        json.loads(report_file.read_text()) if report_file.exists() else {},
-    )
+    report_file = retrain.stack.layout.report_file
+    report = json.loads(report_file.read_text()) if report_file.exists() else {}
+    return status, printed.getvalue(), report
+
+
+def _no_trainer(retrain: Retrain) -> Callable[[], bool]:
+    """Return a condition: no trainer of the stack runs."""
+    return lambda: retrain.trainers() == []
 
 
 @pytest.fixture(autouse=True)
 def _end_what_is_left(retrain: Retrain) -> Iterator[None]:
     """One run at a time: what a test leaves behind would keep the next one waiting."""
     yield
+
     for run in retrain.stack.api.unfinished_runs(DAG_ID):
         retrain.stack.api.fail_run(DAG_ID, run.run_id)
 
-    assert wait_until(lambda: retrain.trainers() == [], 30)
+    assert wait_until(_no_trainer(retrain), 30)
 
 
 def _live(retrain: Retrain) -> list[Any]:
+    """Return the version that readers see and how many rows it has; empty where none is live."""
+    query = sa.text("SELECT model_version, count(*) FROM mf.recommendations GROUP BY 1")
     engine = sa.create_engine(retrain.stack.state.warehouse_url, poolclass=sa.NullPool)
+
     with engine.connect() as connection:
-        return list(
-            connection.execute(
-                sa.text("SELECT model_version, count(*) FROM mf.recommendations GROUP BY 1")
-            ).all()
-        )
+        found = connection.execute(query)
+        return list(found.all())
 
 
 @pytest.fixture(scope="module")
 def published(retrain: Retrain, ml100k: Path) -> tuple[int, str, dict[str, Any]]:
     """The outcome of one whole demo on MovieLens 100K."""
-    return _demo(retrain, {**run_conf(str(ml100k)), "gate.max_rmse": 0.935})
+    conf = {**run_conf(str(ml100k)), "gate.max_rmse": 0.935}
+    return _demo(retrain, conf)
 
 
 def test_demo_publishes_a_list_for_every_user_and_says_so(
@@ -94,13 +99,11 @@ def test_every_task_of_a_demo_succeeds_and_is_timed(
 ) -> None:
     report = published[2]
     states = retrain.states(report["run_id"])
+    timed = report["seconds"].keys()
 
     assert set(states.values()) == {"success"}
-    assert (
-        states.keys()
-        == report["seconds"].keys()
-        >= {"ingest", "train", "gate", "refit", "recommend", "publish"}
-    )
+    assert states.keys() == timed
+    assert timed >= {"ingest", "train", "gate", "refit", "recommend", "publish"}
 
 
 def test_demo_tells_tasks_epochs_list_and_known_rating(
@@ -120,7 +123,8 @@ def test_refused_gate_exits_5_and_changes_nothing_for_readers(
     retrain: Retrain, ml100k: Path
 ) -> None:
     before = _live(retrain)
-    status, printed, report = _demo(retrain, {**run_conf(str(ml100k)), "gate.max_rmse": 0.5})
+    conf = {**run_conf(str(ml100k)), "gate.max_rmse": 0.5}
+    status, printed, report = _demo(retrain, conf)
 
     assert status == REFUSED, printed
     assert report["verdict"] == "refused"
@@ -130,7 +134,9 @@ def test_refused_gate_exits_5_and_changes_nothing_for_readers(
 
 
 def test_refused_source_fails_with_the_task_and_its_error(retrain: Retrain, tmp_path: Path) -> None:
-    status, printed, _ = _demo(retrain, run_conf(str(tmp_path / "nowhere.csv")))
+    nowhere = tmp_path / "nowhere.csv"
+    status, printed, _ = _demo(retrain, run_conf(str(nowhere)))
+
     assert status == FAILED
     assert "Task ingest failed" in printed
     assert "InputError" in printed
@@ -149,10 +155,9 @@ def _trainer_in_full_swing(retrain: Retrain, run_id: str) -> psutil.Process:
     """Return the trainer's process once it has done some iterations."""
 
     def has_begun() -> bool:
-        return any(
-            int(epoch) >= 10
-            for epoch in re.findall(r"rating: sweep (\d+)/", retrain.log(run_id, "train"))
-        )
+        log = retrain.log(run_id, "train")
+        sweeps = re.findall(r"rating: sweep (\d+)/", log)
+        return any(int(sweep) >= 10 for sweep in sweeps)
 
     assert wait_until(has_begun, 90, 0.2), retrain.states(run_id)
 
@@ -164,12 +169,32 @@ def test_killed_training_is_tried_again_and_resumes(
     retrain: Retrain, long_training: dict[str, Any]
 ) -> None:
     run_id = retrain.trigger(long_training)
-    _trainer_in_full_swing(retrain, run_id).kill()
-
+    trainer = _trainer_in_full_swing(retrain, run_id)
+    trainer.kill()
     assert wait_until(lambda: retrain.task(run_id, "train").try_number == 2, 90, 0.5)
-    assert retrain.wait_for_end(run_id, 180).state == "success", retrain.states(run_id)
+
+    run = retrain.wait_for_end(run_id, 180)
+    assert run.state == "success", retrain.states(run_id)
     assert "rating: resuming after iteration" in retrain.log(run_id, "train")
     assert retrain.states(run_id)["publish"] == "skipped"
+
+
+def _mark_failed(retrain: Retrain, run_id: str) -> None:
+    """Mark the training as failed, as the button of Airflow's UI does."""
+    path = f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/train"
+    retrain.stack.api.call("PATCH", path, {"new_state": "failed"})
+
+
+def _clear(retrain: Retrain, run_id: str) -> None:
+    """Clear the training, as the button of Airflow's UI does."""
+    body = {
+        "dry_run": False,
+        "dag_run_id": run_id,
+        "task_ids": ["train"],
+        "only_failed": False,
+        "only_running": False,
+    }
+    retrain.stack.api.call("POST", f"/dags/{DAG_ID}/clearTaskInstances", body)
 
 
 @pytest.mark.parametrize("action", ["mark failed", "clear"])
@@ -179,25 +204,14 @@ def test_training_that_is_taken_away_leaves_no_trainer(
     run_id = retrain.trigger({**long_training, "rating_head.als.iterations": 1000})
     trainer = _trainer_in_full_swing(retrain, run_id)
     if action == "clear":
-        body = {
-            "dry_run": False,
-            "dag_run_id": run_id,
-            "task_ids": ["train"],
-            "only_failed": False,
-            "only_running": False,
-        }
-        retrain.stack.api.call("POST", f"/dags/{DAG_ID}/clearTaskInstances", body)
+        _clear(retrain, run_id)
     else:
-        retrain.stack.api.call(
-            "PATCH", f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/train", {"new_state": "failed"}
-        )
-
+        _mark_failed(retrain, run_id)
     assert wait_until(lambda: not _is_alive(trainer), 30)
 
     retrain.stack.api.fail_run(DAG_ID, run_id)
-    assert wait_until(lambda: retrain.trainers() == [], 30), [
-        process.cmdline() for process in retrain.trainers()
-    ]
+    none_is_left = wait_until(_no_trainer(retrain), 30)
+    assert none_is_left, [process.cmdline() for process in retrain.trainers()]
 
 
 def _is_alive(process: psutil.Process) -> bool:
@@ -212,6 +226,7 @@ def test_killed_task_process_takes_its_trainer_along(
 ) -> None:
     run_id = retrain.trigger({**long_training, "rating_head.als.iterations": 1000})
     trainer = _trainer_in_full_swing(retrain, run_id)
-    trainer.parent().send_signal(signal.SIGKILL)
+    task_process = trainer.parent()
+    task_process.send_signal(signal.SIGKILL)
 
     assert wait_until(lambda: not _is_alive(trainer), 20)
