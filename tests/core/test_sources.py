@@ -28,6 +28,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 U_DATA = "1\t10\t4\t881250949\n1\t11\t3\t881250950\n2\t10\t5\t881250951\n"
 ROWS = [("1", "10", 4.0, 881250949), ("1", "11", 3.0, 881250950), ("2", "10", 5.0, 881250951)]
 CSV = "user_id,item_id,rating,timestamp\n1,10,4,881250949\n1,11,3,881250950\n2,10,5,881250951\n"
+Write = Callable[[str, str | bytes], Path]
 
 
 def read_chunks(
@@ -72,7 +73,7 @@ def rejections(chunk: Chunk) -> list[tuple[int, str]]:
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Callable[[str, str | bytes], Path]:
+def write(tmp_path: Path) -> Write:
     """Write a file to the test's folder and return its path."""
 
     def run(name: str, content: str | bytes) -> Path:
@@ -120,16 +121,14 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_each_layout_gives_the_same_rows(write: Callable[..., Path], name: str) -> None:
+def test_each_layout_gives_the_same_rows(write: Write, name: str) -> None:
     path = write(name, LAYOUTS[name])
 
     assert read(path) == ROWS
 
 
 @pytest.mark.parametrize("chunk_rows", [1_000, 500_000])
-def test_blocks_of_any_size_give_the_same_rows_and_lines(
-    write: Callable[..., Path], chunk_rows: int
-) -> None:
+def test_blocks_of_any_size_give_the_same_rows_and_lines(write: Write, chunk_rows: int) -> None:
     header = "user_id,item_id,rating\n"
     rows = [f'{n},"a ""quoted"", {n}",3\n' for n in range(30_000)]
     path = write("r.csv", header + "".join(rows))
@@ -143,7 +142,7 @@ def test_blocks_of_any_size_give_the_same_rows_and_lines(
     assert (len(chunks) > 5) == (chunk_rows == 1_000)
 
 
-def test_other_column_names_and_no_dates(write: Callable[..., Path]) -> None:
+def test_other_column_names_and_no_dates(write: Write) -> None:
     path = write("r.csv", "who,what,stars,when\na,b,4,881250949\n")
     names: dict[str, Any] = {
         "user_column": "who",
@@ -155,7 +154,7 @@ def test_other_column_names_and_no_dates(write: Callable[..., Path]) -> None:
     assert read(path, **names, time_column="when") == [("a", "b", 4.0, 881250949)]
 
 
-def test_a_quoted_line_break_is_one_row(write: Callable[..., Path]) -> None:
+def test_a_quoted_line_break_is_one_row(write: Write) -> None:
     text = 'user_id,item_id,rating,review\na,b,4,"two\nlines"\nc,d,x,"\n"\ne,f,5,ok\n'
     path = write("r.csv", text)
     (chunk,) = read_chunks(path)
@@ -166,7 +165,7 @@ def test_a_quoted_line_break_is_one_row(write: Callable[..., Path]) -> None:
     assert rejected.raw == 'c,d,x,"\\n"'
 
 
-def test_a_stray_quote_costs_its_own_line_only(write: Callable[..., Path]) -> None:
+def test_a_stray_quote_costs_its_own_line_only(write: Write) -> None:
     path = write("r.csv", 'user_id,item_id,rating\na,b,4\n"c,d,4\ne,f,5\ng,h,3\n')
     (chunk,) = read_chunks(path)
 
@@ -174,7 +173,7 @@ def test_a_stray_quote_costs_its_own_line_only(write: Callable[..., Path]) -> No
     assert rejections(chunk) == [(3, "a quote is not closed")]
 
 
-def test_quotes_mean_nothing_in_movielens_files(write: Callable[..., Path]) -> None:
+def test_quotes_mean_nothing_in_movielens_files(write: Write) -> None:
     path = write("u.data", '"1\t1"0\t4\t0\n')
     user, item, *_ = read(path)[0]
 
@@ -213,7 +212,7 @@ def test_containers(tmp_path: Path, container: str) -> None:
     assert read(uri) == ROWS
 
 
-def test_a_packed_file_has_the_checksum_of_its_content(write: Callable[..., Path]) -> None:
+def test_a_packed_file_has_the_checksum_of_its_content(write: Write) -> None:
     content = CSV.encode()
     packed = write("r.csv.gz", gzip.compress(content))
     config = make_config({"source.uri": str(packed)})
@@ -360,7 +359,7 @@ def web(tmp_path: Path) -> Iterator[str]:
         thread.join()
 
 
-def test_the_web(web: str, write: Callable[..., Path]) -> None:
+def test_the_web(web: str, write: Write) -> None:
     packed = gzip.compress(CSV.encode())
     write("r.csv.gz", packed)
 
@@ -373,7 +372,7 @@ def test_a_web_server_that_does_not_answer_may_do_so_later() -> None:
         read("http://127.0.0.1:9/r.csv")
 
 
-def test_any_fsspec_uri(write: Callable[..., Path]) -> None:
+def test_any_fsspec_uri(write: Write) -> None:
     UPath("memory://sources-test/r.csv").write_text(CSV)
     local = write("r.csv", CSV)
 
@@ -444,7 +443,7 @@ BROKEN: dict[str, tuple[str, str | bytes, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_file_is_refused_in_words(write: Callable[..., Path], case: str) -> None:
+def test_a_broken_file_is_refused_in_words(write: Write, case: str) -> None:
     name, content, overrides, said = BROKEN[case]
     path = write(name, content)
 
@@ -482,7 +481,7 @@ def test_a_damaged_zip_member_is_refused(tmp_path: Path) -> None:
     assert "Bad CRC-32" in refusal(path)
 
 
-def test_a_right_checksum_passes(write: Callable[..., Path]) -> None:
+def test_a_right_checksum_passes(write: Write) -> None:
     content = CSV.encode()
     path = write("r.csv.gz", gzip.compress(content))
 
@@ -492,7 +491,7 @@ def test_a_right_checksum_passes(write: Callable[..., Path]) -> None:
         assert read(path, sha256=sha256) == ROWS
 
 
-def test_a_file_that_changes_while_it_is_read_is_refused(write: Callable[..., Path]) -> None:
+def test_a_file_that_changes_while_it_is_read_is_refused(write: Write) -> None:
     path = write("r.csv", CSV)
     config = make_config({"source.uri": str(path)})
 
@@ -505,7 +504,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(write: Callable[..., Pa
             next(chunks)
 
 
-def test_fingerprint_depends_on_content_and_reading_settings(write: Callable[..., Path]) -> None:
+def test_fingerprint_depends_on_content_and_reading_settings(write: Write) -> None:
     path = write("r.csv", CSV)
 
     def fingerprint(**overrides: Any) -> str:

@@ -13,12 +13,14 @@ from mf_core.models.topn import UserItems, items_by_user, top_n
 
 
 def ids(prefix: str, n: int) -> IdMap:
+    """Return the ids prefix + 00000, 00001, ..."""
     return id_map(f"{prefix}{k:05d}" for k in range(n))
 
 
 def random_model(
     n_users: int, n_items: int, n_factors: int, seed: int = 0, decimals: int | None = None
 ) -> FactorModel:
+    """Return a model drawn at random; few `decimals` make ties."""
     generator = np.random.default_rng(seed)
 
     def normal(*shape: int) -> np.ndarray:
@@ -53,6 +55,7 @@ def seen_where(mask: np.ndarray) -> UserItems:
 def random_seen(
     n_users: int, n_items: int, share: float, seed: int = 1
 ) -> tuple[UserItems, np.ndarray]:
+    """Return what each user has rated, also as a mask of users x items."""
     generator = np.random.default_rng(seed)
     mask = generator.random((n_users, n_items)) < share
 
@@ -87,6 +90,7 @@ def lists(
     hidden: np.ndarray | None = None,
     tile_mib: int = 64,
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lists of all users, and their scores."""
     users = np.arange(len(model.users), dtype=np.int32)
     tiles = list(top_n(model, users, seen, n, hidden=hidden, tile_mib=tile_mib))
 

@@ -43,6 +43,10 @@ CONFIG = make_config(
     }
 )
 
+Log = Callable[[str], None]
+# The models, the lines that were logged, and the root of the artifacts.
+WholeRun = tuple[ModelRef, list[str], Path]
+
 
 @dataclass(frozen=True)
 class Data:
@@ -100,9 +104,7 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
-def run(
-    data: Data, root: Path, log: Callable[[str], None], config: Config = CONFIG, version: int = 1
-) -> ModelRef:
+def run(data: Data, root: Path, log: Log, config: Config = CONFIG, version: int = 1) -> ModelRef:
     """Train a version's first stage."""
     manifest = work(data, root, config, version)
     return run_trainer(manifest, log)
@@ -136,7 +138,7 @@ def trainers(of: int | None = None) -> list[psutil.Process]:
     return [child for child in children if "mf_core.training.process" in child.cmdline()]
 
 
-def kill_at(mark: str) -> Callable[[str], None]:
+def kill_at(mark: str) -> Log:
     """Return a log callback that kills the trainer at the first line that holds `mark`."""
 
     def log(line: str) -> None:
@@ -157,9 +159,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    data: Data, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[ModelRef, list[str], Path]:
+def undisturbed(data: Data, tmp_path_factory: pytest.TempPathFactory) -> WholeRun:
     """One whole run, its lines and its root."""
     root = tmp_path_factory.mktemp("undisturbed")
     lines: list[str] = []
@@ -172,7 +172,7 @@ def undisturbed(
 
 
 def test_a_run_says_how_it_goes_and_leaves_two_models_and_no_checkpoint(
-    undisturbed: tuple[ModelRef, list[str], Path], data: Data
+    undisturbed: WholeRun, data: Data
 ) -> None:
     model, lines, root = undisturbed
     assert model.rating_uri == f"{root}/models/1/evaluated/rating"
@@ -200,7 +200,7 @@ def test_a_run_says_how_it_goes_and_leaves_two_models_and_no_checkpoint(
 
 
 def test_the_same_call_again_returns_the_same_models_at_once(
-    undisturbed: tuple[ModelRef, list[str], Path], data: Data
+    undisturbed: WholeRun, data: Data
 ) -> None:
     model, _, root = undisturbed
     lines: list[str] = []
@@ -211,7 +211,7 @@ def test_the_same_call_again_returns_the_same_models_at_once(
 
 
 def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
-    undisturbed: tuple[ModelRef, list[str], Path], data: Data, tmp_path: Path
+    undisturbed: WholeRun, data: Data, tmp_path: Path
 ) -> None:
     said = r"was killed by SIGKILL.*goes on from its checkpoint"
     for mark in ("rating: sweep 5/40", "ranking: sweep 4/60"):
@@ -236,7 +236,7 @@ def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
 def run_warm(
     data: Data,
     root: Path,
-    log: Callable[[str], None],
+    log: Log,
     start: StartRef,
     stage: Literal["evaluated", "refit"] = "evaluated",
 ) -> ModelRef:
@@ -255,7 +255,7 @@ def run_warm(
 
 
 def test_a_warm_start_killed_midway_goes_on_and_ends_with_the_same_bytes(
-    undisturbed: tuple[ModelRef, list[str], Path], data: Data, tmp_path: Path
+    undisturbed: WholeRun, data: Data, tmp_path: Path
 ) -> None:
     cold = undisturbed[0]
     start = cold.as_start()
@@ -281,7 +281,7 @@ def test_a_warm_start_killed_midway_goes_on_and_ends_with_the_same_bytes(
 
 
 def test_a_refit_whose_start_is_damaged_is_refused(
-    undisturbed: tuple[ModelRef, list[str], Path], data: Data, tmp_path: Path
+    undisturbed: WholeRun, data: Data, tmp_path: Path
 ) -> None:
     start = replace(undisturbed[0].as_start(), ranking_sha256="0" * 64)
     with pytest.raises(ArtifactError, match="was changed or damaged"):

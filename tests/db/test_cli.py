@@ -33,10 +33,12 @@ class Mf:
     """Runs `mf` on one warehouse."""
 
     def __init__(self, **environ: str) -> None:
+        """`environ` holds what is set beside the environment of the tests."""
         self.environ = {**os.environ, **environ}
         self.errors = ""
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
+        """Run a command, check its exit code, and return what it prints."""
         done = subprocess.run(
             [*MF, *arguments],
             capture_output=True,

@@ -18,6 +18,7 @@ from mf_core.records import IngestReport
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD = [("1", "10", "4", "881250949"), ("1", "11", "3", "881250950"), ("2", "10", "5", "881250951")]
+Load = Callable[..., IngestReport]
 
 
 def table(engine: Engine, query: str) -> list[tuple[Any, ...]]:
@@ -38,7 +39,7 @@ def as_text(rows: Iterable[Sequence[str]]) -> str:
 
 
 @pytest.fixture
-def load(engine: Engine, tmp_path: Path) -> Callable[..., IngestReport]:
+def load(engine: Engine, tmp_path: Path) -> Load:
     """Write rows (or text) to a file and ingest it."""
 
     def run(content: Any, *, name: str = "u.data", **overrides: Any) -> IngestReport:
@@ -118,7 +119,7 @@ BAD_ROWS = [
 
 @pytest.mark.parametrize(("line", "reason"), BAD_ROWS, ids=[reason[:40] for _, reason in BAD_ROWS])
 def test_a_bad_row_is_rejected_with_its_line_and_reason(
-    engine: Engine, load: Callable[..., IngestReport], line: str, reason: str
+    engine: Engine, load: Load, line: str, reason: str
 ) -> None:
     first, second, third = ("\t".join(row) for row in GOOD)
     text = "\n".join([first, second, line, third]) + "\n"
@@ -136,7 +137,7 @@ def test_a_bad_row_is_rejected_with_its_line_and_reason(
 
 
 def test_broken_utf8_is_rejected_with_its_bytes_escaped(
-    engine: Engine, load: Callable[..., IngestReport], tmp_path: Path
+    engine: Engine, load: Load, tmp_path: Path
 ) -> None:
     path = tmp_path / "u.data"
     path.write_bytes(b"1\t10\t4\t881250949\nM\xfcller\t10\t4\t881250949\n")
@@ -149,9 +150,7 @@ def test_broken_utf8_is_rejected_with_its_bytes_escaped(
     ]
 
 
-def test_every_bad_row_of_a_large_file_keeps_its_line_number(
-    engine: Engine, load: Callable[..., IngestReport]
-) -> None:
+def test_every_bad_row_of_a_large_file_keeps_its_line_number(engine: Engine, load: Load) -> None:
     rows = [f"{i}\t10\t4\t881250949" for i in range(1, 20_001)]
     bad = {
         5: "5\t10\tx\t0",
@@ -173,9 +172,7 @@ def test_every_bad_row_of_a_large_file_keeps_its_line_number(
     assert [line for (line,) in rejected] == sorted(bad)
 
 
-def test_too_many_bad_rows_refuse_the_batch(
-    engine: Engine, load: Callable[..., IngestReport]
-) -> None:
+def test_too_many_bad_rows_refuse_the_batch(engine: Engine, load: Load) -> None:
     load(GOOD)
     all_ratings = "SELECT * FROM mf.ratings ORDER BY 1, 2"
     before = table(engine, all_ratings)
@@ -207,9 +204,7 @@ def test_too_many_bad_rows_refuse_the_batch(
     assert table(engine, "SELECT line FROM mf.rejected_ratings ORDER BY 1") == [(2,), (3,)]
 
 
-def test_the_same_file_again_changes_nothing(
-    engine: Engine, load: Callable[..., IngestReport]
-) -> None:
+def test_the_same_file_again_changes_nothing(engine: Engine, load: Load) -> None:
     first = load(GOOD)
     before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
     again = load(GOOD, name="copy.tsv")
@@ -224,7 +219,7 @@ def test_the_same_file_again_changes_nothing(
 
 
 def test_the_same_ratings_in_another_file_leave_every_row_as_it_was(
-    engine: Engine, load: Callable[..., IngestReport]
+    engine: Engine, load: Load
 ) -> None:
     load(GOOD)
     before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
@@ -236,7 +231,7 @@ def test_the_same_ratings_in_another_file_leave_every_row_as_it_was(
     assert table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2") == before
 
 
-def test_other_settings_read_the_same_file_again(load: Callable[..., IngestReport]) -> None:
+def test_other_settings_read_the_same_file_again(load: Load) -> None:
     load(GOOD)
     report = load(GOOD, data__scale_high=10)
 
@@ -255,7 +250,7 @@ def test_other_settings_read_the_same_file_again(load: Callable[..., IngestRepor
 )
 @pytest.mark.parametrize("batches", [1, 2])
 def test_the_latest_rating_wins(
-    engine: Engine, load: Callable[..., IngestReport], rows: Any, kept: float, batches: int
+    engine: Engine, load: Load, rows: Any, kept: float, batches: int
 ) -> None:
     lines = [("1", "10", *row) for row in rows]
     if batches == 1:
@@ -268,9 +263,7 @@ def test_the_latest_rating_wins(
     assert duplicates == (1 if batches == 1 else 0)
 
 
-def test_zero_and_empty_dates_are_unknown(
-    engine: Engine, load: Callable[..., IngestReport]
-) -> None:
+def test_zero_and_empty_dates_are_unknown(engine: Engine, load: Load) -> None:
     load([("1", "10", "4", "0"), ("1", "11", "4", ""), ("1", "12", "4", "881250949123")])
     dates = """
         SELECT item_id, extract(epoch FROM rated_at)::text
@@ -285,9 +278,7 @@ def test_zero_and_empty_dates_are_unknown(
     ]
 
 
-def test_replace_removes_what_the_source_no_longer_has(
-    engine: Engine, load: Callable[..., IngestReport]
-) -> None:
+def test_replace_removes_what_the_source_no_longer_has(engine: Engine, load: Load) -> None:
     load(GOOD)
     changed = ("1", "10", "2", "0")
     report = load([changed, GOOD[1]], data__ingest_mode="replace")
@@ -298,9 +289,7 @@ def test_replace_removes_what_the_source_no_longer_has(
     assert ratings(engine) == [("1", "10", 2.0), ("1", "11", 3.0)]
 
 
-def test_replace_refuses_to_remove_too_much(
-    engine: Engine, load: Callable[..., IngestReport]
-) -> None:
+def test_replace_refuses_to_remove_too_much(engine: Engine, load: Load) -> None:
     load(GOOD)
     with pytest.raises(InputError, match=r"would remove 2 of 3 ratings \(66\.7%\)"):
         load(GOOD[:1], data__ingest_mode="replace")
@@ -312,7 +301,7 @@ def test_replace_refuses_to_remove_too_much(
 
 
 def test_the_same_file_is_merged_again_after_a_replace_by_another(
-    engine: Engine, load: Callable[..., IngestReport]
+    engine: Engine, load: Load
 ) -> None:
     load(GOOD)
     load(GOOD[:2], data__ingest_mode="replace")
@@ -342,9 +331,7 @@ def test_the_same_file_is_merged_again_after_a_replace_by_another(
         "NaN",
     ],
 )
-def test_ids_are_text_and_stay_as_they_are(
-    engine: Engine, load: Callable[..., IngestReport], user_id: str
-) -> None:
+def test_ids_are_text_and_stay_as_they_are(engine: Engine, load: Load, user_id: str) -> None:
     load([(user_id, user_id, "4", "0"), ("7", "7", "3", "0")])
     found = ratings(engine)
 
@@ -356,7 +343,7 @@ def test_ids_are_text_and_stay_as_they_are(
     ("low", "high", "values"), [(0.5, 5, ["0.5", "3.5", "5"]), (1, 100, ["1", "73", "100"])]
 )
 def test_other_rating_scales(
-    engine: Engine, load: Callable[..., IngestReport], low: float, high: float, values: list[str]
+    engine: Engine, load: Load, low: float, high: float, values: list[str]
 ) -> None:
     rows = [("1", str(i), value, "0") for i, value in enumerate(values)]
     load(rows, data__scale_low=low, data__scale_high=high)
@@ -366,7 +353,7 @@ def test_other_rating_scales(
 
 
 def test_a_crash_while_loading_leaves_the_ratings_unchanged(
-    engine: Engine, load: Callable[..., IngestReport], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(GOOD)
     crashing = ingest_module._INSERT + "; SELECT 1 / 0"
@@ -380,7 +367,7 @@ def test_a_crash_while_loading_leaves_the_ratings_unchanged(
 
 
 def test_a_lost_connection_is_a_database_error(
-    engine: Engine, load: Callable[..., IngestReport], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hang_up = "SELECT pg_terminate_backend(pg_backend_pid())"
     monkeypatch.setattr(ingest_module, "_SKIP_FORGOTTEN", hang_up)
@@ -398,7 +385,7 @@ def forget(engine: Engine, user_id: str) -> None:
         connection.execute(statement, {"user_id": user_id})
 
 
-def test_forgotten_users_are_skipped(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def test_forgotten_users_are_skipped(engine: Engine, load: Load) -> None:
     forget(engine, "1")
     report = load(GOOD)
 
@@ -407,9 +394,7 @@ def test_forgotten_users_are_skipped(engine: Engine, load: Callable[..., IngestR
     assert ratings(engine) == [("2", "10", 5.0)]
 
 
-def test_items_and_users_are_upserted(
-    engine: Engine, load: Callable[..., IngestReport], tmp_path: Path
-) -> None:
+def test_items_and_users_are_upserted(engine: Engine, load: Load, tmp_path: Path) -> None:
     title = "<b>'; DROP TABLE mf.items;--\\N"
     items = tmp_path / "items.csv"
     users = tmp_path / "users.csv"
@@ -435,7 +420,7 @@ def test_items_and_users_are_upserted(
 
 
 def test_replace_also_removes_items_and_users_that_the_source_no_longer_has(
-    engine: Engine, load: Callable[..., IngestReport], tmp_path: Path
+    engine: Engine, load: Load, tmp_path: Path
 ) -> None:
     items = tmp_path / "items.csv"
     users = tmp_path / "users.csv"
@@ -450,9 +435,7 @@ def test_replace_also_removes_items_and_users_that_the_source_no_longer_has(
     assert table(engine, "SELECT * FROM mf.users") == []
 
 
-def test_a_missing_items_file_refuses_before_anything_is_loaded(
-    engine: Engine, load: Callable[..., IngestReport]
-) -> None:
+def test_a_missing_items_file_refuses_before_anything_is_loaded(engine: Engine, load: Load) -> None:
     with pytest.raises(InputError, match="nothing is there"):
         load(GOOD, source__items_uri="/nowhere/items.csv")
     assert ratings(engine) == []
@@ -474,9 +457,7 @@ def test_two_ingests_at_once_load_one_batch(engine: Engine, tmp_path: Path) -> N
     assert len(ratings(engine)) == 3
 
 
-def test_a_given_split_keeps_its_sides(
-    engine: Engine, load: Callable[..., IngestReport], tmp_path: Path
-) -> None:
+def test_a_given_split_keeps_its_sides(engine: Engine, load: Load, tmp_path: Path) -> None:
     test_side = tmp_path / "u1.test"
     test_side.write_text("3\t30\t5\t0\n")
     load(GOOD, name="u1.base", source__test_uri=str(test_side))
@@ -486,7 +467,7 @@ def test_a_given_split_keeps_its_sides(
     assert table(engine, counts) == [("test", 1), ("train", 3)]
 
 
-def test_a_side_column_says_the_side(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def test_a_side_column_says_the_side(engine: Engine, load: Load) -> None:
     text = "user_id,item_id,rating,fold\na,b,4,train\na,c,3,test\na,d,3,other\n"
     report = load(text, name="r.csv", source__side_column="fold", data__max_rejected_share=0.5)
 
@@ -497,7 +478,7 @@ def test_a_side_column_says_the_side(engine: Engine, load: Callable[..., IngestR
     ]
 
 
-def test_the_future_begins_now(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def test_the_future_begins_now(engine: Engine, load: Load) -> None:
     exact = str(int(NOW.timestamp()))
     late = (NOW + timedelta(seconds=1)).isoformat()
     rows = [("1", "10", "4", exact), ("1", "11", "4", late)]

@@ -231,6 +231,7 @@ def test_the_champion_is_compared_with_the_best_of_the_last_days(
 
 
 def _publish_spoiled(world: World, key: str, noise: float) -> None:
+    """Publish a version whose factors are spoiled."""
     split, model, report = judged(world, key, noise=noise)
     pipeline.gate(world.config, world.place, report)
 

@@ -31,6 +31,7 @@ def filled(engine: Engine) -> Engine:
 
 
 def add_snapshot(engine: Engine, name: str, n_train: int, n_test: int, day: int) -> None:
+    """Enter a snapshot of the given size, taken on a day of January."""
     statement = """
         INSERT INTO mf.snapshots
             (snapshot_id, split_id, uri, sha256, protocol, n_train, n_test, created_at)

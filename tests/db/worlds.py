@@ -169,6 +169,7 @@ def fill_table(world: World, split: SplitRef, model: ModelRef, refitted: ModelRe
 
 
 def _rating_model(snapshot: Snapshot, ratings: Ratings, factors: int, noise: float) -> FactorModel:
+    """Return biases, and a truncated SVD of what they leave."""
     n_users = len(snapshot.users)
     n_items = len(snapshot.items)
 
@@ -216,6 +217,7 @@ def _samples(model: FactorModel, n_samples: int) -> PosteriorSamples:
 
 
 def _ranking_model(snapshot: Snapshot, ratings: Ratings, factors: int, noise: float) -> FactorModel:
+    """Return a truncated SVD of what is liked."""
     n_users = len(snapshot.users)
     n_items = len(snapshot.items)
     liked = np.zeros((n_users, n_items))
@@ -237,6 +239,7 @@ def _ranking_model(snapshot: Snapshot, ratings: Ratings, factors: int, noise: fl
 
 
 def _spoil(factors: np.ndarray, noise: float) -> np.ndarray:
+    """Return factors with normal noise of this size."""
     generator = np.random.default_rng(7)
     return factors + noise * generator.normal(size=factors.shape)
 
@@ -250,6 +253,7 @@ def _means(rows: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
 
 
 def _float32(array: np.ndarray) -> np.ndarray:
+    """Return an array as float32, as models are stored."""
     return array.astype(np.float32)
 
 

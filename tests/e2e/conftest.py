@@ -80,6 +80,7 @@ def processes_of(var: Path) -> list[psutil.Process]:
 
 
 def _command(process: psutil.Process) -> str:
+    """Return a process's command line; empty where it has ended."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:

@@ -27,6 +27,7 @@ def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def _demo(var: Path, command: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command of the demo in a process that ends with the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "demo", "--var", str(var), command],
         cwd=REPOSITORY,

@@ -32,9 +32,11 @@ REPORT_KEYS = {
     "rows_published",
     "seconds",
 }
+# Exit status, what was printed, and the report.
+Outcome = tuple[int, str, dict[str, Any]]
 
 
-def _demo(retrain: Retrain, conf: dict[str, Any]) -> tuple[int, str, dict[str, Any]]:
+def _demo(retrain: Retrain, conf: dict[str, Any]) -> Outcome:
     """Run the demo; return its exit status, what it printed, and its report."""
     printed = io.StringIO()
     console = Console(file=printed, width=200)
@@ -72,14 +74,14 @@ def _live(retrain: Retrain) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def published(retrain: Retrain, ml100k: Path) -> tuple[int, str, dict[str, Any]]:
+def published(retrain: Retrain, ml100k: Path) -> Outcome:
     """The outcome of one whole demo on MovieLens 100K."""
     conf = {**run_conf(str(ml100k)), "gate.max_rmse": 0.935}
     return _demo(retrain, conf)
 
 
 def test_demo_publishes_a_list_for_every_user_and_says_so(
-    retrain: Retrain, published: tuple[int, str, dict[str, Any]]
+    retrain: Retrain, published: Outcome
 ) -> None:
     status, printed, report = published
     assert status == PUBLISHED, printed
@@ -94,9 +96,7 @@ def test_demo_publishes_a_list_for_every_user_and_says_so(
     assert _live(retrain) == [(report["model_version"], 9430)]
 
 
-def test_every_task_of_a_demo_succeeds_and_is_timed(
-    retrain: Retrain, published: tuple[int, str, dict[str, Any]]
-) -> None:
+def test_every_task_of_a_demo_succeeds_and_is_timed(retrain: Retrain, published: Outcome) -> None:
     report = published[2]
     states = retrain.states(report["run_id"])
     timed = report["seconds"].keys()
@@ -107,7 +107,7 @@ def test_every_task_of_a_demo_succeeds_and_is_timed(
 
 
 def test_demo_tells_tasks_epochs_list_and_known_rating(
-    published: tuple[int, str, dict[str, Any]],
+    published: Outcome,
 ) -> None:
     printed, report = published[1:]
     assert "train: running" in printed
@@ -215,6 +215,7 @@ def test_training_that_is_taken_away_leaves_no_trainer(
 
 
 def _is_alive(process: psutil.Process) -> bool:
+    """Say whether a process still runs."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
