@@ -28,12 +28,11 @@ def locked() -> dict[str, Requirement]:
 
 
 def wanted() -> list[Requirement]:
-    """What pyproject.toml asks for, test tools included."""
+    """What pyproject.toml asks for, with the extras that are locked."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [
-        Requirement(text)
-        for text in (*project["dependencies"], *project["optional-dependencies"]["dev"])
-    ]
+    extras = project["optional-dependencies"]
+    texts = [*project["dependencies"], *extras["airflow"], *extras["tune"], *extras["dev"]]
+    return [Requirement(text) for text in texts]
 
 
 def is_needed(need: Requirement, extras: frozenset[str]) -> bool:

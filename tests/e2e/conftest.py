@@ -1,4 +1,7 @@
-"""One real stack for all end-to-end tests: Postgres and Airflow's components."""
+"""One real stack for all end-to-end tests.
+
+It is Postgres and Airflow's scheduler, DAG processor and API server.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
