@@ -43,10 +43,7 @@ def is_needed(need: Requirement, extras: frozenset[str]) -> bool:
 
 
 def closure(roots: list[Requirement]) -> set[str]:
-    """The names of all that `roots` need, directly and not.
-
-    What a package needs is in the metadata of what is installed.
-    """
+    """The names of all that `roots` need, directly or not, as what is installed says."""
     found: set[str] = set()
     visited = set()
     open_ends = [(canonicalize_name(root.name), frozenset(root.extras)) for root in roots]
