@@ -53,4 +53,6 @@ def ml100k() -> Path:
     """Folder with u.data of MovieLens 100K: MF_TEST_ML100K, or the demo's cached download."""
     if folder := os.environ.get("MF_TEST_ML100K"):
         return Path(folder)
-    return fetch_ml100k(Path(os.environ.get("MF_CACHE_DIR") or "~/.cache/mf-retrain").expanduser())
+
+    cache = os.environ.get("MF_CACHE_DIR") or "~/.cache/mf-retrain"
+    return fetch_ml100k(Path(cache).expanduser())

@@ -29,19 +29,33 @@ from mf_core.errors import ArtifactError
 from mf_core.models.factors import FactorModel, load_model, save_model
 
 
+def int32(*values: int) -> np.ndarray:
+    """Return values as int32."""
+    return np.array(values, np.int32)
+
+
+def float32(*values: float) -> np.ndarray:
+    """Return values as float32."""
+    return np.array(values, np.float32)
+
+
 def tiny_snapshot() -> Snapshot:
-    users, items = id_map(["b", "a", "ü", "a'; DROP TABLE ratings;--"]), id_map(["007", "7", "\n"])
-    train = Ratings(
-        np.array([0, 1], np.int32), np.array([2, 0], np.int32), np.array([1, 5], np.float32)
-    )
-    return Snapshot(users, items, train, Ratings(train.user[::-1], train.item, train.value))
+    """Return a snapshot of ids that ask for trouble, with two ratings on each side."""
+    users = id_map(["b", "a", "ü", "a'; DROP TABLE ratings;--"])
+    items = id_map(["007", "7", "\n"])
+    train = Ratings(int32(0, 1), int32(2, 0), float32(1, 5))
+    test = Ratings(train.user[::-1], train.item, train.value)
+
+    return Snapshot(users, items, train, test)
 
 
 @pytest.mark.parametrize("scheme", ["file://{}", "memory://{}", "{}"])
 def test_a_snapshot_comes_back_as_it_was(tmp_path: Path, scheme: str) -> None:
     uri = scheme.format(tmp_path / "snapshot")
     snapshot = tiny_snapshot()
-    found = read_snapshot(uri, write_snapshot(snapshot, uri, {}))
+    sha256 = write_snapshot(snapshot, uri, {})
+    found = read_snapshot(uri, sha256)
+
     assert content_hash(found) == content_hash(snapshot)
     assert list(found.users.ids) == sorted(found.users.ids)
     assert {"007", "7"} < set(found.items.ids)
@@ -49,36 +63,47 @@ def test_a_snapshot_comes_back_as_it_was(tmp_path: Path, scheme: str) -> None:
 
 def test_the_content_hash_sees_every_part() -> None:
     snapshot = tiny_snapshot()
+    train = snapshot.train
+    other_users = id_map(["b", "a", "ü", "z"])
+    other_values = Ratings(train.user, train.item, train.value + 1)
+
     others = [
-        dataclasses.replace(snapshot, users=id_map(["b", "a", "ü", "z"])),
-        dataclasses.replace(snapshot, train=snapshot.test, test=snapshot.train),
-        dataclasses.replace(
-            snapshot,
-            train=Ratings(snapshot.train.user, snapshot.train.item, snapshot.train.value + 1),
-        ),
+        dataclasses.replace(snapshot, users=other_users),
+        dataclasses.replace(snapshot, train=snapshot.test, test=train),
+        dataclasses.replace(snapshot, train=other_values),
     ]
-    assert len({content_hash(s) for s in (snapshot, *others)}) == 4
+    hashes = {content_hash(found) for found in (snapshot, *others)}
+
+    assert len(hashes) == 4
 
 
 def test_a_changed_byte_is_found(tmp_path: Path) -> None:
-    sha256 = write_artifact(str(tmp_path / "a"), {"x.npy": npy_bytes(np.arange(5))}, {})
-    manifest = read_manifest(str(tmp_path / "a"), sha256)
-    np.testing.assert_array_equal(
-        npy_array(read_file(str(tmp_path / "a"), "x.npy", manifest)), np.arange(5)
-    )
+    uri = str(tmp_path / "a")
+    five = np.arange(5)
+    sha256 = write_artifact(uri, {"x.npy": npy_bytes(five)}, {})
+    manifest = read_manifest(uri, sha256)
+    found = npy_array(read_file(uri, "x.npy", manifest))
+    np.testing.assert_array_equal(found, five)
+
     path = tmp_path / "a" / "x.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+
     with pytest.raises(ArtifactError, match="was changed or damaged"):
-        read_file(str(tmp_path / "a"), "x.npy", manifest)
+        read_file(uri, "x.npy", manifest)
+
     (tmp_path / "a" / "manifest.json").write_text("{}")
+
     with pytest.raises(ArtifactError, match="was changed or damaged"):
-        read_manifest(str(tmp_path / "a"), sha256)
+        read_manifest(uri, sha256)
 
 
 def test_a_missing_artifact_is_named(tmp_path: Path) -> None:
+    uri = str(tmp_path / "none")
+
     with pytest.raises(ArtifactError, match="run the step that writes it again"):
-        read_manifest(str(tmp_path / "none"), "0" * 64)
-    remove_artifact(str(tmp_path / "none"))
+        read_manifest(uri, "0" * 64)
+
+    remove_artifact(uri)
 
 
 def test_writing_twice_changes_nothing_and_what_a_killed_writer_left_goes(tmp_path: Path) -> None:
@@ -86,41 +111,70 @@ def test_writing_twice_changes_nothing_and_what_a_killed_writer_left_goes(tmp_pa
     left_over.mkdir()
     (left_over / "x.npy").write_bytes(b"half")
     os.utime(left_over, (0, 0))
-    first = write_artifact(str(tmp_path / "a"), {"x": b"1"}, {"n": 1})
-    inode = (tmp_path / "a").stat().st_ino
-    assert write_artifact(str(tmp_path / "a"), {"x": b"1"}, {"n": 1}) == first
-    assert (tmp_path / "a").stat().st_ino == inode
-    assert write_artifact(str(tmp_path / "a"), {"x": b"2"}, {"n": 1}) != first
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+    folder = tmp_path / "a"
+    first = write_artifact(str(folder), {"x": b"1"}, {"n": 1})
+    inode = folder.stat().st_ino
+    again = write_artifact(str(folder), {"x": b"1"}, {"n": 1})
+
+    assert again == first
+    assert folder.stat().st_ino == inode
+
+    other = write_artifact(str(folder), {"x": b"2"}, {"n": 1})
+    assert other != first
+
+    names = [path.name for path in tmp_path.iterdir()]
+    assert names == ["a"]
 
 
 def test_writers_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:
-    files = {f"{n}.npy": npy_bytes(np.arange(20_000)) for n in range(20)}
+    uri = str(tmp_path / "a")
+    content = npy_bytes(np.arange(20_000))
+    files = {f"{n}.npy": content for n in range(20)}
+
+    def write(_: int) -> str:
+        return write_artifact(uri, files, {})
+
     with ThreadPoolExecutor(8) as pool:
-        written = list(
-            pool.map(lambda _: write_artifact(str(tmp_path / "a"), files, {}), range(24))
-        )
+        written = list(pool.map(write, range(24)))
+
     assert len(set(written)) == 1
-    read_manifest(str(tmp_path / "a"), written[0])
-    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+    read_manifest(uri, written[0])
+
+    names = [path.name for path in tmp_path.iterdir()]
+
+    assert names == ["a"]
 
 
 def test_an_object_array_is_not_written() -> None:
+    array = np.array([object()])
+
     with pytest.raises(ValueError, match="allow_pickle"):
-        npy_bytes(np.array([object()]))
+        npy_bytes(array)
 
 
 def test_a_model_comes_back_and_predicts_cold_rows_by_what_is_known(tmp_path: Path) -> None:
     model = FactorModel(
-        3.0,
-        *(np.full(shape, 0.5, np.float32) for shape in ((2,), (2,), (2, 2), (2, 2))),
-        id_map("ab"),
-        id_map("xy"),
+        mean=3.0,
+        user_bias=float32(0.5, 0.5),
+        item_bias=float32(0.5, 0.5),
+        user_factors=np.full((2, 2), 0.5, np.float32),
+        item_factors=np.full((2, 2), 0.5, np.float32),
+        users=id_map("ab"),
+        items=id_map("xy"),
     )
-    found = load_model(str(tmp_path / "m"), save_model(model, str(tmp_path / "m"), {"seed": 1}))
-    rows = np.array([0, -1, 0, -1], np.int32), np.array([0, 0, -1, -1], np.int32)
-    np.testing.assert_array_equal(found.predict(*rows), [4.5, 3.5, 3.5, 3.0])
-    assert json.loads((tmp_path / "m" / "manifest.json").read_text())["seed"] == 1
+    uri = str(tmp_path / "m")
+    sha256 = save_model(model, uri, {"seed": 1})
+    found = load_model(uri, sha256)
+
+    # Both known, the item only, the user only, neither.
+    predicted = found.predict(int32(0, -1, 0, -1), int32(0, 0, -1, -1))
+    np.testing.assert_array_equal(predicted, [4.5, 3.5, 3.5, 3.0])
+
+    manifest = json.loads((tmp_path / "m" / "manifest.json").read_text())
+
+    assert manifest["seed"] == 1
 
 
 @pytest.mark.parametrize(
@@ -135,16 +189,17 @@ def test_a_model_comes_back_and_predicts_cold_rows_by_what_is_known(tmp_path: Pa
 def test_ratings_are_checked_at_construction(
     user: list[int], item: list[int], value: list[float], words: str
 ) -> None:
+    users = int32(*user)
+    items = int32(*item)
+    values = float32(*value)
+
     with pytest.raises(ValueError, match=words):
-        Ratings(np.array(user, np.int32), np.array(item, np.int32), np.array(value, np.float32))
+        Ratings(users, items, values)
 
 
 def test_sorting_and_joining_ratings() -> None:
-    part = Ratings(
-        np.array([1, 0, 1], np.int32),
-        np.array([1, 5, 0], np.int32),
-        np.array([1, 2, 3], np.float32),
-    )
+    part = Ratings(int32(1, 0, 1), int32(1, 5, 0), float32(1, 2, 3))
     both = sort_ratings(concatenate([part, part]))
+
     assert both.user.tolist() == [0, 0, 1, 1, 1, 1]
     assert both.item.tolist() == [5, 5, 0, 0, 1, 1]

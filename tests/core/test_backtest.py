@@ -2,7 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from mf_core.config import Config, make_config
@@ -18,14 +20,17 @@ def config(tmp_path: Path) -> Config:
         "users.csv": "user_id,age,job\na,31,baker\nc,60,\n",
         "items.csv": "item_id,title,genres\nx,One (1990),Drama|War\nz,Two,\n",
     }
+
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
+
     uris = {
         "uri": "train.csv",
         "test_uri": "test.csv",
         "users_uri": "users.csv",
         "items_uri": "items.csv",
     }
+
     return make_config(
         {f"source.{setting}": str(tmp_path / name) for setting, name in uris.items()}
     )
@@ -33,30 +38,32 @@ def config(tmp_path: Path) -> Config:
 
 def test_the_catalogue_holds_the_rows_of_the_items_file(config: Config) -> None:
     snapshot = read_folds(config)
-    assert (list(snapshot.users.ids), list(snapshot.items.ids)) == (
-        ["a", "b", "c"],
-        ["x", "y", "z"],
-    )
-    assert (len(snapshot.train), len(snapshot.test)) == (2, 1)
+    assert list(snapshot.users.ids) == ["a", "b", "c"]
+    assert list(snapshot.items.ids) == ["x", "y", "z"]
+    assert len(snapshot.train) == 2
+    assert len(snapshot.test) == 1
     assert snapshot.attributes is None
 
 
+def parsed(texts: np.ndarray) -> list[Any]:
+    """Return JSON texts as Python objects; None stays None."""
+    return [text and json.loads(text) for text in texts]
+
+
 def test_with_side_information_attributes_come_from_the_named_files(config: Config) -> None:
-    snapshot = read_folds(make_config({"rating_head.bayes.side_information": True}, config))
-    assert snapshot.attributes is not None
-    users, items = (
-        [text and json.loads(text) for text in side] for side in vars(snapshot.attributes).values()
-    )
-    assert users == [{"age": 31, "job": "baker"}, None, {"age": 60}]
-    assert items == [{"genres": ["Drama", "War"], "year": 1990}, None, {"genres": []}]
-    unnamed = make_config(
-        {
-            "rating_head.bayes.side_information": True,
-            "source.users_uri": "",
-            "source.items_uri": "",
-        },
-        config,
-    )
-    attributes = read_folds(unnamed).attributes
+    named = make_config({"rating_head.bayes.side_information": True}, config)
+    attributes = read_folds(named).attributes
+
     assert attributes is not None
-    assert attributes.user.tolist() == [None, None]
+    assert parsed(attributes.user) == [{"age": 31, "job": "baker"}, None, {"age": 60}]
+    assert parsed(attributes.item) == [
+        {"genres": ["Drama", "War"], "year": 1990},
+        None,
+        {"genres": []},
+    ]
+
+    unnamed = make_config({"source.users_uri": "", "source.items_uri": ""}, named)
+    nothing = read_folds(unnamed).attributes
+
+    assert nothing is not None
+    assert nothing.user.tolist() == [None, None]

@@ -21,11 +21,12 @@ from mf_core.errors import ConfigError
 
 def test_every_setting_has_a_description_and_a_type() -> None:
     found = list(settings())
+
     assert len(found) > 50
-    assert all(
-        s.description.endswith((".", ")")) and ("type" in s.schema or "anyOf" in s.schema)
-        for s in found
-    )
+
+    for setting in found:
+        assert setting.description.endswith((".", ")")), setting.name
+        assert "type" in setting.schema or "anyOf" in setting.schema, setting.name
 
 
 @pytest.mark.parametrize(
@@ -57,30 +58,25 @@ def test_text_from_the_command_line_is_understood() -> None:
             "source.query": "1",
         }
     )
-    assert (
-        config.rating_head.als.n_factors,
-        config.publish.refit,
-        config.gate.max_rmse,
-        config.source.query,
-    ) == (
-        8,
-        False,
-        0.9,
-        "1",
-    )
+
+    assert config.rating_head.als.n_factors == 8
+    assert config.publish.refit is False
+    assert config.gate.max_rmse == 0.9
+    assert config.source.query == "1"
 
 
 def test_an_empty_value_takes_an_optional_setting_back() -> None:
-    assert (
-        make_config({"gate.max_rmse": ""}, make_config({"gate.max_rmse": 0.9})).gate.max_rmse
-        is None
-    )
+    limited = make_config({"gate.max_rmse": 0.9})
+    unlimited = make_config({"gate.max_rmse": ""}, limited)
+
+    assert unlimited.gate.max_rmse is None
 
 
 def test_the_printed_settings_are_a_settings_file(tmp_path: Path) -> None:
     config = make_config({"split.seed": 3, "source.delimiter": "\t", "recommend.rank_by": "rating"})
     path = tmp_path / "mf.toml"
     path.write_text(settings_toml(config))
+
     assert load_config(path) == config
     assert tomllib.loads(path.read_text())["split"]["seed"] == 3
 
@@ -96,6 +92,7 @@ def test_the_printed_settings_are_a_settings_file(tmp_path: Path) -> None:
 def test_a_bad_settings_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "mf.toml"
     path.write_text(text)
+
     with pytest.raises(ConfigError, match=words):
         load_config(path)
 
@@ -107,20 +104,28 @@ def test_a_missing_settings_file_is_refused_and_none_means_the_defaults(tmp_path
 
 
 def fingerprint(**overrides: object) -> str:
+    """Return the fingerprint of what shapes models and lists; `a__b` stands for `a.b`."""
     named = {name.replace("__", "."): value for name, value in overrides.items()}
-    return make_config(named).fingerprint("model", "lists")
+    config = make_config(named)
+
+    return config.fingerprint("model", "lists")
 
 
 def test_the_fingerprint_follows_what_shapes_the_result() -> None:
     base = Config().training_fingerprint()
-    assert (
-        make_config(
-            {"source.uri": "x", "run.force": True, "train.checkpoint_seconds": 1}
-        ).training_fingerprint()
-        == base
+    unshaped = make_config(
+        {
+            "source.uri": "x",
+            "run.force": True,
+            "train.checkpoint_seconds": 1,
+        }
     )
-    assert make_config({"rating_head.bayes.n_factors": 9}).training_fingerprint() != base
-    assert base == Config().fingerprint("model", "lists") == Config().fingerprint("lists", "model")
+    shaped = make_config({"rating_head.bayes.n_factors": 9})
+
+    assert unshaped.training_fingerprint() == base
+    assert shaped.training_fingerprint() != base
+    assert Config().fingerprint("model", "lists") == base
+    assert Config().fingerprint("lists", "model") == base
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,9 @@ def test_the_fingerprint_follows_what_shapes_the_result() -> None:
 def test_what_shapes_neither_model_nor_lists_leaves_their_fingerprint(
     name: str, value: object
 ) -> None:
-    assert fingerprint(**{name: value}) == fingerprint()
+    changed = fingerprint(**{name: value})
+
+    assert changed == fingerprint()
 
 
 @pytest.mark.parametrize(
@@ -159,15 +166,21 @@ def test_what_shapes_neither_model_nor_lists_leaves_their_fingerprint(
 def test_what_shapes_the_model_or_the_lists_changes_their_fingerprint(
     name: str, value: object
 ) -> None:
-    assert fingerprint(**{name: value}) != fingerprint()
+    changed = fingerprint(**{name: value})
+
+    assert changed != fingerprint()
 
 
 def test_the_settings_of_the_chosen_solver_alone_shape_something() -> None:
-    chosen = make_config({"rating_head.solver": "als"}).shaping("model")
+    config = make_config({"rating_head.solver": "als"})
+    chosen = config.shaping("model")
+    of_others = [name for name in chosen if name.startswith("rating_head.bayes.")]
+
     assert chosen["rating_head.als.n_factors"] == AlsConfig().n_factors
-    assert not any(name.startswith("rating_head.bayes.") for name in chosen)
+    assert of_others == []
     assert "rating_head.patience" in chosen
     assert "recommend.top_n" not in chosen
+
     verdict = set(Config().shaping("verdict"))
     assert {"gate.cutoff", "publish.min_coverage", "data.min_users"} <= verdict
 
@@ -187,5 +200,7 @@ def test_every_field_says_what_it_shapes_and_a_field_that_does_not_is_refused() 
 
 
 def test_the_settings_page_is_in_step() -> None:
-    page = Path(__file__).parents[2] / "docs" / "config.md"
-    assert settings_table(Config()) in page.read_text(), "run `make docs`"
+    path = Path(__file__).parents[2] / "docs" / "config.md"
+    page = path.read_text()
+
+    assert settings_table(Config()) in page, "run `make docs`"

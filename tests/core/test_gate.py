@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -21,52 +22,79 @@ def figure(
     high: float | None = None,
     n: int = 1000,
 ) -> Figure:
+    """Return a figure of slice `name` without a lower bound."""
+    head = "ranking" if metric.startswith("ndcg") else "rating"
     return Figure(
-        subject,
-        "ranking" if metric.startswith("ndcg") else "rating",
-        metric,
-        name,
-        value,
-        None,
-        high,
-        n,
+        subject=subject,
+        head=head,
+        metric=metric,
+        slice=name,
+        value=value,
+        low=None,
+        high=high,
+        n=n,
     )
 
 
 def good_figures() -> list[Figure]:
     """A candidate that passes every rule."""
-    return [
+    figures = [
         figure("candidate", "rmse", 0.92),
         figure("candidate", "mae", 0.73),
         figure("candidate", "average_error", 0.42),
         figure("candidate", NDCG, 0.40, n=900),
         figure("biases", "rmse", 0.94),
         figure("popularity", NDCG, 0.20, n=900),
-        *(
-            figure(subject, metric, 0.0, name=name, high=0.005)
-            for subject in ("champion", "recent_best")
-            for metric in ("rmse_loss", f"{NDCG}_loss")
-            for name in ("all", "warm_both")
-        ),
     ]
+
+    for subject in ("champion", "recent_best"):
+        for metric in ("rmse_loss", f"{NDCG}_loss"):
+            for name in ("all", "warm_both"):
+                loss = figure(subject, metric, 0.0, name=name, high=0.005)
+                figures.append(loss)
+
+    return figures
 
 
 def broken_rules(figures: list[Figure], config: Config | None = None) -> list[Rule]:
+    """Return the rules that do not pass."""
     rules = judge(config or Config(), figures, champion_version=7, recent_best=True)
     return [rule for rule in rules if not rule.passed]
 
 
-def changed(subject: str, metric: str, name: str = "all", **values: float) -> list[Figure]:
-    return [
-        replace(f, **values) if (f.subject, f.metric, f.slice) == (subject, metric, name) else f
-        for f in good_figures()
-    ]
+def changed(subject: str, metric: str, name: str = "all", **values: Any) -> list[Figure]:
+    """Return the good figures with one of them changed."""
+    key = (subject, metric, name)
+    figures = []
+    for good in good_figures():
+        is_meant = (good.subject, good.metric, good.slice) == key
+        figures.append(replace(good, **values) if is_meant else good)
+    return figures
+
+
+def without_rows(**where: str) -> list[Figure]:
+    """Return the good figures, those whose fields equal `where` without any row to compare."""
+    figures = []
+    for good in good_figures():
+        fields = vars(good)
+        is_meant = all(fields[name] == value for name, value in where.items())
+        empty = replace(good, value=math.nan, high=math.nan, n=0)
+        figures.append(empty if is_meant else good)
+
+    return figures
 
 
 def worse_than_the_ceiling() -> list[Figure]:
     """RMSE above the ceiling, and still below an even worse baseline."""
-    values = {("candidate", "rmse"): 1.01, ("biases", "rmse"): 1.2}
-    return [replace(f, value=values.get((f.subject, f.metric), f.value)) for f in good_figures()]
+    values = {
+        ("candidate", "rmse"): 1.01,
+        ("biases", "rmse"): 1.2,
+    }
+    figures = []
+    for good in good_figures():
+        value = values.get((good.subject, good.metric), good.value)
+        figures.append(replace(good, value=value))
+    return figures
 
 
 def test_a_good_candidate_passes_every_rule() -> None:
@@ -138,6 +166,7 @@ def test_gate_refuses_a_candidate_that_breaks_one_rule(
 def test_gate_refuses_when_any_figure_is_missing(position: int) -> None:
     figures = good_figures()
     del figures[position]
+
     assert broken_rules(figures)
 
 
@@ -145,49 +174,72 @@ def test_gate_refuses_when_any_figure_is_missing(position: int) -> None:
 def test_gate_refuses_when_any_figure_is_not_a_number(position: int) -> None:
     figures = good_figures()
     figures[position] = replace(figures[position], value=math.nan, high=math.nan)
+
     assert broken_rules(figures)
 
 
 def test_an_empty_evaluation_is_refused() -> None:
-    assert [rule for rule in judge(Config(), [], None, recent_best=False) if not rule.passed]
+    rules = judge(Config(), [], None, recent_best=False)
+    broken = [rule for rule in rules if not rule.passed]
+
+    assert broken
 
 
 def test_without_a_champion_only_the_absolute_rules_hold() -> None:
-    rules = judge(Config(), good_figures()[:6], champion_version=None, recent_best=False)
+    own_figures = good_figures()[:6]
+    rules = judge(Config(), own_figures, champion_version=None, recent_best=False)
+
     assert all(rule.passed for rule in rules)
     assert not any("champion" in rule.rule for rule in rules)
 
 
 def test_a_rule_switched_off_says_so() -> None:
     config = make_config(
-        {"gate.require_popularity": False, "gate.require_better_than_biases": False}
+        {
+            "gate.require_popularity": False,
+            "gate.require_better_than_biases": False,
+        }
     )
-    figures = [f for f in good_figures() if f.subject not in ("biases", "popularity")]
-    figures += [figure("biases", "rmse", 0.5), figure("popularity", NDCG, 0.9)]
+    baselines = ("biases", "popularity")
+    figures = [good for good in good_figures() if good.subject not in baselines]
+    figures.append(figure("biases", "rmse", 0.5))
+    figures.append(figure("popularity", NDCG, 0.9))
+
     assert broken_rules(figures, config) == []
-    texts = [r.text for r in judge(config, figures, None, recent_best=False)]
-    assert sum(text.startswith("switched off") for text in texts) == 2
+
+    rules = judge(config, figures, None, recent_best=False)
+    switched_off = [rule for rule in rules if rule.text.startswith("switched off")]
+
+    assert len(switched_off) == 2
 
 
 def test_rank_by_rating_is_told_which_rule_to_switch_off() -> None:
     config = make_config({"recommend.rank_by": "rating"})
-    [broken] = broken_rules(changed("candidate", NDCG, value=0.1), config)
+    figures = changed("candidate", NDCG, value=0.1)
+    [broken] = broken_rules(figures, config)
+
     assert "gate.require_popularity" in broken.text
 
 
 def test_the_ceiling_follows_the_rating_scale() -> None:
-    assert rmse_ceiling(Config()) == 1.0
-    assert (
-        rmse_ceiling(
-            make_config({"data.scale_low": 1, "data.scale_high": 101, "data.relevant_from": 60})
-        )
-        == 25
+    percent = make_config(
+        {
+            "data.scale_low": 1,
+            "data.scale_high": 101,
+            "data.relevant_from": 60,
+        }
     )
-    assert rmse_ceiling(make_config({"gate.max_rmse": 0.9})) == 0.9
+    given = make_config({"gate.max_rmse": 0.9})
+
+    assert rmse_ceiling(Config()) == 1.0
+    assert rmse_ceiling(percent) == 25
+    assert rmse_ceiling(given) == 0.9
 
 
 def test_a_rule_as_json_has_no_nan() -> None:
-    assert Rule("r", False, "t", math.nan, math.inf).as_dict() == {
+    rule = Rule("r", False, "t", math.nan, math.inf)
+
+    assert rule.as_dict() == {
         "rule": "r",
         "passed": False,
         "text": "t",
@@ -197,20 +249,15 @@ def test_a_rule_as_json_has_no_nan() -> None:
 
 
 def test_a_rival_that_shares_no_id_is_compared_on_all_rows_only() -> None:
-    figures = [
-        replace(f, value=math.nan, high=math.nan, n=0) if f.slice == "warm_both" else f
-        for f in good_figures()
-    ]
+    figures = without_rows(slice="warm_both")
+    rules = judge(Config(), figures, 7, recent_best=True)
+
     assert broken_rules(figures) == []
-    assert any(
-        text.endswith("nothing to compare")
-        for text in (r.text for r in judge(Config(), figures, 7, recent_best=True))
-    )
-    without_rows = [
-        replace(f, value=math.nan, high=math.nan, n=0) if f.metric == "rmse_loss" else f
-        for f in good_figures()
-    ]
-    assert {rule.rule for rule in broken_rules(without_rows)} == {
+    assert any(rule.text.endswith("nothing to compare") for rule in rules)
+
+    # Where not a single row is left, there is no telling whether the candidate is worse.
+    broken = broken_rules(without_rows(metric="rmse_loss"))
+    assert {rule.rule for rule in broken} == {
         "rmse_against_champion_all",
         "rmse_against_recent_best_all",
     }

@@ -1,16 +1,24 @@
 """Metrics worked by hand, and intervals that behave."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mf_core.config import Config, make_config
-from mf_core.data.ratings import Ratings, id_map
+from mf_core.data.ratings import IdMap, Ratings, id_map
 from mf_core.data.snapshot import Snapshot
-from mf_core.figures import COVERAGE, GINI, NOVELTY, RATING_METRICS, RMSE, Figure
+from mf_core.figures import COVERAGE, GINI, NOVELTY, RATING_METRICS, RMSE, Figure, Metric
 from mf_core.judging.evaluate import evaluate
-from mf_core.judging.metrics import diversity, estimates, list_quality, paired_loss, rating_column
+from mf_core.judging.metrics import (
+    Column,
+    diversity,
+    estimates,
+    list_quality,
+    paired_loss,
+    rating_column,
+)
 from mf_core.judging.rivals import Rival, _in_other_rows, unseen_rows
 from mf_core.models.baselines import biases_only_model, popularity_model
 from mf_core.models.factors import FactorModel
@@ -21,20 +29,28 @@ from mf_core.models.topn import items_by_user
 
 
 def ratings(rows: list[tuple[int, int, float]]) -> Ratings:
+    """Return ratings given as (user, item, value)."""
     user, item, value = zip(*rows, strict=True)
-    return Ratings(np.array(user, np.int32), np.array(item, np.int32), np.array(value, np.float32))
+    return Ratings(
+        np.array(user, np.int32),
+        np.array(item, np.int32),
+        np.array(value, np.float32),
+    )
 
 
 def scores_model(scores: list[list[float]]) -> FactorModel:
     """A model whose scores are given: one factor per item."""
     matrix = np.array(scores, np.float32)
-    users, items = (
-        id_map(f"u{k}" for k in range(len(matrix))),
-        id_map(f"i{k}" for k in range(matrix.shape[1])),
-    )
-    nothing = [np.zeros(n, np.float32) for n in matrix.shape]
+    n_users, n_items = matrix.shape
+
     return FactorModel(
-        0.0, nothing[0], nothing[1], matrix, np.eye(matrix.shape[1], dtype=np.float32), users, items
+        mean=0.0,
+        user_bias=np.zeros(n_users, np.float32),
+        item_bias=np.zeros(n_items, np.float32),
+        user_factors=matrix,
+        item_factors=np.eye(n_items, dtype=np.float32),
+        users=id_map(f"u{k}" for k in range(n_users)),
+        items=id_map(f"i{k}" for k in range(n_items)),
     )
 
 
@@ -55,18 +71,28 @@ def baseline_heads(config: Config, snapshot: Snapshot, **kwargs: Any) -> Heads:
     return make_heads(config, snapshot, models, snapshot.train, **kwargs)
 
 
+def whole_column(test: Ratings, errors: np.ndarray, n_users: int, metric: Metric = RMSE) -> Column:
+    """Return the column of a metric over all test ratings."""
+    rows = np.ones(len(test), bool)
+    return rating_column(metric, test, errors, rows, n_users=n_users, name="all")
+
+
+def by_key(figures: list[Figure]) -> dict[tuple[str, str, str], Figure]:
+    """Return figures by subject, metric and slice."""
+    return {(found.subject, found.metric, found.slice): found for found in figures}
+
+
 def test_rating_figures_are_sums_divided_once() -> None:
     test = ratings([(0, 0, 4), (0, 1, 2), (1, 0, 5)])
-    errors, rows = np.array([1.0, -2.0, 0.5]), np.ones(3, bool)
-    found = {
-        m.name: estimates([rating_column(m, test, errors, rows, n_users=2, name="all")], 100, 0)[
-            0
-        ].value
-        for m in RATING_METRICS
-    }
-    assert found == pytest.approx(
-        {"rmse": np.sqrt(5.25 / 3), "mae": 3.5 / 3, "average_error": 5.25 / 6}
-    )
+    errors = np.array([1.0, -2.0, 0.5])
+    found = {}
+    for metric in RATING_METRICS:
+        column = whole_column(test, errors, 2, metric)
+        [estimate] = estimates([column], 100, 0)
+        found[metric.name] = estimate.value
+
+    expected = {"rmse": np.sqrt(5.25 / 3), "mae": 3.5 / 3, "average_error": 5.25 / 6}
+    assert found == pytest.approx(expected)
 
 
 def test_list_figures_by_hand() -> None:
@@ -74,13 +100,21 @@ def test_list_figures_by_hand() -> None:
     train = ratings([(0, 0, 5), (1, 4, 5)])
     test = ratings([(0, 1, 5), (0, 3, 4), (0, 2, 3), (1, 0, 2)])
     quality = list_quality(lists_of(model, train), test, relevant_from=4, cutoff=3)
-    # User 0 is shown 1, 2, 3 (0 was rated); relevant are 1 and 3: places 1 and 3. User 1 has no relevant test item.
-    ideal = 1 + 1 / np.log2(3)
+
+    # User 0 is shown 1, 2, 3 (0 was rated); relevant are 1 and 3: places 1 and 3.
+    # User 1 has no relevant test item.
     assert quality.judged.tolist() == [1, 0]
     assert quality.lists.tolist() == [[1, 2, 3]]
-    assert quality.ndcg[0] == pytest.approx((1 + 1 / np.log2(4)) / ideal)
-    assert quality.recall[0] == 1
+
+    # NDCG = DCG / ideal DCG, and a place k is worth 1 / log2(k + 1).
+    gained = 1 + 1 / np.log2(4)
+    ideal = 1 + 1 / np.log2(3)
+
+    assert quality.ndcg[0] == pytest.approx(gained / ideal)
+
+    # Average precision: 1 of 1 at place 1, 2 of 3 at place 3.
     assert quality.average_precision[0] == pytest.approx((1 + 2 / 3) / 2)
+    assert quality.recall[0] == 1
     assert quality.hit[0] == 1
 
 
@@ -89,18 +123,24 @@ def test_the_ideal_list_has_ndcg_one_even_with_more_relevant_items_than_places()
     test = ratings([(0, k, 5) for k in range(5)])
     nothing = ratings([(0, 0, 1)]).take(np.zeros(1, bool))
     quality = list_quality(lists_of(model, nothing), test, 4, cutoff=3)
+
     assert quality.ndcg[0] == pytest.approx(1)
     assert quality.recall[0] == pytest.approx(3 / 5)
 
 
 def test_diversity_by_hand() -> None:
     lists = np.array([[0, 1], [0, 1], [0, -1]], np.int32)
-    found = diversity(lists, ratings([(0, 0, 5), (1, 0, 5), (0, 1, 4)]), n_items=4)
+    train = ratings([(0, 0, 5), (1, 0, 5), (0, 1, 4)])
+    found = diversity(lists, train, n_items=4)
+
     assert found[COVERAGE] == 0.5
+
+    # Novelty: mean of -log2 p over the five places; one is added to each item's count.
     popularity = np.array([3, 2, 1, 1]) / 7
-    assert found[NOVELTY] == pytest.approx(
-        (3 * -np.log2(popularity[0]) + 2 * -np.log2(popularity[1])) / 5
-    )
+    bits = -np.log2(popularity)
+
+    assert found[NOVELTY] == pytest.approx((3 * bits[0] + 2 * bits[1]) / 5)
+
     # Shown 0, 0, 2, 3 times: sum((2k - n - 1) x) / (n sum x).
     assert found[GINI] == pytest.approx((1 * 2 + 3 * 3) / (4 * 5))
 
@@ -110,146 +150,188 @@ def test_an_interval_holds_its_figure_and_narrows_with_more_users() -> None:
 
     def width(n_users: int) -> float:
         test = ratings([(u, 0, 3) for u in range(n_users)])
-        column = rating_column(
-            RMSE,
-            test,
-            generator.normal(size=n_users),
-            np.ones(n_users, bool),
-            n_users=n_users,
-            name="all",
-        )
+        errors = generator.normal(size=n_users)
+        column = whole_column(test, errors, n_users)
         [estimate] = estimates([column], 500, 1)
+
         assert estimate.low < estimate.value < estimate.high
+
         return estimate.high - estimate.low
 
-    assert width(4000) < width(40) / 5
+    narrow = width(4000)
+    wide = width(40)
+
+    assert narrow < wide / 5
 
 
 def test_a_paired_loss_of_a_model_against_itself_is_zero() -> None:
     test = ratings([(u, 0, 3) for u in range(30)])
     errors = np.linspace(-1, 1, 30)
-    column = rating_column(RMSE, test, errors, np.ones(30, bool), n_users=30, name="all")
-    assert vars(paired_loss(column, column, 200, 0)) == {"value": 0.0, "low": 0.0, "high": 0.0}
+    column = whole_column(test, errors, 30)
+    loss = paired_loss(column, column, 200, 0)
+
+    assert vars(loss) == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+def numbered(prefix: str, n: int) -> IdMap:
+    """Return the ids prefix + 00, 01, ..."""
+    return id_map(f"{prefix}{k:02d}" for k in range(n))
 
 
 def world(seed: int = 0) -> Snapshot:
+    """Return ratings of 50 users and 30 items that differ by biases and nothing else."""
     generator = np.random.default_rng(seed)
     user, item = np.nonzero(generator.random((50, 30)) < 0.5)
-    value = np.clip(
-        np.round(3 + generator.normal(size=50)[user] + generator.normal(size=30)[item]), 1, 5
+    user_bias = generator.normal(size=50)
+    item_bias = generator.normal(size=30)
+    value = np.clip(np.round(3 + user_bias[user] + item_bias[item]), 1, 5)
+
+    everything = Ratings(
+        user.astype(np.int32),
+        item.astype(np.int32),
+        value.astype(np.float32),
     )
-    everything = Ratings(user.astype(np.int32), item.astype(np.int32), value.astype(np.float32))
     is_test = generator.random(len(user)) < 0.3
+
     return Snapshot(
-        id_map(f"u{k:02d}" for k in range(50)),
-        id_map(f"i{k:02d}" for k in range(30)),
-        everything.take(~is_test),
-        everything.take(is_test),
+        users=numbered("u", 50),
+        items=numbered("i", 30),
+        train=everything.take(~is_test),
+        test=everything.take(is_test),
     )
 
 
 def test_the_biases_beat_the_global_mean_and_slices_add_up() -> None:
-    snapshot, config = world(), make_config({"gate.bootstrap_samples": 100})
+    snapshot = world()
+    config = make_config({"gate.bootstrap_samples": 100})
     heads = baseline_heads(config, snapshot)
     figures = evaluate(config, snapshot, heads, None, [])
-    value = {(f.subject, f.metric, f.slice): f for f in figures}
-    assert value["candidate", "rmse", "all"].value == value["biases", "rmse", "all"].value
-    assert value["biases", "rmse", "all"].value < value["global_mean", "rmse", "all"].value
+
+    found = by_key(figures)
+    candidate = found["candidate", "rmse", "all"].value
+    biases = found["biases", "rmse", "all"].value
+
+    assert candidate == biases
+    assert biases < found["global_mean", "rmse", "all"].value
+
     by_users = [
-        f
-        for f in figures
-        if f.metric == "rmse" and f.subject == "candidate" and f.slice.startswith("users_")
+        figure
+        for figure in figures
+        if figure.metric == "rmse"
+        and figure.subject == "candidate"
+        and figure.slice.startswith("users_")
     ]
-    assert sum(f.n for f in by_users) == len(snapshot.test)
-    assert sum(f.n * f.value**2 for f in by_users) == pytest.approx(
-        len(snapshot.test) * value["candidate", "rmse", "all"].value ** 2
-    )
+    squares = sum(figure.n * figure.value**2 for figure in by_users)
+
+    assert sum(figure.n for figure in by_users) == len(snapshot.test)
+    assert squares == pytest.approx(len(snapshot.test) * candidate**2)
 
 
 def test_a_rival_is_judged_only_on_rows_it_was_not_trained_on() -> None:
     snapshot = world()
-    swapped = Snapshot(snapshot.users, snapshot.items, snapshot.test, snapshot.train)
-    assert unseen_rows(snapshot.test, snapshot.users, snapshot.items, snapshot).all()
-    assert not unseen_rows(snapshot.test, snapshot.users, snapshot.items, swapped).any()
-    renamed = Snapshot(
-        id_map(f"x{k:02d}" for k in range(50)), snapshot.items, snapshot.test, snapshot.train
-    )
-    assert unseen_rows(snapshot.test, snapshot.users, snapshot.items, renamed).all()
+    swapped = replace(snapshot, train=snapshot.test, test=snapshot.train)
+    renamed = replace(snapshot, users=numbered("x", 50))
+
+    def unseen(rival: Snapshot) -> np.ndarray:
+        return unseen_rows(snapshot.test, snapshot.users, snapshot.items, rival)
+
+    assert unseen(snapshot).all()
+    assert not unseen(swapped).any()
+    assert unseen(renamed).all()
 
 
 def test_a_rival_that_knows_other_ids_falls_back_to_its_mean() -> None:
-    snapshot, config = world(), make_config({"gate.bootstrap_samples": 100})
+    snapshot = world()
+    config = make_config({"gate.bootstrap_samples": 100})
     ours = baseline_heads(config, snapshot)
-    other = Snapshot(
-        id_map(f"x{k:02d}" for k in range(50)),
-        id_map(f"y{k:02d}" for k in range(30)),
-        snapshot.train,
-        snapshot.test,
-    )
+
+    other = replace(snapshot, users=numbered("x", 50), items=numbered("y", 30))
     models = Models(biases_only_model(other), popularity_model(other, 4))
+    warm_users, warm_items = other.warm()
     rival = Rival(
         model_version=1,
         heads=make_heads(config, snapshot, models, snapshot.train),
         unseen=np.ones(len(snapshot.test), bool),
-        warm_users=_in_other_rows(other.warm()[0], other.users, snapshot.users),
-        warm_items=_in_other_rows(other.warm()[1], other.items, snapshot.items),
+        warm_users=_in_other_rows(warm_users, other.users, snapshot.users),
+        warm_items=_in_other_rows(warm_items, other.items, snapshot.items),
     )
+
     assert not rival.warm_users.any()
+
     figures = evaluate(config, snapshot, ours, rival, [])
-    value = {(f.subject, f.metric, f.slice): f for f in figures}
-    assert value["champion", "rmse", "all"].value == pytest.approx(
-        value["global_mean", "rmse", "all"].value, abs=1e-6
+    found = by_key(figures)
+    global_mean = found["global_mean", "rmse", "all"].value
+
+    assert found["champion", "rmse", "all"].value == pytest.approx(global_mean, abs=1e-6)
+    assert np.isnan(found["champion", "rmse_loss", "warm_both"].value)
+
+
+def figures_with_deviation(snapshot: Snapshot, deviation: float) -> dict[tuple[str, str], Figure]:
+    """Return the candidate's figures where every prediction has the same standard deviation."""
+    # One sample: its own variance is 0, and the noise is the same for all pairs.
+    samples = PosteriorSamples(
+        user=np.zeros((1, 50, 2), np.float32),
+        item=np.zeros((1, 30, 2), np.float32),
+        user_variance=np.full((1, 50), deviation, np.float32),
+        item_variance=np.full((1, 30), deviation, np.float32),
     )
-    assert np.isnan(value["champion", "rmse_loss", "warm_both"].value)
+    config = make_config({"gate.bootstrap_samples": 100})
+    heads = baseline_heads(config, snapshot, samples=samples)
+    figures = evaluate(config, snapshot, heads, None, [])
+
+    return {
+        (figure.metric, figure.slice): figure for figure in figures if figure.subject == "candidate"
+    }
 
 
 def test_the_share_within_ninety_percent_intervals_is_measured() -> None:
-    snapshot, config = world(), make_config({"gate.bootstrap_samples": 100})
-    biases = biases_only_model(snapshot)
-    errors = np.abs(
-        np.clip(biases.predict(snapshot.test.user, snapshot.test.item), 1, 5) - snapshot.test.value
-    )
+    snapshot = world()
+    test = snapshot.test
+    predicted = biases_only_model(snapshot).predict(test.user, test.item)
+    errors = np.abs(np.clip(predicted, 1, 5) - test.value)
 
-    def figures(deviation: float) -> dict[tuple[str, str], Figure]:
-        # One sample: its own variance is 0, and the noise is the same for all pairs.
-        users, items = (np.zeros((1, n, 2), np.float32) for n in (50, 30))
-        samples = PosteriorSamples(
-            users, items, *(np.full((1, n), deviation, np.float32) for n in (50, 30))
-        )
-        heads = baseline_heads(config, snapshot, samples=samples)
-        return {
-            (f.metric, f.slice): f
-            for f in evaluate(config, snapshot, heads, None, [])
-            if f.subject == "candidate"
-        }
+    found = figures_with_deviation(snapshot, 0.5)
+    within = found["interval_coverage_90", "all"]
+    expected = (errors <= 1.6448536 * 0.5).mean()
 
-    found = figures(0.5)
+    assert within.value == pytest.approx(expected)
+    assert within.n == len(test)
     assert found["mean_sd", "all"].value == pytest.approx(0.5)
-    assert found["interval_coverage_90", "all"].value == pytest.approx(
-        (errors <= 1.6448536 * 0.5).mean()
-    )
-    assert found["interval_coverage_90", "all"].n == len(snapshot.test)
-    assert {name for metric, name in found if metric == "interval_coverage_90"} == {
-        name for metric, name in found if metric == "rmse"
-    }
-    assert figures(10.0)["interval_coverage_90", "all"].value == 1.0
-    assert figures(0.0)["interval_coverage_90", "all"].value < 0.05
+
+    slices = {name for metric, name in found if metric == "interval_coverage_90"}
+    assert slices == {name for metric, name in found if metric == "rmse"}
+
+    wide = figures_with_deviation(snapshot, 10.0)
+    assert wide["interval_coverage_90", "all"].value == 1.0
+
+    narrow = figures_with_deviation(snapshot, 0.0)
+    assert narrow["interval_coverage_90", "all"].value < 0.05
 
 
 def test_items_without_any_rating_are_on_no_list_that_the_ranking_head_orders() -> None:
-    config, by_rating = (
-        make_config({"gate.cutoff": 3}),
-        make_config({"recommend.rank_by": "rating"}),
+    snapshot = Snapshot(
+        users=id_map("u"),
+        items=id_map(f"i{k}" for k in range(5)),
+        train=ratings([(0, 0, 5)]),
+        test=ratings([(0, 3, 5)]),
     )
-    ids = id_map("u"), id_map(f"i{k}" for k in range(5))
-    snapshot = Snapshot(*ids, ratings([(0, 0, 5)]), ratings([(0, 3, 5)]))
-    unlisted = baseline_heads(config, snapshot).lists.left_out
+    by_ranking = make_config({"gate.cutoff": 3})
+    by_rating = make_config({"recommend.rank_by": "rating"})
+    unlisted = baseline_heads(by_ranking, snapshot).lists.left_out
+
     assert unlisted.tolist() == [1, 2, 4]
     assert baseline_heads(by_rating, snapshot).lists.left_out.tolist() == []
+
     model = scores_model([[9, 0, 0, -1, 0]])
     listed = lists_of(model, snapshot.train, left_out=(1, 2, 4))
-    assert list_quality(listed, snapshot.test, 4, 3).lists.tolist() == [[3, -1, -1]]
+    quality = list_quality(listed, snapshot.test, 4, 3)
+
+    assert quality.lists.tolist() == [[3, -1, -1]]
+
     everything = lists_of(model, snapshot.train)
-    assert list_quality(everything, snapshot.test, 4, 3).lists.tolist() == [[1, 2, 4]]
+    quality = list_quality(everything, snapshot.test, 4, 3)
+
+    assert quality.lists.tolist() == [[1, 2, 4]]
+
     shown = diversity(np.array([[3, -1, -1]], np.int32), snapshot.train, 5, unlisted)
     assert shown[COVERAGE] == 0.5

@@ -18,13 +18,14 @@ def drawn(
     generator = np.random.default_rng(1)
 
     def normal(*shape: int) -> np.ndarray:
-        return generator.normal(size=(n_samples, *shape)).astype(np.float32)
+        array = generator.normal(size=(n_samples, *shape))
+        return array.astype(np.float32)
 
     return PosteriorSamples(
-        normal(n_users, rank + 1),
-        normal(n_items, rank + 1),
-        normal(n_users) ** 2,
-        normal(n_items) ** 2,
+        user=normal(n_users, rank + 1),
+        item=normal(n_items, rank + 1),
+        user_variance=normal(n_users) ** 2,
+        item_variance=normal(n_items) ** 2,
     )
 
 
@@ -36,39 +37,56 @@ def int32(*rows: int) -> np.ndarray:
 def test_the_deviation_is_that_of_the_samples_and_of_the_noise() -> None:
     # Predictions 2 * 3 + 1 + 1 = 8 and 1 * 4 + 0 + 0 = 4: variance 8.
     # Noise .5 * 2 = 1 and 1 * 3 = 3: mean 2.
-    user = np.array([[[2, 1]], [[1, 0]]], np.float32)
-    item = np.array([[[3, 1]], [[4, 0]]], np.float32)
     samples = PosteriorSamples(
-        user, item, np.array([[0.5], [1]], np.float32), np.array([[2], [3]], np.float32)
+        user=np.array([[[2, 1]], [[1, 0]]], np.float32),
+        item=np.array([[[3, 1]], [[4, 0]]], np.float32),
+        user_variance=np.array([[0.5], [1]], np.float32),
+        item_variance=np.array([[2], [3]], np.float32),
     )
-    assert samples.standard_deviation(int32(0), int32(0)).tolist() == [pytest.approx(10**0.5)]
+    [deviation] = samples.standard_deviation(int32(0), int32(0))
+
+    assert deviation == pytest.approx(10**0.5)
 
 
 def test_one_sample_tells_of_the_noise_only() -> None:
     one = drawn(n_samples=1)
-    expected = np.sqrt(one.user_variance[0, 2] * one.item_variance[0, 3])
-    assert one.standard_deviation(int32(2), int32(3))[0] == pytest.approx(expected, rel=1e-6)
+    [deviation] = one.standard_deviation(int32(2), int32(3))
+
+    variance = one.user_variance[0, 2] * one.item_variance[0, 3]
+
+    assert deviation == pytest.approx(np.sqrt(variance), rel=1e-6)
 
 
 def test_any_number_of_pairs_gives_what_numpy_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mf_core.models.samples._PAIRS_AT_A_TIME", 6)
     samples = drawn()
-    user, item = (
-        np.repeat(np.arange(5, dtype=np.int32), 4),
-        np.tile(np.arange(4, dtype=np.int32), 5),
-    )
-    wide = {name: array.astype(np.float64) for name, array in vars(samples).items()}
-    predicted = np.einsum("suk,sik->sui", wide["user"][..., :-1], wide["item"][..., :-1])
-    predicted += wide["user"][:, :, None, -1] + wide["item"][:, None, :, -1]
-    noise = (wide["user_variance"][:, :, None] * wide["item_variance"][:, None, :]).mean(axis=0)
-    expected = np.sqrt(predicted.var(axis=0, ddof=1) + noise).ravel()
-    np.testing.assert_allclose(samples.standard_deviation(user, item), expected, rtol=1e-6)
+    every_user = np.repeat(np.arange(5, dtype=np.int32), 4)
+    every_item = np.tile(np.arange(4, dtype=np.int32), 5)
+    found = samples.standard_deviation(every_user, every_item)
+
+    # prediction of each sample = p . q + both biases; the mean is the same in all and drops out
+    user = samples.user.astype(np.float64)
+    item = samples.item.astype(np.float64)
+    predicted = np.einsum("suk,sik->sui", user[..., :-1], item[..., :-1])
+    predicted += user[:, :, None, -1] + item[:, None, :, -1]
+
+    # variance = variance of the predictions + mean of the products of both noises
+    user_noise = samples.user_variance.astype(np.float64)
+    item_noise = samples.item_variance.astype(np.float64)
+    noise = user_noise[:, :, None] * item_noise[:, None, :]
+    variance = predicted.var(axis=0, ddof=1) + noise.mean(axis=0)
+
+    expected = np.sqrt(variance).ravel()
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_an_unknown_row_has_no_deviation() -> None:
-    deviation = drawn().standard_deviation(int32(-1, 0, -1, 1), int32(0, -1, -1, 1))
+    samples = drawn()
+    deviation = samples.standard_deviation(int32(-1, 0, -1, 1), int32(0, -1, -1, 1))
+    of_nothing = samples.standard_deviation(int32(), int32())
+
     assert np.isnan(deviation).tolist() == [True, True, True, False]
-    assert len(drawn().standard_deviation(int32(), int32())) == 0
+    assert len(of_nothing) == 0
 
 
 @pytest.mark.parametrize(
@@ -83,47 +101,63 @@ def test_an_unknown_row_has_no_deviation() -> None:
     ],
 )
 def test_samples_that_do_not_fit_are_refused(change: dict[str, np.ndarray], message: str) -> None:
+    arrays = vars(drawn())
+    changed = {**arrays, **change}
+    without_samples = {name: array[:0] for name, array in arrays.items()}
+
     with pytest.raises(ValueError, match=message):
-        PosteriorSamples(**{**vars(drawn()), **change})
+        PosteriorSamples(**changed)
+
     with pytest.raises(ValueError, match="expected"):
-        PosteriorSamples(**{name: array[:0] for name, array in vars(drawn()).items()})
+        PosteriorSamples(**without_samples)
 
 
 def saved(tmp_path: Path, samples: PosteriorSamples | None) -> tuple[str, str]:
     """Save a model with `samples` and return its URI and sha256."""
-    users, items = id_map("abcde"), id_map("wxyz")
-    bias = {"user_bias": np.zeros(5, np.float32), "item_bias": np.zeros(4, np.float32)}
-    factors = {
-        "user_factors": np.ones((5, 2), np.float32),
-        "item_factors": np.ones((4, 2), np.float32),
-    }
-    uri = (tmp_path / "rating").as_uri()
-    return uri, save_model(
-        FactorModel(3.0, **bias, **factors, users=users, items=items),
-        uri,
-        {},
-        sample_files(samples),
+    model = FactorModel(
+        mean=3.0,
+        user_bias=np.zeros(5, np.float32),
+        item_bias=np.zeros(4, np.float32),
+        user_factors=np.ones((5, 2), np.float32),
+        item_factors=np.ones((4, 2), np.float32),
+        users=id_map("abcde"),
+        items=id_map("wxyz"),
     )
+    uri = (tmp_path / "rating").as_uri()
+    sha256 = save_model(model, uri, {}, sample_files(samples))
+
+    return uri, sha256
 
 
 def test_samples_lie_in_the_models_artifact(tmp_path: Path) -> None:
     uri, sha256 = saved(tmp_path, drawn())
     loaded = load_samples(uri, sha256)
+
     assert loaded is not None
+
     for name, array in vars(drawn()).items():
-        np.testing.assert_array_equal(getattr(loaded, name), array)
-        assert getattr(loaded, name).dtype == np.float32
-    assert load_model(uri, sha256).mean == 3.0
+        found = getattr(loaded, name)
+        np.testing.assert_array_equal(found, array)
+        assert found.dtype == np.float32
+
+    model = load_model(uri, sha256)
+    assert model.mean == 3.0
 
 
 def test_a_model_without_samples_has_none(tmp_path: Path) -> None:
-    assert load_samples(*saved(tmp_path, None)) is None
+    uri, sha256 = saved(tmp_path, None)
+    loaded = load_samples(uri, sha256)
+
+    assert loaded is None
 
 
 def test_a_damaged_sample_is_refused(tmp_path: Path) -> None:
     uri, sha256 = saved(tmp_path, drawn())
     path = tmp_path / "rating" / "item_sample_004.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
+
+    # The model itself is whole.
     load_model(uri, sha256)
+
     with pytest.raises(ArtifactError, match="was changed or damaged"):
         load_samples(uri, sha256)

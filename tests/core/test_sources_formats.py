@@ -72,11 +72,13 @@ def write_example(folder: Path, kind: RatingsFormat) -> Path:
     """Write the example of a format to `folder` and return its path."""
     name, content = EXAMPLES[kind.shown]
     path = folder / name
+
     if content == PARQUET:
         columns = ["user_id", "item_id", "rating", "timestamp"]
         pd.DataFrame(ROWS, columns=columns).to_parquet(path)
     else:
         path.write_text(content)
+
     return path
 
 
@@ -87,19 +89,24 @@ def test_the_setting_has_the_layouts_of_the_list() -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_each_layout_reads_what_it_is_meant_for(tmp_path: Path, layout: str) -> None:
-    path = write_example(tmp_path, FORMATS[LAYOUT_EXAMPLES[layout]])
+    kind = FORMATS[LAYOUT_EXAMPLES[layout]]
+    path = write_example(tmp_path, kind)
+
     assert read(path, layout=layout) == ROWS
 
 
 @each_format
 def test_each_format_is_read(tmp_path: Path, kind: RatingsFormat) -> None:
-    assert read(write_example(tmp_path, kind)) == ROWS
+    path = write_example(tmp_path, kind)
+
+    assert read(path) == ROWS
 
 
 @each_format
 def test_each_format_is_found_in_a_folder(tmp_path: Path, kind: RatingsFormat) -> None:
     write_example(tmp_path, kind)
     (tmp_path / "README").write_text("not ratings")
+
     if kind.choice is None:
         assert kind.shown not in refusal(tmp_path)
     else:
@@ -111,36 +118,56 @@ def test_several_files_of_a_format_are_taken_as_the_list_says(
     tmp_path: Path, kind: RatingsFormat
 ) -> None:
     path = write_example(tmp_path, kind)
-    (tmp_path / f"z{path.name}").write_bytes(path.read_bytes())
+    second = tmp_path / f"z{path.name}"
+    second.write_bytes(path.read_bytes())
+
     if kind.choice is Choice.ALL:
         assert read(tmp_path) == ROWS * 2
     else:
-        assert f"expected {formats.expected_files()}" in refusal(tmp_path)
+        expected = formats.expected_files()
+        assert f"expected {expected}" in refusal(tmp_path)
+
+
+def check_metadata(path: Path, item_name: str, user_name: str) -> None:
+    """Check that the files of these names beside ratings are found, and read."""
+    config = make_config({"source.uri": str(path)})
+
+    with open_source(config, {}) as source:
+        assert source.items is not None
+        assert source.users is not None
+        assert source.items().name == item_name
+        assert source.users().name == user_name
+
+        items = read_items(source.items(), config.source)
+        users = read_users(source.users(), config.source)
+        assert [row.id for row in items.rows] == ["1"]
+        assert [row.id for row in users.rows] == ["1"]
 
 
 @each_format
 def test_the_metadata_of_each_format_are_read(tmp_path: Path, kind: RatingsFormat) -> None:
     path = write_example(tmp_path, kind)
     items, users = formats.companions(path.name)
-    assert (len(items), len(users)) == (len(kind.items), len(kind.users))
+
+    assert len(items) == len(kind.items)
+    assert len(users) == len(kind.users)
+
     for item_name, user_name in zip(items, users, strict=True):
-        for name in (item_name, user_name):
+        names = (item_name, user_name)
+        for name in names:
             (tmp_path / name).write_text(METADATA[name] + "\n")
-        config = make_config({"source.uri": str(path)})
-        with open_source(config, {}) as source:
-            assert source.items is not None
-            assert source.users is not None
-            assert source.items().name == item_name
-            assert source.users().name == user_name
-            assert [row.id for row in read_items(source.items(), config.source).rows] == ["1"]
-            assert [row.id for row in read_users(source.users(), config.source).rows] == ["1"]
-        for name in (item_name, user_name):
+
+        check_metadata(path, item_name, user_name)
+
+        for name in names:
             (tmp_path / name).unlink()
 
 
 def test_each_table_without_a_header_belongs_to_a_format() -> None:
-    tables = {table.name for table in vars(formats).values() if isinstance(table, HeaderlessTable)}
+    known = vars(formats).values()
+    tables = {table.name for table in known if isinstance(table, HeaderlessTable)}
     named = {name for kind in RATINGS_FORMATS for name in (*kind.items, *kind.users)}
+
     assert tables
     assert tables <= named
 
@@ -149,32 +176,42 @@ def test_each_table_without_a_header_belongs_to_a_format() -> None:
 def test_each_separator_is_recognised_and_named(tmp_path: Path, delimiter: str) -> None:
     path = tmp_path / "some.txt"
     path.write_text(CSV.replace(",", delimiter))
+
     assert read(path) == ROWS
+
     path.write_text("one word\n")
     assert formats.delimiter_name(delimiter) in refusal(path)
 
 
 def test_the_message_for_a_folder_names_every_format_that_is_looked_for(tmp_path: Path) -> None:
     said = refusal(tmp_path)
-    assert redacted(str(tmp_path)) in said
+    shown = redacted(str(tmp_path))
+
+    assert shown in said
+
     for kind in RATINGS_FORMATS:
-        assert (kind.shown in said) == (kind.choice is not None)
+        looked_for = kind.choice is not None
+        assert (kind.shown in said) == looked_for
 
 
 def test_the_readme_names_every_family_of_formats() -> None:
-    section = (REPOSITORY / "README.md").read_text().partition("## Your own ratings")[2]
+    readme = (REPOSITORY / "README.md").read_text()
+    section = readme.partition("## Your own ratings")[2]
     paragraphs = section.partition("\n## ")[0]
-    containers = [container.suffix.strip(".") for container in (formats.GZIP, formats.ZIP)]
-    for word in (*{kind.family for kind in RATINGS_FORMATS}, *containers):
+    families = {kind.family for kind in RATINGS_FORMATS}
+    containers = {container.suffix.strip(".") for container in (formats.GZIP, formats.ZIP)}
+
+    for word in families | containers:
         assert word in paragraphs
 
 
 def string_constants(module: Path) -> Iterator[str]:
     """Yield the strings of a module that are no documentation."""
-    tree = ast.parse(module.read_text())
-    documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
-        if id(node) in documentation or not isinstance(node, ast.Constant):
+    nodes = list(ast.walk(ast.parse(module.read_text())))
+    documentation = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+
+    for node in nodes:
+        if not isinstance(node, ast.Constant) or id(node) in documentation:
             continue
         if isinstance(node.value, str):
             yield node.value
@@ -189,5 +226,8 @@ LISTED = re.compile(
 
 @pytest.mark.parametrize("module", OTHERS, ids=lambda path: path.stem)
 def test_no_other_module_lists_a_format(module: Path) -> None:
-    assert [text for text in string_constants(module) if LISTED.search(text)] == []
-    assert set(string_constants(module)) & set(LAYOUTS) == set()
+    texts = set(string_constants(module))
+    listed = [text for text in texts if LISTED.search(text)]
+
+    assert listed == []
+    assert texts & set(LAYOUTS) == set()

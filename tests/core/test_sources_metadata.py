@@ -24,9 +24,14 @@ USER = {"age": 24, "gender": "M", "occupation": "technician", "zip": "05201"}
 
 
 def load(tmp_path: Path, kind: str, name: str, content: str | bytes) -> Metadata:
+    """Write a file of items or users and return what is read of it."""
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return {"items": read_items, "users": read_users}[kind](LocalFile(path, name, "", ""), SOURCE)
+
+    file = LocalFile(path, name, "", "")
+    readers = {"items": read_items, "users": read_users}
+
+    return readers[kind](file, SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +62,9 @@ def load(tmp_path: Path, kind: str, name: str, content: str | bytes) -> Metadata
 )
 def test_items(tmp_path: Path, name: str, content: str, attributes: dict[str, object]) -> None:
     (row,) = load(tmp_path, "items", name, content).rows
-    assert (row.id, row.title, row.attributes) == ("1", "Toy Story (1995)", attributes)
+    assert row.id == "1"
+    assert row.title == "Toy Story (1995)"
+    assert row.attributes == attributes
 
 
 @pytest.mark.parametrize(
@@ -74,36 +81,41 @@ def test_items(tmp_path: Path, name: str, content: str, attributes: dict[str, ob
 )
 def test_users(tmp_path: Path, name: str, content: str) -> None:
     (row,) = load(tmp_path, "users", name, content).rows
-    assert (row.id, row.attributes) == ("1", USER)
+    assert row.id == "1"
+    assert row.attributes == USER
 
 
 def test_latin_1_is_the_fallback(tmp_path: Path) -> None:
-    line = f"1|Misérables, Les (1995)|||| {FLAGS}".replace(" 0", "0")
-    assert (
-        load(tmp_path, "items", "u.item", line.encode("latin-1")).rows[0].title
-        == "Misérables, Les (1995)"
-    )
-    assert (
-        load(tmp_path, "items", "u.item", line.encode()).rows[0].title == "Misérables, Les (1995)"
-    )
+    title = "Misérables, Les (1995)"
+    line = f"1|{title}|||| {FLAGS}".replace(" 0", "0")
+    latin = load(tmp_path, "items", "u.item", line.encode("latin-1"))
+    utf8 = load(tmp_path, "items", "u.item", line.encode())
+
+    assert latin.rows[0].title == title
+    assert utf8.rows[0].title == title
 
 
 def test_titles_are_taken_as_they_are(tmp_path: Path) -> None:
     title = "<script>alert(1)</script>'; DROP TABLE mf.items;--"
-    assert load(tmp_path, "items", "i.csv", f'item_id,title\n1,"{title}"\n').rows[0].title == title
+    metadata = load(tmp_path, "items", "i.csv", f'item_id,title\n1,"{title}"\n')
+
+    assert metadata.rows[0].title == title
 
 
 def test_unusable_lines_are_counted_and_the_last_of_an_id_wins(tmp_path: Path) -> None:
     metadata = load(tmp_path, "items", "i.csv", "item_id,title\n1,a\n1,b\n,c\n2\n2,d,e\n\n")
-    assert [(row.id, row.title) for row in metadata.rows] == [("1", "b")]
+    [row] = metadata.rows
+
+    assert row.id == "1"
+    assert row.title == "b"
     assert metadata.skipped == 3
 
 
 def test_no_genres_listed_is_an_empty_list(tmp_path: Path) -> None:
-    row = load(
-        tmp_path, "items", "movies.csv", "movieId,title,genres\n1,X,(no genres listed)\n"
-    ).rows[0]
-    assert row.attributes == {"genres": []}
+    text = "movieId,title,genres\n1,X,(no genres listed)\n"
+    metadata = load(tmp_path, "items", "movies.csv", text)
+
+    assert metadata.rows[0].attributes == {"genres": []}
 
 
 @pytest.mark.parametrize(

@@ -11,36 +11,52 @@ from mf_core.solvers.checkpoint import Checkpoint
 def open_checkpoint(
     folder: Path, lines: list[str], fingerprint: str = "a", every_seconds: float = 0
 ) -> Checkpoint:
-    return Checkpoint(str(folder), "rating", fingerprint, every_seconds, lines.append)
+    """Return the checkpoint of a rating head whose messages go to `lines`."""
+    return Checkpoint(
+        str(folder),
+        "rating",
+        fingerprint,
+        every_seconds,
+        lines.append,
+    )
 
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     """A folder with the checkpoints of iterations 4 and 5."""
     checkpoint = open_checkpoint(tmp_path, [])
+
     for iteration in (3, 4, 5):
-        checkpoint.save(
-            iteration, {"done": iteration, "best": None}, {"x": np.full(3, iteration, np.float32)}
-        )
+        numbers = {"done": iteration, "best": None}
+        arrays = {"x": np.full(3, iteration, np.float32)}
+        checkpoint.save(iteration, numbers, arrays)
+
     return tmp_path
 
 
 def test_the_newest_checkpoint_is_loaded_bit_for_bit(saved: Path) -> None:
     lines: list[str] = []
     loaded = open_checkpoint(saved, lines).load()
+    expected = np.full(3, 5, np.float32)
+
     assert loaded is not None
-    assert (loaded.iteration, loaded.numbers) == (5, {"done": 5, "best": None})
-    assert loaded.arrays["x"].tobytes() == np.full(3, 5, np.float32).tobytes()
+    assert loaded.iteration == 5
+    assert loaded.numbers == {"done": 5, "best": None}
+    assert loaded.arrays["x"].tobytes() == expected.tobytes()
     assert lines == ["rating: resuming after iteration 5"]
 
 
 def test_nothing_is_loaded_where_nothing_was_saved(tmp_path: Path) -> None:
-    assert open_checkpoint(tmp_path, []).load() is None
+    checkpoint = open_checkpoint(tmp_path, [])
+
+    assert checkpoint.load() is None
 
 
 def test_a_checkpoint_of_other_work_is_passed_over(saved: Path) -> None:
     lines: list[str] = []
-    assert open_checkpoint(saved, lines, fingerprint="b").load() is None
+    checkpoint = open_checkpoint(saved, lines, fingerprint="b")
+
+    assert checkpoint.load() is None
     assert all("ignoring a checkpoint of other work" in line for line in lines)
 
 
@@ -50,12 +66,19 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_other_slot_is_used(
     saved: Path, name: str, content: bytes | None
 ) -> None:
     newest = saved / "rating-0" / name
-    newest.unlink() if content is None else newest.write_bytes(content)
+    if content is None:
+        newest.unlink()
+    else:
+        newest.write_bytes(content)
+
     lines: list[str] = []
     loaded = open_checkpoint(saved, lines).load()
+
     assert loaded is not None
     assert loaded.iteration == 4
     assert lines[-1] == "rating: resuming after iteration 4"
+
+    # Without its manifest a slot counts as empty.
     if not (name == "manifest.json" and content is None):
         assert "ignoring a damaged checkpoint" in lines[0]
 
@@ -64,12 +87,17 @@ def test_the_next_save_leaves_the_loaded_checkpoint_alone(saved: Path) -> None:
     checkpoint = open_checkpoint(saved, [])
     checkpoint.load()
     checkpoint.save(6, {}, {"x": np.zeros(1)})
+
     (saved / "rating-1" / "x.npy").unlink()
     fallback = open_checkpoint(saved, []).load()
+
     assert fallback is not None
     assert fallback.iteration == 5
 
 
 def test_a_checkpoint_is_due_after_its_seconds(tmp_path: Path) -> None:
-    assert open_checkpoint(tmp_path, [], every_seconds=0).is_due()
-    assert not open_checkpoint(tmp_path, [], every_seconds=3_600).is_due()
+    at_once = open_checkpoint(tmp_path, [], every_seconds=0)
+    hourly = open_checkpoint(tmp_path, [], every_seconds=3_600)
+
+    assert at_once.is_due()
+    assert not hourly.is_due()

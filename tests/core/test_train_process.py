@@ -1,7 +1,7 @@
-"""The trainer process: killed and resumed, serialised by its lock, never left behind, and repeatable.
+"""The trainer process: killed and resumed, locked, never left behind, and repeatable.
 
-TensorFlow's import takes seconds, so the tests of signals and locks keep the trainer waiting on its lock: that is before the
-import, and the kernel ends a waiting process as it ends a computing one.
+TensorFlow's import takes seconds, so the tests of signals and locks keep the trainer waiting on its
+lock: that is before the import, and the kernel ends a waiting process as it ends a computing one.
 """
 
 import fcntl
@@ -43,6 +43,10 @@ CONFIG = make_config(
     }
 )
 
+Log = Callable[[str], None]
+# The models, the lines that were logged, and the root of the artifacts.
+WholeRun = tuple[ModelRef, list[str], Path]
+
 
 @dataclass(frozen=True)
 class Data:
@@ -53,26 +57,42 @@ class Data:
 
 
 def make_data(folder: Path) -> Data:
+    """Write a snapshot of 200 users, 100 items and a fifth of all pairs."""
     rng = np.random.default_rng(0)
-    user, item = (rows.astype(np.int32) for rows in np.nonzero(rng.random((200, 100)) < 0.2))
-    ratings = Ratings(user, item, rng.integers(1, 6, len(user)).astype(np.float32))
-    test = rng.random(len(ratings)) < 0.3
-    users, items = (id_map(f"{number:03d}" for number in range(n)) for n in (200, 100))
-    snapshot = Snapshot(
-        users, items, sort_ratings(ratings.take(~test)), sort_ratings(ratings.take(test))
+    user, item = np.nonzero(rng.random((200, 100)) < 0.2)
+    value = rng.integers(1, 6, len(user))
+    ratings = Ratings(
+        user.astype(np.int32),
+        item.astype(np.int32),
+        value.astype(np.float32),
     )
-    return Data(str(folder / "snapshot"), write_snapshot(snapshot, str(folder / "snapshot"), {}))
+    is_test = rng.random(len(ratings)) < 0.3
+
+    snapshot = Snapshot(
+        users=id_map(f"{number:03d}" for number in range(200)),
+        items=id_map(f"{number:03d}" for number in range(100)),
+        train=sort_ratings(ratings.take(~is_test)),
+        test=sort_ratings(ratings.take(is_test)),
+    )
+    uri = str(folder / "snapshot")
+    sha256 = write_snapshot(snapshot, uri, {})
+
+    return Data(uri, sha256)
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    return make_data(tmp_path_factory.mktemp("data"))
+    """The snapshot that all trainings of this module work on."""
+    folder = tmp_path_factory.mktemp("data")
+    return make_data(folder)
 
 
 @pytest.fixture(autouse=True)
 def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The training lock of this test alone."""
     path = tmp_path / "lock"
     monkeypatch.setenv("MF_GPU_LOCK", str(path))
+
     return path
 
 
@@ -84,10 +104,10 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
-def run(
-    data: Data, root: Path, log: Callable[[str], None], config: Config = CONFIG, version: int = 1
-) -> ModelRef:
-    return run_trainer(work(data, root, config, version), log)
+def run(data: Data, root: Path, log: Log, config: Config = CONFIG, version: int = 1) -> ModelRef:
+    """Train a version's first stage."""
+    manifest = work(data, root, config, version)
+    return run_trainer(manifest, log)
 
 
 def work(
@@ -113,130 +133,155 @@ def work(
 
 
 def trainers(of: int | None = None) -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process(of).children(recursive=True)
-        if "mf_core.training.process" in child.cmdline()
-    ]
+    """Return the trainers below a process; None stands for this one."""
+    children = psutil.Process(of).children(recursive=True)
+    return [child for child in children if "mf_core.training.process" in child.cmdline()]
+
+
+def kill_at(mark: str) -> Log:
+    """Return a log callback that kills the trainer at the first line that holds `mark`."""
+
+    def log(line: str) -> None:
+        if mark in line:
+            for trainer in trainers():
+                trainer.kill()
+
+    return log
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for a condition, and fail where it does not come true in time."""
     deadline = time.monotonic() + seconds
+
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    data: Data, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[ModelRef, list[str], Path]:
+def undisturbed(data: Data, tmp_path_factory: pytest.TempPathFactory) -> WholeRun:
     """One whole run, its lines and its root."""
-    root, lines = tmp_path_factory.mktemp("undisturbed"), []
+    root = tmp_path_factory.mktemp("undisturbed")
+    lines: list[str] = []
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MF_GPU_LOCK", str(root / "lock"))
-        return run(data, root, lines.append), lines, root
+        model = run(data, root, lines.append)
+
+    return model, lines, root
 
 
 def test_a_run_says_how_it_goes_and_leaves_two_models_and_no_checkpoint(
-    undisturbed: tuple[ModelRef, list[str], Path], data: Data
+    undisturbed: WholeRun, data: Data
 ) -> None:
     model, lines, root = undisturbed
     assert model.rating_uri == f"{root}/models/1/evaluated/rating"
     assert model.ranking_iterations == 60
-    assert (model.device, model.stage, model.model_version) == ("CPU", "evaluated", 1)
+    assert model.device == "CPU"
+    assert model.stage == "evaluated"
+    assert model.model_version == 1
     assert model.fit_seconds > 0
-    assert load_model(model.rating_uri, model.rating_sha256).user_factors.shape == (200, 4)
-    assert load_model(model.ranking_uri, model.ranking_sha256).item_factors.shape == (100, 4)
-    assert len([line for line in lines if line.startswith("rating: sweep ")]) == 40
-    assert any(
-        "ranking: sweep 60/60, train RMSE" in line and "ratings/s, ETA 0 s" in line
-        for line in lines
-    )
+
+    rating = load_model(model.rating_uri, model.rating_sha256)
+    ranking = load_model(model.ranking_uri, model.ranking_sha256)
+
+    assert rating.user_factors.shape == (200, 4)
+    assert ranking.item_factors.shape == (100, 4)
+
+    sweeps = [line for line in lines if line.startswith("rating: sweep ")]
+    last = [line for line in lines if "ranking: sweep 60/60, train RMSE" in line]
+
+    assert len(sweeps) == 40
+    assert any("ratings/s, ETA 0 s" in line for line in last)
     assert any("on CPU; padding" in line for line in lines)
     assert not [line for line in lines if "oneDNN" in line or "cuda" in line]
+
     assert not (root / "checkpoints" / "1-evaluated").exists()
 
 
 def test_the_same_call_again_returns_the_same_models_at_once(
-    undisturbed: tuple[ModelRef, list[str], Path], data: Data
+    undisturbed: WholeRun, data: Data
 ) -> None:
     model, _, root = undisturbed
     lines: list[str] = []
-    assert run(data, root, lines.append) == model
+    again = run(data, root, lines.append)
+
+    assert again == model
     assert lines == [f"evaluated: already trained ({root}/models/1/evaluated)"]
 
 
 def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
-    undisturbed: tuple[ModelRef, list[str], Path], data: Data, tmp_path: Path
+    undisturbed: WholeRun, data: Data, tmp_path: Path
 ) -> None:
-    def kill_at(mark: str) -> Callable[[str], None]:
-        return lambda line: (
-            [trainer.kill() for trainer in trainers()] and None if mark in line else None
-        )
-
+    said = r"was killed by SIGKILL.*goes on from its checkpoint"
     for mark in ("rating: sweep 5/40", "ranking: sweep 4/60"):
-        with pytest.raises(
-            TrainerKilledError, match=r"was killed by SIGKILL.*goes on from its checkpoint"
-        ):
+        with pytest.raises(TrainerKilledError, match=said):
             run(data, tmp_path, kill_at(mark))
+
     lines: list[str] = []
     model = run(data, tmp_path, lines.append)
+
     assert any(line.startswith("rating: resuming after iteration 40") for line in lines)
     assert any(line.startswith("ranking: resuming after iteration ") for line in lines)
     assert not any(line.startswith("rating: sweep") for line in lines)
+
     whole = undisturbed[0]
-    assert (model.rating_sha256, model.ranking_sha256) == (
-        whole.rating_sha256,
-        whole.ranking_sha256,
-    )
-    assert sorted(path.name for path in (tmp_path / "models/1/evaluated").iterdir()) == [
-        "ranking",
-        "rating",
-        "result.json",
-    ]
+    assert model.rating_sha256 == whole.rating_sha256
+    assert model.ranking_sha256 == whole.ranking_sha256
+
+    written = (tmp_path / "models/1/evaluated").iterdir()
+    assert sorted(path.name for path in written) == ["ranking", "rating", "result.json"]
 
 
 def run_warm(
     data: Data,
     root: Path,
-    log: Callable[[str], None],
+    log: Log,
     start: StartRef,
     stage: Literal["evaluated", "refit"] = "evaluated",
 ) -> ModelRef:
+    """Train a stage of version 2 from the models of `start`."""
     iterations = {"rating": 2, "ranking": 2} if stage == "refit" else None
-    manifest = work(data, root, version=2, stage=stage, iterations=iterations, start=start)
+    manifest = work(
+        data,
+        root,
+        version=2,
+        stage=stage,
+        iterations=iterations,
+        start=start,
+    )
+
     return run_trainer(manifest, log)
 
 
 def test_a_warm_start_killed_midway_goes_on_and_ends_with_the_same_bytes(
-    undisturbed: tuple[ModelRef, list[str], Path], data: Data, tmp_path: Path
+    undisturbed: WholeRun, data: Data, tmp_path: Path
 ) -> None:
-    def kill_at(mark: str) -> Callable[[str], None]:
-        return lambda line: (
-            [trainer.kill() for trainer in trainers()] and None if mark in line else None
-        )
-
-    start, lines = undisturbed[0].as_start(), []
+    cold = undisturbed[0]
+    start = cold.as_start()
+    lines: list[str] = []
     whole = run_warm(data, tmp_path / "whole", lines.append, start)
+
     assert "evaluated: starting from the evaluated model of version 1" in lines
+    assert whole.warm_started_from == 1
+
     for mark in ("rating: sweep 3/40", "ranking: sweep 4/60"):
         with pytest.raises(TrainerKilledError):
             run_warm(data, tmp_path / "killed", kill_at(mark), start)
+
     resumed = run_warm(data, tmp_path / "killed", print, start)
-    assert (resumed.rating_sha256, resumed.ranking_sha256) == (
-        whole.rating_sha256,
-        whole.ranking_sha256,
-    )
-    assert whole.warm_started_from == 1
-    cold, warm = (
-        load_model(model.rating_uri, model.rating_sha256) for model in (undisturbed[0], whole)
-    )
-    assert not np.array_equal(cold.item_factors, warm.item_factors)
+
+    assert resumed.rating_sha256 == whole.rating_sha256
+    assert resumed.ranking_sha256 == whole.ranking_sha256
+
+    cold_rating = load_model(cold.rating_uri, cold.rating_sha256)
+    warm_rating = load_model(whole.rating_uri, whole.rating_sha256)
+
+    assert not np.array_equal(cold_rating.item_factors, warm_rating.item_factors)
 
 
 def test_a_refit_whose_start_is_damaged_is_refused(
-    undisturbed: tuple[ModelRef, list[str], Path], data: Data, tmp_path: Path
+    undisturbed: WholeRun, data: Data, tmp_path: Path
 ) -> None:
     start = replace(undisturbed[0].as_start(), ranking_sha256="0" * 64)
     with pytest.raises(ArtifactError, match="was changed or damaged"):
@@ -246,41 +291,55 @@ def test_a_refit_whose_start_is_damaged_is_refused(
 def test_a_refit_trains_on_both_sides_for_the_given_iterations(data: Data, tmp_path: Path) -> None:
     lines: list[str] = []
     iterations = {"rating": 2, "ranking": 3}
-    model = run_trainer(work(data, tmp_path, stage="refit", iterations=iterations), lines.append)
-    assert (model.rating_iterations, model.ranking_iterations) == (2, 3)
+    manifest = work(data, tmp_path, stage="refit", iterations=iterations)
+    model = run_trainer(manifest, lines.append)
+
+    assert model.rating_iterations == 2
+    assert model.ranking_iterations == 3
     assert not any("validation" in line for line in lines)
+
     snapshot = read_snapshot(data.uri, data.sha256)
-    assert lines[0].startswith(
-        f"refit: {len(snapshot.train) + len(snapshot.test):,} ratings of 200 users"
-    )
+    n_ratings = len(snapshot.train) + len(snapshot.test)
+
+    assert lines[0].startswith(f"refit: {n_ratings:,} ratings of 200 users")
 
 
 def test_the_trainer_s_error_is_raised_by_the_launcher(data: Data, tmp_path: Path) -> None:
+    changed = Data(data.uri, "0" * 64)
+
     with pytest.raises(ArtifactError, match="it was changed or damaged after it was written"):
-        run(Data(data.uri, "0" * 64), tmp_path, print)
+        run(changed, tmp_path, print)
 
 
 @contextmanager
 def launcher(data: Data, root: Path) -> Iterator["subprocess.Popen[str]"]:
-    """A process that calls `run_trainer`, as a task would; it hears SIGINT even where a shell's background job ignores it."""
+    """A process that calls `run_trainer`, as a task would.
+
+    It hears SIGINT even where a shell's background job ignores it.
+    """
+    manifest = work(data, root, Config()).to_json()
     code = f"""
         import signal
         signal.signal(signal.SIGINT, signal.default_int_handler)
         import dataclasses, os
         from mf_core.training.launcher import run_trainer
-from mf_core.training.manifest import Manifest
         from mf_core.training.manifest import Manifest
-        manifest = Manifest.from_json({work(data, root, Config()).to_json()!r})
+        manifest = Manifest.from_json({manifest!r})
         manifest = dataclasses.replace(manifest, parent_pid=os.getpid())
         run_trainer(manifest, log=lambda line: print(line, flush=True))
     """
-    with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
-    ) as process:
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
             process.kill()
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Say whether a process has ended, even if nobody has asked for its status."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize(
@@ -291,11 +350,13 @@ def test_no_trainer_outlives_a_launcher_that_is_signalled(
 ) -> None:
     with held(own_lock), launcher(data, tmp_path) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("waiting for another training to end")
+        line = process.stdout.readline()
+        assert line.startswith("waiting for another training to end")
+
         (trainer,) = trainers(process.pid)
         process.send_signal(number)
         assert process.wait(20) == code
-        wait_until(lambda: not trainer.is_running() or trainer.status() == psutil.STATUS_ZOMBIE, 10)
+        wait_until(lambda: is_gone(trainer), 10)
 
 
 def test_an_exception_in_the_log_callback_ends_the_trainer(
@@ -306,13 +367,17 @@ def test_an_exception_in_the_log_callback_ends_the_trainer(
 
     with held(own_lock), pytest.raises(RuntimeError, match="no more room"):
         run(data, tmp_path, fail)
+
     assert trainers() == []
 
 
 def test_the_launcher_gives_the_caller_its_signal_handler_back(data: Data, tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
+    changed = Data(data.uri, "0" * 64)
+
     with pytest.raises(ArtifactError):
-        run(Data(data.uri, "0" * 64), tmp_path, print)
+        run(changed, tmp_path, print)
+
     assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -328,16 +393,21 @@ def test_two_trainings_never_hold_the_lock_at_once(own_lock: Path) -> None:
     """
     command = [sys.executable, "-c", textwrap.dedent(code)]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    spans = sorted(
-        tuple(map(float, process.communicate()[0].splitlines()[-1].split()))
-        for process in processes
-    )
-    assert spans[0][1] <= spans[1][0]
+
+    spans = []
+    for process in processes:
+        printed, _ = process.communicate()
+        start, end = printed.splitlines()[-1].split()
+        spans.append((float(start), float(end)))
+
+    first, second = sorted(spans)
+    assert first[1] <= second[0]
 
 
 def test_a_trainer_whose_launcher_is_gone_refuses_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    code = (
-        f"from mf_core.training.process import die_with_parent; die_with_parent({os.getpid() + 1})"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    other_pid = os.getpid() + 1
+    code = f"from mf_core.training.process import die_with_parent; die_with_parent({other_pid})"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
     assert "TrainingError: the process" in done.stderr

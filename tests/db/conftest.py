@@ -18,7 +18,8 @@ from mf_core.warehouse.engine import database_engine
 def server() -> Iterator[EmbeddedServer]:
     """An embedded server with a migrated template database.
 
-    Not below pytest's own folder: another run of pytest closes that to the server's user, who isn't root even where the tests are.
+    Its folder is not below pytest's own: another run of pytest closes that one to the server's
+    user, who isn't root even where the tests are.
     """
     with tempfile.TemporaryDirectory(prefix="mf-postgres-") as folder:
         running = start_embedded(Path(folder) / "data")
@@ -35,13 +36,18 @@ def warehouse_url(server: EmbeddedServer) -> Iterator[str]:
     """URL (as `mf_writer`) of an empty, migrated warehouse that lives as long as the test."""
     name = f"warehouse_{uuid.uuid4().hex[:12]}"
     admin = sa.create_engine(server.admin_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+
+    statements = [
+        f'CREATE DATABASE "{name}" OWNER mf_writer TEMPLATE template_warehouse',
+        f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC',
+        f'GRANT CONNECT ON DATABASE "{name}" TO mf_reader',
+    ]
     with admin.connect() as connection:
-        connection.execute(
-            sa.text(f'CREATE DATABASE "{name}" OWNER mf_writer TEMPLATE template_warehouse')
-        )
-        connection.execute(sa.text(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC'))
-        connection.execute(sa.text(f'GRANT CONNECT ON DATABASE "{name}" TO mf_reader'))
+        for statement in statements:
+            connection.execute(sa.text(statement))
+
     yield server.url(name, "mf_writer")
+
     with admin.connect() as connection:
         connection.execute(sa.text(f'DROP DATABASE "{name}" WITH (FORCE)'))
 

@@ -26,34 +26,46 @@ SMALL = [
     "--set=gate.max_rmse=3",
 ]
 
+MF = [sys.executable, "-c", "from mf_core.cli import main; main()"]
+
 
 class Mf:
     """Runs `mf` on one warehouse."""
 
     def __init__(self, **environ: str) -> None:
+        """`environ` holds what is set beside the environment of the tests."""
         self.environ = {**os.environ, **environ}
+        self.errors = ""
 
     def __call__(self, *arguments: str, code: int = 0) -> str:
-        command = [sys.executable, "-c", "from mf_core.cli import main; main()", *arguments]
+        """Run a command, check its exit code, and return what it prints."""
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=self.environ
+            [*MF, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=self.environ,
         )
-        assert done.returncode == code, (
-            f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        )
+        said = f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+
+        assert done.returncode == code, said
+
         self.errors = done.stderr
         return done.stdout
 
     def json(self, *arguments: str) -> Any:
         """Run with --json and return what it prints."""
-        return json.loads(self(*arguments, "--json"))
+        printed = self(*arguments, "--json")
+        return json.loads(printed)
 
 
 @pytest.fixture
 def ratings_file(tmp_path: Path) -> Path:
     """Planted ratings as a CSV file."""
     path = tmp_path / "ratings.csv"
-    make_ratings().rename(columns={"rated_at": "timestamp"}).to_csv(path, index=False)
+    ratings = make_ratings().rename(columns={"rated_at": "timestamp"})
+    ratings.to_csv(path, index=False)
+
     return path
 
 
@@ -70,7 +82,10 @@ def mf(warehouse_url: str, tmp_path: Path) -> Mf:
 def test_the_steps_one_by_one_end_in_published_lists(mf: Mf, ratings_file: Path) -> None:
     settings = [f"--set=source.uri={ratings_file}", *SMALL]
     ingested = mf.json("ingest", *settings)
-    assert ingested["rows_inserted"] == ingested["total_ratings"] == len(make_ratings())
+
+    assert ingested["rows_inserted"] == len(make_ratings())
+    assert ingested["total_ratings"] == len(make_ratings())
+
     assert mf.json("ingest", *settings)["already_ingested"]
     assert mf.json("check", *settings)["n_users"] == 60
     assert mf.json("split", "--key", "a", *settings)["model_version"] == 1
@@ -80,45 +95,62 @@ def test_the_steps_one_by_one_end_in_published_lists(mf: Mf, ratings_file: Path)
     assert mf.json("gate", *settings)["approved"]
     assert mf.json("recommend", *settings) == {"model_version": 1, "rows": 60 * 8}
     assert mf.json("recommend", "u001") == []
+
     published = mf.json("publish", *settings)
-    assert (published["model_version"], published["users"], published["previous_version"]) == (
-        1,
-        60,
-        None,
-    )
-    assert [row["rank"] for row in mf.json("recommend", "u001")] == [1, 2, 3, 4, 5]
-    assert mf.json("recommend", "nobody", "-n", "2")[1]["source"] == "popular"
+    assert published["model_version"] == 1
+    assert published["users"] == 60
+    assert published["previous_version"] is None
+
+    known = mf.json("recommend", "u001")
+    unknown = mf.json("recommend", "nobody", "-n", "2")
+
+    assert [row["rank"] for row in known] == [1, 2, 3, 4, 5]
+    assert unknown[1]["source"] == "popular"
+
     status = mf.json("status")
-    assert (status["live_version"], status["ratings"], status["latest_verdict_approved"]) == (
-        1,
-        ingested["total_ratings"],
-        True,
-    )
+    assert status["live_version"] == 1
+    assert status["ratings"] == ingested["total_ratings"]
+    assert status["latest_verdict_approved"] is True
     assert mf.json("history")[0]["state"] == "published"
     assert "published" in mf("history")
 
 
 def test_a_whole_run_a_second_one_and_a_refused_third(mf: Mf, ratings_file: Path) -> None:
     settings = [f"--set=source.uri={ratings_file}", *SMALL]
-    assert mf.json("run", *settings)["model_version"] == 1
+    first = mf.json("run", *settings)
+
+    assert first["model_version"] == 1
+
     unchanged = mf.json("run", *settings)
-    assert (unchanged["news"], unchanged["model_version"]) == (False, 1)
-    mf("run", *settings, "--set=gate.max_rmse=0.001", code=5)
+    assert unchanged["news"] is False
+    assert unchanged["model_version"] == 1
+
+    strict = [*settings, "--set=gate.max_rmse=0.001"]
+    mf("run", *strict, code=5)
+
     assert "exceeds the limit 0.0010" in mf.errors
     assert mf.json("status")["live_version"] == 1
+
     mf("override", "2", "--by", "Ada", "--reason", "a test of the override")
-    assert (
-        mf.json("gate", *settings, "--version", "2", "--set=gate.max_rmse=0.001")["overridden_by"]
-        == "Ada"
-    )
+    verdict = mf.json("gate", *strict, "--version", "2")
+
+    assert verdict["overridden_by"] == "Ada"
+
     mf("recommend", *settings, "--version", "2")
     assert mf.json("publish", *settings)["model_version"] == 2
     assert mf.json("rollback")["model_version"] == 1
+
     top = mf.json("recommend", "u001")[0]["item_id"]
     assert mf.json("hide", top)["known"]
-    assert top not in [row["item_id"] for row in mf.json("recommend", "u001")]
+
+    without = mf.json("recommend", "u001")
+    assert top not in [row["item_id"] for row in without]
+
     mf("unhide", top)
-    assert mf.json("recommend", "u001")[0]["item_id"] == top
+    with_it_again = mf.json("recommend", "u001")
+
+    assert with_it_again[0]["item_id"] == top
+
     mf("hide", "no such item")
     assert "no item 'no such item'" in mf.errors
 
@@ -151,49 +183,65 @@ def test_errors_have_a_message_and_an_exit_code(
 def test_a_database_that_is_not_there_is_exit_code_10() -> None:
     mf = Mf(MF_DATABASE_URL="postgresql://x@127.0.0.1:1/none")
     mf("status", code=10)
+
     assert "Check MF_DATABASE_URL" in mf.errors
 
 
+def without_warehouse(home: Path) -> dict[str, str]:
+    """Return an environment that names no database, and a home of its own."""
+    environ = {**os.environ, "MF_HOME": str(home)}
+    environ.pop("MF_DATABASE_URL", None)
+
+    return environ
+
+
 def test_without_a_database_url_the_embedded_server_starts_and_stops(tmp_path: Path) -> None:
-    environ = {name: value for name, value in os.environ.items() if name != "MF_DATABASE_URL"}
-    mf = Mf(MF_HOME=str(tmp_path / "home"))
-    mf.environ = {**environ, "MF_HOME": str(tmp_path / "home")}
-    assert mf.json("status")["live_version"] is None
-    assert mf.json("history") == []
-    assert not (tmp_path / "home" / "pgdata" / "postmaster.pid").exists()
+    home = tmp_path / "home"
+    mf = Mf()
+    mf.environ = without_warehouse(home)
+    status = mf.json("status")
+    history = mf.json("history")
+
+    assert status["live_version"] is None
+    assert history == []
+    assert not (home / "pgdata" / "postmaster.pid").exists()
 
 
 def test_commands_side_by_side_share_the_embedded_server(tmp_path: Path) -> None:
-    environ = {name: value for name, value in os.environ.items() if name != "MF_DATABASE_URL"} | {
-        "MF_HOME": str(tmp_path / "home")
-    }
-    command = [sys.executable, "-c", "from mf_core.cli import main; main()", "status", "--json"]
+    home = tmp_path / "home"
     running = [
         subprocess.Popen(
-            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*MF, "status", "--json"],
+            env=without_warehouse(home),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for _ in range(3)
     ]
+
     for process in running:
         printed, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
-        assert json.loads(printed)["live_version"] is None
-    assert not (tmp_path / "home" / "pgdata" / "postmaster.pid").exists()
+        status = json.loads(printed)
+        assert status["live_version"] is None
+
+    assert not (home / "pgdata" / "postmaster.pid").exists()
 
 
 def test_backtest_needs_no_database_and_prints_every_metric(tmp_path: Path) -> None:
+    train = tmp_path / "train.csv"
+    test = tmp_path / "test.csv"
     ratings = make_ratings().drop(columns="rated_at")
-    ratings[::4].to_csv(tmp_path / "test.csv", index=False)
-    ratings.drop(ratings.index[::4]).to_csv(tmp_path / "train.csv", index=False)
-    mf = Mf(MF_DATABASE_URL="postgresql://x@127.0.0.1:1/none", MF_GPU_LOCK=str(tmp_path / "lock"))
-    found = mf.json(
-        "backtest",
-        "--train",
-        str(tmp_path / "train.csv"),
-        "--test",
-        str(tmp_path / "test.csv"),
-        *SMALL,
-    )
+    held_out = ratings[::4]
+    held_out.to_csv(test, index=False)
+    ratings.drop(held_out.index).to_csv(train, index=False)
+
+    nowhere = "postgresql://x@127.0.0.1:1/none"
+    mf = Mf(MF_DATABASE_URL=nowhere, MF_GPU_LOCK=str(tmp_path / "lock"))
+    backtest = ["backtest", "--train", str(train), "--test", str(test)]
+    found = mf.json(*backtest, *SMALL)
+
     assert {
         "rmse",
         "mae",
@@ -207,25 +255,12 @@ def test_backtest_needs_no_database_and_prints_every_metric(tmp_path: Path) -> N
     assert found["rmse"] < found["global_mean_rmse"]
     assert found["average_error"] == pytest.approx(found["rmse"] ** 2 / 2)
     assert found["n_train"] + found["n_test"] == len(ratings)
-    only = mf.json(
-        "backtest",
-        "--train",
-        str(tmp_path / "train.csv"),
-        "--test",
-        str(tmp_path / "test.csv"),
-        "--head",
-        "ranking",
-        *SMALL,
-    )
+
+    only = mf.json(*backtest, "--head", "ranking", *SMALL)
     assert "rmse" not in only
     assert only["ndcg_at_10"] == found["ndcg_at_10"]
-    (tmp_path / "test.csv").write_text("user_id,item_id,rating\nu1,i1,99\n")
-    mf(
-        "backtest",
-        "--train",
-        str(tmp_path / "train.csv"),
-        "--test",
-        str(tmp_path / "test.csv"),
-        code=3,
-    )
+
+    test.write_text("user_id,item_id,rating\nu1,i1,99\n")
+    mf(*backtest, code=3)
+
     assert "line 2" in mf.errors

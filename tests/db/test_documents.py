@@ -26,6 +26,7 @@ def test_each_query_of_the_page_runs_and_finds_something(
 ) -> None:
     ratings = make_ratings()
     publish_one(make_world(engine, tmp_path, ratings).with_settings(gate__cutoff=10), "one")
+
     with transaction(engine) as connection:
         batch = connection.scalar(sa.text("SELECT max(batch_id) FROM mf.ingest_batches"))
         rejected = {
@@ -39,12 +40,15 @@ def test_each_query_of_the_page_runs_and_finds_something(
         [(item,)] = connection.execute(
             sa.text("SELECT item_id FROM mf.recommendations WHERE rank = 1 LIMIT 1")
         )
+
     # The page's examples are of MovieLens; this world has other ids.
     query = QUERIES[number].replace("'42'", "'u042'").replace("'50'", f"'{item}'")
     role = "mf_reader" if number < 4 else "mf_writer"
     user = database_engine(warehouse_url.replace("mf_writer", role))
+
     with transaction(user) as connection:
         assert connection.execute(sa.text(query.replace(":", "\\:"))).all()
+
     user.dispose()
 
 

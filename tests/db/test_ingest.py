@@ -1,6 +1,6 @@
 """Loading ratings into a real Postgres: what is kept, what is rejected and what is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,56 +18,69 @@ from mf_core.records import IngestReport
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD = [("1", "10", "4", "881250949"), ("1", "11", "3", "881250950"), ("2", "10", "5", "881250951")]
+Load = Callable[..., IngestReport]
 
 
 def table(engine: Engine, query: str) -> list[tuple[Any, ...]]:
+    """Return what a query finds as plain tuples."""
     with engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(sa.text(query))]
+        found = connection.execute(sa.text(query))
+        return [tuple(row) for row in found]
 
 
 def ratings(engine: Engine) -> list[tuple[Any, ...]]:
+    """Return user, item and rating of all ratings in the warehouse."""
     return table(engine, "SELECT user_id, item_id, rating FROM mf.ratings ORDER BY 1, 2")
 
 
+def as_text(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as the lines of a file with tabs."""
+    return "".join("\t".join(row) + "\n" for row in rows)
+
+
 @pytest.fixture
-def load(engine: Engine, tmp_path: Path) -> Callable[..., IngestReport]:
+def load(engine: Engine, tmp_path: Path) -> Load:
     """Write rows (or text) to a file and ingest it."""
 
     def run(content: Any, *, name: str = "u.data", **overrides: Any) -> IngestReport:
         path = tmp_path / name
-        text = (
-            content
-            if isinstance(content, str)
-            else "".join("\t".join(row) + "\n" for row in content)
-        )
+        text = content if isinstance(content, str) else as_text(content)
         path.write_text(text, encoding="utf-8", newline="")
-        dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-        return ingest(engine, make_config({"source.uri": str(path), **dotted}), NOW, print, {})
+
+        settings: dict[str, Any] = {"source.uri": str(path)}
+
+        for key, value in overrides.items():
+            settings[key.replace("__", ".")] = value
+        return ingest(engine, make_config(settings), NOW, print, {})
 
     return run
 
 
 def test_ml100k_gives_100000_ratings(engine: Engine, ml100k: Path) -> None:
-    report = ingest(engine, make_config({"source.uri": str(ml100k)}), NOW, print, {})
-    assert (report.rows_read, report.rows_inserted, report.rows_rejected, report.total_ratings) == (
-        100_000,
-        100_000,
-        0,
-        100_000,
-    )
+    config = make_config({"source.uri": str(ml100k)})
+    report = ingest(engine, config, NOW, print, {})
+
+    assert report.rows_read == 100_000
+    assert report.rows_inserted == 100_000
+    assert report.rows_rejected == 0
+    assert report.total_ratings == 100_000
     assert report.content_sha256.startswith("06416e597f82")
+
     first_line = """
         SELECT rating, extract(epoch FROM rated_at)::bigint
         FROM mf.ratings
         WHERE user_id = '196' AND item_id = '242'
     """
+    first_item = """
+        SELECT attributes->>'year', attributes->'genres'->>0
+        FROM mf.items
+        WHERE item_id = '1'
+    """
+
     assert table(engine, first_line) == [(3.0, 881250949)]
+    assert table(engine, first_item) == [("1995", "Animation")]
     assert table(engine, "SELECT count(*) FROM mf.items") == [(1682,)]
     assert table(engine, "SELECT count(*) FROM mf.users") == [(943,)]
-    assert table(
-        engine,
-        "SELECT attributes->>'year', attributes->'genres'->>0 FROM mf.items WHERE item_id = '1'",
-    ) == [("1995", "Animation")]
 
 
 BAD_ROWS = [
@@ -106,65 +119,84 @@ BAD_ROWS = [
 
 @pytest.mark.parametrize(("line", "reason"), BAD_ROWS, ids=[reason[:40] for _, reason in BAD_ROWS])
 def test_a_bad_row_is_rejected_with_its_line_and_reason(
-    engine: Engine, load: Callable[..., IngestReport], line: str, reason: str
+    engine: Engine, load: Load, line: str, reason: str
 ) -> None:
-    rows = ["\t".join(row) for row in GOOD]
-    report = load("\n".join([*rows[:2], line, rows[2]]) + "\n", data__max_rejected_share=0.5)
-    assert (report.rows_read, report.rows_rejected, report.rows_inserted) == (4, 1, 3)
+    first, second, third = ("\t".join(row) for row in GOOD)
+    text = "\n".join([first, second, line, third]) + "\n"
+    report = load(text, data__max_rejected_share=0.5)
+
+    assert report.rows_read == 4
+    assert report.rows_rejected == 1
+    assert report.rows_inserted == 3
     assert ratings(engine) == [("1", "10", 4.0), ("1", "11", 3.0), ("2", "10", 5.0)]
+
     rejected = table(engine, "SELECT file, line, raw, reason FROM mf.rejected_ratings")
-    assert rejected == [("u.data", 3, line.replace("\0", "\\x00"), reason)]
+    raw = line.replace("\0", "\\x00")
+
+    assert rejected == [("u.data", 3, raw, reason)]
 
 
 def test_broken_utf8_is_rejected_with_its_bytes_escaped(
-    engine: Engine, load: Callable[..., IngestReport], tmp_path: Path
+    engine: Engine, load: Load, tmp_path: Path
 ) -> None:
-    (tmp_path / "u.data").write_bytes(b"1\t10\t4\t881250949\nM\xfcller\t10\t4\t881250949\n")
+    path = tmp_path / "u.data"
+    path.write_bytes(b"1\t10\t4\t881250949\nM\xfcller\t10\t4\t881250949\n")
     config = make_config({"source.uri": str(tmp_path), "data.max_rejected_share": 0.5})
-    assert ingest(engine, config, NOW, print, {}).rows_inserted == 1
+    report = ingest(engine, config, NOW, print, {})
+
+    assert report.rows_inserted == 1
     assert table(engine, "SELECT line, raw, reason FROM mf.rejected_ratings") == [
         (2, "M\\xfcller\t10\t4\t881250949", "the line is not valid UTF-8 (byte 2)")
     ]
 
 
-def test_every_bad_row_of_a_large_file_keeps_its_line_number(
-    engine: Engine, load: Callable[..., IngestReport]
-) -> None:
+def test_every_bad_row_of_a_large_file_keeps_its_line_number(engine: Engine, load: Load) -> None:
     rows = [f"{i}\t10\t4\t881250949" for i in range(1, 20_001)]
-    bad = {5: "5\t10\tx\t0", 3_000: "3000\t10", 12_345: "\0", 20_000: "20000\t10\t9\t0"}
+    bad = {
+        5: "5\t10\tx\t0",
+        3_000: "3000\t10",
+        12_345: "\0",
+        20_000: "20000\t10\t9\t0",
+    }
+
     for line, text in bad.items():
         rows[line - 1] = text
+
     report = load("\n".join(rows) + "\n\n\n", source__chunk_rows=1_000)
-    assert (report.rows_read, report.rows_inserted, report.rows_rejected) == (20_000, 19_996, 4)
-    assert [
-        line for (line,) in table(engine, "SELECT line FROM mf.rejected_ratings ORDER BY 1")
-    ] == sorted(bad)
+
+    assert report.rows_read == 20_000
+    assert report.rows_inserted == 19_996
+    assert report.rows_rejected == 4
+
+    rejected = table(engine, "SELECT line FROM mf.rejected_ratings ORDER BY 1")
+    assert [line for (line,) in rejected] == sorted(bad)
 
 
-def test_too_many_bad_rows_refuse_the_batch(
-    engine: Engine, load: Callable[..., IngestReport]
-) -> None:
+def test_too_many_bad_rows_refuse_the_batch(engine: Engine, load: Load) -> None:
     load(GOOD)
-    before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
-    with pytest.raises(
-        InputError,
-        match=r"2 of 4 rows \(50\.00%\) are bad.*u\.data:2: the rating 'x' is not a number",
-    ) as raised:
-        load(
-            [
-                ("1", "10", "1", "0"),
-                ("1", "11", "x", "0"),
-                ("1", "12", "9", "0"),
-                ("9", "9", "1", "0"),
-            ]
-        )
+    all_ratings = "SELECT * FROM mf.ratings ORDER BY 1, 2"
+    before = table(engine, all_ratings)
+
+    half_bad = [
+        ("1", "10", "1", "0"),
+        ("1", "11", "x", "0"),
+        ("1", "12", "9", "0"),
+        ("9", "9", "1", "0"),
+    ]
+    said = r"2 of 4 rows \(50\.00%\) are bad.*u\.data:2: the rating 'x' is not a number"
+
+    with pytest.raises(InputError, match=said) as raised:
+        load(half_bad)
+
     assert raised.value.exit_code == 3
-    assert table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2") == before
+    assert table(engine, all_ratings) == before
+
     batches = """
         SELECT state, rows_read, rows_rejected, total_ratings
         FROM mf.ingest_batches
         ORDER BY batch_id
     """
+
     assert table(engine, batches) == [
         ("loaded", 3, 0, 3),
         ("refused", 4, 2, 3),
@@ -172,32 +204,38 @@ def test_too_many_bad_rows_refuse_the_batch(
     assert table(engine, "SELECT line FROM mf.rejected_ratings ORDER BY 1") == [(2,), (3,)]
 
 
-def test_the_same_file_again_changes_nothing(
-    engine: Engine, load: Callable[..., IngestReport]
-) -> None:
+def test_the_same_file_again_changes_nothing(engine: Engine, load: Load) -> None:
     first = load(GOOD)
     before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
     again = load(GOOD, name="copy.tsv")
+
     assert not first.already_ingested
     assert again.already_ingested
-    assert (again.batch_id, again.rows_inserted, again.total_ratings) == (first.batch_id, 0, 3)
+    assert again.batch_id == first.batch_id
+    assert again.rows_inserted == 0
+    assert again.total_ratings == 3
     assert table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2") == before
     assert table(engine, "SELECT count(*) FROM mf.ingest_batches") == [(1,)]
 
 
 def test_the_same_ratings_in_another_file_leave_every_row_as_it_was(
-    engine: Engine, load: Callable[..., IngestReport]
+    engine: Engine, load: Load
 ) -> None:
     load(GOOD)
     before = table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2")
     report = load(GOOD[::-1])
-    assert (report.rows_inserted, report.rows_updated, report.rows_unchanged) == (0, 0, 3)
+
+    assert report.rows_inserted == 0
+    assert report.rows_updated == 0
+    assert report.rows_unchanged == 3
     assert table(engine, "SELECT * FROM mf.ratings ORDER BY 1, 2") == before
 
 
-def test_other_settings_read_the_same_file_again(load: Callable[..., IngestReport]) -> None:
+def test_other_settings_read_the_same_file_again(load: Load) -> None:
     load(GOOD)
-    assert not load(GOOD, data__scale_high=10).already_ingested
+    report = load(GOOD, data__scale_high=10)
+
+    assert not report.already_ingested
 
 
 @pytest.mark.parametrize(
@@ -212,58 +250,68 @@ def test_other_settings_read_the_same_file_again(load: Callable[..., IngestRepor
 )
 @pytest.mark.parametrize("batches", [1, 2])
 def test_the_latest_rating_wins(
-    engine: Engine, load: Callable[..., IngestReport], rows: Any, kept: float, batches: int
+    engine: Engine, load: Load, rows: Any, kept: float, batches: int
 ) -> None:
     lines = [("1", "10", *row) for row in rows]
-    reports = (
-        [load(lines)]
-        if batches == 1
-        else [load([line], name=f"{n}.tsv") for n, line in enumerate(lines)]
-    )
+    if batches == 1:
+        reports = [load(lines)]
+    else:
+        reports = [load([line], name=f"{n}.tsv") for n, line in enumerate(lines)]
+
+    duplicates = sum(report.rows_duplicate for report in reports)
     assert ratings(engine) == [("1", "10", kept)]
-    assert sum(report.rows_duplicate for report in reports) == (1 if batches == 1 else 0)
+    assert duplicates == (1 if batches == 1 else 0)
 
 
-def test_zero_and_empty_dates_are_unknown(
-    engine: Engine, load: Callable[..., IngestReport]
-) -> None:
+def test_zero_and_empty_dates_are_unknown(engine: Engine, load: Load) -> None:
     load([("1", "10", "4", "0"), ("1", "11", "4", ""), ("1", "12", "4", "881250949123")])
-    assert table(
-        engine, "SELECT item_id, extract(epoch FROM rated_at)::text FROM mf.ratings ORDER BY 1"
-    ) == [
+    dates = """
+        SELECT item_id, extract(epoch FROM rated_at)::text
+        FROM mf.ratings
+        ORDER BY 1
+    """
+
+    assert table(engine, dates) == [
         ("10", None),
         ("11", None),
         ("12", "881250949.123000"),
     ]
 
 
-def test_replace_removes_what_the_source_no_longer_has(
-    engine: Engine, load: Callable[..., IngestReport]
-) -> None:
+def test_replace_removes_what_the_source_no_longer_has(engine: Engine, load: Load) -> None:
     load(GOOD)
-    report = load([("1", "10", "2", "0"), GOOD[1]], data__ingest_mode="replace")
-    assert (report.rows_removed, report.rows_updated, report.rows_unchanged) == (1, 1, 1)
+    changed = ("1", "10", "2", "0")
+    report = load([changed, GOOD[1]], data__ingest_mode="replace")
+
+    assert report.rows_removed == 1
+    assert report.rows_updated == 1
+    assert report.rows_unchanged == 1
     assert ratings(engine) == [("1", "10", 2.0), ("1", "11", 3.0)]
 
 
-def test_replace_refuses_to_remove_too_much(
-    engine: Engine, load: Callable[..., IngestReport]
-) -> None:
+def test_replace_refuses_to_remove_too_much(engine: Engine, load: Load) -> None:
     load(GOOD)
     with pytest.raises(InputError, match=r"would remove 2 of 3 ratings \(66\.7%\)"):
         load(GOOD[:1], data__ingest_mode="replace")
+
     assert len(ratings(engine)) == 3
-    assert load(GOOD[:1], data__ingest_mode="replace", data__max_removed_share=1).rows_removed == 2
+
+    report = load(GOOD[:1], data__ingest_mode="replace", data__max_removed_share=1)
+    assert report.rows_removed == 2
 
 
 def test_the_same_file_is_merged_again_after_a_replace_by_another(
-    engine: Engine, load: Callable[..., IngestReport]
+    engine: Engine, load: Load
 ) -> None:
     load(GOOD)
     load(GOOD[:2], data__ingest_mode="replace")
-    assert load(GOOD[:2], data__ingest_mode="replace").already_ingested
-    assert load(GOOD).rows_inserted == 1
-    assert load(GOOD[:2], data__ingest_mode="replace").rows_removed == 1
+    replaced_again = load(GOOD[:2], data__ingest_mode="replace")
+    merged_again = load(GOOD)
+    replaced_at_last = load(GOOD[:2], data__ingest_mode="replace")
+
+    assert replaced_again.already_ingested
+    assert merged_again.rows_inserted == 1
+    assert replaced_at_last.rows_removed == 1
 
 
 @pytest.mark.parametrize(
@@ -283,77 +331,88 @@ def test_the_same_file_is_merged_again_after_a_replace_by_another(
         "NaN",
     ],
 )
-def test_ids_are_text_and_stay_as_they_are(
-    engine: Engine, load: Callable[..., IngestReport], user_id: str
-) -> None:
+def test_ids_are_text_and_stay_as_they_are(engine: Engine, load: Load, user_id: str) -> None:
     load([(user_id, user_id, "4", "0"), ("7", "7", "3", "0")])
-    assert (user_id, user_id, 4.0) in ratings(engine)
-    assert len(ratings(engine)) == 2
+    found = ratings(engine)
+
+    assert (user_id, user_id, 4.0) in found
+    assert len(found) == 2
 
 
 @pytest.mark.parametrize(
     ("low", "high", "values"), [(0.5, 5, ["0.5", "3.5", "5"]), (1, 100, ["1", "73", "100"])]
 )
 def test_other_rating_scales(
-    engine: Engine, load: Callable[..., IngestReport], low: float, high: float, values: list[str]
+    engine: Engine, load: Load, low: float, high: float, values: list[str]
 ) -> None:
     rows = [("1", str(i), value, "0") for i, value in enumerate(values)]
     load(rows, data__scale_low=low, data__scale_high=high)
-    assert [row[2] for row in ratings(engine)] == [float(value) for value in values]
+    loaded = [rating for _, _, rating in ratings(engine)]
+
+    assert loaded == [float(value) for value in values]
 
 
 def test_a_crash_while_loading_leaves_the_ratings_unchanged(
-    engine: Engine, load: Callable[..., IngestReport], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(GOOD)
-    monkeypatch.setattr(ingest_module, "_INSERT", ingest_module._INSERT + "; SELECT 1 / 0")
+    crashing = ingest_module._INSERT + "; SELECT 1 / 0"
+    monkeypatch.setattr(ingest_module, "_INSERT", crashing)
+
     with pytest.raises(sa.exc.DataError):
         load([("1", "10", "1", "900000000"), ("5", "5", "5", "0")])
+
     assert ratings(engine) == [("1", "10", 4.0), ("1", "11", 3.0), ("2", "10", 5.0)]
     assert table(engine, "SELECT count(*) FROM mf.ingest_batches") == [(1,)]
 
 
 def test_a_lost_connection_is_a_database_error(
-    engine: Engine, load: Callable[..., IngestReport], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        ingest_module, "_SKIP_FORGOTTEN", "SELECT pg_terminate_backend(pg_backend_pid())"
-    )
+    hang_up = "SELECT pg_terminate_backend(pg_backend_pid())"
+    monkeypatch.setattr(ingest_module, "_SKIP_FORGOTTEN", hang_up)
+
     with pytest.raises(DatabaseError):
         load(GOOD)
+
     assert ratings(engine) == []
 
 
-def test_forgotten_users_are_skipped(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def forget(engine: Engine, user_id: str) -> None:
+    """Enter a user among those who are forgotten."""
+    statement = sa.text("INSERT INTO mf.forgotten_users (user_id) VALUES (:user_id)")
     with engine.begin() as connection:
-        connection.execute(sa.text("INSERT INTO mf.forgotten_users (user_id) VALUES ('1')"))
+        connection.execute(statement, {"user_id": user_id})
+
+
+def test_forgotten_users_are_skipped(engine: Engine, load: Load) -> None:
+    forget(engine, "1")
     report = load(GOOD)
-    assert (report.rows_inserted, report.rows_duplicate) == (1, 0)
+
+    assert report.rows_inserted == 1
+    assert report.rows_duplicate == 0
     assert ratings(engine) == [("2", "10", 5.0)]
 
 
-def test_items_and_users_are_upserted(
-    engine: Engine, load: Callable[..., IngestReport], tmp_path: Path
-) -> None:
+def test_items_and_users_are_upserted(engine: Engine, load: Load, tmp_path: Path) -> None:
     title = "<b>'; DROP TABLE mf.items;--\\N"
-    (tmp_path / "items.csv").write_text(
-        f'item_id,title,genres\n10,"{title}",A|B\n11,,\n', encoding="utf-8"
-    )
-    (tmp_path / "users.csv").write_text("user_id,age\n007,30\n9,40\n", encoding="utf-8")
-    with engine.begin() as connection:
-        connection.execute(sa.text("INSERT INTO mf.forgotten_users (user_id) VALUES ('9')"))
-    named = {
-        "source.items_uri": str(tmp_path / "items.csv"),
-        "source.users_uri": str(tmp_path / "users.csv"),
-    }
-    load(GOOD, **named)
+    items = tmp_path / "items.csv"
+    users = tmp_path / "users.csv"
+    items.write_text(f'item_id,title,genres\n10,"{title}",A|B\n11,,\n', encoding="utf-8")
+    users.write_text("user_id,age\n007,30\n9,40\n", encoding="utf-8")
+    forget(engine, "9")
+
+    load(GOOD, source__items_uri=str(items), source__users_uri=str(users))
+
     assert table(engine, "SELECT * FROM mf.items ORDER BY 1") == [
         ("10", title, {"genres": ["A", "B"]}),
         ("11", None, {"genres": []}),
     ]
     assert table(engine, "SELECT * FROM mf.users") == [("007", {"age": 30})]
-    (tmp_path / "items.csv").write_text("item_id,title\n11,New\n", encoding="utf-8")
-    load(GOOD, **named)
+
+    items.write_text("item_id,title\n11,New\n", encoding="utf-8")
+    load(GOOD, source__items_uri=str(items), source__users_uri=str(users))
+
     assert table(engine, "SELECT item_id, title FROM mf.items ORDER BY 1") == [
         ("10", title),
         ("11", "New"),
@@ -361,56 +420,57 @@ def test_items_and_users_are_upserted(
 
 
 def test_replace_also_removes_items_and_users_that_the_source_no_longer_has(
-    engine: Engine, load: Callable[..., IngestReport], tmp_path: Path
+    engine: Engine, load: Load, tmp_path: Path
 ) -> None:
-    (tmp_path / "items.csv").write_text("item_id,title\n10,A\n11,B\n", encoding="utf-8")
-    (tmp_path / "users.csv").write_text("user_id,age\n007,30\n", encoding="utf-8")
-    load(
-        GOOD,
-        **{
-            "source.items_uri": str(tmp_path / "items.csv"),
-            "source.users_uri": str(tmp_path / "users.csv"),
-        },
-    )
-    (tmp_path / "items.csv").write_text("item_id,title\n11,B\n", encoding="utf-8")
-    load(GOOD, data__ingest_mode="replace", **{"source.items_uri": str(tmp_path / "items.csv")})
+    items = tmp_path / "items.csv"
+    users = tmp_path / "users.csv"
+    items.write_text("item_id,title\n10,A\n11,B\n", encoding="utf-8")
+    users.write_text("user_id,age\n007,30\n", encoding="utf-8")
+    load(GOOD, source__items_uri=str(items), source__users_uri=str(users))
+
+    items.write_text("item_id,title\n11,B\n", encoding="utf-8")
+    load(GOOD, data__ingest_mode="replace", source__items_uri=str(items))
+
     assert table(engine, "SELECT item_id, title FROM mf.items") == [("11", "B")]
     assert table(engine, "SELECT * FROM mf.users") == []
 
 
-def test_a_missing_items_file_refuses_before_anything_is_loaded(
-    engine: Engine, load: Callable[..., IngestReport]
-) -> None:
+def test_a_missing_items_file_refuses_before_anything_is_loaded(engine: Engine, load: Load) -> None:
     with pytest.raises(InputError, match="nothing is there"):
         load(GOOD, source__items_uri="/nowhere/items.csv")
     assert ratings(engine) == []
 
 
 def test_two_ingests_at_once_load_one_batch(engine: Engine, tmp_path: Path) -> None:
-    (tmp_path / "u.data").write_text(
-        "".join("\t".join(row) + "\n" for row in GOOD), encoding="utf-8"
-    )
+    (tmp_path / "u.data").write_text(as_text(GOOD), encoding="utf-8")
     config = make_config({"source.uri": str(tmp_path)})
+
+    def ingest_it(_: int) -> IngestReport:
+        return ingest(engine, config, NOW, print, {})
+
     with ThreadPoolExecutor(4) as pool:
-        reports = list(pool.map(lambda _: ingest(engine, config, NOW, print, {}), range(4)))
-    assert sorted(report.already_ingested for report in reports) == [False, True, True, True]
+        reports = list(pool.map(ingest_it, range(4)))
+
+    already = sorted(report.already_ingested for report in reports)
+
+    assert already == [False, True, True, True]
     assert len(ratings(engine)) == 3
 
 
-def test_a_given_split_keeps_its_sides(
-    engine: Engine, load: Callable[..., IngestReport], tmp_path: Path
-) -> None:
-    (tmp_path / "u1.test").write_text("3\t30\t5\t0\n")
-    load(GOOD, name="u1.base", source__test_uri=str(tmp_path / "u1.test"))
-    assert table(engine, "SELECT side, count(*) FROM mf.ratings GROUP BY 1 ORDER BY 1") == [
-        ("test", 1),
-        ("train", 3),
-    ]
+def test_a_given_split_keeps_its_sides(engine: Engine, load: Load, tmp_path: Path) -> None:
+    test_side = tmp_path / "u1.test"
+    test_side.write_text("3\t30\t5\t0\n")
+    load(GOOD, name="u1.base", source__test_uri=str(test_side))
+
+    counts = "SELECT side, count(*) FROM mf.ratings GROUP BY 1 ORDER BY 1"
+
+    assert table(engine, counts) == [("test", 1), ("train", 3)]
 
 
-def test_a_side_column_says_the_side(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def test_a_side_column_says_the_side(engine: Engine, load: Load) -> None:
     text = "user_id,item_id,rating,fold\na,b,4,train\na,c,3,test\na,d,3,other\n"
     report = load(text, name="r.csv", source__side_column="fold", data__max_rejected_share=0.5)
+
     assert report.rows_rejected == 1
     assert table(engine, "SELECT item_id, side FROM mf.ratings ORDER BY 1") == [
         ("b", "train"),
@@ -418,12 +478,10 @@ def test_a_side_column_says_the_side(engine: Engine, load: Callable[..., IngestR
     ]
 
 
-def test_the_future_begins_now(engine: Engine, load: Callable[..., IngestReport]) -> None:
+def test_the_future_begins_now(engine: Engine, load: Load) -> None:
     exact = str(int(NOW.timestamp()))
     late = (NOW + timedelta(seconds=1)).isoformat()
-    assert (
-        load(
-            [("1", "10", "4", exact), ("1", "11", "4", late)], data__max_rejected_share=0.5
-        ).rows_rejected
-        == 1
-    )
+    rows = [("1", "10", "4", exact), ("1", "11", "4", late)]
+    report = load(rows, data__max_rejected_share=0.5)
+
+    assert report.rows_rejected == 1

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from mf_core import pipeline
@@ -21,7 +22,7 @@ from mf_core.models.factors import load_model, save_model
 from mf_core.records import EvalReport, ModelRef, SplitRef
 
 from .test_publish import prepared, publish_one, rows
-from .worlds import World, fill_table, fit, load, make_ratings, make_world
+from .worlds import World, artifact_folder, fill_table, fit, load, make_ratings, make_world
 
 
 @pytest.fixture
@@ -34,51 +35,85 @@ def judged(world: World, key: str, noise: float = 0.0) -> tuple[SplitRef, ModelR
     """Split, fit and evaluate a candidate, spoiled by `noise`."""
     split = pipeline.split(world.config, world.place, key)
     model = fit(world, split, noise=noise)
-    return split, model, pipeline.evaluate(world.config, world.place, split, model)
+    report = pipeline.evaluate(world.config, world.place, split, model)
+
+    return split, model, report
+
+
+def champion_figure(
+    engine: Engine, version: int, metric: str, name: str = "all"
+) -> sa.Row[*tuple[Any, ...]]:
+    """Return value and n of the one figure of the champion that a version was judged against."""
+    query = """
+        SELECT value, n
+        FROM mf.evaluations
+        WHERE model_version = :version
+          AND subject = 'champion'
+          AND metric = :metric
+          AND slice = :name
+    """
+    [found] = rows(engine, query, version=version, metric=metric, name=name)
+
+    return found
 
 
 def test_a_refusal_leaves_what_readers_see_as_it_was(world: World, engine: Engine) -> None:
     publish_one(world, "one")
-    before = rows(engine, "SELECT * FROM mf.recommendations ORDER BY user_id, rank")
+    lists = "SELECT * FROM mf.recommendations ORDER BY user_id, rank"
+    before = rows(engine, lists)
+
     split, _, report = judged(world, "two", noise=3.0)
+
     with pytest.raises(GateError, match=r"is refused: .*test RMSE.*Recommendations are unchanged"):
         pipeline.gate(world.config, world.place, report)
-    assert rows(engine, "SELECT * FROM mf.recommendations ORDER BY user_id, rank") == before
-    [(state,)] = rows(
-        engine, "SELECT state FROM mf.models WHERE model_version = :v", v=split.model_version
-    )
-    assert state == "refused"
-    [(approved, reasons)] = rows(
-        engine,
-        "SELECT approved, reasons FROM mf.gate_decisions WHERE model_version = :v",
-        v=split.model_version,
-    )
+
+    version = split.model_version
+    state = "SELECT state FROM mf.models WHERE model_version = :v"
+
+    assert rows(engine, lists) == before
+    assert rows(engine, state, v=version) == [("refused",)]
+
+    decision = "SELECT approved, reasons FROM mf.gate_decisions WHERE model_version = :v"
+    [(approved, reasons)] = rows(engine, decision, v=version)
+
     assert not approved
     assert any(not rule["passed"] and rule["text"] for rule in reasons)
 
 
 def test_a_person_can_override_a_refusal_on_record(world: World, engine: Engine) -> None:
     split, _, report = judged(world, "one", noise=3.0)
+    version = split.model_version
+
     with pytest.raises(ConfigError, match="only a refused version"):
-        pipeline.override(world.place, split.model_version, "Ada", "because")
+        pipeline.override(world.place, version, "Ada", "because")
+
     with pytest.raises(GateError):
         pipeline.gate(world.config, world.place, report)
     with pytest.raises(ConfigError, match="a name and a reason"):
-        pipeline.override(world.place, split.model_version, "Ada", " ")
-    pipeline.override(world.place, split.model_version, "Ada", "the catalogue was replaced")
+        pipeline.override(world.place, version, "Ada", " ")
+
+    pipeline.override(world.place, version, "Ada", "the catalogue was replaced")
     verdict = pipeline.gate(world.config, world.place, report)
-    assert (verdict.approved, verdict.overridden_by) == (True, "Ada")
-    [(by, reasons)] = rows(
-        engine, "SELECT decided_by, reasons FROM mf.gate_decisions WHERE stage = 'override'"
-    )
-    assert (by, reasons[0]["text"]) == ("Ada", "the catalogue was replaced")
+
+    assert verdict.approved is True
+    assert verdict.overridden_by == "Ada"
+
+    overrides = "SELECT decided_by, reasons FROM mf.gate_decisions WHERE stage = 'override'"
+    [(by, reasons)] = rows(engine, overrides)
+
+    assert by == "Ada"
+    assert reasons[0]["text"] == "the catalogue was replaced"
 
 
 def test_the_same_run_keeps_its_version_until_it_is_published(world: World) -> None:
     first = pipeline.split(world.config, world.place, "run")
-    assert pipeline.split(world.config, world.place, "run") == first
+    again = pipeline.split(world.config, world.place, "run")
+
+    assert again == first
     assert publish_one(world, "run") == first.model_version
-    assert pipeline.split(world.config, world.place, "run").model_version > first.model_version
+
+    after = pipeline.split(world.config, world.place, "run")
+    assert after.model_version > first.model_version
 
 
 def test_two_runs_may_split_at_the_same_time(world: World) -> None:
@@ -90,6 +125,7 @@ def test_two_runs_may_split_at_the_same_time(world: World) -> None:
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(split, ("one", "two"))
+
     assert first.snapshot_id == second.snapshot_id
     assert first.model_version != second.model_version
 
@@ -98,22 +134,32 @@ def test_nothing_new_is_said_so_and_force_trains_all_the_same(world: World) -> N
     unforced = world.with_settings(run__force=False)
     version = publish_one(unforced, "one")
     again = pipeline.split(unforced.config, world.place, "two")
-    assert (again.news, again.model_version) == (False, version)
+
+    assert again.news is False
+    assert again.model_version == version
+
     other_settings = unforced.with_settings(rating_head__als__n_factors=7)
-    assert pipeline.split(other_settings.config, world.place, "three").news
-    assert pipeline.split(world.config, world.place, "four").news
+    with_others = pipeline.split(other_settings.config, world.place, "three")
+    forced = pipeline.split(world.config, world.place, "four")
+
+    assert with_others.news
+    assert forced.news
 
 
 def test_the_champion_is_judged_on_the_same_rows(world: World, engine: Engine) -> None:
     champion = publish_one(world, "one")
     split, _, report = judged(world, "two")
+
     assert report.champion_version == champion
     assert report.champion_rmse == pytest.approx(report.rmse)
-    losses = rows(
-        engine,
-        "SELECT value, n FROM mf.evaluations WHERE metric = 'rmse_loss' AND slice = 'all' AND model_version = :v",
-        v=split.model_version,
-    )
+
+    query = """
+        SELECT value, n
+        FROM mf.evaluations
+        WHERE model_version = :v AND metric = 'rmse_loss' AND slice = 'all'
+    """
+    losses = rows(engine, query, v=split.model_version)
+
     assert {tuple(row) for row in losses} == {(0.0, split.n_test)}
 
 
@@ -123,31 +169,32 @@ def test_another_split_compares_only_rows_that_the_champion_has_not_seen(
     publish_one(world, "one")
     other = world.with_settings(split__seed=1)
     split, _, _ = judged(other, "two")
-    fresh = sum(
-        split_bucket(row.user_id, row.item_id, 0) < 3000
-        and split_bucket(row.user_id, row.item_id, 1) < 3000
-        for row in rows(engine, "SELECT user_id, item_id FROM mf.ratings")
-    )
-    [(n,)] = rows(
-        engine,
-        "SELECT n FROM mf.evaluations WHERE subject = 'champion' AND metric = 'rmse' AND model_version = :v",
-        v=split.model_version,
-    )
-    assert n == fresh < split.n_test
+
+    # Unseen are the rows that both splits hold out.
+    unseen = 0
+    for user_id, item_id in rows(engine, "SELECT user_id, item_id FROM mf.ratings"):
+        held_out = split_bucket(user_id, item_id, 0) < 3000
+        held_out_again = split_bucket(user_id, item_id, 1) < 3000
+        unseen += held_out and held_out_again
+
+    query = """
+        SELECT n
+        FROM mf.evaluations
+        WHERE model_version = :v AND subject = 'champion' AND metric = 'rmse'
+    """
+    [(n,)] = rows(engine, query, v=split.model_version)
+
+    assert n == unseen
+    assert n < split.n_test
 
 
 def test_a_champion_whose_artifact_is_damaged_makes_the_gate_refuse(world: World) -> None:
     champion = publish_one(world, "one")
-    path = (
-        Path(world.place.artifact_root.removeprefix("file://"))
-        / "models"
-        / str(champion)
-        / "evaluated"
-        / "rating"
-        / "user_bias.npy"
-    )
+    folder = artifact_folder(world) / "models" / str(champion) / "evaluated"
+    path = folder / "rating" / "user_bias.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     _, _, report = judged(world, "two")
+
     with pytest.raises(GateError, match=r"against the champion .* is unknown"):
         pipeline.gate(world.config, world.place, report)
 
@@ -155,34 +202,39 @@ def test_a_champion_whose_artifact_is_damaged_makes_the_gate_refuse(world: World
 def test_a_damaged_candidate_is_refused_with_advice(world: World) -> None:
     split = pipeline.split(world.config, world.place, "one")
     model = fit(world, split)
+    damaged = replace(model, rating_sha256="0" * 64)
+
     with pytest.raises(ArtifactError, match="was changed or damaged"):
-        pipeline.evaluate(world.config, world.place, split, replace(model, rating_sha256="0" * 64))
+        pipeline.evaluate(world.config, world.place, split, damaged)
 
 
 def test_the_champion_is_compared_with_the_best_of_the_last_days(
     world: World, engine: Engine
 ) -> None:
     world = world.with_settings(
-        gate__max_rmse=3, gate__require_better_than_biases=False, gate__require_popularity=False
+        gate__max_rmse=3,
+        gate__require_better_than_biases=False,
+        gate__require_popularity=False,
     )
     publish_one(world, "good")
-    _publish_spoiled(
-        world.with_settings(gate__max_rmse_loss=9, gate__max_ndcg_loss=9), "worse", noise=0.4
-    )
+    loose = world.with_settings(gate__max_rmse_loss=9, gate__max_ndcg_loss=9)
+    _publish_spoiled(loose, "worse", noise=0.4)
+
     split, _, report = judged(world, "next", noise=0.4)
+
     with pytest.raises(GateError, match="against the best of the last 30 days"):
         pipeline.gate(world.config, world.place, report)
-    [(loss,)] = rows(
-        engine,
-        "SELECT value FROM mf.evaluations WHERE subject = 'champion' AND metric = 'rmse_loss' AND slice = 'all' AND model_version = :v",
-        v=split.model_version,
-    )
-    assert loss == 0.0
+
+    loss = champion_figure(engine, split.model_version, "rmse_loss")
+
+    assert loss.value == 0.0
 
 
 def _publish_spoiled(world: World, key: str, noise: float) -> None:
+    """Publish a version whose factors are spoiled."""
     split, model, report = judged(world, key, noise=noise)
     pipeline.gate(world.config, world.place, report)
+
     refitted = fit(world, split, "refit", noise=noise)
     fill_table(world, split, model, refitted)
     pipeline.verify(world.config, world.place, refitted)
@@ -195,16 +247,15 @@ def _publish_spoiled(world: World, key: str, noise: float) -> None:
 def test_a_refit_that_strays_is_refused(
     world: World, engine: Engine, noise: float, rule: str
 ) -> None:
-    loose = (
-        world.with_settings(gate__max_refit_error_ratio=1e6, gate__min_refit_overlap=0.9)
-        if rule == "share"
-        else world
-    )
-    split, model, report = judged(loose, "one")
-    pipeline.gate(loose.config, world.place, report)
+    if rule == "share":
+        world = world.with_settings(gate__max_refit_error_ratio=1e6, gate__min_refit_overlap=0.9)
+    split, model, report = judged(world, "one")
+    pipeline.gate(world.config, world.place, report)
     refitted = fit(world, split, "refit", noise=noise)
+
     with pytest.raises(GateError, match=rule):
-        pipeline.prepare(loose.config, world.place, split, model, refitted)
+        pipeline.prepare(world.config, world.place, split, model, refitted)
+
     assert rows(engine, "SELECT state FROM mf.models") == [("refused",)]
     assert rows(engine, "SELECT * FROM mf.recommendations") == []
 
@@ -213,22 +264,34 @@ def test_without_refit_the_evaluated_model_is_published(world: World, engine: En
     plain = world.with_settings(publish__refit=False)
     split, model, report = judged(plain, "one")
     pipeline.gate(plain.config, world.place, report)
-    assert pipeline.refit(plain.config, world.place.artifact_root, split, model) == model
+    refitted = pipeline.refit(plain.config, world.place.artifact_root, split, model)
+
+    assert refitted == model
+
     fill_table(plain, split, model, model)
     pipeline.verify(plain.config, world.place, model)
     pipeline.publish(plain.config, world.place, split, report)
-    assert (
-        rows(engine, "SELECT 1 FROM mf.recommendations JOIN mf.ratings USING (user_id, item_id)")
-        == []
-    )
+
+    seen = "SELECT 1 FROM mf.recommendations JOIN mf.ratings USING (user_id, item_id)"
+
+    assert rows(engine, seen) == []
 
 
 def test_lists_are_the_same_for_any_number_of_shards(world: World, engine: Engine) -> None:
-    publish_one(world.with_settings(recommend__shards=1), "one")
-    query = "SELECT user_id, rank, item_id, score, predicted_rating FROM mf.recommendations ORDER BY 1, 2"
-    one = rows(engine, query)
-    publish_one(world.with_settings(recommend__shards=7, recommend__tile_mib=1), "seven")
-    assert rows(engine, query) == one
+    query = """
+        SELECT user_id, rank, item_id, score, predicted_rating
+        FROM mf.recommendations
+        ORDER BY 1, 2
+    """
+    one_shard = world.with_settings(recommend__shards=1)
+    publish_one(one_shard, "one")
+    by_one = rows(engine, query)
+
+    seven_shards = world.with_settings(recommend__shards=7, recommend__tile_mib=1)
+    publish_one(seven_shards, "seven")
+    by_seven = rows(engine, query)
+
+    assert by_seven == by_one
 
 
 def test_new_ratings_keep_old_rows_on_their_side(world: World, engine: Engine) -> None:
@@ -236,24 +299,24 @@ def test_new_ratings_keep_old_rows_on_their_side(world: World, engine: Engine) -
     more = make_ratings(seed=5)
     more["user_id"] = "n" + more["user_id"]
     load(engine, more)
+
     split, _, report = judged(world, "two")
+
     assert split.n_users == 120
-    [(n,)] = rows(
-        engine,
-        "SELECT n FROM mf.evaluations WHERE subject = 'champion' AND slice = 'warm_both' AND metric = 'rmse_loss' AND model_version = :v",
-        v=split.model_version,
-    )
-    assert 0 < n < report.n_test
+
+    loss = champion_figure(engine, split.model_version, "rmse_loss", "warm_both")
+    assert 0 < loss.n < report.n_test
 
 
 def test_every_figure_of_a_gate_run_is_stored(world: World, engine: Engine) -> None:
     split, _, report = judged(world, "one")
-    stored = dict(
-        rows(
-            engine,
-            "SELECT metric, value FROM mf.evaluations WHERE subject = 'candidate' AND slice = 'all'",
-        )
-    )  # type: ignore[arg-type]
+    query = """
+        SELECT metric, value
+        FROM mf.evaluations
+        WHERE subject = 'candidate' AND slice = 'all'
+    """
+    stored = {row.metric: row.value for row in rows(engine, query)}
+
     assert set(stored) >= {
         "rmse",
         "mae",
@@ -267,12 +330,9 @@ def test_every_figure_of_a_gate_run_is_stored(world: World, engine: Engine) -> N
         "gini_at_5",
     }
     assert stored["average_error"] == pytest.approx(report.rmse**2 / 2)
-    assert {r[0] for r in rows(engine, "SELECT DISTINCT subject FROM mf.evaluations")} == {
-        "candidate",
-        "global_mean",
-        "biases",
-        "popularity",
-    }
+
+    subjects = rows(engine, "SELECT DISTINCT subject FROM mf.evaluations ORDER BY 1")
+    assert [row.subject for row in subjects] == ["biases", "candidate", "global_mean", "popularity"]
     assert split.cold_test_ratings >= 0
 
 
@@ -281,17 +341,20 @@ def test_a_model_with_nan_is_refused(world: World) -> None:
     model = fit(world, split)
     broken = load_model(model.rating_uri, model.rating_sha256)
     broken.user_factors[3] = np.nan
+
     sha256 = save_model(broken, model.rating_uri, {"broken": True})
-    report = pipeline.evaluate(
-        world.config, world.place, split, replace(model, rating_sha256=sha256)
-    )
+    candidate = replace(model, rating_sha256=sha256)
+    report = pipeline.evaluate(world.config, world.place, split, candidate)
+
     with pytest.raises(GateError, match="figures missing or not finite"):
         pipeline.gate(world.config, world.place, report)
 
 
 def test_a_split_without_a_test_side_is_refused(world: World) -> None:
+    given = world.with_settings(split__protocol="given")
+
     with pytest.raises(QualityError, match=r"set source\.test_uri"):
-        pipeline.split(world.with_settings(split__protocol="given").config, world.place, "one")
+        pipeline.split(given.config, world.place, "one")
 
 
 _STEPS = ("split", "evaluate", "gate", "prepare", "recommend", "verify", "publish")
@@ -336,43 +399,42 @@ _RUN = """
 def test_a_run_killed_in_any_step_ends_right_when_it_runs_again(
     world: World, engine: Engine, warehouse_url: str, step: str
 ) -> None:
-    killed = [
-        _run_process(world, warehouse_url, step, statement).returncode for statement in (0, 2)
-    ]
-    assert killed[0] == -9
+    at_once = _run_process(world, warehouse_url, step, 0)
+    _run_process(world, warehouse_url, step, 2)
+
+    assert at_once.returncode == -9
+
     finished = _run_process(world, warehouse_url, "none", 0)
     assert finished.returncode == 0, finished.stderr
-    assert len(rows(engine, "SELECT DISTINCT user_id FROM mf.recommendations")) == 60
-    assert (
-        len({row[0] for row in rows(engine, "SELECT model_version FROM mf.recommendation_rows")})
-        <= 2
-    )
-    assert rows(engine, "SELECT state, count(*) FROM mf.models GROUP BY 1") == [
-        ("published", len(rows(engine, "SELECT 1 FROM mf.models")))
-    ]
-    leftovers = rows(
-        engine,
-        "SELECT relname FROM pg_class WHERE relname ~ '^recommendation_rows_v[0-9]+$' AND NOT relispartition",
-    )
-    assert leftovers == []
-    root = Path(world.place.artifact_root.removeprefix("file://"))
-    assert [path.name for path in root.rglob(".*")] == []
+
+    served = rows(engine, "SELECT DISTINCT user_id FROM mf.recommendations")
+    kept = rows(engine, "SELECT DISTINCT model_version FROM mf.recommendation_rows")
+    states = rows(engine, "SELECT state FROM mf.models")
+
+    assert len(served) == 60
+    assert len(kept) <= 2
+    assert {row.state for row in states} == {"published"}
+
+    unattached = """
+        SELECT relname
+        FROM pg_class
+        WHERE relname ~ '^recommendation_rows_v[0-9]+$' AND NOT relispartition
+    """
+    half_written = list(artifact_folder(world).rglob(".*"))
+
+    assert rows(engine, unattached) == []
+    assert half_written == []
 
 
 def _run_process(
     world: World, url: str, victim: str, statement: int
 ) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-c",
-        textwrap.dedent(_RUN),
-        url,
-        world.place.artifact_root,
-        victim,
-        str(statement),
-    ]
+    """Run every step in a process that kills itself at a statement of the step `victim`."""
+    script = textwrap.dedent(_RUN)
+    root = world.place.artifact_root
+
     return subprocess.run(
-        command,
+        [sys.executable, "-c", script, url, root, victim, str(statement)],
         capture_output=True,
         text=True,
         check=False,
@@ -393,10 +455,14 @@ def test_a_run_that_loses_the_race_every_time_gives_up_and_promotes_nothing(
     def evaluate_while_another_goes_live(*arguments: Any) -> EvalReport:
         report = evaluate(*arguments)
         pipeline.rollback(world.place)
+
         return report
 
     monkeypatch.setattr(pipeline, "evaluate", evaluate_while_another_goes_live)
     with pytest.raises(PromotionRaceError, match="another run promoted its own") as race:
         publish_late()
+
+    promotions = "SELECT 1 FROM mf.promotions WHERE model_version = :v"
+
     assert race.value.exit_code == 6
-    assert rows(engine, "SELECT 1 FROM mf.promotions WHERE model_version = :v", v=late) == []
+    assert rows(engine, promotions, v=late) == []

@@ -31,6 +31,7 @@ def filled(engine: Engine) -> Engine:
 
 
 def add_snapshot(engine: Engine, name: str, n_train: int, n_test: int, day: int) -> None:
+    """Enter a snapshot of the given size, taken on a day of January."""
     statement = """
         INSERT INTO mf.snapshots
             (snapshot_id, split_id, uri, sha256, protocol, n_train, n_test, created_at)
@@ -44,8 +45,12 @@ def add_snapshot(engine: Engine, name: str, n_train: int, n_test: int, day: int)
 
 def test_report_has_the_figures(filled: Engine) -> None:
     report = check_ratings(filled, make_config(SMALL))
-    assert (report.n_ratings, report.n_users, report.n_items) == (20, 4, 5)
-    assert (report.lowest_rating, report.highest_rating, report.volume_change) == (1.0, 5.0, None)
+    assert report.n_ratings == 20
+    assert report.n_users == 4
+    assert report.n_items == 5
+    assert report.lowest_rating == 1.0
+    assert report.highest_rating == 5.0
+    assert report.volume_change is None
     assert report.mean_rating == pytest.approx(3.0)
 
 
@@ -58,6 +63,7 @@ def test_all_failing_checks_stand_in_one_message(filled: Engine) -> None:
     add_snapshot(filled, "last", 70, 30, day=2)
     with pytest.raises(QualityError) as raised:
         check_ratings(filled, make_config({"data.scale_high": 4}))
+
     for part in (
         "20 ratings, expected at least 1,000",
         "4 users",
@@ -66,6 +72,7 @@ def test_all_failing_checks_stand_in_one_message(filled: Engine) -> None:
         "-80.0% against",
     ):
         assert part in str(raised.value)
+
     assert raised.value.exit_code == 4
 
 

@@ -1,8 +1,10 @@
 """Migrations, roles, comments, and the split's hash in SQL."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -33,24 +35,32 @@ GOLDEN = {
 }
 
 
+def column_of(engine: Engine, query: str) -> set[Any]:
+    """Return the different values of a query's only column."""
+    with transaction(engine) as connection:
+        found = connection.scalars(sa.text(query))
+        return set(found)
+
+
 def test_migrations_run_up_from_empty_and_down_again(engine: Engine, warehouse_url: str) -> None:
     migrate(warehouse_url, "base")
-    with transaction(engine) as connection:
-        left = set(
-            connection.scalars(
-                sa.text("SELECT relname FROM pg_class WHERE relnamespace = 'mf'::regnamespace")
-            )
-        )
+    query = "SELECT relname FROM pg_class WHERE relnamespace = 'mf'::regnamespace"
+    left = column_of(engine, query)
+
     assert left <= {"alembic_version", "alembic_version_pkc"}
+
     migrate(warehouse_url)
     with transaction(engine) as connection:
-        assert connection.execute(sa.text("SELECT * FROM mf.recommendations")).all() == []
+        lists = connection.execute(sa.text("SELECT * FROM mf.recommendations"))
+        assert lists.all() == []
 
 
 def test_models_and_migrations_agree_also_with_partitions_about(
     engine: Engine, tmp_path: Path
 ) -> None:
-    publish_one(make_world(engine, tmp_path), "one")
+    world = make_world(engine, tmp_path)
+    publish_one(world, "one")
+
     with transaction(engine) as connection:
         command.check(alembic_config(connection))
 
@@ -59,6 +69,7 @@ def test_migrating_a_server_without_the_roles_says_how_to_make_them(server: Embe
     admin = sa.create_engine(server.admin_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
     with admin.connect() as connection:
         connection.execute(sa.text("ALTER ROLE mf_reader RENAME TO mf_reader_away"))
+
     try:
         with pytest.raises(ConfigError, match=r"lacks the role\(s\) mf_reader; .*mf db bootstrap"):
             migrate(server.url("template_warehouse", "mf_writer"))
@@ -73,19 +84,36 @@ def test_bootstrapping_twice_changes_nothing(server: EmbeddedServer) -> None:
 
 def test_every_table_and_column_has_a_comment(engine: Engine) -> None:
     bare = sa.text("""
-        SELECT c.relname, a.attname FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-        WHERE c.relnamespace = 'mf'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND c.relname <> 'alembic_version'
+        SELECT c.relname, a.attname
+        FROM pg_class c
+        LEFT JOIN pg_attribute a
+          ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE c.relnamespace = 'mf'::regnamespace
+          AND c.relkind IN ('r', 'p', 'v')
+          AND c.relname <> 'alembic_version'
           AND (obj_description(c.oid) IS NULL OR col_description(c.oid, a.attnum) IS NULL)
     """)
+
     with transaction(engine) as connection:
         assert connection.execute(bare).all() == []
+
+
+def refuse_permission(reader: Engine, statement: str) -> None:
+    """Check that a reader may not execute a statement."""
+    with (
+        pytest.raises(sa.exc.ProgrammingError, match="permission denied"),
+        transaction(reader) as connection,
+    ):
+        connection.execute(sa.text(statement))
 
 
 def test_a_reader_sees_the_views_and_nothing_else(
     engine: Engine, warehouse_url: str, server: EmbeddedServer, tmp_path: Path
 ) -> None:
-    publish_one(make_world(engine, tmp_path), "one")
+    world = make_world(engine, tmp_path)
+    publish_one(world, "one")
     reader = database_engine(warehouse_url.replace("mf_writer", "mf_reader"))
+
     for query in (
         "SELECT * FROM mf.recommendations",
         "SELECT * FROM mf.recommendations_for('u001', 3)",
@@ -93,32 +121,27 @@ def test_a_reader_sees_the_views_and_nothing_else(
     ):
         with transaction(reader) as connection:
             assert connection.execute(sa.text(query)).all()
-    with transaction(engine) as connection:
-        names = set(
-            connection.scalars(
-                sa.text(
-                    "SELECT relname FROM pg_class WHERE relnamespace = 'mf'::regnamespace AND relkind IN ('r', 'p', 'v')"
-                )
-            )
-        )
+
+    relations = """
+        SELECT relname
+        FROM pg_class
+        WHERE relnamespace = 'mf'::regnamespace AND relkind IN ('r', 'p', 'v')
+    """
+    names = column_of(engine, relations)
+
     assert {"ratings", "live", "recommendation_rows"} < names
+
     for name in sorted(names - {"recommendations", "model_history"}):
-        with (
-            pytest.raises(sa.exc.ProgrammingError, match="permission denied"),
-            transaction(reader) as connection,
-        ):
-            connection.execute(sa.text(f"SELECT 1 FROM mf.{name}"))
+        refuse_permission(reader, f"SELECT 1 FROM mf.{name}")
+
     for statement in (
         "DELETE FROM mf.ratings",
         "CREATE TABLE mf.mine (n int)",
         "CREATE TABLE mine (n int)",
         "SELECT mf.split_bucket('a', 'b', 1)",
     ):
-        with (
-            pytest.raises(sa.exc.ProgrammingError, match="permission denied"),
-            transaction(reader) as connection,
-        ):
-            connection.execute(sa.text(statement))
+        refuse_permission(reader, statement)
+
     reader.dispose()
 
 
@@ -138,82 +161,119 @@ def test_no_role_enters_a_database_that_is_not_its_own(server: EmbeddedServer) -
 
 
 def test_the_hash_in_sql_and_in_python_agree(engine: Engine) -> None:
+    query = sa.text("SELECT mf.split_bucket(:u, :i, :s)")
+
     with transaction(engine) as connection:
         for (user_id, item_id, seed), golden in GOLDEN.items():
-            bucket = connection.scalar(
-                sa.text("SELECT mf.split_bucket(:u, :i, :s)"),
-                {"u": user_id, "i": item_id, "s": seed},
-            )
+            values = {"u": user_id, "i": item_id, "s": seed}
+            bucket = connection.scalar(query, values)
             assert bucket == split_bucket(user_id, item_id, seed)
             assert golden is None or bucket == golden
+
+    # Where one id ends and the other begins matters.
     assert split_bucket("12", "3", 0) != split_bucket("1", "23", 0)
 
 
-def snapshot_of(engine: Engine, **settings: object) -> Snapshot:
+def snapshot_of(engine: Engine, **settings: Any) -> Snapshot:
+    """Return what a split with these settings takes from the warehouse."""
+    split = SplitConfig(**settings)
     with transaction(engine, isolation_level="REPEATABLE READ") as connection:
-        return take_snapshot(connection, SplitConfig(**settings))  # type: ignore[arg-type]
+        return take_snapshot(connection, split)
 
 
 def test_the_same_data_and_seed_give_the_same_snapshot(engine: Engine) -> None:
-    load(engine, make_ratings().sample(frac=1, random_state=1))
+    shuffled = make_ratings().sample(frac=1, random_state=1)
+    load(engine, shuffled)
     first = content_hash(snapshot_of(engine))
+
+    # This moves every row to another place on disk.
     with transaction(engine) as connection:
-        connection.execute(
-            sa.text("UPDATE mf.ratings SET rating = rating")
-        )  # moves every row to another place on disk
-    assert content_hash(snapshot_of(engine)) == first
-    assert content_hash(snapshot_of(engine, seed=1)) != first
+        connection.execute(sa.text("UPDATE mf.ratings SET rating = rating"))
+
+    again = content_hash(snapshot_of(engine))
+    other_seed = content_hash(snapshot_of(engine, seed=1))
+
+    assert again == first
+    assert other_seed != first
 
 
 def test_hash_split_keeps_every_row_on_its_side_as_ratings_come_in(engine: Engine) -> None:
     ratings = make_ratings()
     load(engine, ratings[::2])
     before = _sides(snapshot_of(engine))
+
     load(engine, ratings[1::2])
     after = _sides(snapshot_of(engine))
-    assert {pair: after[pair] for pair in before} == before
-    assert sum(after.values()) / len(after) == pytest.approx(0.3, abs=0.04)
+    as_before = {pair: after[pair] for pair in before}
+    test_share = sum(after.values()) / len(after)
+
+    assert as_before == before
+    assert test_share == pytest.approx(0.3, abs=0.04)
 
 
 def _sides(snapshot: Snapshot) -> dict[tuple[str, str], bool]:
-    return {
-        (snapshot.users.ids[u], snapshot.items.ids[i]): is_test
-        for side, is_test in ((snapshot.train, False), (snapshot.test, True))
-        for u, i in zip(side.user, side.item, strict=True)
-    }
+    """Return by user and item whether the rating is on the test side."""
+    sides = {}
+    for ratings, is_test in ((snapshot.train, False), (snapshot.test, True)):
+        user_ids = snapshot.users.ids[ratings.user]
+        item_ids = snapshot.items.ids[ratings.item]
+        for pair in zip(user_ids, item_ids, strict=True):
+            sides[pair] = is_test
+
+    return sides
+
+
+def _held_out(snapshot: Snapshot) -> set[tuple[str, str]]:
+    """Return user and item of the ratings on the test side."""
+    return {pair for pair, is_test in _sides(snapshot).items() if is_test}
+
+
+def _pairs(ratings: pd.DataFrame) -> set[tuple[str, str]]:
+    """Return user and item of each row."""
+    return set(zip(ratings["user_id"], ratings["item_id"], strict=True))
 
 
 def test_temporal_split_holds_out_the_latest(engine: Engine) -> None:
     ratings = make_ratings()
     ratings.loc[:9, "rated_at"] = None
     load(engine, ratings)
-    sides = _sides(snapshot_of(engine, protocol="temporal", test_fraction=0.25))
+    snapshot = snapshot_of(engine, protocol="temporal", test_fraction=0.25)
+    held_out = _held_out(snapshot)
+
     dated = ratings.dropna(subset="rated_at").sort_values("rated_at")
-    latest = {(row.user_id, row.item_id) for row in dated.tail(sum(sides.values())).itertuples()}
-    assert {pair for pair, is_test in sides.items() if is_test} == latest
-    assert len(latest) == pytest.approx(0.25 * len(dated), abs=2)
+    latest = dated.tail(len(held_out))
+
+    assert held_out == _pairs(latest)
+    assert len(held_out) == pytest.approx(0.25 * len(dated), abs=2)
 
 
 def test_leave_last_holds_out_each_users_latest(engine: Engine) -> None:
     ratings = make_ratings()
     load(engine, ratings)
     snapshot = snapshot_of(engine, protocol="leave_last")
-    assert np.bincount(snapshot.test.user).tolist() == [1] * 60
+    per_user = np.bincount(snapshot.test.user)
+
+    assert per_user.tolist() == [1] * 60
+
     last = ratings.sort_values("rated_at").groupby("user_id").tail(1)
-    held_out = {pair for pair, is_test in _sides(snapshot).items() if is_test}
-    assert held_out == set(zip(last["user_id"], last["item_id"], strict=True))
+    assert _held_out(snapshot) == _pairs(last)
 
 
 def test_given_split_takes_the_sources_word(engine: Engine) -> None:
     ratings = make_ratings()
-    ratings["side"] = np.where(np.arange(len(ratings)) % 5 == 0, "test", "train")
+    is_test = np.arange(len(ratings)) % 5 == 0
+    ratings["side"] = np.where(is_test, "test", "train")
     load(engine, ratings)
-    assert len(snapshot_of(engine, protocol="given").test) == (ratings["side"] == "test").sum()
+    snapshot = snapshot_of(engine, protocol="given")
+
+    assert len(snapshot.test) == is_test.sum()
 
 
 @pytest.mark.parametrize("protocol", ["temporal", "leave_last"])
 def test_a_split_by_date_needs_dates(engine: Engine, protocol: str) -> None:
-    load(engine, make_ratings().assign(rated_at=None))
+    undated = make_ratings().assign(rated_at=None)
+    load(engine, undated)
+
     with pytest.raises(QualityError, match="needs dated ratings"):
         snapshot_of(engine, protocol=protocol)
 
@@ -224,25 +284,32 @@ def test_an_empty_table_is_refused(engine: Engine) -> None:
 
 
 def test_the_split_id_names_what_the_split_depends_on() -> None:
-    assert split_id(SplitConfig()) == split_id(SplitConfig(seed=0, test_fraction=0.3))
-    assert (
-        len(
-            {
-                split_id(SplitConfig(**s))
-                for s in ({}, {"seed": 1}, {"test_fraction": 0.2}, {"protocol": "temporal"})
-            }
-        )
-        == 4
-    )
-    assert split_id(SplitConfig(protocol="temporal", seed=1)) == split_id(
-        SplitConfig(protocol="temporal")
-    )
+    default = split_id(SplitConfig())
+    spelled_out = split_id(SplitConfig(seed=0, test_fraction=0.3))
+
+    assert default == spelled_out
+
+    temporal = split_id(SplitConfig(protocol="temporal"))
+    different = {
+        default,
+        split_id(SplitConfig(seed=1)),
+        split_id(SplitConfig(test_fraction=0.2)),
+        temporal,
+    }
+
+    assert len(different) == 4
+
+    # A split by date draws nothing.
+    with_seed = split_id(SplitConfig(protocol="temporal", seed=1))
+    assert with_seed == temporal
 
 
 def test_a_server_that_is_not_there_is_a_database_error() -> None:
+    nowhere = database_engine("postgresql://x@127.0.0.1:1/none")
+
     with (
         pytest.raises(DatabaseError, match="Check MF_DATABASE_URL"),
-        transaction(database_engine("postgresql://x@127.0.0.1:1/none")),
+        transaction(nowhere),
     ):
         pass
 

@@ -1,4 +1,7 @@
-"""A small world for tests of the steps around training: ratings in the warehouse, and real factor models made by NumPy."""
+"""A small world for tests of the steps around training.
+
+It has ratings in the warehouse, and real factor models made by NumPy.
+"""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +22,8 @@ from mf_core.records import ModelRef, SplitRef
 from mf_core.warehouse import tables, transaction
 from mf_core.warehouse.engine import copy_frame
 
-N_USERS, N_ITEMS = 60, 40
+N_USERS = 60
+N_ITEMS = 40
 SETTINGS = {
     "rating_head.solver": "als",
     "gate.min_test_ratings": 20,
@@ -49,23 +53,32 @@ class World:
 
 
 def make_ratings(seed: int = 0) -> pd.DataFrame:
-    """Return planted ratings: two tastes and item qualities, 1..5, half of all pairs; user u000 likes nothing."""
+    """Return planted ratings: two tastes and item qualities, 1..5, half of all pairs.
+
+    User u000 likes nothing.
+    """
     generator = np.random.default_rng(seed)
-    taste, kind = generator.normal(size=(N_USERS, 2)), generator.normal(size=(N_ITEMS, 2))
+    taste = generator.normal(size=(N_USERS, 2))
+    kind = generator.normal(size=(N_ITEMS, 2))
     quality = generator.normal(size=N_ITEMS) * 0.6
-    signal = 3.3 + quality + taste @ kind.T + generator.normal(size=(N_USERS, N_ITEMS)) * 0.3
+    noise = generator.normal(size=(N_USERS, N_ITEMS)) * 0.3
+
+    # rating = 3.3 + quality + taste . kind + noise, as a whole number of 1 to 5
+    signal = 3.3 + quality + taste @ kind.T + noise
     value = np.clip(np.round(signal), 1, 5)
     value[0] = 1
+
     chosen = generator.random((N_USERS, N_ITEMS)) < 0.5
     user, item = np.nonzero(chosen)
+    hours = pd.to_timedelta(np.arange(len(user)), "h")
+    rated_at = pd.Timestamp("2020-01-01", tz="UTC") + hours
+
     return pd.DataFrame(
         {
             "user_id": [f"u{u:03d}" for u in user],
             "item_id": [f"i{i:03d}" for i in item],
             "rating": value[user, item],
-            "rated_at": (
-                pd.Timestamp("2020-01-01", tz="UTC") + pd.to_timedelta(np.arange(len(user)), "h")
-            ).map(lambda t: t.isoformat()),
+            "rated_at": rated_at.map(lambda moment: moment.isoformat()),
         }
     )
 
@@ -75,27 +88,33 @@ def make_world(
 ) -> World:
     """Put ratings into the warehouse and return the world."""
     load(engine, make_ratings() if ratings is None else ratings)
-    lines = [] if log is None else log
-    return World(Workplace(engine, root.as_uri(), lines.append), make_config(SETTINGS))
+    lines: list[str] = [] if log is None else log
+    place = Workplace(engine, root.as_uri(), lines.append)
+
+    return World(place, make_config(SETTINGS))
+
+
+def artifact_folder(world: World) -> Path:
+    """Return the folder of the world's artifact store."""
+    return Path(world.place.artifact_root.removeprefix("file://"))
 
 
 def load(engine: Engine, ratings: pd.DataFrame) -> int:
     """Insert ratings as one batch and return its number."""
+    insert = sa.insert(tables.ingest_batches).values(
+        source_uri="test",
+        content_sha256="",
+        fingerprint="",
+        mode="merge",
+        state="loaded",
+        started_at=sa.func.now(),
+        finished_at=sa.func.now(),
+    )
+
     with transaction(engine) as connection:
-        batch = connection.scalar(
-            sa.insert(tables.ingest_batches)
-            .values(
-                source_uri="test",
-                content_sha256="",
-                fingerprint="",
-                mode="merge",
-                state="loaded",
-                started_at=sa.func.now(),
-                finished_at=sa.func.now(),
-            )
-            .returning(tables.ingest_batches.c.batch_id)
-        )
+        batch = connection.scalar(insert.returning(tables.ingest_batches.c.batch_id))
         copy_frame(connection, ("mf", "ratings"), ratings.assign(batch_id=batch))
+
     return int(batch)
 
 
@@ -107,30 +126,34 @@ def fit(
     factors: int = 3,
     n_samples: int = 0,
 ) -> ModelRef:
-    """Make both heads by biases and a truncated SVD of the residuals, and save them as the trainer would.
+    """Make both heads and save them as the trainer would.
 
-    `noise` spoils the factors, for a candidate that is worse on purpose; `n_samples` says how many samples are kept.
+    They are biases and a truncated SVD of the residuals, and one of what is liked.
+
+    `noise` spoils the factors, for a candidate that is worse on purpose; `n_samples` says how many
+    samples are kept.
     """
     snapshot = read_snapshot(split.uri, split.sha256)
-    rows = snapshot.train if stage == "evaluated" else concatenate([snapshot.train, snapshot.test])
-    rating, ranking = (
-        _rating_model(snapshot, rows, factors, noise),
-        _ranking_model(snapshot, rows, factors, noise),
-    )
+    sides = [snapshot.train] if stage == "evaluated" else [snapshot.train, snapshot.test]
+    ratings = concatenate(sides)
+    rating = _rating_model(snapshot, ratings, factors, noise)
+    ranking = _ranking_model(snapshot, ratings, factors, noise)
+    samples = _samples(rating, n_samples) if n_samples else None
+
     root = f"{world.place.artifact_root}/models/{split.model_version}/{stage}"
+    rating_uri = f"{root}/rating"
+    ranking_uri = f"{root}/ranking"
+    rating_sha256 = save_model(rating, rating_uri, {}, sample_files(samples))
+    ranking_sha256 = save_model(ranking, ranking_uri, {})
+
     return ModelRef(
         model_version=split.model_version,
         stage=stage,
-        rating_uri=f"{root}/rating",
-        rating_sha256=save_model(
-            rating,
-            f"{root}/rating",
-            {},
-            sample_files(_samples(rating, n_samples) if n_samples else None),
-        ),
+        rating_uri=rating_uri,
+        rating_sha256=rating_sha256,
         rating_iterations=1,
-        ranking_uri=f"{root}/ranking",
-        ranking_sha256=save_model(ranking, f"{root}/ranking", {}),
+        ranking_uri=ranking_uri,
+        ranking_sha256=ranking_sha256,
         ranking_iterations=1,
         device="CPU",
         fit_seconds=0.1,
@@ -139,18 +162,37 @@ def fit(
 
 def fill_table(world: World, split: SplitRef, model: ModelRef, refitted: ModelRef) -> None:
     """Make the version's table of recommendations, up to its verification."""
-    for shard in pipeline.prepare(world.config, world.place, split, model, refitted):
+    shards = pipeline.prepare(world.config, world.place, split, model, refitted)
+
+    for shard in shards:
         pipeline.recommend_shard(world.config, world.place, refitted, shard)
 
 
-def _rating_model(snapshot: Snapshot, rows: Ratings, factors: int, noise: float) -> FactorModel:
-    mean = float(rows.value.mean())
-    item_bias = _means(rows.item, rows.value - mean, len(snapshot.items))
-    user_bias = _means(rows.user, rows.value - mean - item_bias[rows.item], len(snapshot.users))
-    residual = np.zeros((len(snapshot.users), len(snapshot.items)))
-    residual[rows.user, rows.item] = rows.value - mean - item_bias[rows.item] - user_bias[rows.user]
-    user, item = _svd(residual * 1.3, factors)
-    return _model(snapshot, mean, user_bias, item_bias, user, _spoil(item, noise))
+def _rating_model(snapshot: Snapshot, ratings: Ratings, factors: int, noise: float) -> FactorModel:
+    """Return biases, and a truncated SVD of what they leave."""
+    n_users = len(snapshot.users)
+    n_items = len(snapshot.items)
+
+    # Biases one after the other: the items' first, the users' of what they leave.
+    mean = float(ratings.value.mean())
+    item_bias = _means(ratings.item, ratings.value - mean, n_items)
+    unexplained = ratings.value - mean - item_bias[ratings.item]
+    user_bias = _means(ratings.user, unexplained, n_users)
+
+    # Pairs without a rating count as 0, which shrinks the factors; the 1.3 makes up for some of it.
+    residual = np.zeros((n_users, n_items))
+    residual[ratings.user, ratings.item] = unexplained - user_bias[ratings.user]
+    user_factors, item_factors = _svd(residual * 1.3, factors)
+
+    return FactorModel(
+        mean=mean,
+        user_bias=_float32(user_bias),
+        item_bias=_float32(item_bias),
+        user_factors=_float32(user_factors),
+        item_factors=_float32(_spoil(item_factors, noise)),
+        users=snapshot.users,
+        items=snapshot.items,
+    )
 
 
 def _samples(model: FactorModel, n_samples: int) -> PosteriorSamples:
@@ -159,42 +201,67 @@ def _samples(model: FactorModel, n_samples: int) -> PosteriorSamples:
 
     def around(factors: np.ndarray, bias: np.ndarray) -> np.ndarray:
         rows = np.column_stack([factors, bias])
-        return (rows + 0.1 * generator.normal(size=(n_samples, *rows.shape))).astype(np.float32)
+        spread = 0.1 * generator.normal(size=(n_samples, *rows.shape))
 
-    user, item = (
-        around(model.user_factors, model.user_bias),
-        around(model.item_factors, model.item_bias),
-    )
+        return _float32(rows + spread)
+
+    user = around(model.user_factors, model.user_bias)
+    item = around(model.item_factors, model.item_bias)
+
     return PosteriorSamples(
-        user, item, *(np.full(side.shape[:2], 0.6, np.float32) for side in (user, item))
+        user=user,
+        item=item,
+        user_variance=np.full(user.shape[:2], 0.6, np.float32),
+        item_variance=np.full(item.shape[:2], 0.6, np.float32),
     )
 
 
-def _ranking_model(snapshot: Snapshot, rows: Ratings, factors: int, noise: float) -> FactorModel:
-    liked = np.zeros((len(snapshot.users), len(snapshot.items)))
-    liked[rows.user, rows.item] = rows.value >= 4
-    user, item = _svd(liked, factors)
-    user[~liked.any(axis=1)] = 0
-    return _model(
-        snapshot, 0.0, np.zeros(len(user)), np.zeros(len(item)), user, _spoil(item, noise)
+def _ranking_model(snapshot: Snapshot, ratings: Ratings, factors: int, noise: float) -> FactorModel:
+    """Return a truncated SVD of what is liked."""
+    n_users = len(snapshot.users)
+    n_items = len(snapshot.items)
+    liked = np.zeros((n_users, n_items))
+    liked[ratings.user, ratings.item] = ratings.value >= 4
+
+    # Who likes nothing has no factors, as the trainer leaves it.
+    user_factors, item_factors = _svd(liked, factors)
+    user_factors[~liked.any(axis=1)] = 0
+
+    return FactorModel(
+        mean=0.0,
+        user_bias=np.zeros(n_users, np.float32),
+        item_bias=np.zeros(n_items, np.float32),
+        user_factors=_float32(user_factors),
+        item_factors=_float32(_spoil(item_factors, noise)),
+        users=snapshot.users,
+        items=snapshot.items,
     )
 
 
 def _spoil(factors: np.ndarray, noise: float) -> np.ndarray:
-    return factors + noise * np.random.default_rng(7).normal(size=factors.shape)
+    """Return factors with normal noise of this size."""
+    generator = np.random.default_rng(7)
+    return factors + noise * generator.normal(size=factors.shape)
 
 
 def _means(rows: np.ndarray, values: np.ndarray, n: int) -> np.ndarray:
-    return np.bincount(rows, values, minlength=n) / (np.bincount(rows, minlength=n) + 3.0)
+    """Return the mean per row, drawn to 0 by three values more."""
+    sums = np.bincount(rows, values, minlength=n)
+    counts = np.bincount(rows, minlength=n)
+
+    return sums / (counts + 3.0)
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    """Return an array as float32, as models are stored."""
+    return array.astype(np.float32)
 
 
 def _svd(matrix: np.ndarray, factors: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return U sqrt(S) and V sqrt(S) of the largest singular values."""
     left, values, right = np.linalg.svd(matrix, full_matrices=False)
     root = np.sqrt(values[:factors])
-    return left[:, :factors] * root, right[:factors].T * root
+    user_factors = left[:, :factors] * root
+    item_factors = right[:factors].T * root
 
-
-def _model(snapshot: Snapshot, mean: float, *arrays: np.ndarray) -> FactorModel:
-    return FactorModel(
-        mean, *(array.astype(np.float32) for array in arrays), snapshot.users, snapshot.items
-    )
+    return user_factors, item_factors

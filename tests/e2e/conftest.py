@@ -32,9 +32,11 @@ class Retrain:
 
     def wait_for_end(self, run_id: str, timeout_seconds: float) -> RunState:
         """Return the run's state at its end."""
-        assert wait_until(
-            lambda: self.run(run_id).state in ("success", "failed"), timeout_seconds, 0.5
-        ), self.states(run_id)
+
+        def has_ended() -> bool:
+            return self.run(run_id).state in ("success", "failed")
+
+        assert wait_until(has_ended, timeout_seconds, 0.5), self.states(run_id)
         return self.run(run_id)
 
     def run(self, run_id: str) -> RunState:
@@ -43,42 +45,45 @@ class Retrain:
 
     def task(self, run_id: str, task_id: str) -> TaskState:
         """The latest try of a task that is not mapped."""
-        return next(
-            task for task in self.stack.api.tasks(DAG_ID, run_id) if task.task_id == task_id
-        )
+        tasks = self.stack.api.tasks(DAG_ID, run_id)
+        return next(task for task in tasks if task.task_id == task_id)
 
     def states(self, run_id: str) -> dict[str, str | None]:
         """State per task."""
-        return {task.task_id: task.state for task in self.stack.api.tasks(DAG_ID, run_id)}
+        tasks = self.stack.api.tasks(DAG_ID, run_id)
+        return {task.task_id: task.state for task in tasks}
 
     def log(self, run_id: str, task_id: str) -> str:
         """What the latest try of a task has logged so far."""
-        file = log_file(self.stack.layout.task_logs, DAG_ID, run_id, self.task(run_id, task_id))
+        folder = self.stack.layout.task_logs
+        task = self.task(run_id, task_id)
+        file = log_file(folder, DAG_ID, run_id, task)
         return file.read_text() if file.exists() else ""
 
     def trainers(self) -> list[psutil.Process]:
         """The trainer processes of this stack."""
-        return [
-            process
-            for process in processes_of(self.stack.layout.var)
-            if "mf_core.training.process" in _command(process)
-        ]
+        processes = processes_of(self.stack.layout.var)
+        return [process for process in processes if "mf_core.training.process" in _command(process)]
 
 
 def processes_of(var: Path) -> list[psutil.Process]:
     """Return every process that belongs to the stack in folder `var`."""
     found = []
     for process in psutil.process_iter():
+        # A process may end between the question and the answer.
         try:
             about = [*process.cmdline(), *process.environ().values()]
-            if process.status() != psutil.STATUS_ZOMBIE and any(str(var) in text for text in about):
+            is_ours = any(str(var) in text for text in about)
+            if is_ours and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.Error:
             continue
+
     return found
 
 
 def _command(process: psutil.Process) -> str:
+    """Return a process's command line; empty where it has ended."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:
@@ -88,11 +93,14 @@ def _command(process: psutil.Process) -> str:
 @pytest.fixture(scope="session")
 def retrain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Retrain]:
     """A stack of the tests' own, and the DAG on it."""
-    layout = Layout(REPOSITORY, tmp_path_factory.mktemp("stack") / "var")
+    var = tmp_path_factory.mktemp("stack") / "var"
+    layout = Layout(REPOSITORY, var)
     layout.make_folders()
+
     with temporary_stack(layout, _say_nothing, preferred_port=0) as stack:
         stack.api.wait_for_dag(DAG_ID, 60)
         yield Retrain(stack)
+
     assert processes_of(layout.var) == []
 
 
@@ -107,7 +115,7 @@ def long_training(ml100k: Path) -> dict[str, Any]:
         "rating_head.validation_fraction": 0,
         "rating_head.als.iterations": 150,
         "train.checkpoint_seconds": 0.5,
-        # So long a fit is no better for it, and a champion may be there.
+        # So long a fit makes no better model, and there may be a champion.
         "gate.require_better_than_biases": False,
         "gate.max_rmse_loss": 1.0,
         "gate.max_ndcg_loss": 1.0,

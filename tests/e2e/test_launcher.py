@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +27,7 @@ def var(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def _demo(var: Path, command: str, **environment: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command of the demo in a process that ends with the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "demo", "--var", str(var), command],
         cwd=REPOSITORY,
@@ -44,13 +45,21 @@ def _demo(var: Path, command: str, **environment: str) -> Iterator["subprocess.P
 
 
 def _read_until(process: "subprocess.Popen[str]", wanted: str) -> None:
+    """Read what a process prints up to a line that holds `wanted`."""
     assert process.stdout is not None
+
     printed = []
     for line in process.stdout:
         printed.append(line)
         if wanted in line:
             return
+
     pytest.fail(f"the launcher ended before it said {wanted!r}: {''.join(printed)}")
+
+
+def _no_process(var: Path) -> Callable[[], bool]:
+    """Return a condition: no process belongs to the stack in folder `var`."""
+    return lambda: processes_of(var) == []
 
 
 @pytest.mark.parametrize(
@@ -70,22 +79,31 @@ def test_signal_to_the_launcher_leaves_no_process(
         _read_until(process, moment)
         process.send_signal(number)
         status = process.wait(_STOP_SECONDS)
-    assert status == (-number if number == signal.SIGKILL else 128 + number)
-    assert wait_until(lambda: processes_of(var) == [], _STOP_SECONDS), [
-        p.cmdline() for p in processes_of(var)
-    ]
+
+    # A launcher that hears the signal ends as a shell would have it.
+    expected = -number if number == signal.SIGKILL else 128 + number
+    assert status == expected
+
+    none_is_left = wait_until(_no_process(var), _STOP_SECONDS)
+    assert none_is_left, [process.cmdline() for process in processes_of(var)]
 
 
 def test_up_is_repeatable_and_down_leaves_no_process(var: Path) -> None:
     with _demo(var, "up") as first:
-        printed = first.communicate(timeout=_START_SECONDS)[0]
+        printed, _ = first.communicate(timeout=_START_SECONDS)
         assert first.returncode == 0, printed
         assert "http://127.0.0.1:" in printed
+
     with _demo(var, "up") as second:
-        assert "Already running." in second.communicate(timeout=30)[0]
+        printed, _ = second.communicate(timeout=30)
+        assert "Already running." in printed
+
     with _demo(var, "down") as down:
-        assert "The stack is down." in down.communicate(timeout=_STOP_SECONDS)[0]
+        printed, _ = down.communicate(timeout=_STOP_SECONDS)
+        assert "The stack is down." in printed
     assert processes_of(var) == []
+
     with _demo(var, "down") as again:
-        assert "No stack is running." in again.communicate(timeout=30)[0]
+        printed, _ = again.communicate(timeout=30)
+        assert "No stack is running." in printed
         assert again.returncode == 0

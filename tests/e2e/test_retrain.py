@@ -4,7 +4,7 @@ import io
 import json
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,52 +32,63 @@ REPORT_KEYS = {
     "rows_published",
     "seconds",
 }
+# Exit status, what was printed, and the report.
+Outcome = tuple[int, str, dict[str, Any]]
 
 
-def _demo(retrain: Retrain, conf: dict[str, Any]) -> tuple[int, str, dict[str, Any]]:
+def _demo(retrain: Retrain, conf: dict[str, Any]) -> Outcome:
     """Run the demo; return its exit status, what it printed, and its report."""
     printed = io.StringIO()
-    status = run_demo(retrain.stack, conf, Console(file=printed, width=200))
+    console = Console(file=printed, width=200)
+    status = run_demo(retrain.stack, conf, console)
+
     report_file = retrain.stack.layout.report_file
-    return (
-        status,
-        printed.getvalue(),
-        json.loads(report_file.read_text()) if report_file.exists() else {},
-    )
+    report = json.loads(report_file.read_text()) if report_file.exists() else {}
+    return status, printed.getvalue(), report
+
+
+def _no_trainer(retrain: Retrain) -> Callable[[], bool]:
+    """Return a condition: no trainer of the stack runs."""
+    return lambda: retrain.trainers() == []
 
 
 @pytest.fixture(autouse=True)
 def _end_what_is_left(retrain: Retrain) -> Iterator[None]:
     """One run at a time: what a test leaves behind would keep the next one waiting."""
     yield
+
     for run in retrain.stack.api.unfinished_runs(DAG_ID):
         retrain.stack.api.fail_run(DAG_ID, run.run_id)
-    assert wait_until(lambda: retrain.trainers() == [], 30)
+
+    assert wait_until(_no_trainer(retrain), 30)
 
 
 def _live(retrain: Retrain) -> list[Any]:
+    """Return the version that readers see and how many rows it has; empty where none is live."""
+    query = sa.text("SELECT model_version, count(*) FROM mf.recommendations GROUP BY 1")
     engine = sa.create_engine(retrain.stack.state.warehouse_url, poolclass=sa.NullPool)
+
     with engine.connect() as connection:
-        return list(
-            connection.execute(
-                sa.text("SELECT model_version, count(*) FROM mf.recommendations GROUP BY 1")
-            ).all()
-        )
+        found = connection.execute(query)
+        return list(found.all())
 
 
 @pytest.fixture(scope="module")
-def published(retrain: Retrain, ml100k: Path) -> tuple[int, str, dict[str, Any]]:
+def published(retrain: Retrain, ml100k: Path) -> Outcome:
     """The outcome of one whole demo on MovieLens 100K."""
-    return _demo(retrain, {**run_conf(str(ml100k)), "gate.max_rmse": 0.935})
+    conf = {**run_conf(str(ml100k)), "gate.max_rmse": 0.935}
+    return _demo(retrain, conf)
 
 
 def test_demo_publishes_a_list_for_every_user_and_says_so(
-    retrain: Retrain, published: tuple[int, str, dict[str, Any]]
+    retrain: Retrain, published: Outcome
 ) -> None:
     status, printed, report = published
     assert status == PUBLISHED, printed
     assert report.keys() >= REPORT_KEYS
-    assert (report["users"], report["rows_published"], report["verdict"]) == (943, 9430, "approved")
+    assert report["users"] == 943
+    assert report["rows_published"] == 9430
+    assert report["verdict"] == "approved"
     assert 0.85 < report["test_rmse"] < 0.935
     assert report["test_rmse"] < report["baseline_rmse"]
     assert report["test_average_error"] == pytest.approx(report["test_rmse"] ** 2 / 2)
@@ -85,21 +96,18 @@ def test_demo_publishes_a_list_for_every_user_and_says_so(
     assert _live(retrain) == [(report["model_version"], 9430)]
 
 
-def test_every_task_of_a_demo_succeeds_and_is_timed(
-    retrain: Retrain, published: tuple[int, str, dict[str, Any]]
-) -> None:
+def test_every_task_of_a_demo_succeeds_and_is_timed(retrain: Retrain, published: Outcome) -> None:
     report = published[2]
     states = retrain.states(report["run_id"])
+    timed = report["seconds"].keys()
+
     assert set(states.values()) == {"success"}
-    assert (
-        states.keys()
-        == report["seconds"].keys()
-        >= {"ingest", "train", "gate", "refit", "recommend", "publish"}
-    )
+    assert states.keys() == timed
+    assert timed >= {"ingest", "train", "gate", "refit", "recommend", "publish"}
 
 
 def test_demo_tells_tasks_epochs_list_and_known_rating(
-    published: tuple[int, str, dict[str, Any]],
+    published: Outcome,
 ) -> None:
     printed, report = published[1:]
     assert "train: running" in printed
@@ -115,7 +123,9 @@ def test_refused_gate_exits_5_and_changes_nothing_for_readers(
     retrain: Retrain, ml100k: Path
 ) -> None:
     before = _live(retrain)
-    status, printed, report = _demo(retrain, {**run_conf(str(ml100k)), "gate.max_rmse": 0.5})
+    conf = {**run_conf(str(ml100k)), "gate.max_rmse": 0.5}
+    status, printed, report = _demo(retrain, conf)
+
     assert status == REFUSED, printed
     assert report["verdict"] == "refused"
     assert report["already_ingested"]
@@ -124,7 +134,9 @@ def test_refused_gate_exits_5_and_changes_nothing_for_readers(
 
 
 def test_refused_source_fails_with_the_task_and_its_error(retrain: Retrain, tmp_path: Path) -> None:
-    status, printed, _ = _demo(retrain, run_conf(str(tmp_path / "nowhere.csv")))
+    nowhere = tmp_path / "nowhere.csv"
+    status, printed, _ = _demo(retrain, run_conf(str(nowhere)))
+
     assert status == FAILED
     assert "Task ingest failed" in printed
     assert "InputError" in printed
@@ -134,6 +146,7 @@ def test_refused_source_fails_with_the_task_and_its_error(retrain: Retrain, tmp_
 def test_trigger_with_a_bad_setting_is_answered_400(retrain: Retrain, conf: dict[str, Any]) -> None:
     with pytest.raises(ApiError) as refusal:
         retrain.trigger(conf)
+
     assert refusal.value.status == 400
     assert next(iter(conf)) in refusal.value.detail
 
@@ -142,12 +155,12 @@ def _trainer_in_full_swing(retrain: Retrain, run_id: str) -> psutil.Process:
     """Return the trainer's process once it has done some iterations."""
 
     def has_begun() -> bool:
-        return any(
-            int(epoch) >= 10
-            for epoch in re.findall(r"rating: sweep (\d+)/", retrain.log(run_id, "train"))
-        )
+        log = retrain.log(run_id, "train")
+        sweeps = re.findall(r"rating: sweep (\d+)/", log)
+        return any(int(sweep) >= 10 for sweep in sweeps)
 
     assert wait_until(has_begun, 90, 0.2), retrain.states(run_id)
+
     (trainer,) = retrain.trainers()
     return trainer
 
@@ -156,11 +169,32 @@ def test_killed_training_is_tried_again_and_resumes(
     retrain: Retrain, long_training: dict[str, Any]
 ) -> None:
     run_id = retrain.trigger(long_training)
-    _trainer_in_full_swing(retrain, run_id).kill()
+    trainer = _trainer_in_full_swing(retrain, run_id)
+    trainer.kill()
     assert wait_until(lambda: retrain.task(run_id, "train").try_number == 2, 90, 0.5)
-    assert retrain.wait_for_end(run_id, 180).state == "success", retrain.states(run_id)
+
+    run = retrain.wait_for_end(run_id, 180)
+    assert run.state == "success", retrain.states(run_id)
     assert "rating: resuming after iteration" in retrain.log(run_id, "train")
     assert retrain.states(run_id)["publish"] == "skipped"
+
+
+def _mark_failed(retrain: Retrain, run_id: str) -> None:
+    """Mark the training as failed, as the button of Airflow's UI does."""
+    path = f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/train"
+    retrain.stack.api.call("PATCH", path, {"new_state": "failed"})
+
+
+def _clear(retrain: Retrain, run_id: str) -> None:
+    """Clear the training, as the button of Airflow's UI does."""
+    body = {
+        "dry_run": False,
+        "dag_run_id": run_id,
+        "task_ids": ["train"],
+        "only_failed": False,
+        "only_running": False,
+    }
+    retrain.stack.api.call("POST", f"/dags/{DAG_ID}/clearTaskInstances", body)
 
 
 @pytest.mark.parametrize("action", ["mark failed", "clear"])
@@ -170,26 +204,18 @@ def test_training_that_is_taken_away_leaves_no_trainer(
     run_id = retrain.trigger({**long_training, "rating_head.als.iterations": 1000})
     trainer = _trainer_in_full_swing(retrain, run_id)
     if action == "clear":
-        body = {
-            "dry_run": False,
-            "dag_run_id": run_id,
-            "task_ids": ["train"],
-            "only_failed": False,
-            "only_running": False,
-        }
-        retrain.stack.api.call("POST", f"/dags/{DAG_ID}/clearTaskInstances", body)
+        _clear(retrain, run_id)
     else:
-        retrain.stack.api.call(
-            "PATCH", f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/train", {"new_state": "failed"}
-        )
+        _mark_failed(retrain, run_id)
     assert wait_until(lambda: not _is_alive(trainer), 30)
+
     retrain.stack.api.fail_run(DAG_ID, run_id)
-    assert wait_until(lambda: retrain.trainers() == [], 30), [
-        process.cmdline() for process in retrain.trainers()
-    ]
+    none_is_left = wait_until(_no_trainer(retrain), 30)
+    assert none_is_left, [process.cmdline() for process in retrain.trainers()]
 
 
 def _is_alive(process: psutil.Process) -> bool:
+    """Say whether a process still runs."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -201,5 +227,7 @@ def test_killed_task_process_takes_its_trainer_along(
 ) -> None:
     run_id = retrain.trigger({**long_training, "rating_head.als.iterations": 1000})
     trainer = _trainer_in_full_swing(retrain, run_id)
-    trainer.parent().send_signal(signal.SIGKILL)
+    task_process = trainer.parent()
+    task_process.send_signal(signal.SIGKILL)
+
     assert wait_until(lambda: not _is_alive(trainer), 20)
