@@ -1,4 +1,4 @@
-"""Alternating least squares: buckets, tiny cases against dense solves, exact recovery, determinism, refusals."""
+"""Alternating least squares: buckets, tiny cases against dense solves, recovery, refusals."""
 
 import numpy as np
 import pytest
@@ -193,7 +193,8 @@ def test_explicit_als_recovers_a_rank_one_matrix_from_part_of_it() -> None:
 def test_a_user_who_liked_nothing_and_an_item_not_learned_from_get_zero_factors(
     learn_from: str, known_items: list[int]
 ) -> None:
-    # User 0 liked item 0 and not item 2, user 1 liked item 1, user 2 did not like item 3, and user 3 rated nothing.
+    # User 0 liked item 0 and not item 2, user 1 liked items 0 and 1, user 2 did not like item 3,
+    # and user 3 rated nothing.
     rows = (([0, 0, 1, 1, 2], "i4"), ([0, 2, 0, 1, 3], "i4"), ([5, 2, 4, 5, 1], "f4"))
     train = Ratings(*(np.array(column, dtype) for column, dtype in rows))
     config = cpu(ranking_head__n_factors=2, ranking_head__learn_from=learn_from)

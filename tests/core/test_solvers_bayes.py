@@ -1,4 +1,4 @@
-"""Gibbs sampling: draws against numpy, moments, features, the mean's compression, determinism, resuming, quality."""
+"""Gibbs sampling: draws against numpy, features, the mean, determinism, resuming, quality."""
 
 from pathlib import Path
 from typing import Any
@@ -206,7 +206,7 @@ def test_prior_draws_average_to_the_precision_mean_and_weights_that_made_the_row
     np.testing.assert_allclose(drawn, weights, atol=0.1)
 
 
-def test_pattern_features_are_the_normalised_pattern_where_the_rank_suffices_and_its_leading_part_elsewhere() -> (
+def test_pattern_features_are_the_normalised_pattern_where_the_rank_suffices_and_its_leading_part_elsewhere() -> (  # noqa: E501
     None
 ):
     ratings, shape = some_ratings(), (60, 50)

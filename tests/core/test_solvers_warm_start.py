@@ -1,4 +1,4 @@
-"""What a warm start needs of a fit: a validation part that stays what it is, and no leap away from the start."""
+"""What a warm start needs of a fit: a constant validation part, and no leap from the start."""
 
 from typing import Any
 
@@ -21,7 +21,10 @@ Pairs = set[tuple[str, str]]
 
 
 def night(n_users: int, n_items: int, share: float) -> tuple[Ratings, IdMap, IdMap]:
-    """Ratings of the first users and items, odd ids between the ones of earlier nights; more of them with a larger share."""
+    """Ratings of the first users and items; more of them with a larger share.
+
+    Ids of later nights lie between those of earlier ones.
+    """
     rng = np.random.default_rng(0)
     drawn, value = rng.random((90, 70)), rng.integers(1, 6, (90, 70)).astype(np.float32)
     user, item = np.nonzero(drawn[:n_users, :n_items] < share)
