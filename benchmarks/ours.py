@@ -1,11 +1,11 @@
 """One of our solvers on one file, as the peers' runners do it.
 
-It is called as `python -m benchmarks.ours DATA.npz TASK`. TASK is JSON: `overrides` (settings by
-dotted name), `iterations`, `points` (after which iterations to measure) and `clip`.
+Run it as `python -m benchmarks.ours DATA.npz TASK`.
 
-The clock runs from plain arrays: grouping the ratings, tracing TensorFlow's functions and
-everything else is in it. A point's seconds are those of its iterations and of taking the factors
-off the device once, as a fit that ended there would have done.
+TASK is JSON: `overrides` (settings by dotted name), `iterations`, `points` (after which iterations
+to measure) and `clip`. The clock runs from plain arrays: grouping the ratings, tracing TensorFlow's
+functions and everything else is in it. A point's seconds are those of its iterations and of taking
+the factors off the device once, as a fit that ended there would have done.
 """
 
 import json

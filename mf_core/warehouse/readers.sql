@@ -2,7 +2,9 @@
 --
 -- `mf db migrate` runs this file after the migrations, every time: what stands here is what exists.
 -- To add a column for readers, add it as the LAST one of its view (readers rely on the order), with
--- its comment. CREATE OR REPLACE keeps grants, and views of other people's that read from these.
+-- its comment. CREATE OR REPLACE keeps grants, and views of other people's that read from these; it
+-- can't change what a function returns, so a migration drops the function first
+-- (docs/howto/add-a-column-for-readers.md).
 
 -- The subqueries on mf.live are evaluated first, so that Postgres skips the partitions of all other
 -- versions at run time; a join would not do that.

@@ -295,7 +295,7 @@ models = Table(
         "training_fingerprint",
         Text,
         nullable=False,
-        comment="sha256 of the settings that shape the result.",
+        comment="sha256 of the settings and the code that shape the result.",
     ),
     Column("config", JSONB, nullable=False, comment="All settings of the run."),
     Column("code_version", Text, nullable=False, comment="Version of the code."),

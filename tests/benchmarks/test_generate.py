@@ -1,6 +1,7 @@
 """The synthetic ratings of the benchmarks: seeded, and shaped as they say."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_noise_floor_lies_below_the_error_of_the_mean(draw: Draw) -> None:
 
 
 def test_written_sets_are_read_back_and_not_generated_again(
-    tmp_path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = write_sets(tmp_path, ["20m", "1m"], SMALL)
     assert "generating 20m, 1m" in capsys.readouterr().out

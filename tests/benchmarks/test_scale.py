@@ -33,8 +33,12 @@ def _systems() -> dict[str, object]:
 
 def test_a_target_is_reached_at_a_measured_point_and_not_between_two() -> None:
     points = [_point(4.0, 0.78), _point(2.0, 0.80)]
-    assert first_at(points, 0.79)["seconds"] == 4.0
-    assert first_at(points, 0.80)["seconds"] == 2.0
+    slow = first_at(points, 0.79)
+    quick = first_at(points, 0.80)
+    assert slow is not None
+    assert quick is not None
+    assert slow["seconds"] == 4.0
+    assert quick["seconds"] == 2.0
     assert first_at(points, 0.77) is None
 
 

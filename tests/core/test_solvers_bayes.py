@@ -1,4 +1,4 @@
-"""Gibbs sampling: draws against numpy, moments, features, the mean's compression, determinism, resuming, quality."""
+"""Gibbs sampling: draws against numpy, features, the mean, determinism, resuming, quality."""
 
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,7 @@ def test_no_function_is_traced_again_from_sweep_to_sweep() -> None:
     for sweep in range(12):
         solver.iterate(sweep)
     half = solver._users._draw_prior, solver._items._draw_prior, solver._probe._predict
-    batches = [
+    batches: list[Any] = [
         _batch_function(4, tf.int32, few=few, measure=measure)
         for few in (False, True)
         for measure in (False, True)
@@ -205,7 +205,7 @@ def test_prior_draws_average_to_the_precision_mean_and_weights_that_made_the_row
     np.testing.assert_allclose(drawn, weights, atol=0.1)
 
 
-def test_pattern_features_are_the_normalised_pattern_where_the_rank_suffices_and_its_leading_part_elsewhere() -> (
+def test_pattern_features_are_the_normalised_pattern_where_the_rank_suffices_and_its_leading_part_elsewhere() -> (  # noqa: E501
     None
 ):
     ratings, shape = some_ratings(), (60, 50)

@@ -1,4 +1,6 @@
-"""Gradient descent: a step worked by hand, the post's constants, determinism, early stopping, refusals."""
+"""Gradient descent: a step worked by hand, the post's constants, early stopping, refusals."""
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -94,10 +96,13 @@ def test_preset_seed_gives_rows_without_ratings_zero_factors() -> None:
 
 def test_the_biased_preset_learns_a_low_rank_matrix_and_two_fits_give_the_same_bits() -> None:
     train = low_rank_ratings()
-    settings = {
-        "rating_head__gradient__n_factors": 4, "rating_head__gradient__batch_size": 64, "rating_head__gradient__epochs": 200,
-        "rating_head__gradient__learning_rate": 0.02, "rating_head__gradient__regularization": 0.01,
-    }  # fmt: skip
+    settings: dict[str, Any] = {
+        "rating_head__gradient__n_factors": 4,
+        "rating_head__gradient__batch_size": 64,
+        "rating_head__gradient__epochs": 200,
+        "rating_head__gradient__learning_rate": 0.02,
+        "rating_head__gradient__regularization": 0.01,
+    }
     first, second = fit(train, **settings), fit(train, **settings)
     assert first.validation_rmse is not None
     assert first.validation_rmse < 0.6 * train.value.std()

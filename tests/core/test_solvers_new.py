@@ -14,7 +14,6 @@ from mf_core.records import Progress
 from mf_core.solvers import memory
 from mf_core.solvers.fit import SOLVERS, fit_rating_head
 from mf_core.solvers.solver import Arrays, Factors, HeldOut, Problem, Solver
-from mf_core.training.process import progress_line
 from mf_core.tune.space import search_space
 
 
@@ -107,7 +106,7 @@ def test_a_solver_that_no_other_code_knows_fits_the_rating_head(config: WithMean
     assert fitted.validation_rmse == last < first
     assert fitted.samples is None
     assert any(line.endswith("; means") for line in lines)
-    assert str(progress_line(reports[0])).startswith("rating: round 1/3, train RMSE ")
+    assert reports[0].sentence().startswith("rating: round 1/3, train RMSE ")
 
     # A start is passed over by a solver that takes none, and a refit runs as many iterations.
     refit = fit_rating_head(config, train, users, items, iterations=2, start=fitted.model)

@@ -1,4 +1,7 @@
-"""Quality bands on MovieLens 100K, a seeded 70/30 split: the 2016 post's test cost, and what the shipped defaults reach."""
+"""Quality bands on MovieLens 100K, a seeded 70/30 split.
+
+The 2016 post's test cost, and what the shipped defaults reach.
+"""
 
 from pathlib import Path
 
@@ -47,7 +50,10 @@ def rmse(model: FactorModel, test: Ratings) -> float:
 
 
 def mean_ndcg(scores: NDArray[np.float64], split: Snapshot) -> float:
-    """NDCG@10: relevant from 4, gain 1, full catalogue, training items excluded, users with a relevant test item."""
+    """NDCG@10: relevant from 4, gain 1, full catalogue, training items excluded.
+
+    Users without a relevant test item are left out.
+    """
     scores = scores.copy()
     scores[split.train.user, split.train.item] = -np.inf
     relevant = np.zeros(scores.shape, dtype=bool)
@@ -86,7 +92,7 @@ def test_the_biased_gradient_head_reaches_its_band(split: Snapshot) -> None:
 
 
 def ease_scores(split: Snapshot, ridge: float) -> NDArray[np.float64]:
-    """Steck 2019, 'Embarrassingly Shallow Autoencoders for Sparse Data', on the ratings from 4 on."""
+    """Steck 2019, 'Embarrassingly Shallow Autoencoders for Sparse Data', on ratings from 4 on."""
     liked = np.zeros((len(split.users), len(split.items)))
     good = split.train.value >= 4
     liked[split.train.user[good], split.train.item[good]] = 1

@@ -1,4 +1,4 @@
-"""A fit that goes on from its checkpoint ends with the same bits as one that was never interrupted."""
+"""A fit that goes on from its checkpoint ends with the same bits as an uninterrupted one."""
 
 from pathlib import Path
 from typing import Any

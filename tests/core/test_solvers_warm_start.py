@@ -1,8 +1,9 @@
-"""What a warm start needs of a fit: a validation part that stays what it is, and no leap away from the start."""
+"""What a warm start needs of a fit: a constant validation part, and no leap from the start."""
 
 from typing import Any
 
 import numpy as np
+import pytest
 
 from mf_core.config import make_config
 from mf_core.data.ratings import IdMap, Ratings, id_map
@@ -21,7 +22,10 @@ Pairs = set[tuple[str, str]]
 
 
 def night(n_users: int, n_items: int, share: float) -> tuple[Ratings, IdMap, IdMap]:
-    """Ratings of the first users and items, odd ids between the ones of earlier nights; more of them with a larger share."""
+    """Ratings of the first users and items; more of them with a larger share.
+
+    Ids of later nights lie between those of earlier ones.
+    """
     rng = np.random.default_rng(0)
     drawn, value = rng.random((90, 70)), rng.integers(1, 6, (90, 70)).astype(np.float32)
     user, item = np.nonzero(drawn[:n_users, :n_items] < share)
@@ -72,11 +76,10 @@ def test_a_fit_may_be_judged_on_given_ratings_and_watched() -> None:
 
     fit = fit_rating_head(CONFIG, fitted, users, items, validation=validation, watch=watch)
     assert [iteration for iteration, _, _ in seen] == list(range(1, len(seen) + 1))
-    np.testing.assert_allclose(
-        [reported for _, reported, _ in seen], [measured for _, _, measured in seen], rtol=1e-5
-    )
+    for _, reported, measured in seen:
+        assert reported == pytest.approx(measured, rel=1e-5)
     assert fit.validation_rmse == seen[fit.iterations - 1][1]
-    np.testing.assert_allclose(fit.validation_rmse, rmse(fit.model), rtol=1e-5)
+    assert fit.validation_rmse == pytest.approx(rmse(fit.model), rel=1e-5)
 
 
 def test_a_fit_goes_on_from_an_earlier_nights_factors() -> None:

@@ -18,7 +18,8 @@ os.environ.setdefault("AIRFLOW__CORE__DAGS_FOLDER", str(DAGS))
 sys.path.insert(0, str(DAGS))
 
 
-# What Airflow itself calls by deprecated names: pathspec for .airflowignore, and Starlette's test client for `dag.test()`.
+# What Airflow itself calls by deprecated names: pathspec for .airflowignore, and Starlette's test
+# client for `dag.test()`.
 UPSTREAM_WARNINGS = (
     "ignore:GitWildMatchPattern:DeprecationWarning",
     "ignore:Using .httpx. with .starlette.testclient.",

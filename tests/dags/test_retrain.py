@@ -1,6 +1,6 @@
-"""What `mf_retrain` is wired to do: order, queues, timeouts, and which outcome ends a run in which state."""
+"""What `mf_retrain` is wired to do: order, queues, timeouts, and how runs end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from types import ModuleType
@@ -85,8 +85,11 @@ def metadata() -> None:
 
 
 @pytest.fixture
-def run(metadata: None, retrain: Any) -> Iterator[Run]:
-    """Run the DAG in this process; returns the states of each task's instances, and the run's under ''."""
+def run(metadata: None, retrain: Any) -> Run:
+    """Run the DAG in this process.
+
+    Returns the states of each task's instances, and the run's under ''.
+    """
 
     def _run(**conf: Any) -> dict[str, list[str]]:
         dag_run = retrain.test(run_conf=conf)

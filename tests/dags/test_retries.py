@@ -119,7 +119,7 @@ def test_webhook_gets_json_and_neither_log_nor_json_hold_secrets(
         return io.BytesIO()
 
     monkeypatch.setenv("MF_ALERT_WEBHOOK", "https://hooks.example.com/token-123")
-    monkeypatch.setattr(alerts.urllib.request, "urlopen", receive)
+    monkeypatch.setattr("urllib.request.urlopen", receive)
     alerts.alert_failure(
         context(errors.DatabaseError("postgresql://mf:hunter2@db/x does not answer"))
     )
@@ -138,7 +138,7 @@ def test_a_webhook_that_does_not_answer_is_only_a_warning(
         raise urllib.error.URLError("https://hooks.example.com/token-123")
 
     monkeypatch.setenv("MF_ALERT_WEBHOOK", "https://hooks.example.com/token-123")
-    monkeypatch.setattr(alerts.urllib.request, "urlopen", refuse)
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
     alerts.alert_failure(context(errors.InputError("empty")))
     assert caplog.records[-1].levelno == logging.WARNING
     assert "token-123" not in caplog.text

@@ -58,6 +58,7 @@ def search(
     trials: int = 3,
     study: str = "s",
     config: Config = CONFIG,
+    *,
     parts: int = 0,
 ) -> tune.TuneReport:
     """Search for a number of trials, with time enough for them."""

@@ -153,7 +153,7 @@ def test_runs_that_died_long_ago_are_stopped_by_a_later_night(world: World, engi
             {"v": dead},
         )
     publish_one(world, "tonight")
-    states = dict(rows(engine, "SELECT model_version, state FROM mf.models"))  # type: ignore[arg-type]
+    states = dict(rows(engine, "SELECT model_version, state FROM mf.models"))
     assert (states[dead], states[young]) == ("stopped", "created")
 
 
@@ -229,7 +229,7 @@ def test_an_overridden_version_says_so_and_the_gate_keeps_silent_when_it_is_clea
     fill_table(world, split, model, refitted)
     pipeline.verify(world.config, world.place, refitted)
     pipeline.publish(world.config, world.place, split, report)
-    [(went_live, decided_by)] = rows(engine, "SELECT went_live, decided_by FROM mf.model_history")
+    [(went_live,)] = rows(engine, "SELECT went_live FROM mf.model_history")
     assert went_live == "by an override of Ada: the catalogue was replaced"
     with transaction(engine) as connection:
         assert readers.status(connection)["went_live"] == went_live
@@ -306,7 +306,7 @@ def test_who_acts_is_on_record(world: World, engine: Engine) -> None:
         "SELECT model_version, how, promoted_by FROM mf.promotions ORDER BY promotion_id",
     )
     assert promoted == [(one, "gate", "mf"), (two, "gate", "Ada"), (one, "rollback", "Bob")]
-    history = dict(rows(engine, "SELECT model_version, went_live FROM mf.model_history"))  # type: ignore[arg-type]
+    history = dict(rows(engine, "SELECT model_version, went_live FROM mf.model_history"))
     assert history == {one: f"by a rollback of Bob, from version {two}", two: "by the gate"}
     with transaction(engine) as connection:
         readers.hide(connection, "i001", reason="recalled", by="Bob")

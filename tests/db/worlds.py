@@ -123,6 +123,7 @@ def fit(
     split: SplitRef,
     stage: str = "evaluated",
     noise: float = 0.0,
+    *,
     factors: int = 3,
     n_samples: int = 0,
 ) -> ModelRef:

@@ -64,12 +64,16 @@ _HOW = "how IN ('gate', 'override', 'rollback')"
 _COMMENTS_BEFORE = {
     ("models", "state"): ("created, trained, evaluated, refused, approved, published or retired."),
     ("promotions", "promoted_by"): "Database user that did it.",
+    ("models", "training_fingerprint"): "sha256 of the settings that shape the result.",
 }
 _COMMENTS = {
     ("models", "state"): (
         "One of the states of docs/architecture.md, such as approved or published."
     ),
     ("promotions", "promoted_by"): "Person or system that did it.",
+    ("models", "training_fingerprint"): (
+        "sha256 of the settings and the code that shape the result."
+    ),
 }
 
 
