@@ -125,7 +125,9 @@ def test_a_whole_run_a_second_one_and_a_refused_third(mf: Mf, ratings_file: Path
     assert unchanged["news"] is False
     assert unchanged["model_version"] == 1
 
-    strict = [*settings, "--set=gate.max_rmse=0.001"]
+    # A limit of the gate is no news, so a night has to be asked for.
+    assert mf.json("run", *settings, "--set=gate.max_rmse=0.001")["news"] is False
+    strict = [*settings, "--set=gate.max_rmse=0.001", "--set=run.force=true"]
     mf("run", *strict, code=5)
 
     assert "exceeds the limit 0.0010" in mf.errors
@@ -167,7 +169,7 @@ def test_a_whole_run_a_second_one_and_a_refused_third(mf: Mf, ratings_file: Path
         (["rollback", "7"], 2, "can't roll back to version 7"),
         (["split", "--set=split.seed=-1"], 2, "split.seed"),
         (["split", "--set=nonsense"], 2, "NAME=VALUE"),
-        (["override", "1", "--by", "x", "--reason", "y"], 2, "only a refused version"),
+        (["override", "1", "--by", "x", "--reason", "y"], 2, "there is no model version 1"),
         (["nonsense"], 2, "No such command"),
         (["backtest", "--train", "a", "--test", "b", "--scale", "5"], 2, "LOW,HIGH"),
     ],

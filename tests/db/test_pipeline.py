@@ -17,7 +17,14 @@ from sqlalchemy.engine import Engine
 
 from mf_core import pipeline
 from mf_core.data.split import split_bucket
-from mf_core.errors import ArtifactError, ConfigError, GateError, PromotionRaceError, QualityError
+from mf_core.errors import (
+    ArtifactError,
+    ConfigError,
+    GateError,
+    PromotionRaceError,
+    QualityError,
+    StateError,
+)
 from mf_core.models.factors import load_model, save_model
 from mf_core.records import EvalReport, ModelRef, SplitRef
 
@@ -84,7 +91,7 @@ def test_a_person_can_override_a_refusal_on_record(world: World, engine: Engine)
     split, _, report = judged(world, "one", noise=3.0)
     version = split.model_version
 
-    with pytest.raises(ConfigError, match="only a refused version"):
+    with pytest.raises(StateError, match="is evaluated, .* takes one that is refused"):
         pipeline.override(world.place, version, "Ada", "because")
 
     with pytest.raises(GateError):
