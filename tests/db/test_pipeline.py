@@ -91,7 +91,7 @@ def test_a_person_can_override_a_refusal_on_record(world: World, engine: Engine)
     split, _, report = judged(world, "one", noise=3.0)
     version = split.model_version
 
-    with pytest.raises(StateError, match="is evaluated, .* takes one that is refused"):
+    with pytest.raises(StateError, match=r"is evaluated, .* takes one that is refused"):
         pipeline.override(world.place, version, "Ada", "because")
 
     with pytest.raises(GateError):
