@@ -1,5 +1,6 @@
 """The steps together: refusals, overrides, repeats, and rivals, on a real Postgres."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -453,15 +454,18 @@ def _run_process(
 def test_a_run_that_loses_the_race_every_time_gives_up_and_promotes_nothing(
     world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish_one(world, "one")
-    publish_one(world, "two")
+    one = publish_one(world, "one")
+    two = publish_one(world, "two")
     late, publish_late = prepared(world, "late")
-    pipeline.rollback(world.place)
+    pipeline.rollback(world.place, one)
     evaluate = pipeline.evaluate
+
+    # The two published versions take turns.
+    others = itertools.cycle([two, one])
 
     def evaluate_while_another_goes_live(*arguments: Any) -> EvalReport:
         report = evaluate(*arguments)
-        pipeline.rollback(world.place)
+        pipeline.rollback(world.place, next(others))
 
         return report
 
