@@ -16,7 +16,7 @@ SLOW = (
     "tests/dags/test_retrain.py*",
     "tests/db/test_cli.py*",
     "tests/db/test_pipeline.py*",
-    "tests/db/test_publish.py::test_ten_publications_disturb_no_reader",
+    "tests/db/test_publish.py*",
     "tests/db/test_side_information.py*",
     "tests/db/test_tune.py*",
     "tests/db/test_warm_start.py*",
