@@ -887,13 +887,24 @@ def load_config(path: str | Path | None) -> Config:
 
 
 def _put(nested: dict[str, Any], name: str, value: Any) -> None:
+    """Set one setting by its dotted name. Raises ConfigError if there is none of that name."""
+    unknown = ConfigError(f"there is no setting {name!r}; `mf config` lists all of them.")
     *path, leaf = name.split(".")
-    section: Any = nested
+    section = nested
     for part in path:
-        section = section.get(part) if isinstance(section, dict) else None
-    if not isinstance(section, dict) or leaf not in section or isinstance(section[leaf], dict):
-        raise ConfigError(f"there is no setting {name!r}; `mf config` lists all of them.")
-    section[leaf] = None if value == "" and not isinstance(section[leaf], str) else value
+        section = section.get(part, {})
+        if not isinstance(section, dict):
+            raise unknown
+    if leaf not in section:
+        raise unknown
+    before = section[leaf]
+    if isinstance(before, dict):
+        # A section is no setting.
+        raise unknown
+
+    # An empty text stands for no value, but where the setting is a text itself.
+    is_text = isinstance(before, str)
+    section[leaf] = None if value == "" and not is_text else value
 
 
 def _explain(error: ValidationError) -> str:

@@ -29,7 +29,7 @@ from mf_core.judging import gate as rules
 from mf_core.judging.evaluate import evaluate as measure
 from mf_core.judging.refit import judge_refit
 from mf_core.judging.rivals import load_rivals
-from mf_core.models.heads import Heads, load_kept_samples, load_models, make_heads
+from mf_core.models.heads import Heads, Models, load_kept_samples, load_models, make_heads
 from mf_core.models.samples import PosteriorSamples
 from mf_core.publishing import publish as publishing
 from mf_core.publishing import recommend as lists
@@ -410,13 +410,14 @@ def prepare(
     version = split.model_version
     require_approved(place, version)
     snapshot = read_snapshot(split.uri, split.sha256)
-    heads = _readers_heads(config, place, snapshot, refitted)
+    models = load_models(refitted)
+    heads = _readers_heads(config, place, snapshot, models)
     if refitted.stage == "refit":
-        evaluated = _readers_heads(config, place, snapshot, model)
+        evaluated = _readers_heads(config, place, snapshot, load_models(model))
         _judge_refit(place, version, judge_refit(config, snapshot, evaluated, heads))
 
     popular = [lists.popular_frame(config, heads, version)]
-    similar = lists.similar_frames(config, load_models(refitted).ranking, version)
+    similar = lists.similar_frames(config, models.ranking, version)
     with transaction(place.engine) as connection:
         lineage.save_artifacts(connection, refitted, split.split_id)
         publishing.create_table(connection, version)
@@ -445,7 +446,7 @@ def _readers_heads(
     config: Config,
     place: Workplace,
     snapshot: Snapshot,
-    model: ModelRef,
+    models: Models,
     samples: PosteriorSamples | None = None,
 ) -> Heads:
     """Return what the readers' lists are made with, without the items hidden at this moment."""
@@ -454,7 +455,7 @@ def _readers_heads(
     return make_heads(
         config,
         snapshot,
-        load_models(model),
+        models,
         snapshot.all_ratings(),
         hidden_ids=hidden,
         samples=samples,
@@ -473,7 +474,8 @@ def recommend_shard(config: Config, place: Workplace, refitted: ModelRef, shard:
     snapshot = read_snapshot(split.uri, split.sha256)
 
     samples = load_kept_samples(refitted, snapshot)
-    heads = _readers_heads(config, place, snapshot, model=refitted, samples=samples)
+    models = load_models(refitted)
+    heads = _readers_heads(config, place, snapshot, models, samples)
     users = lists.shard_users(len(snapshot.users), _n_shards(config, snapshot), shard)
     frames = lists.recommendation_frames(
         config, heads, users, model_version=version, generated_at=datetime.now(UTC)

@@ -15,7 +15,7 @@ from mf_core.config import Config
 from mf_core.records import ModelRef, SplitRef
 
 if TYPE_CHECKING:
-    from mf_core.warehouse.versions import State
+    from mf_core.warehouse.tables import State
 
 _version_option = click.option(
     "--version",

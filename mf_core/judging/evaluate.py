@@ -101,6 +101,8 @@ class _Judge:
         self.n_users = len(snapshot.users)
         self.n_items = len(snapshot.items)
         self.warm_users, self.warm_items = snapshot.warm()
+        self.ratings_per_user = np.bincount(self.train.user, minlength=self.n_users)
+        self.ratings_per_item = np.bincount(self.train.item, minlength=self.n_items)
         self.head = config.recommend.rank_by
         self.cutoff = config.gate.cutoff
         self.samples = config.gate.bootstrap_samples
@@ -213,12 +215,18 @@ class _Judge:
         """
         ours = self._quality(candidate.lists, rival.unseen)
         theirs = self._quality(rival.heads.lists, rival.unseen)
-        warm = (self.warm_users & rival.warm_users).astype(np.float64)
+        warm_users = self.warm_users & rival.warm_users
+        users = {
+            "all": ours.judged,
+            "warm_both": ours.judged * warm_users.astype(np.float64),
+        }
         figures = []
-        for name, mask in (("all", ours.judged), ("warm_both", ours.judged * warm)):
+        for name, mask in users.items():
+            # What is better is higher here, so the rival comes first.
             worse = self._list_column(NDCG, theirs, mask, name)
             better = self._list_column(NDCG, ours, mask, name)
-            figures.append(self._loss(subject, self.head, NDCG, worse=worse, better=better))
+            loss = self._loss(subject, self.head, NDCG, worse=worse, better=better)
+            figures.append(loss)
         return figures
 
     def rmse(self, rival: Rival) -> float:
@@ -320,20 +328,14 @@ class _Judge:
         return warm_user & warm_item
 
     def _user_slices(self) -> Iterator[tuple[str, Float64s]]:
-        for name, mask in _thirds("users", self._ratings_per_user()):
+        for name, mask in _thirds("users", self.ratings_per_user):
             yield name, mask.astype(np.float64)
 
     def _test_slices(self) -> Iterator[tuple[str, Mask]]:
-        for name, mask in _thirds("users", self._ratings_per_user()):
+        for name, mask in _thirds("users", self.ratings_per_user):
             yield name, mask[self.test.user]
-        for name, mask in _thirds("items", self._ratings_per_item()):
+        for name, mask in _thirds("items", self.ratings_per_item):
             yield name, mask[self.test.item]
-
-    def _ratings_per_user(self) -> NDArray[np.int64]:
-        return np.bincount(self.train.user, minlength=self.n_users)
-
-    def _ratings_per_item(self) -> NDArray[np.int64]:
-        return np.bincount(self.train.item, minlength=self.n_items)
 
 
 def _thirds(kind: str, counts: NDArray[np.int64]) -> Iterator[tuple[str, Mask]]:

@@ -125,11 +125,17 @@ def list_quality(
     ideal of min(cutoff, number of relevant items). Average precision is divided by that minimum.
     """
     n_users = len(lists.ordering.users)
-    relevant = items_by_user(test.take(test.value >= relevant_from), n_users)
-    judged = np.flatnonzero(np.diff(relevant.start)).astype(np.int32)
+    n_items = len(lists.ordering.items)
+    is_relevant = test.value >= relevant_from
+    relevant = items_by_user(test.take(is_relevant), n_users)
+
+    # A user without a relevant test item can't be judged.
+    n_relevant = np.diff(relevant.start)
+    judged = np.flatnonzero(n_relevant).astype(np.int32)
     tiles = [tile.item for tile in lists.top(judged, cutoff, tile_mib)]
-    made = np.concatenate(tiles) if tiles else np.empty((0, cutoff), np.int32)
-    return _quality(made, judged, relevant, n_items=len(lists.ordering.items))
+    nobody = np.empty((0, cutoff), np.int32)
+    made = np.concatenate([nobody, *tiles])
+    return _quality(made, judged, relevant, n_items=n_items)
 
 
 def _quality(lists: Int32s, judged: Int32s, relevant: UserItems, *, n_items: int) -> ListQuality:
@@ -150,6 +156,7 @@ def _quality(lists: Int32s, judged: Int32s, relevant: UserItems, *, n_items: int
     precision = np.cumsum(hits, axis=1) / np.arange(1, cutoff + 1)
 
     def spread(values: Any) -> Float64s:
+        """Return the judged users' values in the rows of all users."""
         out = np.zeros(n_users)
         out[judged] = values
         return out
@@ -240,6 +247,7 @@ def resample(columns: Sequence[Column], samples: int, seed: int) -> tuple[Float6
     square_root = np.array([column.square_root for column in columns])
 
     def figures(top: Float64s, bottom: Float64s) -> Float64s:
+        """Return each column's ratio, or its root; NaN where nobody stands below the line."""
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = top / bottom
             return np.where(square_root, np.sqrt(ratio), ratio)

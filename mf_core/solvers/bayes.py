@@ -118,14 +118,23 @@ class BayesianFactors(Solver):
         first_purpose: int,
     ) -> "_Half":
         """Return the side `mine`; `first_purpose` keeps the two sides' draws apart."""
-        rank = problem.settings.pattern_rank
-        features = pattern_features(mine, other, rank, (problem.seed, first_purpose))
+        settings = problem.settings
+        seed = (problem.seed, first_purpose)
+        features = pattern_features(mine, other, settings.pattern_rank, seed)
         if attributes is not None and attributes.shape[1]:
             features = with_attributes(features, attributes, mine.active())
+
+        # Ratings are centred here, and so is the scale.
         low = problem.data.scale_low - self._mean
         high = problem.data.scale_high - self._mean
-        noise = Noise(problem.seed, tf.constant(-1, tf.int64), first_purpose)
-        return _Half(mine, features, problem.settings.n_factors + 1, noise=noise, scale=(low, high))
+        before_the_first_sweep = tf.constant(-1, tf.int64)
+        return _Half(
+            mine,
+            features,
+            settings.n_factors + 1,
+            noise=Noise(problem.seed, before_the_first_sweep, first_purpose),
+            scale=(low, high),
+        )
 
     @classmethod
     def bytes_per_row(cls, settings: SolverConfig, shape: tuple[int, int]) -> int:
@@ -539,11 +548,17 @@ class _Probe:
         """Return b_u + b_i + x_u . y_i of each pair, float64."""
         mine = tf.gather(user, self._user)
         other = tf.gather(item, self._item)
-        biases = mine[:, -1] + other[:, -1]
+
+        # A row is (factors, bias).
+        user_bias = mine[:, -1]
+        item_bias = other[:, -1]
         x = mine[:, :-1]
         y = other[:, :-1]
         dots = tf.reduce_sum(x * y, axis=1)
-        return tf.cast(biases + dots, tf.float64)
+
+        # Sums over hundreds of samples follow, so they are taken in float64.
+        predicted = user_bias + item_bias + dots
+        return tf.cast(predicted, tf.float64)
 
     def add(self, user: tf.Tensor, item: tf.Tensor) -> None:
         """Add a sample; each row of a side is (factors, bias)."""

@@ -25,9 +25,13 @@ def search_space(config: Config, head: Head) -> dict[str, BaseDistribution]:
 
 def _distribution(wanted: SearchRange, setting: Setting) -> BaseDistribution:
     """Return the range widened to the present value, but within the bounds of the setting."""
+    schema = setting.schema
     now = setting.default
-    low = max(min(wanted.low, now), setting.schema.get("minimum", wanted.low))
-    high = min(max(wanted.high, now), setting.schema.get("maximum", wanted.high))
-    if setting.schema["type"] == "integer":
+    least = schema.get("minimum", wanted.low)
+    most = schema.get("maximum", wanted.high)
+    low = max(min(wanted.low, now), least)
+    high = min(max(wanted.high, now), most)
+
+    if schema["type"] == "integer":
         return IntDistribution(int(low), int(high), log=wanted.log)
     return FloatDistribution(low, high, log=wanted.log)

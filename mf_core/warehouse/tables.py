@@ -4,6 +4,8 @@ The views and the function for readers, with their comments and grants, stand in
 are text in collation C, so that Postgres sorts them as Python does.
 """
 
+from typing import Literal, get_args
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -24,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 SCHEMA = "mf"
-STATES = (
+State = Literal[
     "created",
     "trained",
     "evaluated",
@@ -34,7 +36,9 @@ STATES = (
     "published",
     "retired",
     "stopped",
-)
+]
+STATES: tuple[State, ...] = get_args(State)
+"""Where a model version may stand; `warehouse/versions.py` knows which may follow which."""
 
 # Migrations drop constraints by name, so Postgres does not choose the names.
 metadata = MetaData(

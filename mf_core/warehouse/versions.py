@@ -15,7 +15,7 @@ readers see is one row, `mf.live`; `promote` changes it and nothing else does.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
@@ -26,31 +26,13 @@ from mf_core.errors import ConfigError, PromotionRaceError, StateError
 from mf_core.provenance import code_version, result_fingerprint
 from mf_core.records import ModelRef
 from mf_core.warehouse import tables as t
-
-State = Literal[
-    "created",
-    "trained",
-    "evaluated",
-    "refused",
-    "approved",
-    "dry_run",
-    "published",
-    "retired",
-    "stopped",
-]
-
-NOT_PUBLISHED: tuple[State, ...] = (
-    "created",
-    "trained",
-    "evaluated",
-    "refused",
-    "approved",
-    "dry_run",
-)
-"""States of a version that readers have never seen; `stopped` stands for one of them."""
+from mf_core.warehouse.tables import State
 
 JUDGED: tuple[State, ...] = ("evaluated", "refused", "approved", "dry_run")
 """States of a version that has figures and was not published."""
+
+NOT_PUBLISHED: tuple[State, ...] = ("created", "trained", *JUDGED)
+"""States of a version that readers have never seen; `stopped` stands for one of them."""
 
 UNFINISHED: tuple[State, ...] = ("created", "trained", "evaluated", "approved")
 """States in which a run is on its way."""
@@ -206,11 +188,16 @@ def stop_run(connection: Connection, run_key: str) -> int | None:
     A run that ended as it should (published, refused, a dry run) is left as it is.
     """
     m = t.models
-    of_run = sa.or_(m.c.run_key == run_key, m.c.run_key.startswith(f"{run_key}#", autoescape=True))
-    newest = sa.select(sa.func.max(m.c.model_version)).where(of_run).scalar_subquery()
-    return connection.scalar(
-        _stopped().where(m.c.model_version == newest).returning(m.c.model_version)
-    )
+    number = m.c.model_version
+
+    # A run that was started over after its publication has a key with a number behind.
+    is_first = m.c.run_key == run_key
+    is_later = m.c.run_key.startswith(f"{run_key}#", autoescape=True)
+    of_run = sa.select(sa.func.max(number)).where(sa.or_(is_first, is_later))
+    newest = of_run.scalar_subquery()
+
+    statement = _stopped().where(number == newest)
+    return connection.scalar(statement.returning(number))
 
 
 def stop_dead_runs(connection: Connection, older_than: str) -> None:

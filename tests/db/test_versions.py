@@ -73,12 +73,12 @@ def test_every_pair_of_states_is_allowed_or_refused_in_words(world: World, engin
             put_into(connection, version, before)
         if (before, after) in allowed:
             with transaction(engine) as connection:
-                versions.move(connection, version, after)  # type: ignore[arg-type]
+                versions.move(connection, version, after)
                 assert versions.state_of(connection, version) == after
             continue
         words = f"model version {version} is {before}, so it can't become {after}"
         with pytest.raises(StateError, match=words) as refusal, transaction(engine) as connection:
-            versions.move(connection, version, after)  # type: ignore[arg-type]
+            versions.move(connection, version, after)
         assert str(refusal.value).endswith(".")
         assert rows(engine, "SELECT state FROM mf.models") == [(before,)]
 
