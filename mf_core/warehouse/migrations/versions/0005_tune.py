@@ -1,4 +1,6 @@
-"""A schema of its own for the studies of `mf tune`: Optuna makes its tables in it, `alembic_version` among them.
+"""A schema of its own for the studies of `mf tune`, in which Optuna makes its tables.
+
+`alembic_version` is one of them.
 
 Revision ID: 0005
 Revises: 0004
