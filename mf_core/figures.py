@@ -119,6 +119,7 @@ class Rule:
         """Return the rule as it stands in `mf.gate_decisions.reasons`; JSON has no NaN."""
 
         def finite(value: Any) -> Any:
+            """Return the value, None for a number that JSON does not know."""
             return None if isinstance(value, float) and not math.isfinite(value) else value
 
         return {name: finite(value) for name, value in asdict(self).items()}

@@ -620,6 +620,20 @@ def run_to_readers(
     config: Config, place: Workplace, split_ref: SplitRef, model: ModelRef, report: EvalReport
 ) -> PublishReport:
     """Run the steps after an approval: refit, recommend, verify, publish."""
+    write_lists(config, place, split_ref, model)
+    return publish(config, place, split_ref, report)
+
+
+def write_lists(config: Config, place: Workplace, split_ref: SplitRef, model: ModelRef) -> int:
+    """Refit an approved version, write its lists and verify them; return the number of rows.
+
+    Raises:
+        StateError: the version was not approved.
+        GateError: the refit strays too far from the model that was evaluated.
+        VerificationError: a list breaks a rule.
+    """
+    # Before the fit, which may take hours.
+    require_approved(place, split_ref.model_version)
     refitted = refit(
         config,
         place.artifact_root,
@@ -630,8 +644,7 @@ def run_to_readers(
     )
     for shard in prepare(config, place, split_ref, model=model, refitted=refitted):
         recommend_shard(config, place, refitted, shard)
-    verify(config, place, refitted)
-    return publish(config, place, split_ref, report)
+    return verify(config, place, refitted)
 
 
 def _show(place: Workplace, decided: list[Rule]) -> None:

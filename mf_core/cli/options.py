@@ -32,6 +32,7 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Override one setting; `mf config` lists them.",
     )
     def wrapped(config_file: str | None, overrides: tuple[str, ...], **rest: Any) -> Any:
+        """Read the settings, then run the command."""
         base = load_config(config_file)
         wanted = parse_overrides(overrides)
         config = make_config(wanted, base)

@@ -155,22 +155,8 @@ def _write_lists(config: Config, place: Any, version: int | None) -> dict[str, i
     from mf_core import pipeline
 
     split_ref = _split_of(place, version, ("approved",))
-    pipeline.require_approved(place, split_ref.model_version)
     model = _model_of(place, split_ref.model_version)
-    refitted = pipeline.refit(
-        config,
-        place.artifact_root,
-        split_ref,
-        model,
-        log=place.log,
-        progress=place.progress,
-    )
-
-    rows = 0
-    shards = pipeline.prepare(config, place, split_ref, model=model, refitted=refitted)
-    for shard in shards:
-        rows += pipeline.recommend_shard(config, place, refitted, shard)
-    pipeline.verify(config, place, refitted)
+    rows = pipeline.write_lists(config, place, split_ref, model)
     return {"model_version": split_ref.model_version, "rows": rows}
 
 

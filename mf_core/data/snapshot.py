@@ -148,6 +148,7 @@ def read_snapshot(uri: str, sha256: str) -> Snapshot:
     manifest = read_manifest(uri, sha256)
 
     def frame(name: str) -> pd.DataFrame:
+        """Return one of the artifact's tables."""
         data = read_file(uri, f"{name}.parquet", manifest)
         return pd.read_parquet(io.BytesIO(data))
 

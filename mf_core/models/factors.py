@@ -120,9 +120,11 @@ def load_model(uri: str, sha256: str) -> FactorModel:
     manifest = read_manifest(uri, sha256)
 
     def array(name: str) -> Float32s:
+        """Return one of the artifact's arrays."""
         return npy_array(read_file(uri, f"{name}.npy", manifest))
 
     def ids(side: str) -> IdMap:
+        """Return one side's ids."""
         return _ids_from_parquet(read_file(uri, f"{side}.parquet", manifest))
 
     return FactorModel(

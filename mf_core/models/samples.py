@@ -148,6 +148,7 @@ def load_samples(uri: str, sha256: str) -> PosteriorSamples | None:
         return None
 
     def array(name: str) -> Float32s:
+        """Return one of the artifact's arrays."""
         return npy_array(read_file(uri, name, manifest))
 
     def rows(side: str, n_samples: int) -> Float32s:

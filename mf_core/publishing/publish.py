@@ -119,10 +119,12 @@ def verify_table(connection: Connection, model_version: int, min_coverage: float
 
     Raises:
         VerificationError: a check failed; all failing ones are named.
+        StateError: the version was not approved, or its lists are gone by now.
     """
     name = table_name(model_version)
     if model_version in attached_versions(connection):
         return _count_rows(connection, name)
+    versions.require(connection, model_version, ("approved", "evaluated"), "be verified")
     values = {"model_version": model_version, "min_coverage": min_coverage}
     problems = []
     for path in sorted(_LIST_CHECKS.glob("*.sql")):

@@ -304,6 +304,7 @@ class _Half:
         def draw_batch(
             rows: tf.Tensor, places: tf.Tensor, value: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            """Draw one batch, by the smaller matrices where its rows have few ratings."""
             few = 2 * places.shape[1] <= width
             function = _batch_function(width, places.dtype, few=few, measure=measure)
             return function(rows, places, value, *given)
@@ -436,6 +437,7 @@ def _batch_function(width: int, index: tf.DType, *, few: bool, measure: bool) ->
     def draw(
         row: tf.Tensor, other: tf.Tensor, value: tf.Tensor, *parts: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Draw the rows of one batch and their noise precisions."""
         given = _Given(*parts)
         batch = _regressions(given, row, other, value)
         draw_rows = _draw_with_few_ratings if few else _draw_with_many_ratings

@@ -240,6 +240,7 @@ def both_sides(ratings: Ratings, shape: tuple[int, int], width: int) -> tuple[Si
     value = ratings.value
 
     def make(of_users: bool) -> Side:
+        """Return the side of the users, or that of the items."""
         if of_users:
             return Side(
                 ratings.user,
@@ -267,6 +268,7 @@ def _on_this_device(
     device = tf.constant(0.0).device  # a new thread begins with none
 
     def call(argument: Any) -> Solution:
+        """Run the function on the device of the thread that asked."""
         with tf.device(device):
             return function(argument)
 

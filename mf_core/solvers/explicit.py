@@ -169,6 +169,7 @@ def _batch_solver(n_factors: int, steps: int, index: tf.DType) -> Any:
         old: tf.Tensor,
         ridge: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Improve one batch of rows, and measure its squared error."""
         # The rows (y_i, 1), and t = r - mean - b_i.
         design = tf.gather(table, other)
         target = value - tf.gather(bias, other)

@@ -268,6 +268,7 @@ def _run(job: _Job, solver: Solver, listeners: _Listeners, started: float) -> Ou
     """Run the solver's iterations, and tell both who listens and who watches."""
 
     def tell(iteration: Progress) -> None:
+        """Pass an iteration on to all who follow the fit."""
         listeners.report(iteration)
         if listeners.watch:
             listeners.watch(solver, iteration)

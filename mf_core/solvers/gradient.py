@@ -230,6 +230,7 @@ def _biased_variables(problem: Problem[GradientConfig]) -> list[tf.Variable]:
     rank = problem.settings.n_factors
 
     def table(n_rows: int, side: int, rows: Int32s) -> tf.Tensor:
+        """Return where the factors of one side begin."""
         noise = tf.random.stateless_normal(
             (n_rows, rank), seed=(problem.seed, side), stddev=_INITIAL_SPREAD
         )

@@ -157,6 +157,7 @@ def _implicit_step(n_factors: int, steps: int, index: tf.DType) -> _Step:
         ridge: tf.Tensor,
         old: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Improve one batch of rows, and measure its squared error."""
         # G, and D = alpha0 Y^T Y + ridge.
         design = tf.gather(table, other)
         diagonal = weight + tf.gather(ridge, rows)[:, None]
@@ -169,6 +170,7 @@ def _implicit_step(n_factors: int, steps: int, index: tf.DType) -> _Step:
         )
 
     def floats(*shape: int | None) -> tf.TensorSpec:
+        """Return the signature of a float32 tensor."""
         return tf.TensorSpec(shape, tf.float32)
 
     signature = (

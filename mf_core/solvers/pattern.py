@@ -111,6 +111,7 @@ def _neighbour_sums(side: Side) -> _Product:
     """
 
     def add_up(other: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+        """Return each row's sum over the table's rows that it points at."""
         n_rows = tf.shape(other)[0]
         length = tf.shape(other)[1]
         row = tf.repeat(tf.range(n_rows), length)
@@ -122,9 +123,11 @@ def _neighbour_sums(side: Side) -> _Product:
     traced = tf.function(add_up, input_signature=(other, table))
 
     def product(table: tf.Tensor) -> tf.Tensor:
+        """Return M table."""
         padded = with_zero_row(table)
 
         def sums_of(rows: tf.Tensor, other: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+            """Return the sums of one batch's rows."""
             return traced(other, padded)
 
         return side.in_row_order(side.each_batch(sums_of))

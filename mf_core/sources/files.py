@@ -135,14 +135,17 @@ class _WebFile:
 
     @property
     def name(self) -> str:
+        """Return the file's name, without the address and the query."""
         path = unquote(urlsplit(self.uri).path)
         return PurePosixPath(path).name
 
     def is_dir(self) -> bool:
+        """Return False: the web has no folders that could be listed."""
         return False
 
     @contextmanager
     def open(self, _: str) -> Iterator[Any]:
+        """Open the file for reading."""
         try:
             with urllib.request.urlopen(self.uri, timeout=_WEB_SECONDS) as response:
                 yield response
@@ -244,6 +247,7 @@ def _in_folder(folder: Any, spool: Path, uri: str) -> FoundFiles:
     files = {path.name: path for path in folder.iterdir() if path.is_file()}
 
     def load(name: str) -> LocalFile:
+        """Return a local copy of one of the files."""
         return _local(files[name], name, spool)
 
     return _choose(list(files), load, uri)
@@ -256,6 +260,7 @@ def _in_zip(file: LocalFile, spool: Path, uri: str) -> FoundFiles:
     members = [info.filename for info in listing if not info.is_dir()]
 
     def load(member: str) -> LocalFile:
+        """Return a local copy of one of the files."""
         # Metadata are read later, outside the caller's block, so errors are explained here too.
         with _explained(uri, file.path):
             return _extract(file, member, spool, uri)

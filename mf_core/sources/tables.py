@@ -174,7 +174,7 @@ def _raw_rows(batch: Any, columns: _Columns, first_line: int) -> RawRows:
         by_name[name] = _strings(batch.column(name))
 
     def raw(i: int) -> str:
-        # What a text file would hold.
+        """Return a row as a text file would hold it."""
         return "\t".join(by_name[name][i].as_py() for name in columns.present())
 
     return RawRows(

@@ -35,6 +35,7 @@ def fit_again(
     """
 
     def stop_in_time(_iteration: int, _figure: Figure) -> None:
+        """Break the fit off where the time is up."""
         if time.monotonic() > deadline:
             raise _TimeIsUpError
 

@@ -134,6 +134,7 @@ def _fit(config: Config, snapshot: Snapshot, head: Head | None, log: Log) -> dic
     from mf_core.solvers.fit import fit_ranking_head, fit_rating_head
 
     def report(progress: Progress) -> None:
+        """Say how far the fit is, now and then."""
         if is_worth_a_line(progress):
             log(progress.sentence())
 

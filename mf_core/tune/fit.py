@@ -54,6 +54,7 @@ def _rating_head(task: Task, config: Config, after: AfterIteration) -> tuple[flo
     reached: float | None = None
 
     def watch(_: "Solver", progress: Progress) -> None:
+        """Keep what the fit has reached, and pass the iteration on."""
         nonlocal reached
         now = progress.validation_rmse
         if now is not None:
@@ -81,9 +82,11 @@ def _ranking_head(task: Task, config: Config, after: AfterIteration) -> tuple[fl
     items = task.rows.items
 
     def model(factors: "Factors") -> FactorModel:
+        """Return the factors as a model of the task's ids."""
         return FactorModel(factors.mean, users=users, items=items, **factors.arrays())
 
     def watch(solver: "Solver", progress: Progress) -> None:
+        """Pass the iteration on, with the lists that the fit would end in."""
         after(progress.iteration, lambda: _ndcg(task, config, model(solver.factors())))
 
     fit = fit_ranking_head(config, task.fitted, users, items, watch=watch)

