@@ -721,8 +721,8 @@ class RunConfig(_Section):
     force: bool = setting(
         False,
         shapes="nothing",
-        description="Train even if neither the data nor the settings have changed since the live "
-        "version.",
+        description="Train even if nothing is new since the live version: neither the ratings nor "
+        "the settings and the code that shape the result.",
     )
 
 

@@ -144,7 +144,10 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
         has_news = versions.has_news(connection, config, stored["snapshot_id"])
     split_ref = {name: value for name, value in stored.items() if name != "protocol"}
     if live is not None and not has_news and not config.run.force:
-        place.log(f"neither the ratings nor the settings have changed since version {live}")
+        place.log(
+            f"nothing is new since version {live}: neither the ratings nor the settings and the "
+            "code that shape the result have changed"
+        )
         return SplitRef(model_version=live, news=False, **split_ref)
 
     start = find_start(config, place.engine, stored["split_id"], place.log)
@@ -521,10 +524,18 @@ def publish(config: Config, place: Workplace, split: SplitRef, report: EvalRepor
     if not done_before:
         publishing.wait_for_planned_readers(place.engine)
         report = _promote(config, place, split, report)
-    seal(place.artifact_root, version)
+    _seal_published(place)
     retired = publishing.retire(place.engine, config.publish.keep_versions, place.log)
     _prune(config, place)
     return publishing.report_of(place.engine, version, report, retired)
+
+
+def _seal_published(place: Workplace) -> None:
+    """Mark the models of all versions that were ever published, those of older releases too."""
+    with transaction(place.engine) as connection:
+        published = versions.published_with_artifacts(connection)
+    for version in published:
+        seal(place.artifact_root, version)
 
 
 def _promote(config: Config, place: Workplace, split: SplitRef, report: EvalReport) -> EvalReport:

@@ -150,6 +150,8 @@ def seal(artifact_root: str, model_version: int) -> None:
     """
     path = UPath(f"{artifact_root}/models/{model_version}") / _SEAL
     try:
+        if path.exists():
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("This version was published; its models are never written again.\n")
     except OSError as error:

@@ -488,6 +488,15 @@ def retire(connection: Connection, model_version: int) -> None:
         move(connection, model_version, "retired", retired_at=sa.func.now())
 
 
+def published_with_artifacts(connection: Connection) -> list[int]:
+    """Return the versions that were ever published and whose artifacts are kept."""
+    m = t.models
+    a = t.model_artifacts
+    with_artifacts = sa.exists().where(a.c.model_version == m.c.model_version)
+    statement = sa.select(m.c.model_version).where(m.c.published_at.is_not(None), with_artifacts)
+    return list(connection.scalars(statement))
+
+
 def forgettable(connection: Connection, kept: Collection[int], days: int) -> list[int]:
     """Return the versions, not `kept`, that are older than `days` days and have artifacts."""
     m = t.models

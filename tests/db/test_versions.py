@@ -200,6 +200,10 @@ def test_a_task_cleared_after_the_lists_are_gone_says_so(world: World) -> None:
 
 def test_the_models_of_a_published_version_are_never_trained_again(world: World) -> None:
     version = publish_one(world, "one")
+    # As an older release left it: the next publication makes up for it.
+    folder = Path(world.place.artifact_root.removeprefix("file://")) / "models" / str(version)
+    (folder / "published").unlink()
+    publish_one(world, "later")
     split = pipeline.split(world.config, world.place, "two")
     root = world.place.artifact_root
     refuse_sealed(Manifest.of(world.config, split, "evaluated", root, parent_pid=1))
