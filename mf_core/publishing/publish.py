@@ -9,6 +9,7 @@ Retirement is best effort and never takes rows that an open transaction may stil
 import re
 import time
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ _DETACH_TIMEOUT = "5s"
 _RETIRE_LOCK = "mf.retire"
 _PLANNED_READERS_SECONDS = 2.0
 _POLL_SECONDS = 0.02
-_LEFTOVER_AFTER = "2 days"  # longer than any run may take
+_LEFTOVER_AFTER = timedelta(days=2)  # longer than any run may take
 
 
 def table_name(model_version: int) -> str:

@@ -14,7 +14,7 @@ readers see is one row, `mf.live`; `promote` changes it and nothing else does.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -200,12 +200,13 @@ def stop_run(connection: Connection, run_key: str) -> int | None:
     return connection.scalar(statement.returning(number))
 
 
-def stop_dead_runs(connection: Connection, older_than: str) -> None:
-    """Mark the versions of runs that began longer ago than the interval `older_than`."""
-    began = t.models.c.created_at
-    connection.execute(
-        _stopped().where(began < sa.func.now() - sa.text(f"interval '{older_than}'"))
-    )
+def stop_dead_runs(connection: Connection, older_than: timedelta) -> None:
+    """Mark the versions of runs that began longer ago than `older_than`."""
+    connection.execute(_stopped().where(_began_before(older_than)))
+
+
+def _began_before(older_than: timedelta) -> sa.ColumnElement[bool]:
+    return t.models.c.created_at < sa.func.now() - older_than
 
 
 def _stopped() -> sa.Update:
@@ -404,7 +405,7 @@ def recent_versions(connection: Connection, days: int, excluding: int) -> list[i
     """
     p = t.promotions
     a = t.model_artifacts
-    since = sa.func.now() - sa.func.make_interval(0, 0, 0, days)
+    since = sa.func.now() - timedelta(days=days)
     kept = sa.exists().where(a.c.model_version == p.c.model_version, a.c.stage == "evaluated")
     statement = sa.select(p.c.model_version).where(
         p.c.promoted_at >= since,
@@ -468,18 +469,19 @@ def live_model(connection: Connection) -> LiveModel | None:
 
 
 def retirable(
-    connection: Connection, versions: Collection[int], kept: Collection[int], older_than: str
+    connection: Connection, versions: Collection[int], kept: Collection[int], older_than: timedelta
 ) -> list[int]:
     """Return those of `versions` whose lists may go, oldest first.
 
     They are not `kept`, and were published before or belong to a run that began longer ago than
-    the interval `older_than`.
+    `older_than`.
     """
     m = t.models
-    long_ago = m.c.created_at < sa.func.now() - sa.text(f"interval '{older_than}'")
-    over = sa.or_(m.c.published_at.is_not(None), long_ago)
-    wanted = m.c.model_version.in_(set(versions) - set(kept))
-    return sorted(connection.scalars(sa.select(m.c.model_version).where(wanted, over)))
+    not_kept = set(versions) - set(kept)
+    wanted = m.c.model_version.in_(not_kept)
+    over = sa.or_(m.c.published_at.is_not(None), _began_before(older_than))
+    statement = sa.select(m.c.model_version).where(wanted, over)
+    return sorted(connection.scalars(statement))
 
 
 def retire(connection: Connection, model_version: int) -> None:
@@ -501,8 +503,8 @@ def forgettable(connection: Connection, kept: Collection[int], days: int) -> lis
     """Return the versions, not `kept`, that are older than `days` days and have artifacts."""
     m = t.models
     a = t.model_artifacts
-    old = m.c.created_at < sa.func.now() - sa.func.make_interval(0, 0, 0, days)
     with_artifacts = sa.exists().where(a.c.model_version == m.c.model_version)
+    old = _began_before(timedelta(days=days))
     statement = sa.select(m.c.model_version).where(
         old, with_artifacts, m.c.model_version.not_in(kept)
     )
