@@ -7,7 +7,7 @@ database.
 
 import getpass
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from mf_core.config import Config
 from mf_core.data.artifacts import remove_artifact
 from mf_core.data.snapshot import Snapshot, content_hash, read_snapshot, write_snapshot
 from mf_core.data.split import split_id, take_snapshot
-from mf_core.errors import ConfigError, PromotionRaceError
+from mf_core.errors import ConfigError, GateError, PromotionRaceError
 from mf_core.figures import Rule, headline
 from mf_core.intake import ingest as intake
 from mf_core.intake import quality
@@ -50,6 +50,7 @@ from mf_core.warehouse import (
     database_engine,
     lineage,
     readers,
+    runs,
     transaction,
     verdicts,
     versions,
@@ -577,13 +578,28 @@ def rollback(place: Workplace, model_version: int | None = None) -> RollbackRepo
     return report
 
 
-def close_run(place: Workplace, run_key: str) -> int | None:
-    """Mark the version of a run that has ended on the way as stopped.
+def start_run(place: Workplace, run_key: str) -> None:
+    """Put on record that a run starts, before it does anything."""
+    with transaction(place.engine) as connection:
+        runs.begin(connection, run_key, by=place.actor)
 
-    Returns the version, None if there is none to mark.
+
+def record_failure(place: Workplace, run_key: str, step: str, error: BaseException) -> None:
+    """Put on record which step ended a run, and what it said."""
+    with transaction(place.engine) as connection:
+        message = str(error) or type(error).__name__
+        refused = isinstance(error, GateError)
+        runs.fail(connection, run_key, step=step, message=message, refused=refused)
+
+
+def close_run(place: Workplace, run_key: str, failed_steps: Sequence[str] = ()) -> int | None:
+    """Put on record how a run ended; mark the version of one that ended on the way as stopped.
+
+    Returns the version, None if there is none to mark. `failed_steps` are those that failed.
     """
     with transaction(place.engine) as connection:
         stopped = versions.stop_run(connection, run_key)
+        runs.end(connection, run_key, failed_steps)
     if stopped is not None:
         place.log(f"version {stopped} is stopped: its run has ended before it could go live")
     return stopped
@@ -594,7 +610,7 @@ def run_all(config: Config, place: Workplace, run_key: str) -> PublishReport | V
 
     What comes back is how far the run went: nothing new, a dry run, or published.
     """
-    with _closing(place, run_key):
+    with _on_record(place, run_key):
         ingest(config, place)
         check(config, place)
         split_ref = split(config, place, run_key)
@@ -615,16 +631,19 @@ def run_all(config: Config, place: Workplace, run_key: str) -> PublishReport | V
 
 
 @contextmanager
-def _closing(place: Workplace, run_key: str) -> Iterator[None]:
-    """Mark what a run leaves behind, should it end on the way; its own error comes first."""
+def _on_record(place: Workplace, run_key: str) -> Iterator[None]:
+    """Put on record that a run starts and how it ends; its own error comes first."""
+    start_run(place, run_key)
     try:
         yield
-    except BaseException:
+    except BaseException as failure:
         try:
+            record_failure(place, run_key, "mf run", failure)
             close_run(place, run_key)
         except Exception as error:
-            place.log(f"the run {run_key} could not be marked as stopped: {error}")
+            place.log(f"the end of run {run_key} could not be put on record: {error}")
         raise
+    close_run(place, run_key)
 
 
 def run_to_readers(

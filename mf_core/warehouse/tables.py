@@ -40,6 +40,10 @@ State = Literal[
 STATES: tuple[State, ...] = get_args(State)
 """Where a model version may stand; `warehouse/versions.py` knows which may follow which."""
 
+Outcome = Literal["running", "published", "nothing_new", "dry_run", "refused", "failed"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+"""How a run may stand or end; `warehouse/runs.py` decides which."""
+
 # Migrations drop constraints by name, so Postgres does not choose the names.
 metadata = MetaData(
     schema=SCHEMA,
@@ -317,6 +321,32 @@ models = Table(
     Column("retired_at", _TIME, comment="When its rows were dropped."),
     Index(None, "snapshot_id"),
     comment="Every model version: its state and its lineage.",
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_key", _ID, primary_key=True, comment="Name of the run."),
+    Column(
+        "outcome",
+        Text,
+        CheckConstraint(f"outcome IN {OUTCOMES}", name="outcome"),
+        nullable=False,
+        comment="running, or how it ended.",
+    ),
+    Column("step", Text, comment="Step that ended it; NULL: it did not end early."),
+    Column("message", Text, comment="What that step said; NULL: nothing."),
+    Column(
+        "model_version",
+        BigInteger,
+        ForeignKey(models.c.model_version),
+        comment="Version that it made; NULL: none.",
+    ),
+    Column("started_by", Text, nullable=False, comment="Person or system that started it."),
+    Column("started_at", _TIME, nullable=False, comment="When it was last started."),
+    Column("ended_at", _TIME, comment="When it ended; NULL: it runs, or was killed."),
+    Index(None, "started_at"),
+    comment="Every run, those included that died before they had a version.",
 )
 
 model_artifacts = Table(

@@ -187,17 +187,38 @@ def stop_run(connection: Connection, run_key: str) -> int | None:
 
     A run that ended as it should (published, refused, a dry run) is left as it is.
     """
-    m = t.models
-    number = m.c.model_version
-
-    # A run that was started over after its publication has a key with a number behind.
-    is_first = m.c.run_key == run_key
-    is_later = m.c.run_key.startswith(f"{run_key}#", autoescape=True)
-    of_run = sa.select(sa.func.max(number)).where(sa.or_(is_first, is_later))
-    newest = of_run.scalar_subquery()
-
+    number = t.models.c.model_version
+    newest = sa.select(sa.func.max(number)).where(_is_of_run(run_key)).scalar_subquery()
     statement = _stopped().where(number == newest)
     return connection.scalar(statement.returning(number))
+
+
+def _is_of_run(run_key: str) -> sa.ColumnElement[bool]:
+    # A run that was started over after its publication has a key with a number behind.
+    key = t.models.c.run_key
+    return sa.or_(key == run_key, key.startswith(f"{run_key}#", autoescape=True))
+
+
+@dataclass(frozen=True)
+class MadeVersion:
+    """A version that a run made, and the state that it is in."""
+
+    model_version: int
+    state: State
+
+
+def made_by(connection: Connection, run_key: str, since: datetime) -> MadeVersion | None:
+    """Return the newest version of a run, None if the run has made none since it was started."""
+    m = t.models
+    worked_on = sa.or_(m.c.created_at >= since, m.c.published_at >= since)
+    statement = (
+        sa.select(m.c.model_version, m.c.state)
+        .where(_is_of_run(run_key), worked_on)
+        .order_by(m.c.model_version.desc())
+        .limit(1)
+    )
+    found = connection.execute(statement).one_or_none()
+    return MadeVersion(found.model_version, found.state) if found else None
 
 
 def stop_dead_runs(connection: Connection, older_than: timedelta) -> None:

@@ -12,6 +12,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 ORDER = (
     "errors",
+    "scratch",
     "config",
     "records",
     "figures",
@@ -39,6 +40,7 @@ DOORS = {
     "gate_decisions": "warehouse/verdicts.py",
     "snapshots": "warehouse/lineage.py",
     "model_artifacts": "warehouse/lineage.py",
+    "runs": "warehouse/runs.py",
     "hidden_items": "warehouse/readers.py",
     "ratings": "intake/ingest.py",
     "items": "intake/ingest.py",
