@@ -703,6 +703,14 @@ class PublishConfig(_Section):
         ge=1,
         le=100,
     )
+    keep_weeks: int = setting(
+        4,
+        shapes="nothing",
+        description="Past weeks (Monday to Sunday, UTC) of which the version that was live at the "
+        "end is kept as well.",
+        ge=0,
+        le=52,
+    )
     min_coverage: float = setting(
         0.0,
         shapes="verdict",

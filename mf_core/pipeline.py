@@ -21,7 +21,7 @@ from mf_core.config import Config
 from mf_core.data.artifacts import remove_artifact
 from mf_core.data.snapshot import Snapshot, content_hash, read_snapshot, write_snapshot
 from mf_core.data.split import split_id, take_snapshot
-from mf_core.errors import ConfigError, GateError, PromotionRaceError
+from mf_core.errors import ConfigError, GateError, PromotionRaceError, StateError
 from mf_core.figures import Rule, headline
 from mf_core.intake import ingest as intake
 from mf_core.intake import quality
@@ -33,6 +33,7 @@ from mf_core.models.heads import Heads, Models, load_kept_samples, load_models, 
 from mf_core.models.samples import PosteriorSamples
 from mf_core.publishing import publish as publishing
 from mf_core.publishing import recommend as lists
+from mf_core.publishing.retire import retire
 from mf_core.records import (
     EvalReport,
     IngestReport,
@@ -161,6 +162,7 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
             split_id=stored["split_id"],
             taken_at=taken_at,
             started_from=start.model_version if start else None,
+            attached=publishing.attached_versions(connection),
         )
     return SplitRef(model_version=version, news=True, **split_ref, start=start)
 
@@ -405,11 +407,14 @@ def prepare(
 ) -> list[int]:
     """Judge the refit, and make the version's empty table and its popular and similar lists.
 
+    Lists that are attached already, made of the same by a run that was cut off before they went
+    live, stay as they are.
+
     Returns the shards to fill the table with.
 
     Raises:
         GateError: the refit strays too far from the model that was evaluated.
-        StateError: the version was not approved.
+        StateError: the version was not approved; or its attached lists were made of something else.
     """
     version = split.model_version
     require_approved(place, version)
@@ -420,14 +425,45 @@ def prepare(
         evaluated = _readers_heads(config, place, snapshot, load_models(model))
         _judge_refit(place, version, judge_refit(config, snapshot, evaluated, heads))
 
+    shards = list(range(_n_shards(config, snapshot)))
+    made_of = lists.made_of(config, split, refitted)
+    if _are_attached(place, version, made_of):
+        return shards
     popular = [lists.popular_frame(config, heads, version)]
     similar = lists.similar_frames(config, models.ranking, version)
     with transaction(place.engine) as connection:
+        versions.lock(connection, version)
         lineage.save_artifacts(connection, refitted, split.split_id)
-        publishing.create_table(connection, version)
+        publishing.create_table(connection, version, made_of)
         publishing.replace_rows(connection, "popular_items", version, popular)
         publishing.replace_rows(connection, "similar_items", version, similar)
-    return list(range(_n_shards(config, snapshot)))
+    return shards
+
+
+def _are_attached(place: Workplace, version: int, made_of: str) -> bool:
+    """Say whether a version's lists are attached already.
+
+    Raises:
+        StateError: they are, but were made of something else. They can't be replaced while a
+            publication of the same version may be under way, so the version is given up.
+    """
+    with transaction(place.engine) as connection:
+        versions.lock(connection, version)
+        before = publishing.attached_lists(connection, version)
+        if before is None:
+            return False
+        # Not if it was published by now.
+        versions.require(connection, version, ("approved",), "get new lists")
+        if before == made_of:
+            place.log(f"the lists of version {version} were finished before; they go live as is")
+            return True
+        versions.retire(connection, version)
+    raise StateError(
+        f"the lists of model version {version} are finished, but not from the models of this run: "
+        "they were trained again since. The version is given up; readers have not seen it. Start "
+        "the run again (`mf run --key`; in Airflow, clear `split` with everything downstream): it "
+        "gets a new version."
+    )
 
 
 def _judge_refit(place: Workplace, version: int, decided: list[Rule]) -> None:
@@ -509,26 +545,63 @@ def publish(config: Config, place: Workplace, split: SplitRef, report: EvalRepor
     """Attach the version's table, let it go live, and retire old versions.
 
     If another run went live since the verdict, the candidate is judged again, against that one.
+    Nothing that fails after it went live fails the step: that is left for the next publication.
 
     Raises:
-        PromotionRaceError: that happened several times in a row.
+        PromotionRaceError: other runs went live several times in a row.
         GateError: the second judgement refused.
         StateError: the version was not approved.
+        VerificationError: its table was not verified, or is gone.
     """
     version = split.model_version
     with transaction(place.engine) as connection:
+        versions.lock(connection, version)
         done_before = versions.was_promoted(connection, version)
         if not done_before:
             # Evaluated only: it was approved, and killed while it was judged again.
             versions.require(connection, version, ("approved", "evaluated"), "go live")
             publishing.attach(connection, version)
+    with transaction(place.engine) as connection:
+        users, rows = publishing.size_of(connection, version)
+        previous = versions.replaced_by(connection, version)
     if not done_before:
         publishing.wait_for_planned_readers(place.engine)
-        report = _promote(config, place, split, report)
-    _seal_published(place)
-    retired = publishing.retire(place.engine, config.publish.keep_versions, place.log)
-    _prune(config, place)
-    return publishing.report_of(place.engine, version, report, retired)
+        report, previous = _promote(config, place, split, report)
+    retired = _clean_up(config, place)
+    return PublishReport(
+        model_version=version,
+        previous_version=previous,
+        users=users,
+        rows=rows,
+        retired_versions=",".join(map(str, retired)),
+        rmse=report.rmse,
+        ndcg=report.ndcg,
+    )
+
+
+def _clean_up(config: Config, place: Workplace) -> list[int]:
+    """Do what comes after a publication; return the versions whose lists are gone.
+
+    Readers see the new version by now, so whatever fails here is left for the next time.
+    """
+    retired: list[int] = []
+    with _next_time(place, "the models of published versions are not sealed"):
+        _seal_published(place)
+    with _next_time(place, "old versions are not retired"):
+        retired = retire(place.engine, config.publish, place.log)
+    with _next_time(place, "old artifacts are not removed"):
+        _prune(config, place)
+    return retired
+
+
+@contextmanager
+def _next_time(place: Workplace, what: str) -> Iterator[None]:
+    """Put into the log what could not be done now."""
+    try:
+        yield
+    except Exception as error:
+        said = str(error).strip().splitlines() or [""]
+        place.log(f"{what} yet; the next publication does it: {type(error).__name__}: {said[0]}")
 
 
 def _seal_published(place: Workplace) -> None:
@@ -539,7 +612,10 @@ def _seal_published(place: Workplace) -> None:
         seal(place.artifact_root, version)
 
 
-def _promote(config: Config, place: Workplace, split: SplitRef, report: EvalReport) -> EvalReport:
+def _promote(
+    config: Config, place: Workplace, split: SplitRef, report: EvalReport
+) -> tuple[EvalReport, int | None]:
+    """Let an attached version go live; return its figures, and the version that was live before."""
     version = split.model_version
     with transaction(place.engine) as connection:
         killed_in_judgement = versions.is_in(connection, version, ("evaluated",))
@@ -547,17 +623,26 @@ def _promote(config: Config, place: Workplace, split: SplitRef, report: EvalRepo
         report = _judge_again(config, place, split)
     for attempt in range(1, _PROMOTION_ATTEMPTS + 1):
         try:
-            with transaction(place.engine) as connection:
-                champion = versions.judged_against(connection, version)
-                approval = verdicts.approval_of(connection, version)
-                versions.promote(connection, version, champion, by=place.actor, approval=approval)
-            return report
+            return report, _swap(place, version)
         except PromotionRaceError as race:
             if attempt == _PROMOTION_ATTEMPTS:
                 raise
             place.log(f"{race} Judging again.")
             report = _judge_again(config, place, split)
     raise AssertionError("unreachable")
+
+
+def _swap(place: Workplace, version: int) -> int | None:
+    """Let a version take the place of the one it was judged against; return that one."""
+    with transaction(place.engine) as connection:
+        versions.lock_live(connection)
+        # By the same step, running twice: its first process was taken for dead.
+        if versions.was_promoted(connection, version):
+            return versions.replaced_by(connection, version)
+        champion = versions.judged_against(connection, version)
+        approval = verdicts.approval_of(connection, version)
+        publishing.go_live(connection, version, champion, by=place.actor, approval=approval)
+    return champion
 
 
 def _judge_again(config: Config, place: Workplace, split: SplitRef) -> EvalReport:
@@ -688,7 +773,9 @@ def _prune(config: Config, place: Workplace) -> None:
     with transaction(place.engine) as connection:
         kept = publishing.attached_versions(connection)
         forgotten = versions.forgettable(connection, kept, config.gate.recent_days)
-        lineage.forget_artifacts(connection, forgotten)
     for version in forgotten:
+        # The record goes last: what is on record and was not removed is removed the next time.
         remove_artifact(f"{place.artifact_root}/models/{version}")
+        with transaction(place.engine) as connection:
+            lineage.forget_artifacts(connection, [version])
         place.log(f"removed the artifacts of version {version}")

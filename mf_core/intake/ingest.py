@@ -16,7 +16,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -31,13 +31,14 @@ from mf_core.sources.chunks import RejectedRow
 from mf_core.sources.metadata import Metadata, MetadataRow, read_items, read_users
 from mf_core.sources.source import RatingsSource, open_source
 from mf_core.warehouse import transaction
-from mf_core.warehouse.engine import copy_table, psycopg2_cursor
+from mf_core.warehouse.engine import copy_table, limit_lock_waits, psycopg2_cursor
+from mf_core.warehouse.problems import LOCK_NOT_AVAILABLE
 from mf_core.warehouse.tables import ingest_batches
 
 Log = Callable[[str], None]
 
-INGEST_LOCK = 0x6D66_0001
-"""Advisory lock (of a transaction) that whoever writes mf.ratings holds."""
+WAIT_FOR_ANOTHER = timedelta(minutes=30)
+"""How long an ingest waits for another one to end."""
 
 _MAX_KEPT_REJECTS = 1_000_000
 _REJECTS_IN_MESSAGE = 5
@@ -165,7 +166,8 @@ WHERE NOT EXISTS (SELECT FROM staged_users WHERE id = user_id)
 
 _COUNT_RATINGS = "SELECT count(*) FROM mf.ratings"
 
-_LOCK = "SELECT pg_advisory_xact_lock(:key)"
+# Only who may write the table can take this lock; any role could take an advisory one.
+_LOCK = "LOCK TABLE mf.ingest_batches IN SHARE ROW EXCLUSIVE MODE"
 
 
 @dataclass
@@ -217,7 +219,7 @@ def ingest(
         users = read_users(source.users(), config.source) if source.users else None
 
         with transaction(engine) as connection:
-            connection.execute(sa.text(_LOCK), {"key": INGEST_LOCK})
+            _wait_for_turn(connection, log)
             same = _find_same(connection, source, config)
             batch = _Batch(same) if same else _load(connection, source, config, now=now, log=log)
             if not batch.refusal:
@@ -231,6 +233,21 @@ def ingest(
         raise InputError(batch.refusal)
     log(_summary(report))
     return report
+
+
+def _wait_for_turn(connection: Connection, log: Log) -> None:
+    """Wait until no other ingest is under way, and keep others waiting until this one ends."""
+    try:
+        with connection.begin_nested():
+            connection.execute(sa.text(f"{_LOCK} NOWAIT"))
+    except sa.exc.OperationalError as error:
+        if getattr(error.orig, "pgcode", None) != LOCK_NOT_AVAILABLE:
+            raise
+        minutes = WAIT_FOR_ANOTHER / timedelta(minutes=1)
+        log(f"mf.ingest_batches is locked, by another ingest; waiting up to {minutes:g} minutes")
+        limit_lock_waits(connection, WAIT_FOR_ANOTHER)
+        connection.execute(sa.text(_LOCK))
+        limit_lock_waits(connection)
 
 
 def _row_count(

@@ -1,38 +1,33 @@
-"""From rows to readers without locking them out: fill, verify, attach, promote, retire.
+"""From rows to readers without locking them out: fill, verify, attach, promote.
 
 A version's rows go into a table of its own that carries CHECK (model_version = n), are verified
 there by SQL, and only then become a partition of `mf.recommendation_rows` (no scan, no lock that
-readers wait for). Promotion is a compare-and-swap of the one row of `mf.live`; so is rollback.
-Retirement is best effort and never takes rows that an open transaction may still read.
+readers wait for). Promotion is a compare-and-swap of the one row of `mf.live`; so is rollback. Both
+look again, under the lock of that row, whether the version still has its lists.
 """
 
 import re
 import time
-from collections.abc import Callable, Iterable
-from datetime import timedelta
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import sqlalchemy as sa
 from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection, Engine
 
-from mf_core.errors import DatabaseError, StateError, VerificationError
-from mf_core.records import EvalReport, PublishReport, RollbackReport
+from mf_core.errors import VerificationError
+from mf_core.records import RollbackReport
 from mf_core.warehouse import tables as t
 from mf_core.warehouse import versions
 from mf_core.warehouse.engine import copy_frame, psycopg2_cursor, transaction
 
-Log = Callable[[str], None]
 _PARTITION = re.compile(r"recommendation_rows_v(\d+)")
 _LIST_CHECKS = Path(__file__).parent / "list_checks"
-_LOCK_NOT_AVAILABLE = "55P03"
-_DETACH_TIMEOUT = "5s"
-_RETIRE_LOCK = "mf.retire"
 _PLANNED_READERS_SECONDS = 2.0
 _POLL_SECONDS = 0.02
-_LEFTOVER_AFTER = timedelta(days=2)  # longer than any run may take
+_TABLE = "r"
+_KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "S": "sequence"}
 
 
 def table_name(model_version: int) -> str:
@@ -40,17 +35,23 @@ def table_name(model_version: int) -> str:
     return f"recommendation_rows_v{int(model_version)}"
 
 
-def create_table(connection: Connection, model_version: int) -> None:
+def create_table(connection: Connection, model_version: int, made_of: str) -> None:
     """Make the empty standalone table of a version; one that a killed run left is replaced.
 
+    Args:
+        connection: a transaction on the warehouse.
+        model_version: the version.
+        made_of: fingerprint of what its lists are made of; it stays with the table.
+
     Raises:
-        StateError: the version was not approved, or readers may see it already.
+        StateError: the version was not approved.
+        VerificationError: something else has the table's name.
     """
     versions.require(connection, model_version, ("approved",), "get new lists")
-    _refuse_attached(connection, model_version)
     name = table_name(model_version)
-    _run(connection, "DROP TABLE IF EXISTS mf.{}", pg.Identifier(name))
-    _run(
+    _refuse_another_kind(connection, name)
+    run(connection, "DROP TABLE IF EXISTS mf.{}", pg.Identifier(name))
+    run(
         connection,
         "CREATE TABLE mf.{} (LIKE mf.recommendation_rows INCLUDING DEFAULTS INCLUDING CONSTRAINTS, "
         "CONSTRAINT {} CHECK (model_version = {}))",
@@ -58,14 +59,37 @@ def create_table(connection: Connection, model_version: int) -> None:
         pg.Identifier(f"{name}_version_check"),
         pg.Literal(int(model_version)),
     )
+    run(connection, "COMMENT ON TABLE mf.{} IS {}", pg.Identifier(name), pg.Literal(made_of))
 
 
-def _refuse_attached(connection: Connection, model_version: int) -> None:
-    if model_version in attached_versions(connection):
-        raise StateError(
-            f"model version {model_version} is published already, so its lists are not written "
-            "again; start a new run to make a new version."
+def attached_lists(connection: Connection, model_version: int) -> str | None:
+    """Return what a version's attached lists were made of (`create_table`); None: it has none.
+
+    It is empty for lists that an older release made.
+    """
+    if model_version not in attached_versions(connection):
+        return None
+    made_of = sa.text("SELECT obj_description(to_regclass(:name), 'pg_class')")
+    return connection.scalar(made_of, {"name": f"mf.{table_name(model_version)}"}) or ""
+
+
+def _refuse_another_kind(connection: Connection, name: str) -> None:
+    kind = _kind_of(connection, name)
+    if kind not in (None, _TABLE):
+        raise VerificationError(
+            f"mf.{name} is a {_KINDS.get(kind, 'relation of another kind')}, expected a table or "
+            "nothing of that name: rename or remove it, then run the step `prepare` again."
         )
+
+
+def _kind_of(connection: Connection, name: str) -> str | None:
+    """Return what a relation of schema mf is, as `pg_class.relkind` says it; None: there is none.
+
+    A partition is of the kind that any table is.
+    """
+    kind = sa.text("SELECT relkind::text FROM pg_class WHERE oid = to_regclass(:name)")
+    found: str | None = connection.scalar(kind, {"name": f"mf.{name}"})
+    return found
 
 
 def replace_rows(
@@ -87,18 +111,21 @@ def write_shard(
 ) -> int:
     """Replace the rows of the users first_user..last_user in a version's standalone table.
 
-    Returns how many were written.
+    Lists that are attached already stay as they are. Returns how many rows these users have.
 
     Raises:
         VerificationError: the table is gone.
-        StateError: the version was not approved, or readers may see it already.
+        StateError: the version was not approved.
     """
     versions.require(connection, model_version, ("approved",), "get new lists")
     name = table_name(model_version)
-    if not _relation_exists(connection, name):
-        raise VerificationError(f"the table mf.{name} is missing; run the step `prepare` again.")
-    _refuse_attached(connection, model_version)
-    _run(
+    if model_version in attached_versions(connection):
+        r = t.recommendation_rows
+        of_shard = r.c.user_id.between(first_user, last_user)
+        counted = sa.select(sa.func.count()).where(r.c.model_version == model_version, of_shard)
+        return int(connection.scalar(counted) or 0)
+    _require_table(connection, name)
+    run(
         connection,
         "DELETE FROM mf.{} WHERE user_id BETWEEN {} AND {}",
         pg.Identifier(name),
@@ -126,6 +153,7 @@ def verify_table(connection: Connection, model_version: int, min_coverage: float
     if model_version in attached_versions(connection):
         return _count_rows(connection, name)
     versions.require(connection, model_version, ("approved", "evaluated"), "be verified")
+    _require_table(connection, name)
     values = {"model_version": model_version, "min_coverage": min_coverage}
     problems = []
     for path in sorted(_LIST_CHECKS.glob("*.sql")):
@@ -148,21 +176,27 @@ def _count_rows(connection: Connection, name: str) -> int:
     return int(connection.scalar(sa.text(f"SELECT count(*) FROM mf.{name}")))
 
 
-def _relation_exists(connection: Connection, name: str) -> bool:
-    found = connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": f"mf.{name}"})
-    return found is not None
+def _require_table(connection: Connection, name: str) -> None:
+    _refuse_another_kind(connection, name)
+    if _kind_of(connection, name) is None:
+        raise VerificationError(f"the table mf.{name} is missing; run the step `prepare` again.")
+
+
+def _is_verified(connection: Connection, name: str) -> bool:
+    """Say whether a version's table has its index, which comes with the verification."""
+    return _kind_of(connection, f"{name}_pkey") is not None
 
 
 def _add_primary_key(connection: Connection, name: str) -> None:
-    if _relation_exists(connection, f"{name}_pkey"):
+    if _is_verified(connection, name):
         return
-    _run(
+    run(
         connection,
         "ALTER TABLE mf.{} ADD CONSTRAINT {} PRIMARY KEY (model_version, user_id, rank)",
         pg.Identifier(name),
         pg.Identifier(f"{name}_pkey"),
     )
-    _run(connection, "ANALYZE mf.{}", pg.Identifier(name))
+    run(connection, "ANALYZE mf.{}", pg.Identifier(name))
 
 
 def attach(connection: Connection, model_version: int) -> None:
@@ -171,17 +205,17 @@ def attach(connection: Connection, model_version: int) -> None:
     Readers do not wait for this.
 
     Raises:
-        VerificationError: the table was not verified.
+        VerificationError: the table was not verified, or is gone.
     """
     if model_version in attached_versions(connection):
         return
     name = table_name(model_version)
-    # The index comes with the verification.
-    if not _relation_exists(connection, f"{name}_pkey"):
+    _require_table(connection, name)
+    if not _is_verified(connection, name):
         raise VerificationError(
             f"the table mf.{name} was not verified; run the step `verify` first."
         )
-    _run(
+    run(
         connection,
         "ALTER TABLE mf.recommendation_rows ATTACH PARTITION mf.{} FOR VALUES IN ({})",
         pg.Identifier(name),
@@ -207,7 +241,7 @@ def wait_for_planned_readers(
           AND pid <> pg_backend_pid()
     """)
     deadline = time.monotonic() + at_most_seconds
-    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+    with transaction(engine, isolation_level="AUTOCOMMIT") as connection:
         waiting = set(connection.scalars(readers))
         while waiting and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
@@ -215,26 +249,37 @@ def wait_for_planned_readers(
     return not waiting
 
 
-def report_of(
-    engine: Engine, version: int, report: EvalReport, retired: list[int]
-) -> PublishReport:
-    """Return what the publication of `version` did: its rows, the version before, the `retired`."""
+def go_live(
+    connection: Connection,
+    model_version: int,
+    champion_judged: int | None,
+    *,
+    by: str,
+    approval: versions.Approval | None,
+) -> None:
+    """Let readers see an attached version: `versions.promote`, if its lists are still there.
+
+    Raises:
+        VerificationError: they are not.
+        PromotionRaceError, StateError: as `versions.promote`.
+    """
+    versions.lock_live(connection)
+    if model_version not in attached_versions(connection):
+        raise VerificationError(
+            f"model version {model_version} has no lists that readers could see: its table was "
+            "dropped meanwhile. Run the steps from `prepare` on again, or start a new run."
+        )
+    versions.promote(connection, model_version, champion_judged, by=by, approval=approval)
+
+
+def size_of(connection: Connection, model_version: int) -> tuple[int, int]:
+    """Return how many users and how many rows the lists of a version have."""
     r = t.recommendation_rows
     counts = sa.select(sa.func.count(r.c.user_id.distinct()), sa.func.count()).where(
-        r.c.model_version == version
+        r.c.model_version == model_version
     )
-    with transaction(engine) as connection:
-        n_users, n_rows = connection.execute(counts).one()
-        previous = versions.replaced_by(connection, version)
-    return PublishReport(
-        model_version=version,
-        previous_version=previous,
-        users=n_users,
-        rows=n_rows,
-        retired_versions=",".join(map(str, retired)),
-        rmse=report.rmse,
-        ndcg=report.ndcg,
-    )
+    users, rows = connection.execute(counts).one()
+    return users, rows
 
 
 def rollback(engine: Engine, model_version: int | None, by: str) -> RollbackReport:
@@ -247,9 +292,11 @@ def rollback(engine: Engine, model_version: int | None, by: str) -> RollbackRepo
         PromotionRaceError: another version went live in between.
     """
     with transaction(engine) as connection:
-        kept = attached_versions(connection)
+        # First of all: what is kept, and what is live, stays so until the commit.
+        versions.lock_live(connection)
+        kept = kept_versions(connection)
         target, live, published_at = versions.rollback_target(connection, kept, model_version)
-        versions.promote(connection, target, live, by=by, approval=None)
+        go_live(connection, target, live, by=by, approval=None)
     return RollbackReport(target, live, published_at.isoformat(), by)
 
 
@@ -264,107 +311,41 @@ def attached_versions(connection: Connection) -> set[int]:
     return {_version_of(name) for name in names}
 
 
-def retire(engine: Engine, keep: int, log: Log) -> list[int]:
-    """Drop the rows of all but the last `keep` published versions, and tables that dead runs left.
-
-    Best effort: what an open transaction may still read stays until the next time. Returns the
-    retired versions.
-    """
-    retired = []
-    with transaction(engine, isolation_level="AUTOCOMMIT") as connection:
-        if not _advisory_lock(connection):
-            log("another run is retiring versions; left to it")
-            return []
-        try:
-            _set_lock_timeout(connection)
-            kept = versions.by_last_promotion(connection)[:keep]
-            with_table = _versions_with_a_table(connection)
-            over = versions.retirable(connection, with_table, kept, _LEFTOVER_AFTER)
-            for version in over:
-                if _retire_one(connection, version, log):
-                    retired.append(version)
-            versions.stop_dead_runs(connection, _LEFTOVER_AFTER)
-        finally:
-            connection.execute(sa.text("RESET lock_timeout"))
-            _advisory_unlock(connection)
-    return retired
+def kept_versions(connection: Connection) -> set[int]:
+    """Return the versions that readers can be let see: attached, and not about to be dropped."""
+    return attached_versions(connection) - versions.marked(connection)
 
 
-def _advisory_lock(connection: Connection) -> bool:
-    statement = sa.text("SELECT pg_try_advisory_lock(hashtext(:key))")
-    return connection.scalar(statement, {"key": _RETIRE_LOCK}) is True
+def detaching_tables(connection: Connection) -> list[str]:
+    """Return the tables whose detachment was cut off, by name: one at most."""
+    return list(
+        connection.scalars(
+            sa.text(
+                "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid "
+                "WHERE inhparent = 'mf.recommendation_rows'::regclass AND inhdetachpending"
+            )
+        )
+    )
 
 
-def _advisory_unlock(connection: Connection) -> None:
-    statement = sa.text("SELECT pg_advisory_unlock(hashtext(:key))")
-    connection.execute(statement, {"key": _RETIRE_LOCK})
-
-
-def _set_lock_timeout(connection: Connection) -> None:
-    statement = sa.text("SELECT set_config('lock_timeout', :timeout, false)")
-    connection.execute(statement, {"timeout": _DETACH_TIMEOUT})
-
-
-def _versions_with_a_table(connection: Connection) -> set[int]:
+def versions_with_lists(connection: Connection) -> set[int]:
+    """Return the versions that have a table of their own, or a popular list."""
     tables = connection.scalars(
         sa.text(
             "SELECT relname FROM pg_class WHERE relnamespace = 'mf'::regnamespace "
             "AND relkind = 'r' AND relname ~ '^recommendation_rows_v[0-9]+$'"
         )
     )
-    return {_version_of(name) for name in tables}
+    with_popular = connection.scalars(sa.select(t.popular_items.c.model_version).distinct())
+    return {_version_of(name) for name in tables} | set(with_popular)
 
 
-def _retire_one(connection: Connection, version: int, log: Log) -> bool:
-    if _may_be_read(connection, version):
-        log(f"version {version} is kept for now: an open transaction may still read it")
-        return False
-    try:
-        _drop_table(connection, table_name(version))
-    except (DatabaseError, sa.exc.DBAPIError) as error:
-        if isinstance(error, sa.exc.DBAPIError) and _code(error) != _LOCK_NOT_AVAILABLE:
-            raise
-        log(f"version {version} is kept for now: its table is in use ({_DETACH_TIMEOUT})")
-        return False
+def drop_lists(connection: Connection, model_version: int) -> None:
+    """Drop all lists of a version whose table is not, or no longer, attached."""
+    if _kind_of(connection, table_name(model_version)) == _TABLE:
+        run(connection, "DROP TABLE mf.{}", pg.Identifier(table_name(model_version)))
     for table in (t.popular_items, t.similar_items):
-        connection.execute(sa.delete(table).where(table.c.model_version == version))
-    versions.retire(connection, version)
-    return True
-
-
-def _code(error: sa.exc.DBAPIError) -> Any:
-    return getattr(error.orig, "pgcode", "")
-
-
-def _drop_table(connection: Connection, name: str) -> None:
-    """Drop a version's table, detached first without a lock that readers wait for."""
-    pending = connection.scalar(
-        sa.text("SELECT inhdetachpending FROM pg_inherits WHERE inhrelid = to_regclass(:name)"),
-        {"name": f"mf.{name}"},
-    )
-    if pending is not None:
-        # A detachment that was cut off can only be finished.
-        how = "FINALIZE" if pending else "CONCURRENTLY"
-        statement = "ALTER TABLE mf.recommendation_rows DETACH PARTITION mf.{} " + how
-        _run(connection, statement, pg.Identifier(name))
-    _run(connection, "DROP TABLE mf.{}", pg.Identifier(name))
-
-
-def _may_be_read(connection: Connection, version: int) -> bool:
-    """Say whether a transaction is open that began before the version was last replaced.
-
-    Its snapshot may still show the version as live. A session whose start can't be seen (no
-    pg_read_all_stats) counts.
-    """
-    replaced_at = versions.last_replaced_at(connection, version)
-    open_transactions = sa.text("""
-        SELECT EXISTS (
-          SELECT FROM pg_stat_activity
-          WHERE datname = current_database() AND pid <> pg_backend_pid()
-            AND backend_type IS DISTINCT FROM 'autovacuum worker'
-            AND (xact_start <= :replaced_at OR (state IS NULL AND usename <> current_user)))
-    """)
-    return connection.scalar(open_transactions, {"replaced_at": replaced_at}) is True
+        connection.execute(sa.delete(table).where(table.c.model_version == model_version))
 
 
 def _version_of(name: str) -> int:
@@ -377,7 +358,7 @@ def _version_of(name: str) -> int:
     return int(found.group(1))
 
 
-def _run(connection: Connection, template: str, *parts: pg.Composable) -> None:
+def run(connection: Connection, template: str, *parts: pg.Composable) -> None:
     """Run a statement with quoted identifiers and literals, where none takes bound parameters."""
     statement = pg.SQL(template).format(*parts)
     with psycopg2_cursor(connection) as cursor:

@@ -1,5 +1,7 @@
 """From two fitted heads to the rows that readers get: lists, the popular list, similar items."""
 
+import hashlib
+import json
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -12,6 +14,23 @@ from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Heads
 from mf_core.models.samples import PosteriorSamples
 from mf_core.models.topn import TopN, UserItems, top_n
+from mf_core.provenance import result_fingerprint
+from mf_core.records import ModelRef, SplitRef
+
+
+def made_of(config: Config, split: SplitRef, model: ModelRef) -> str:
+    """Return the sha256 (hex) of what a version's lists are made of: data, models, settings, code.
+
+    Items that are hidden at the time are left out: the readers' view hides them whatever a list
+    holds.
+    """
+    parts = [
+        split.snapshot_id,
+        model.rating_sha256,
+        model.ranking_sha256,
+        result_fingerprint(config),
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def shard_users(n_users: int, shards: int, shard: int) -> Int32s:

@@ -19,7 +19,7 @@ from mf_core.config import Config, settings
 from mf_core.errors import ConfigError, DatabaseError, TrainingError
 from mf_core.tune.space import Head
 from mf_core.tune.task import Task
-from mf_core.warehouse.engine import transaction, translated_errors
+from mf_core.warehouse.engine import lock_schema, transaction, translated_errors
 
 SCHEMA = "mf_tune"
 RUNG_FACTOR = 3
@@ -30,7 +30,6 @@ _RUNGS_BELOW_THE_END = 2
 _FINALISTS = 5
 # A trial counts as killed after so many heartbeats that did not come.
 _GRACE = 4
-_LOCK = 0x6D665F74756E65  # "mf_tune", for pg_advisory_xact_lock
 # Attribute of a trial that repeats one that did not end: the number of that one.
 _AGAIN_OF = "again_of"
 
@@ -339,7 +338,7 @@ def _url_template(engine: Engine) -> str:
 
 def _lock(connection: Connection) -> None:
     """Wait until no other process makes tables or begins a study, to the transaction's end."""
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    lock_schema(connection, SCHEMA)
 
 
 @contextmanager

@@ -51,7 +51,7 @@ def sqlalchemy_url(connection_uri: str) -> str:
     try:
         # SQLAlchemy would refuse Airflow's scheme at connect time only, so the driver is set here.
         url = make_url(connection_uri).set(drivername="postgresql+psycopg2")
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigError(
             f"the Airflow connection {CONNECTION!r} can't be read; it is a Postgres connection "
             "with host, port, schema (the database), login and password."

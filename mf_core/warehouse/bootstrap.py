@@ -5,29 +5,43 @@ published views and the look-up function and nothing else. Roles belong to the s
 database, so they are made here and not in a migration.
 """
 
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
+from alembic.util import CommandError
 from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection
 
-from mf_core.errors import ConfigError
+from mf_core.errors import ConfigError, DatabaseError
+from mf_core.warehouse import revisions
 from mf_core.warehouse.engine import (
     database_engine,
+    limit_lock_waits,
+    lock_schema,
     psycopg2_cursor,
     transaction,
     translated_errors,
 )
+from mf_core.warehouse.problems import LOCK_NOT_AVAILABLE
 from mf_core.warehouse.tables import SCHEMA
 
 WRITER = "mf_writer"
 READER = "mf_reader"
-_MIGRATIONS = Path(__file__).parent / "migrations"
 _READERS = Path(__file__).parent / "readers.sql"
+
+# Postgres looks for a deadlock after a wait of a second (deadlock_timeout).
+_READERS_WAIT = timedelta(milliseconds=500)
+_READERS_PAUSE_SECONDS = 1.0
+_READERS_ATTEMPTS = 20
+
+# What an ingest locks first of all as well.
+_WAIT_FOR_INGEST = "LOCK TABLE mf.ingest_batches IN SHARE ROW EXCLUSIVE MODE"
 
 # The template without a locale of its own, so that UTF8 is possible on every server.
 _CREATE_DATABASE = "CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0"
@@ -86,35 +100,81 @@ def bootstrap_warehouse(
 def migrate(url: str, revision: str = "head") -> None:
     """Bring the warehouse's schema to `revision` (`base` empties it).
 
-    `url` must connect as `mf_writer`.
+    `url` must connect as `mf_writer`. One at a time: a second one waits for the first. With
+    something to migrate, it waits for an ingest as well, so that neither locks the other out.
 
     Raises:
-        ConfigError: the roles are missing.
-        DatabaseError: the server can't be reached.
+        ConfigError: the roles are missing, the role is another one, or there is no such revision.
+        DatabaseError: the server can't be reached, the schema is newer than this code, or another
+            session is in the way.
     """
+    _make_schema(url)
     with _connected(url) as connection:
-        _require_roles(connection)
-        connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
+        lock_schema(connection, SCHEMA)
+        present = _known_revision(connection)
+        nothing_to_do = revision == "head" and present == revisions.known()[0]
+        if present is not None and not nothing_to_do:
+            connection.execute(sa.text(_WAIT_FOR_INGEST))
         config = alembic_config(connection)
-        if revision == "base":
-            command.downgrade(config, revision)
-        else:
-            command.upgrade(config, revision)
+        try:
+            if revision == "base":
+                command.downgrade(config, revision)
+            else:
+                command.upgrade(config, revision)
+        except CommandError as error:
+            raise ConfigError(
+                f"the schema can't be brought to revision {revision}: {error}. "
+                f"Expected head, base, or one of {', '.join(sorted(revisions.known()))}."
+            ) from error
         if revision == "head":
             replace_readers_objects(connection)
 
 
+def _make_schema(url: str) -> None:
+    """Make the empty schema, on which migrations that run at once then wait for each other."""
+    # The same name twice: another one makes it at this moment.
+    with suppress(sa.exc.IntegrityError), _connected(url) as connection:
+        _require_roles(connection)
+        connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
+
+
+def _known_revision(connection: Connection) -> str | None:
+    """Return the revision that the schema is at. Raises DatabaseError if this code is older."""
+    present = revisions.present(connection)
+    if present is not None and present not in revisions.known():
+        raise DatabaseError(str(revisions.difference(connection)))
+    return present
+
+
 def replace_readers_objects(connection: Connection) -> None:
-    """Make the views, functions, comments and grants for readers what `readers.sql` says."""
-    with translated_errors(), psycopg2_cursor(connection) as cursor:
-        cursor.execute(_READERS.read_text(encoding="utf-8"))
+    """Make the views, functions, comments and grants for readers what `readers.sql` says.
+
+    Whoever reads waits while this waits. So it gives up soon, lets them pass and tries again; and
+    it never waits for so long that Postgres looks for a deadlock, whose victim may be a reader.
+
+    Raises:
+        DatabaseError: a reader's transaction has been in the way all the time.
+    """
+    for attempt in range(1, _READERS_ATTEMPTS + 1):
+        try:
+            with connection.begin_nested():
+                limit_lock_waits(connection, _READERS_WAIT)
+                with translated_errors(), psycopg2_cursor(connection) as cursor:
+                    cursor.execute(_READERS.read_text(encoding="utf-8"))
+                limit_lock_waits(connection)
+            return
+        except DatabaseError as error:
+            locked = getattr(error.__cause__, "pgcode", None) == LOCK_NOT_AVAILABLE
+            if not locked or attempt == _READERS_ATTEMPTS:
+                raise
+        time.sleep(_READERS_PAUSE_SECONDS)
 
 
 def alembic_config(connection: Connection) -> AlembicConfig:
     """Return the Alembic configuration that runs the migrations on `connection`."""
     config = AlembicConfig()
     # ConfigParser, which Alembic reads it with, takes a single percent sign for a reference.
-    script_location = str(_MIGRATIONS).replace("%", "%%")
+    script_location = str(revisions.MIGRATIONS).replace("%", "%%")
     config.set_main_option("script_location", script_location)
     config.attributes["connection"] = connection
     return config

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from datetime import timedelta
+from typing import Any, Literal
 
 import pandas as pd
 import psycopg2
@@ -10,15 +11,18 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import sqlalchemy as sa
 from psycopg2 import sql as pg
-from sqlalchemy.engine import Connection, Engine, make_url
+from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from mf_core.errors import ConfigError, DatabaseError
+from mf_core.warehouse.problems import explain
+
+LOCK_TIMEOUT = timedelta(seconds=30)
+"""How long a statement waits for a lock, unless its transaction says otherwise."""
 
 _CONNECT_SECONDS = 10
-# SQLSTATE classes: connection exception, transaction rollback, insufficient resources, operator
-# intervention.
-_MAY_PASS = ("08", "40", "53", "57")
+_AUTOCOMMIT = "AUTOCOMMIT"
+_EXPECTED = "expected postgresql+psycopg2://USER:PASSWORD@HOST:PORT/DATABASE"
 
 
 def database_engine(url: str) -> Engine:
@@ -27,71 +31,131 @@ def database_engine(url: str) -> Engine:
     Raises:
         ConfigError: the URL can't be read, or names another database than Postgres.
     """
+    # The pool may hold connections that the server has closed meanwhile: each is tried before use.
+    return sa.create_engine(
+        _parsed(url).set(drivername="postgresql+psycopg2"),
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": _CONNECT_SECONDS, "application_name": "mf"},
+    )
+
+
+def _parsed(url: str) -> URL:
+    """Return the parts of a URL. Raises ConfigError, which does not quote it: it has a password."""
     try:
         parsed = make_url(url)
-    except ArgumentError:
-        raise ConfigError(
-            "MF_DATABASE_URL can't be read; "
-            "expected postgresql+psycopg2://USER:PASSWORD@HOST:PORT/DATABASE."
-        ) from None
+    except (ArgumentError, ValueError):
+        # A port that is no number is a ValueError.
+        raise ConfigError(f"MF_DATABASE_URL can't be read; {_EXPECTED}.") from None
 
     if parsed.drivername.split("+")[0] not in ("postgres", "postgresql"):
         raise ConfigError(
             f"MF_DATABASE_URL names {parsed.drivername}, "
             "expected a Postgres database (postgresql+psycopg2://...). Correct the URL."
         )
-
-    # The pool may hold connections that the server has closed meanwhile: each is tried before use.
-    return sa.create_engine(
-        parsed.set(drivername="postgresql+psycopg2"),
-        pool_pre_ping=True,
-        connect_args={"connect_timeout": _CONNECT_SECONDS, "application_name": "mf"},
-    )
+    if parsed.port is not None and not 0 < parsed.port < 65_536:
+        raise ConfigError(
+            f"MF_DATABASE_URL names port {parsed.port}, expected one from 1 to 65535. "
+            "Correct the URL."
+        )
+    return parsed
 
 
 @contextmanager
-def transaction(engine: Engine, *, isolation_level: str | None = None) -> Iterator[Connection]:
+def transaction(
+    engine: Engine,
+    *,
+    isolation_level: str | None = None,
+    lock_timeout: timedelta | None = None,
+) -> Iterator[Connection]:
     """Open a transaction that commits at the end of the block and rolls back on an error.
 
+    With the isolation level AUTOCOMMIT every statement is one of its own, on a connection that is
+    closed afterwards.
+
+    Args:
+        engine: the warehouse.
+        isolation_level: as Postgres names it; None: READ COMMITTED.
+        lock_timeout: how long a statement may wait for a lock; None: LOCK_TIMEOUT.
+
     Raises:
-        DatabaseError: Postgres could not be reached, or broke off; a retry may help.
+        DatabaseError: Postgres could not be reached, broke off, or did not give a lock in time; or
+            the schema is not the one that this code needs.
+        ConfigError: the role lacks a right.
     """
     target = engine
     if isolation_level:
         target = engine.execution_options(isolation_level=isolation_level)
-    with translated_errors(), target.begin() as connection:
+    with translated_errors(engine), target.begin() as connection:
+        if isolation_level == _AUTOCOMMIT:
+            # There is no transaction for the setting to end with: it ends with the connection.
+            connection.detach()
+            limit_lock_waits(connection, lock_timeout or LOCK_TIMEOUT, scope="SESSION")
+        else:
+            limit_lock_waits(connection, lock_timeout or LOCK_TIMEOUT)
         yield connection
 
 
+def limit_lock_waits(
+    connection: Connection,
+    at_most: timedelta = LOCK_TIMEOUT,
+    *,
+    scope: Literal["LOCAL", "SESSION"] = "LOCAL",
+) -> None:
+    """Let no later statement of this transaction wait longer than that for a lock.
+
+    LOCAL ends with the transaction, since a pooler may give the session to somebody else then.
+    """
+    milliseconds = round(at_most / timedelta(milliseconds=1))
+    connection.exec_driver_sql(f"SET {scope} lock_timeout = {milliseconds}")
+
+
 @contextmanager
-def translated_errors() -> Iterator[None]:
-    """Turn a lost connection, a deadlock or a serialization failure into `DatabaseError`.
+def translated_errors(engine: Engine | None = None) -> Iterator[None]:
+    """Turn what Postgres says into the project's errors, as far as they are known.
+
+    Without an `engine` the revision of the schema is not looked up.
 
     Raises:
-        DatabaseError: what failed may work in a while.
+        DatabaseError: what failed may work in a while, or after a migration.
+        ConfigError: the role lacks a right, or the URL can't be used.
     """
     try:
         yield
     except DBAPIError as error:
-        # A server that was not reached gives no code.
-        code = getattr(error.orig, "pgcode", None) or ""
-        never_answered = isinstance(error, sa.exc.OperationalError) and not code
-        if never_answered or error.connection_invalidated or code.startswith(_MAY_PASS):
-            raise _broken_off(error.orig) from error
-        raise
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        known = explain(
+            error.orig, error.statement, engine=engine, lost=error.connection_invalidated
+        )
+        if known is None:
+            raise
+        raise known from error
+    except psycopg2.Error as error:
         # From a cursor of the driver's own, whose errors SQLAlchemy does not see.
-        raise _broken_off(error) from error
+        known = explain(error, None, engine=engine)
+        if known is None:
+            raise
+        raise known from error
 
 
-def _broken_off(error: BaseException | None) -> DatabaseError:
-    """Return the error with the first line of what the driver says."""
-    lines = str(error).strip().splitlines()
-    reason = lines[0] if lines else type(error).__name__
-    return DatabaseError(
-        f"Postgres did not answer as expected: {reason}. "
-        "Check MF_DATABASE_URL, the server and its disk."
+def lock_schema(connection: Connection, name: str) -> None:
+    """Keep other transactions from taking this lock on a schema until this one ends.
+
+    To comment on a schema takes a lock that only its owner may take, and that nothing else waits
+    for. An advisory lock could be taken by any role that knows its number.
+    """
+    as_it_is = sa.text("SELECT obj_description(to_regnamespace(:name), 'pg_namespace')")
+    comment = connection.scalar(as_it_is, {"name": name})
+    statement = pg.SQL("COMMENT ON SCHEMA {} IS {}").format(
+        pg.Identifier(name), pg.Literal(comment)
     )
+    try:
+        with psycopg2_cursor(connection) as cursor:
+            cursor.execute(statement)
+    except psycopg2.errors.LockNotAvailable as error:
+        raise DatabaseError(
+            f"another session works on the schema {name}, such as `mf db migrate`, and did not end "
+            "within lock_timeout (SQLSTATE 55P03). Run this again when it has ended; "
+            "see docs/runbook.md#locks."
+        ) from error
 
 
 def copy_table(connection: Connection, name: tuple[str, ...], table: pa.Table) -> None:

@@ -10,6 +10,10 @@ readers see is one row, `mf.live`; `promote` changes it and nothing else does.
 
     dry_run   a dry run ends here instead of in approved
     stopped   a run ended before its version was published or refused; it can still go on
+
+Whoever changes what readers see, or takes a version's lists away, first locks the row of `mf.live`
+(`lock_live`) and looks again under that lock. A version whose lists are gone, or are about to go,
+is marked by `retired_at`; nothing more comes of it, whatever its state.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -62,6 +66,45 @@ _WHAT_TO_DO: Mapping[str, str] = {
 }
 
 
+# What was live when each of the last weeks ended; a rollback counts as a publication does.
+_LIVE_AT_THE_END_OF_A_WEEK = """
+SELECT (
+    SELECT promotions.model_version
+    FROM mf.promotions
+    WHERE promotions.promoted_at AT TIME ZONE 'UTC'
+        < date_trunc('week', now() AT TIME ZONE 'UTC') - past.n * interval '7 days'
+    ORDER BY promotions.promotion_id DESC
+    LIMIT 1
+)
+FROM generate_series(0, :weeks - 1) AS past (n)
+"""
+
+# `xmin` of the row is the transaction that wrote it, which is the one that replaced the version. A
+# snapshot sees what that one did unless its own oldest running transaction is as old or older. A
+# session whose snapshot can't be seen (no pg_read_all_stats) counts as having an old one.
+_SNAPSHOT_FROM_BEFORE = """
+WITH replacement AS (
+    SELECT age(promotions.xmin) AS age
+    FROM mf.promotions
+    WHERE promotions.previous_version = :version
+    ORDER BY promotions.promotion_id DESC
+    LIMIT 1
+)
+SELECT EXISTS (
+    SELECT
+    FROM pg_stat_activity AS session, replacement
+    WHERE session.datname = current_database()
+        AND session.pid <> pg_backend_pid()
+        AND session.backend_type IS DISTINCT FROM 'autovacuum worker'
+        AND (
+            age(session.backend_xmin) >= replacement.age
+            OR NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
+                AND session.usename <> current_user
+        )
+)
+"""
+
+
 @dataclass(frozen=True)
 class Approval:
     """Who let a version pass: the gate, or a person (`overridden_by`, `reason`) against it."""
@@ -81,7 +124,7 @@ def move(connection: Connection, model_version: int, to: State, **values: Any) -
     """
     m = t.models
     stops = to == "stopped"
-    standing = m.c.state if stops else sa.func.coalesce(m.c.stopped_in, m.c.state)
+    standing = m.c.state if stops else _standing()
     moved = connection.execute(
         sa.update(m)
         .where(m.c.model_version == model_version, standing.in_(MAY_COME_BEFORE[to]))
@@ -106,16 +149,25 @@ def require(
 
 def is_in(connection: Connection, model_version: int, states: Sequence[State]) -> bool:
     """Say whether a version is in one of `states`, or was when its run was stopped."""
-    m = t.models
-    standing = sa.func.coalesce(m.c.stopped_in, m.c.state)
-    found = sa.exists().where(m.c.model_version == model_version, standing.in_(states))
+    found = sa.exists().where(t.models.c.model_version == model_version, _standing().in_(states))
     return connection.scalar(sa.select(found)) is True
+
+
+def _standing() -> sa.ColumnElement[str]:
+    """Return the state that a version counts as being in."""
+    m = t.models
+    reached = sa.func.coalesce(m.c.stopped_in, m.c.state)
+    return sa.case((m.c.retired_at.is_not(None), "retired"), else_=reached)
 
 
 def _refuse_state(
     connection: Connection, model_version: int, purpose: str, states: Sequence[State]
 ) -> None:
     state = state_of(connection, model_version)
+    m = t.models
+    marked = sa.select(m.c.retired_at).where(m.c.model_version == model_version)
+    if connection.scalar(marked) is not None:
+        state = "retired"
     raise StateError(
         f"model version {model_version} is {state}, so it can't {purpose}; "
         f"that takes one that is {' or '.join(states)}. {_WHAT_TO_DO[state]}"
@@ -141,11 +193,14 @@ def begin(
     split_id: str,
     taken_at: datetime,
     started_from: int | None,
+    attached: Collection[int],
 ) -> int:
     """Return the model version of a run, made now if the run has none.
 
-    A run that is started over before anything went live keeps its version; one whose version was
-    published gets a new one.
+    A run that is started over before anything went live keeps its version. It gets a new one if the
+    old one was published; or if its lists are attached already, and were made of other data,
+    settings or code than tonight's: what was cut off between attaching and going live is never
+    given other figures than those of its own lists.
 
     Args:
         connection: a transaction on the warehouse.
@@ -155,6 +210,7 @@ def begin(
         split_id: that snapshot's split.
         taken_at: when the snapshot was taken; the checks of the lists look at the ratings before.
         started_from: version that the fit is meant to start from; the training corrects it.
+        attached: versions whose lists are attached.
     """
     values = {
         "snapshot_id": snapshot_id,
@@ -168,7 +224,16 @@ def begin(
         "stopped_in": None,
         "created_at": taken_at,
     }
-    started_over = t.models.c.state.in_((*MAY_COME_BEFORE["created"], "stopped"))
+    m = t.models
+    may_begin = sa.and_(
+        m.c.state.in_((*MAY_COME_BEFORE["created"], "stopped")), m.c.retired_at.is_(None)
+    )
+    same_again = sa.and_(
+        m.c.snapshot_id == snapshot_id,
+        m.c.training_fingerprint == values["training_fingerprint"],
+        m.c.warm_started_from.is_not_distinct_from(started_from),
+    )
+    started_over = sa.and_(may_begin, sa.or_(m.c.model_version.not_in(attached), same_again))
     attempt = 1
     while True:
         key = run_key if attempt == 1 else f"{run_key}#{attempt}"
@@ -222,8 +287,17 @@ def made_by(connection: Connection, run_key: str, since: datetime) -> MadeVersio
 
 
 def stop_dead_runs(connection: Connection, older_than: timedelta) -> None:
-    """Mark the versions of runs that began longer ago than `older_than`."""
-    connection.execute(_stopped().where(_began_before(older_than)))
+    """Mark the versions of runs that began, and were last judged, longer ago than `older_than`."""
+    connection.execute(_stopped().where(_is_dead(older_than)))
+
+
+def _is_dead(older_than: timedelta) -> sa.ColumnElement[bool]:
+    d = t.gate_decisions
+    judged_since = sa.exists().where(
+        d.c.model_version == t.models.c.model_version,
+        d.c.decided_at >= sa.func.now() - older_than,
+    )
+    return sa.and_(_began_before(older_than), ~judged_since)
 
 
 def _began_before(older_than: timedelta) -> sa.ColumnElement[bool]:
@@ -259,6 +333,26 @@ def live_version(connection: Connection) -> int | None:
     return connection.scalar(sa.select(t.live.c.model_version))
 
 
+def lock_live(connection: Connection) -> int | None:
+    """Return the live version, and let nobody else change it until the transaction ends.
+
+    Readers do not wait for it, and have no right to take it.
+    """
+    return connection.scalar(sa.select(t.live.c.model_version).with_for_update())
+
+
+def lock(connection: Connection, model_version: int, *, skip_locked: bool = False) -> bool:
+    """Let no other transaction work on a version's lists until this one ends.
+
+    Returns False, with `skip_locked`, if another one does.
+    """
+    m = t.models
+    row = sa.select(m.c.model_version).where(m.c.model_version == model_version)
+    # What refers to the row, such as a decision of the gate, may still be added.
+    locked = row.with_for_update(key_share=True, skip_locked=skip_locked)
+    return connection.scalar(locked) is not None
+
+
 def promote(
     connection: Connection,
     model_version: int,
@@ -269,7 +363,7 @@ def promote(
 ) -> None:
     """Let readers see `model_version`, if the live version is still the one it was judged against.
 
-    The only writer of `mf.live`: a compare-and-swap of its one row.
+    The only writer of `mf.live`: a compare-and-swap of its one row, under its lock.
 
     Args:
         connection: a transaction on the warehouse.
@@ -282,19 +376,16 @@ def promote(
         PromotionRaceError: another version went live in between.
         StateError: the version was not approved.
     """
+    live = lock_live(connection)
     first_time = sa.func.coalesce(t.models.c.published_at, sa.func.now())
     move(connection, model_version, "published", published_at=first_time)
-
-    still_live = t.live.c.model_version.is_not_distinct_from(champion_judged)
-    swapped = connection.execute(
-        sa.update(t.live).where(still_live).values(model_version=model_version)
-    )
-    if swapped.rowcount == 0:
+    if live != champion_judged:
         raise PromotionRaceError(
             f"model version {model_version} was judged against version {champion_judged}, but "
-            f"version {live_version(connection)} is live now: another run promoted its own. "
+            f"version {live} is live now: another run promoted its own. "
             "Judge again (`mf evaluate`, `mf gate`) and publish again."
         )
+    connection.execute(sa.update(t.live).values(model_version=model_version))
     connection.execute(
         sa.insert(t.promotions).values(
             model_version=model_version,
@@ -406,11 +497,8 @@ def latest_version(connection: Connection, states: Sequence[State]) -> int:
     Raises:
         ConfigError: there is none.
     """
-    m = t.models
-    standing = sa.func.coalesce(m.c.stopped_in, m.c.state)
-    version = connection.scalar(
-        sa.select(sa.func.max(m.c.model_version)).where(standing.in_(states))
-    )
+    newest = sa.func.max(t.models.c.model_version)
+    version = connection.scalar(sa.select(newest).where(_standing().in_(states)))
     if version is None:
         raise ConfigError(
             f"no model version is {' or '.join(states)}; "
@@ -489,26 +577,70 @@ def live_model(connection: Connection) -> LiveModel | None:
     return LiveModel(**found) if found else None
 
 
+def kept(
+    connection: Connection, attached: Collection[int], keep_versions: int, keep_weeks: int
+) -> set[int]:
+    """Return the versions whose lists are kept.
+
+    Those are the last `keep_versions` that went live, and of each of the `keep_weeks` weeks (from
+    Monday, UTC) before this one the version that was live at its end.
+
+    Args:
+        connection: a transaction on the warehouse.
+        attached: versions that have their lists.
+        keep_versions: at least 1, which is the live one.
+        keep_weeks: 0 for none.
+    """
+    with_lists = [version for version in by_last_promotion(connection) if version in attached]
+    weekly = connection.scalars(sa.text(_LIVE_AT_THE_END_OF_A_WEEK), {"weeks": keep_weeks})
+    return {*with_lists[:keep_versions], *weekly} & set(attached)
+
+
 def retirable(
     connection: Connection, versions: Collection[int], kept: Collection[int], older_than: timedelta
 ) -> list[int]:
-    """Return those of `versions` whose lists may go, oldest first.
+    """Return those of `versions` whose lists may go, oldest first, and that are not marked yet.
 
-    They are not `kept`, and were published before or belong to a run that began longer ago than
-    `older_than`.
+    They are not `kept`, and were published before, or belong to a run that began and was last
+    judged longer ago than `older_than`.
     """
     m = t.models
     not_kept = set(versions) - set(kept)
     wanted = m.c.model_version.in_(not_kept)
-    over = sa.or_(m.c.published_at.is_not(None), _began_before(older_than))
-    statement = sa.select(m.c.model_version).where(wanted, over)
+    over = sa.or_(m.c.published_at.is_not(None), _is_dead(older_than))
+    statement = sa.select(m.c.model_version).where(wanted, over, m.c.retired_at.is_(None))
     return sorted(connection.scalars(statement))
 
 
 def retire(connection: Connection, model_version: int) -> None:
-    """Put on record that a version's lists are gone. One that was never published is stopped."""
+    """Mark a version: its lists are about to go, for good.
+
+    One that was never live keeps its state, and nothing more comes of it.
+    """
+    now = sa.func.now()
     if was_promoted(connection, model_version):
-        move(connection, model_version, "retired", retired_at=sa.func.now())
+        move(connection, model_version, "retired", retired_at=now)
+        return
+    m = t.models
+    connection.execute(
+        sa.update(m).where(m.c.model_version == model_version).values(retired_at=now)
+    )
+
+
+def marked(connection: Connection) -> set[int]:
+    """Return the versions whose lists are gone, or are about to go."""
+    m = t.models
+    return set(connection.scalars(sa.select(m.c.model_version).where(m.c.retired_at.is_not(None))))
+
+
+def may_be_read(connection: Connection, model_version: int) -> bool:
+    """Say whether a transaction may still see `model_version` as the live one.
+
+    That is one with a snapshot from before the commit that last replaced the version. Call it
+    under `lock_live`, so that no such commit is under way.
+    """
+    found = connection.scalar(sa.text(_SNAPSHOT_FROM_BEFORE), {"version": model_version})
+    return found is True
 
 
 def published_with_artifacts(connection: Connection) -> list[int]:
@@ -530,10 +662,3 @@ def forgettable(connection: Connection, kept: Collection[int], days: int) -> lis
         old, with_artifacts, m.c.model_version.not_in(kept)
     )
     return list(connection.scalars(statement))
-
-
-def last_replaced_at(connection: Connection, model_version: int) -> datetime | None:
-    """Return when another version last took the place of `model_version`; None: never."""
-    p = t.promotions
-    last = sa.select(sa.func.max(p.c.promoted_at)).where(p.c.previous_version == model_version)
-    return connection.scalar(last)

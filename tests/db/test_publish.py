@@ -612,17 +612,28 @@ def test_a_dead_runs_table_is_removed_in_the_end(world: World, engine: Engine) -
 
     assert table_of(engine, dead) is not None
 
-    make_old = """
+    begun = """
         UPDATE mf.models
         SET created_at = now() - interval '3 days'
         WHERE model_version = :v
     """
+    judged = """
+        UPDATE mf.gate_decisions
+        SET decided_at = now() - interval '3 days'
+        WHERE model_version = :v
+    """
 
+    # A person may have overridden the gate's refusal just now.
     with transaction(engine) as connection:
-        connection.execute(sa.text(make_old), {"v": dead})
+        connection.execute(sa.text(begun), {"v": dead})
 
     publish_one(world, "two")
+    assert table_of(engine, dead) is not None
 
+    with transaction(engine) as connection:
+        connection.execute(sa.text(judged), {"v": dead})
+
+    publish_one(world, "three")
     assert table_of(engine, dead) is None
 
 

@@ -1,0 +1,133 @@
+"""What Postgres' errors mean: the one place that turns them into the project's own.
+
+An error is known by its SQLSTATE. What is not known here is a defect, and stays as it is.
+"""
+
+import re
+from typing import Any
+
+import psycopg2
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from mf_core.errors import ConfigError, DatabaseError, MFError
+from mf_core.warehouse import revisions
+from mf_core.warehouse.tables import SCHEMA
+
+LOCK_NOT_AVAILABLE = "55P03"
+_READ_ONLY = "25006"
+_NO_RIGHT = "42501"
+
+# SQLSTATE classes: connection exception, transaction rollback, insufficient resources, operator
+# intervention.
+_MAY_PASS = ("08", "40", "53", "57")
+_WHAT_TO_DO = {
+    "53100": "The disk of the Postgres server is full: free some space there.",
+    "53300": "The server takes no more connections: end idle ones, or raise max_connections.",
+    _READ_ONLY: (
+        "The server takes no writes, as a standby does: point MF_DATABASE_URL at the primary."
+    ),
+}
+_ELSE = "Check MF_DATABASE_URL, the server and its disk."
+
+# No such table, column, function or schema; no such constraint for ON CONFLICT.
+_NOT_THERE = ("42P01", "42703", "42883", "3F000", "42P10")
+# Those, and constraints that another revision of the schema may have.
+_OF_THE_SCHEMA = (*_NOT_THERE, "23502", "23503", "23514")
+
+
+def explain(
+    error: BaseException | None,
+    statement: str | None,
+    *,
+    engine: Engine | None,
+    lost: bool = False,
+) -> MFError | None:
+    """Return the project's error for one of the driver's; None where it is a defect.
+
+    Args:
+        error: what psycopg2 raised.
+        statement: the SQL that it was raised for, if there was one.
+        engine: where the schema's revision is looked up; None: it is not.
+        lost: the connection is gone, whatever the error says.
+    """
+    code = getattr(error, "pgcode", None) or ""
+    if code == LOCK_NOT_AVAILABLE:
+        return _locked(error, statement)
+    if code == _NO_RIGHT:
+        return _no_right(error, engine)
+    if lost or code.startswith(_MAY_PASS) or code == _READ_ONLY:
+        return _broken_off(error, code)
+    if not code and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+        return _broken_off(error, code)
+    if not code and isinstance(error, psycopg2.ProgrammingError):
+        return ConfigError(
+            f"MF_DATABASE_URL can't be used: {first_line(error)}. "
+            "Expected postgresql+psycopg2://USER:PASSWORD@HOST:PORT/DATABASE."
+        )
+    if engine is not None and code in _OF_THE_SCHEMA:
+        return _of_the_schema(error, code, engine)
+    return None
+
+
+def first_line(error: BaseException | None) -> str:
+    """Return the first line of what the driver says, without the statement."""
+    cause = getattr(error, "orig", None) or error
+    lines = str(cause).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(cause).__name__
+
+
+def _broken_off(error: BaseException | None, code: str) -> DatabaseError:
+    advice = _WHAT_TO_DO.get(code, _ELSE)
+    return DatabaseError(f"Postgres did not answer as expected: {first_line(error)}. {advice}")
+
+
+def _locked(error: BaseException | None, statement: str | None) -> DatabaseError:
+    """Return the error for a lock that was not given in time."""
+    cursor: Any = getattr(error, "cursor", None)
+    query = getattr(cursor, "query", None)
+    sql = statement or (query.decode(errors="replace") if query else "")
+    tables = sorted(set(re.findall(rf"\b{SCHEMA}\.(\w+)", sql.replace('"', ""))))
+
+    # A wait for a row is told in the error's context, which names the table.
+    context = getattr(getattr(error, "diag", None), "context", None) or ""
+    if in_context := re.search(r'in relation "(\w+)"', context):
+        tables = [in_context[1]]
+    named = " or ".join(f"{SCHEMA}.{table}" for table in tables) or "the warehouse"
+    wanted = ", ".join(f"'{SCHEMA}.{table}'::regclass" for table in tables)
+    where = f"relation IN ({wanted})" if wanted else "granted"
+    return DatabaseError(
+        f"{named} is locked by another session, and the lock was not given within "
+        f"lock_timeout (SQLSTATE {LOCK_NOT_AVAILABLE}). Trying again is safe. Who holds it: "
+        "SELECT pid, usename, application_name, xact_start, query FROM pg_stat_activity "
+        f"WHERE pid IN (SELECT pid FROM pg_locks WHERE granted AND {where}). "
+        "See docs/runbook.md#locks."
+    )
+
+
+def _no_right(error: BaseException | None, engine: Engine | None) -> ConfigError:
+    role = engine.url.username if engine is not None else None
+    who = f"the role {role}" if role else "the role that MF_DATABASE_URL names"
+    return ConfigError(
+        f"{who} lacks a right in the warehouse: {first_line(error)}. "
+        "The pipeline and the `mf` command connect as mf_writer: correct MF_DATABASE_URL; "
+        "see docs/runbook.md#roles."
+    )
+
+
+def _of_the_schema(error: BaseException | None, code: str, engine: Engine) -> DatabaseError | None:
+    """Return the error for a schema that is not the one this code was written for."""
+    try:
+        with engine.connect() as connection:
+            difference = revisions.difference(connection)
+    except sa.exc.SQLAlchemyError:
+        return None
+    if difference is not None:
+        return DatabaseError(f"{difference} ({first_line(error)})")
+    if code not in _NOT_THERE:
+        return None
+    return DatabaseError(
+        f"{first_line(error)}, though the schema {SCHEMA} is at revision {revisions.known()[0]}: "
+        "somebody has dropped or renamed it. A version's table (recommendation_rows_v<version>) "
+        "is made again by a new run; anything else comes back from a backup."
+    )

@@ -1,0 +1,54 @@
+"""Which revision the warehouse's schema is at, and which one this code was written for."""
+
+from functools import cache
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from mf_core.warehouse.tables import SCHEMA
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+_TABLE = f"{SCHEMA}.alembic_version"
+
+
+@cache
+def known() -> tuple[str, ...]:
+    """Return the revisions that this code knows, the newest first."""
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    return tuple(script.revision for script in scripts.walk_revisions())
+
+
+def present(connection: Connection) -> str | None:
+    """Return the revision that the schema is at; None: it was never migrated, or is empty."""
+    if connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": _TABLE}) is None:
+        return None
+    revision: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {_TABLE}"))
+    return revision
+
+
+def difference(connection: Connection) -> str | None:
+    """Say in words how the schema differs from what this code needs, and what to do.
+
+    None: it is the one that this code was written for.
+    """
+    needed = known()[0]
+    found = present(connection)
+    if found == needed:
+        return None
+    if found is None:
+        return (
+            f"the warehouse's schema {SCHEMA} is missing, expected revision {needed}. "
+            "Run `mf db migrate` as mf_writer."
+        )
+    if found in known():
+        return (
+            f"the warehouse's schema {SCHEMA} is at revision {found}, this code needs {needed}. "
+            "Run `mf db migrate` as mf_writer."
+        )
+    return (
+        f"the warehouse's schema {SCHEMA} is at revision {found}; this code is older and knows "
+        f"revisions up to {needed}. Install the release here that the schema was migrated with."
+    )
