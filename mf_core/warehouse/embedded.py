@@ -66,6 +66,12 @@ class EmbeddedServer:
         """Stop the server; one that has stopped is fine."""
         self._server.stop()
 
+    def restart(self) -> None:
+        """Restart the server at once, as a package's upgrade does: its sessions are cut off."""
+        self._server.stop()
+        self._server.start()
+        atexit.unregister(self._server._cleanup)
+
     def stop_if_unused(self) -> None:
         """Stop the server unless another session is connected to it; call it within `exclusive`."""
         if not (self.data_dir / "postmaster.pid").exists():
