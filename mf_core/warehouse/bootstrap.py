@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
+import psycopg2
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
@@ -28,7 +29,6 @@ from mf_core.warehouse.engine import (
     transaction,
     translated_errors,
 )
-from mf_core.warehouse.problems import LOCK_NOT_AVAILABLE
 from mf_core.warehouse.tables import SCHEMA
 
 WRITER = "mf_writer"
@@ -155,19 +155,25 @@ def replace_readers_objects(connection: Connection) -> None:
     Raises:
         DatabaseError: a reader's transaction has been in the way all the time.
     """
-    for attempt in range(1, _READERS_ATTEMPTS + 1):
+    for _ in range(_READERS_ATTEMPTS):
         try:
             with connection.begin_nested():
-                limit_lock_waits(connection, _READERS_WAIT)
-                with translated_errors(), psycopg2_cursor(connection) as cursor:
-                    cursor.execute(_READERS.read_text(encoding="utf-8"))
-                limit_lock_waits(connection)
+                _run_readers_sql(connection)
             return
-        except DatabaseError as error:
-            locked = getattr(error.__cause__, "pgcode", None) == LOCK_NOT_AVAILABLE
-            if not locked or attempt == _READERS_ATTEMPTS:
-                raise
-        time.sleep(_READERS_PAUSE_SECONDS)
+        except psycopg2.errors.LockNotAvailable:
+            time.sleep(_READERS_PAUSE_SECONDS)
+    raise DatabaseError(
+        "the readers' views could not be replaced: a transaction that reads mf.recommendations or "
+        "mf.model_history does not end (SQLSTATE 55P03). Nothing was changed. End that "
+        "transaction, or run `mf db migrate` when it has ended; see docs/runbook.md#locks."
+    )
+
+
+def _run_readers_sql(connection: Connection) -> None:
+    limit_lock_waits(connection, _READERS_WAIT)
+    with psycopg2_cursor(connection) as cursor:
+        cursor.execute(_READERS.read_text(encoding="utf-8"))
+    limit_lock_waits(connection)
 
 
 def alembic_config(connection: Connection) -> AlembicConfig:

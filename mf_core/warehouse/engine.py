@@ -89,23 +89,24 @@ def transaction(
         if isolation_level == _AUTOCOMMIT:
             # There is no transaction for the setting to end with: it ends with the connection.
             connection.detach()
-            limit_lock_waits(connection, lock_timeout or LOCK_TIMEOUT, scope="SESSION")
+            limit_lock_waits(connection, lock_timeout, scope="SESSION")
         else:
-            limit_lock_waits(connection, lock_timeout or LOCK_TIMEOUT)
+            limit_lock_waits(connection, lock_timeout)
         yield connection
 
 
 def limit_lock_waits(
     connection: Connection,
-    at_most: timedelta = LOCK_TIMEOUT,
+    at_most: timedelta | None = None,
     *,
     scope: Literal["LOCAL", "SESSION"] = "LOCAL",
 ) -> None:
     """Let no later statement of this transaction wait longer than that for a lock.
 
-    LOCAL ends with the transaction, since a pooler may give the session to somebody else then.
+    None stands for LOCK_TIMEOUT. LOCAL ends with the transaction, since a pooler may give the
+    session to somebody else then.
     """
-    milliseconds = round(at_most / timedelta(milliseconds=1))
+    milliseconds = round((at_most or LOCK_TIMEOUT) / timedelta(milliseconds=1))
     connection.exec_driver_sql(f"SET {scope} lock_timeout = {milliseconds}")
 
 

@@ -109,8 +109,8 @@ def _no_right(error: BaseException | None, engine: Engine | None) -> ConfigError
     role = engine.url.username if engine is not None else None
     who = f"the role {role}" if role else "the role that MF_DATABASE_URL names"
     return ConfigError(
-        f"{who} lacks a right in the warehouse: {first_line(error)}. "
-        "The pipeline and the `mf` command connect as mf_writer: correct MF_DATABASE_URL; "
+        f"{who} lacks a right: {first_line(error)}. The pipeline and the `mf` command connect as "
+        "mf_writer (MF_DATABASE_URL), `mf db bootstrap` as an administrator (--admin-url); "
         "see docs/runbook.md#roles."
     )
 

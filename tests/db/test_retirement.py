@@ -167,13 +167,13 @@ def test_attached_lists_of_another_fit_are_given_up_and_the_next_start_goes_live
     report = pipeline.evaluate(world.config, world.place, split, model)
     pipeline.gate(world.config, world.place, report)
     other = fit(world, split, "refit", factors=2)
-    with pytest.raises(StateError, match="trained again since.*it gets a new version"):
+    with pytest.raises(StateError, match=r"trained again since.*it gets a new version"):
         pipeline.prepare(world.config, world.place, split, model, other)
     for step in (
         lambda: pipeline.prepare(world.config, world.place, split, model, other),
         lambda: pipeline.publish(world.config, world.place, split, report),
     ):
-        with pytest.raises(StateError, match="is retired.*start a new run"):
+        with pytest.raises(StateError, match=r"is retired.*start a new run"):
             step()
     again = run_again(world, "one")
     assert again != version

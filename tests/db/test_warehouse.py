@@ -101,7 +101,7 @@ def test_every_table_and_column_has_a_comment(engine: Engine) -> None:
 def refuse_permission(reader: Engine, statement: str) -> None:
     """Check that a reader may not execute a statement."""
     with (
-        pytest.raises(ConfigError, match="permission denied .* connect as mf_writer"),
+        pytest.raises(ConfigError, match=r"permission denied .* connect as mf_writer"),
         transaction(reader) as connection,
     ):
         connection.execute(sa.text(statement))
