@@ -67,7 +67,7 @@ class RetryableError(MFError):
 
 
 class DatabaseError(RetryableError):
-    """Postgres could not be reached or broke off."""
+    """Postgres was not reached, broke off, gave no lock in time, or has another schema."""
 
     exit_code = 10
 

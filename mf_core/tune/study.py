@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import count, takewhile
 from typing import Any
 
@@ -19,7 +20,7 @@ from mf_core.config import Config, settings
 from mf_core.errors import ConfigError, DatabaseError, TrainingError
 from mf_core.tune.space import Head
 from mf_core.tune.task import Task
-from mf_core.warehouse.engine import lock_schema, transaction, translated_errors
+from mf_core.warehouse.engine import LOCK_TIMEOUT, lock_schema, transaction, translated_errors
 
 SCHEMA = "mf_tune"
 RUNG_FACTOR = 3
@@ -330,7 +331,8 @@ def _url_template(engine: Engine) -> str:
 
     Optuna fills the URL in as a template, so braces are doubled.
     """
-    options = {"options": f"-csearch_path={SCHEMA}"}
+    milliseconds = round(LOCK_TIMEOUT / timedelta(milliseconds=1))
+    options = {"options": f"-csearch_path={SCHEMA} -clock_timeout={milliseconds}"}
     url = engine.url.update_query_dict(options)
     text = url.render_as_string(hide_password=False)
     return text.replace("{", "{{").replace("}", "}}")

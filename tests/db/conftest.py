@@ -24,11 +24,20 @@ def server() -> Iterator[EmbeddedServer]:
     with tempfile.TemporaryDirectory(prefix="mf-postgres-") as folder:
         running = start_embedded(Path(folder) / "data")
         try:
+            _do_not_wait_for_the_disk(running)
             bootstrap_warehouse(running.admin_url, database="template_warehouse")
             migrate(running.url("template_warehouse", "mf_writer"))
             yield running
         finally:
             running.stop()
+
+
+def _do_not_wait_for_the_disk(server: EmbeddedServer) -> None:
+    """No test crashes the machine; every new database would wait for a checkpoint."""
+    admin = sa.create_engine(server.admin_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.execute(sa.text("ALTER SYSTEM SET fsync = off"))
+        connection.execute(sa.text("SELECT pg_reload_conf()"))
 
 
 @pytest.fixture
