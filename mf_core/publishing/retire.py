@@ -109,6 +109,7 @@ def _finish_detachment(engine: Engine, log: Log) -> None:
 
 def _detach_and_drop(engine: Engine, version: int, log: Log) -> bool:
     """Drop the lists of a marked version; return whether they are gone."""
+    dropped = False
     with _left_for_later(f"version {version} is kept", log):
         with transaction(
             engine, isolation_level="AUTOCOMMIT", lock_timeout=_LOCK_TIMEOUT
@@ -117,11 +118,11 @@ def _detach_and_drop(engine: Engine, version: int, log: Log) -> bool:
                 _detach(connection, table_name(version), "CONCURRENTLY")
         with transaction(engine, lock_timeout=_LOCK_TIMEOUT) as connection:
             # Half detached: to drop it would take a lock that readers wait for.
-            if table_name(version) in detaching_tables(connection):
-                return False
-            drop_lists(connection, version)
-        return True
-    return False
+            half_detached = table_name(version) in detaching_tables(connection)
+            if not half_detached:
+                drop_lists(connection, version)
+        dropped = not half_detached
+    return dropped
 
 
 def _drop_dead(engine: Engine, version: int, log: Log) -> None:
@@ -131,7 +132,9 @@ def _drop_dead(engine: Engine, version: int, log: Log) -> None:
         transaction(engine, lock_timeout=_LOCK_TIMEOUT) as connection,
     ):
         unused = versions.lock(connection, version, skip_locked=True)
-        if unused and version not in attached_versions(connection):
+        # Its run may have been started over meanwhile.
+        still_dead = versions.retirable(connection, [version], (), LEFTOVER_AFTER)
+        if unused and still_dead and version not in attached_versions(connection):
             drop_lists(connection, version)
 
 

@@ -176,7 +176,7 @@ class Blow:
         def after(connection: Any, *_: Any) -> None:
             self._after(connection.connection)
 
-        engine.dialect.do_commit = commit_and_count  # type: ignore[method-assign]
+        engine.dialect.do_commit = commit_and_count  # type: ignore[method-assign,assignment]
         sa.event.listen(engine, "before_cursor_execute", before)
         sa.event.listen(engine, "after_cursor_execute", after)
 

@@ -99,7 +99,7 @@ def test_a_process_killed_at_any_statement_loses_nothing(night: Night) -> None:
                 readers_beside(tonight) as readers,
             ):
                 assert let_work() == -signal.SIGKILL, what
-                finish_and_check(tonight, whole_night=number % 2 == 1, what=what)
+                finish_and_check(tonight, whole_night=number % 3 == 1, what=what)
             rounds += sum(reader.rounds for reader in readers)
             if number % 8 == 0:
                 check_tomorrow(tonight, what)
@@ -129,4 +129,4 @@ def test_a_connection_cut_at_any_statement_loses_nothing(night: Night) -> None:
                 assert tonight.live_version() == live_before, what
             else:
                 assert tonight.live_version() == tonight.tonight.split.model_version, what
-            finish_and_check(tonight, whole_night=at % 2 == 0, what=what)
+            finish_and_check(tonight, whole_night=at % 3 == 0, what=what)

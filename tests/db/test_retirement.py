@@ -294,7 +294,7 @@ def test_a_reader_who_began_before_the_commit_of_a_promotion_keeps_its_lists(
             delayed[0].execute(sa.text("SELECT 1 FROM pg_class LIMIT 1"))
         commit(connection)
 
-    engine.dialect.do_commit = commit_late  # type: ignore[method-assign]
+    engine.dialect.do_commit = commit_late  # type: ignore[method-assign,assignment]
     publish_ready(only_one, ready)
     engine.dialect.do_commit = commit  # type: ignore[method-assign]
     [held] = delayed
