@@ -112,7 +112,8 @@ def _say_what_is_wrong(_request: Request, error: Exception) -> JSONResponse:
     # The caller gets a sentence of ours. The error may name hosts and roles, so only the server's
     # log gets it.
     _log.warning("The console can't read the warehouse: %s", error)
-    code = getattr(getattr(error, "orig", None), "pgcode", None)
+    from_driver = getattr(error.__cause__ or error, "orig", None)
+    code = getattr(from_driver, "pgcode", None)
     if code in _NOT_SET_UP:
         detail = "The warehouse is not set up yet: run `mf db migrate`."
     else:
