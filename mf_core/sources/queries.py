@@ -186,8 +186,8 @@ def _refuse_superuser(connection: Connection, database: Database) -> None:
         return
     if connection.scalar(sa.text(_IS_SUPERUSER)):
         raise ConfigError(
-            f"{database.said_by}: expected a role that can only read, but this role is a superuser, "
-            "who can reach the server's files. The operator changes the connection."
+            f"{database.said_by}: expected a role that can only read, but this role is a "
+            "superuser, who reaches the server's files. The operator changes the connection."
         )
 
 
