@@ -7,6 +7,8 @@ hides more rather than less.
 import re
 
 _HIDDEN = "***"
+# What our own messages write where a user puts the own ones.
+_EXAMPLE = "USER:PASSWORD"
 # A scheme of one letter is the drive of a Windows path.
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+:/+)(?P<rest>.*)", re.DOTALL)
 _IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+[^\s]*")
@@ -32,7 +34,7 @@ def redacted(uri: str) -> str:
 
     path = _BEHIND_PATH.split(place, maxsplit=1)[0]
     query = place[len(path) :]
-    shown_user = f"{_HIDDEN}@" if at else ""
+    shown_user = f"{_EXAMPLE if user == _EXAMPLE else _HIDDEN}@" if at else ""
     shown_query = f"{query[0]}{_HIDDEN}" if query else ""
     return f"{before}{scheme}{shown_user}{path}{shown_query}"
 
