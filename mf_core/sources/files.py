@@ -6,7 +6,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -244,8 +244,12 @@ def _fetched(place: Any, name: str, spool: Spool) -> LocalFile:
     """Return a remote file as one in the spool."""
     path = spool.new_path(name)
     reader = within(spool.limits.stall_seconds, lambda: place.open("rb"))
-    with closing(reader):
+    try:
         sha256 = spool.fetch(reader, path)
+    finally:
+        # A store that has gone silent may not answer to this either.
+        with suppress(SilentError):
+            within(spool.limits.stall_seconds, reader.close)
     return LocalFile(path, name, sha256, sha256)
 
 

@@ -1,4 +1,4 @@
-"""What a person who may only trigger can't reach: closed by default, and judged at every opening."""
+"""What a person who may only trigger can reach: closed by default, judged at every opening."""
 
 import http.server
 import os
@@ -208,9 +208,12 @@ def test_what_is_no_regular_file_is_refused_at_once_whoever_names_it(
 ) -> None:
     path = tmp_path / "ratings.csv"
     source: dict[str, Any] = {"uri": path}
+    good = tmp_path / "good.tsv"
+    good.write_text(CSV.replace(",", "\t"))
     if kind in ("fifo", "folder of pipes", "chained"):
         os.mkfifo(path)
     if kind == "folder of pipes":
+        good = good.rename(tmp_path.parent / "good.tsv")
         source = {"uri": tmp_path}
     if kind == "chained":
         source = {"uri": f"simplecache::file://{path}"}
@@ -224,9 +227,7 @@ def test_what_is_no_regular_file_is_refused_at_once_whoever_names_it(
         with pytest.raises(InputError, match=r"expected a regular file|got no file"):
             load(None, **source)
         with pytest.raises(InputError, match=r"expected a regular file"):
-            ratings = tmp_path / "good.csv"
-            ratings.write_text(CSV)
-            load(None, uri=ratings, items_uri=path)
+            load(None, uri=good, items_uri=path)
     assert time.monotonic() - started < 5
 
 
@@ -319,9 +320,11 @@ def serving(answer: Callable[[Any], None]) -> Iterator[Server]:
         server = Server(listening.server_port)
         thread = threading.Thread(target=listening.serve_forever)
         thread.start()
-        yield server
-        listening.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            listening.shutdown()
+            thread.join()
 
 
 def _send(handler: Any, body: str, status: int = 200, **headers: str) -> None:
@@ -497,7 +500,7 @@ def test_a_server_that_drips_is_given_up() -> None:
     reach = Reach(Deployment(limits=Limits(stall_seconds=1)))
     with serving(answer) as server:
         started = time.monotonic()
-        with pytest.raises(SourceUnavailableError, match="nothing came for 1 s"):
+        with pytest.raises(SourceUnavailableError, match=r"nothing came for 1 s"):
             load(reach, uri=f"http://127.0.0.1:{server.port}/r.csv")
         assert time.monotonic() - started < 5
         ended.set()
