@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from upath import UPath
 
 from mf_core.errors import InputError, MFError
-from mf_core.redaction import reason_of, redacted
+from mf_core.redaction import reason_of, redacted, without_query
 from mf_core.sources.chunks import printable
 from mf_core.sources.formats import (
     GZIP,
@@ -230,14 +230,15 @@ def _is_dir(place: Any, spool: Spool) -> bool:
 
 def _local(place: Any, name: str, spool: Spool, permit: Permit) -> LocalFile:
     """Return `place` as a local, unpacked file."""
-    shown = printable(name)
     if not isinstance(place, Path):
-        return _unpacked(_fetched(place, shown, spool), spool)
+        # Some libraries take a query, which may hold a signature, for a part of the name.
+        plain = without_query(name) or "ratings"
+        return _unpacked(_fetched(place, printable(plain), spool), spool)
 
     with opened(place, permit) as path:
         identity = identity_of(path)
         sha256 = _hash(path)
-    return _unpacked(LocalFile(place, shown, sha256, sha256, permit, identity), spool)
+    return _unpacked(LocalFile(place, printable(name), sha256, sha256, permit, identity), spool)
 
 
 def _fetched(place: Any, name: str, spool: Spool) -> LocalFile:

@@ -204,7 +204,7 @@ def test_a_file_that_is_swapped_after_it_was_judged_is_not_read(
 
 @pytest.mark.parametrize("kind", ["fifo", "zero", "socket", "full", "folder of pipes", "chained"])
 def test_what_is_no_regular_file_is_refused_at_once_whoever_names_it(
-    kind: str, tmp_path: Path
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "ratings.csv"
     source: dict[str, Any] = {"uri": path}
@@ -221,7 +221,8 @@ def test_what_is_no_regular_file_is_refused_at_once_whoever_names_it(
         path.symlink_to(f"/dev/{kind}")
     with socket.socket(socket.AF_UNIX) as listening:
         if kind == "socket":
-            os.chdir(tmp_path)
+            # The name of a socket is short.
+            monkeypatch.chdir(tmp_path)
             listening.bind(path.name)
         started = time.monotonic()
         with pytest.raises(InputError, match=r"expected a regular file|got no file"):
