@@ -241,7 +241,11 @@ def local_path(uri: str) -> Path:
         path = uri.partition(":")[2]
         # As fsspec has it: file:///a and file:/a are the same.
         path = path.removeprefix("//")
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        # There is no such user, and so no such file.
+        return Path(path)
 
 
 def is_public(address: str) -> bool:

@@ -68,6 +68,7 @@ CLOSED = (
     "/etc/passwd",
     "relative.csv",
     "~/ratings.csv",
+    "~no such user/ratings.csv",
     "file:///etc/passwd",
     "FILE:///etc/passwd",
     "local:///etc/passwd",
