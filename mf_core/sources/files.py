@@ -283,6 +283,7 @@ def _beside(place: Any, names: list[str], spool: Spool, permit: Permit) -> Loade
 
 def _in_folder(folder: Any, spool: Spool, permit: Permit, uri: str) -> FoundFiles:
     """Return the ratings in a folder and the metadata beside them."""
+    files: Mapping[str, Any]
     if isinstance(folder, Path):
         files = {name: folder / name for name in names_in(folder, permit)}
     else:

@@ -70,21 +70,13 @@ def state(engine: Engine) -> Any:
 
 @pytest.mark.parametrize("chunk_rows", [1_000, 500_000])
 def test_a_query_reads_all_rows_in_portions(database: Engine, chunk_rows: int) -> None:
-    assert run(database, GOOD, **{"source.chunk_rows": chunk_rows}) == 2500
+    in_portions: dict[str, Any] = {"source.chunk_rows": chunk_rows}
+    assert run(database, GOOD, **in_portions) == 2500
     assert run(database, f"{GOOD};") == 2500
     assert run(database, f"WITH v AS ({GOOD}) SELECT * FROM v WHERE user_id LIKE '1%'") > 1000
-    assert (
-        run(
-            database,
-            f"VALUES ('%s', ':x', 3) -- no {COLUMNS}",
-            **{
-                "source.user_column": "column1",
-                "source.item_column": "column2",
-                "source.rating_column": "column3",
-            },
-        )
-        == 1
-    )
+    names = {"user_column": "column1", "item_column": "column2", "rating_column": "column3"}
+    settings: dict[str, Any] = {f"source.{name}": column for name, column in names.items()}
+    assert run(database, "VALUES ('%s', ':x', 3) -- ;", **settings) == 1
 
 
 ATTACKS = {
