@@ -7,12 +7,12 @@ hold a token, so it is never logged; neither is a password that an error message
 import json
 import logging
 import os
-import re
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
 from mf_core import errors
+from mf_core.redaction import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ ADVICE: dict[type[BaseException], tuple[str, str]] = {
     ),
     errors.VerificationError: ("nobody has seen the new table; look at the named users", "verify"),
     errors.DatabaseError: ("check that the warehouse is up, then clear this task", "database"),
+    errors.ScratchFullError: ("make room in the worker's temporary folder", "ingest"),
     errors.ArtifactError: (
         "an artifact is damaged or missing; clear the task that wrote it",
         "artifacts",
@@ -111,9 +112,7 @@ def _advice(exception: BaseException | None) -> tuple[str, str]:
 
 
 def _without_secrets(text: str) -> str:
-    # The part of a URL before the @ is a user, or a user with a password.
-    hidden = re.sub(r"//[^/\s@]*@", "//***@", text)
-    return hidden[:MAX_MESSAGE_LENGTH]
+    return without_secrets(text)[:MAX_MESSAGE_LENGTH]
 
 
 def _report(alert: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 2 usage, 3 refused input, 4 failed
 data check, 5 refused by the gate, 6 lost a promotion race, 10 database, 11 artifact store, 12
-training failed, 130 interrupted.
+training failed, 13 temporary folder full, 130 interrupted.
 """
 
 import sys
@@ -23,7 +23,7 @@ def cli() -> None:
     MF_HOME (./var).
 
     Exit codes: 0 done, 2 usage, 3 refused input, 4 failed data check, 5 refused by the gate, 6 lost
-    a promotion race, 10 database, 11 artifact store, 12 training failed.
+    a promotion race, 10 database, 11 artifact store, 12 training failed, 13 temporary folder full.
     """
 
 

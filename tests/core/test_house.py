@@ -11,9 +11,11 @@ PACKAGE = Path(__file__).parents[2] / "mf_core"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 ORDER = (
+    "redaction",
     "errors",
     "scratch",
     "config",
+    "deployment",
     "records",
     "figures",
     "provenance",

@@ -18,11 +18,14 @@ import sqlalchemy as sa
 from upath import UPath
 
 from mf_core.config import make_config
+from mf_core.deployment import Deployment, Limits
 from mf_core.errors import DatabaseError, InputError
+from mf_core.redaction import redacted
 from mf_core.sources.chunks import Chunk
 from mf_core.sources.demo import U_DATA_SHA256, fetch_ml100k
-from mf_core.sources.files import SourceUnavailableError, redacted
+from mf_core.sources.reach import Reach
 from mf_core.sources.source import open_source
+from mf_core.sources.spool import SourceUnavailableError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 U_DATA = "1\t10\t4\t881250949\n1\t11\t3\t881250950\n2\t10\t5\t881250951\n"
@@ -330,6 +333,40 @@ def test_a_wrong_query_is_refused(sqlite: dict[str, str], query: str, said: str)
     assert said in found
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM votes",
+        "INSERT INTO votes SELECT * FROM votes RETURNING 1 AS user_id, 2 AS item_id, 3 AS rating",
+        "SELECT 1; DELETE FROM votes",
+        "DROP TABLE votes",
+        "PRAGMA query_only = OFF",
+        "ATTACH DATABASE 'other.db' AS other",
+        "VACUUM INTO 'copy.db'",
+        "CREATE TABLE stolen AS SELECT * FROM votes",
+    ],
+)
+def test_a_query_on_sqlite_only_reads(
+    sqlite: dict[str, str], query: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    said = refusal("sql", sqlite, query=query, database_url_env="OTHER_URL")
+
+    assert "refused by the source database" in said
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_query_on_sqlite_is_ended_in_time(sqlite: dict[str, str]) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT count(*) FROM n"
+    config = make_config(
+        {"source.uri": "sql", "source.query": endless, "source.database_url_env": "OTHER_URL"}
+    )
+    reach = Reach(Deployment(limits=Limits(query_seconds=0.5)))
+    with pytest.raises(InputError, match="interrupted"), open_source(config, sqlite, reach):
+        pass
+
+
 def test_source_database_settings_are_checked(tmp_path: Path) -> None:
     assert "MF_SOURCE_DATABASE_URL is empty" in refusal("sql", {}, query="SELECT 1")
 
@@ -523,9 +560,9 @@ def test_fingerprint_depends_on_content_and_reading_settings(write: Write) -> No
 
 
 def test_passwords_do_not_show() -> None:
-    shown = redacted("sftp://me:secret@host/path@2")
+    shown = redacted("sftp://me:secret@host/path")
 
-    assert shown == "sftp://***@host/path@2"
+    assert shown == "sftp://***@host/path"
 
 
 def test_ml100k_is_the_published_data(ml100k: Path) -> None:
