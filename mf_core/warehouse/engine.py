@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import psycopg2
-import pyarrow as pa
-import pyarrow.csv as pacsv
 import sqlalchemy as sa
 from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from mf_core.errors import ConfigError, DatabaseError
+
+# Whoever only asks something must not wait for these: a console page, a DAG file that is parsed.
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 _CONNECT_SECONDS = 10
 # SQLSTATE classes: connection exception, transaction rollback, insufficient resources, operator
@@ -94,7 +96,7 @@ def _broken_off(error: BaseException | None) -> DatabaseError:
     )
 
 
-def copy_table(connection: Connection, name: tuple[str, ...], table: pa.Table) -> None:
+def copy_table(connection: Connection, name: tuple[str, ...], table: "pa.Table") -> None:
     """COPY an Arrow table into a table, columns by name; null becomes NULL.
 
     Args:
@@ -105,6 +107,9 @@ def copy_table(connection: Connection, name: tuple[str, ...], table: pa.Table) -
     Raises:
         DatabaseError: Postgres broke off.
     """
+    import pyarrow as pa
+    import pyarrow.csv as pacsv
+
     sink = pa.BufferOutputStream()
     # Every string comes out quoted, so that an empty one, '\N' or '\.' stays what it is.
     pacsv.write_csv(table, sink, pacsv.WriteOptions(include_header=False, quoting_style="needed"))
@@ -117,8 +122,10 @@ def copy_table(connection: Connection, name: tuple[str, ...], table: pa.Table) -
         cursor.copy_expert(statement, pa.BufferReader(sink.getvalue()))
 
 
-def copy_frame(connection: Connection, name: tuple[str, ...], frame: pd.DataFrame) -> None:
+def copy_frame(connection: Connection, name: tuple[str, ...], frame: "pd.DataFrame") -> None:
     """COPY a data frame as `copy_table` does; a missing text becomes NULL, a NaN stays one."""
+    import pyarrow as pa
+
     columns = {}
     for label, column in frame.items():
         # Arrow takes a NaN for missing unless it is told not to.
