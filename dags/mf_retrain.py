@@ -62,6 +62,7 @@ from mf_dags.runtime import (
     artifact_root,
     failed_steps,
     place,
+    require_allowed_source,
     run_config,
     run_key,
     say,
@@ -81,7 +82,9 @@ def start() -> None:
 
     here = place()
     pipeline.start_run(here, run_key())
-    pipeline.check_settings(run_config(), here)
+    config = run_config()
+    require_allowed_source(config)
+    pipeline.check_settings(config, here)
     say(f"start: run {run_key()} is on record, and its settings can be honoured")
 
 

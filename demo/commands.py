@@ -20,7 +20,7 @@ from demo.launcher import (
 )
 from demo.layout import REPOSITORY, Layout
 from demo.run import run_conf, run_demo
-from demo.settings import ADMIN, load_secrets
+from demo.settings import load_secrets
 from demo.supervisor import StackError, supervise
 from mf_core.errors import ConfigError
 
@@ -94,10 +94,10 @@ def _up(layout: Layout, console: Console) -> int:
     else:
         console.print("The stack is up; it stays until `make down`.")
 
-    password = load_secrets(layout).admin_password
     warehouse = f"{stack.state.warehouse_url} (or `make psql`)"
     console.print(f"  Airflow   {stack.state.address}", soft_wrap=True)
-    console.print(f"  login     {ADMIN} / {password}", soft_wrap=True, markup=False)
+    for user, password in load_secrets(layout).passwords.items():
+        console.print(f"  login     {user} / {password}", soft_wrap=True, markup=False)
     console.print(f"  warehouse {warehouse}", soft_wrap=True, markup=False)
     return 0
 

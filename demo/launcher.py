@@ -217,7 +217,7 @@ def _why_it_ended(layout: Layout, status: int, detail: str) -> str:
 
 
 def _stack(layout: Layout, state: StackState, *, was_running: bool) -> Stack:
-    password = load_secrets(layout).admin_password
+    password = load_secrets(layout).passwords[ADMIN]
     return Stack(
         layout=layout,
         state=state,

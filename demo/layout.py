@@ -53,8 +53,13 @@ class Layout:
 
     @property
     def secrets_file(self) -> Path:
-        """Keys and the admin's password, generated once."""
+        """Keys and the users' passwords, generated once."""
         return self.var / "secrets.json"
+
+    @property
+    def sources_file(self) -> Path:
+        """Settings file of the sources that people at this machine have named."""
+        return self.var / "run" / "sources.toml"
 
     @property
     def state_file(self) -> Path:

@@ -12,11 +12,13 @@ from demo.follow import RunFollower
 from demo.launcher import Stack
 from demo.render import print_report
 from demo.report import DemoReport, read_report, write_report
+from demo.sources import by_name
 from demo.state import READY, running_stack
 from demo.supervisor import StackError
 from demo.task_logs import last_lines, log_file
 from mf_core.config import make_config
 from mf_core.config import settings as all_settings
+from mf_core.redaction import redacted
 
 DAG_ID = "mf_retrain"
 DEMO_SOURCE = "ml-100k"
@@ -31,15 +33,19 @@ _DAG_SECONDS = 60.0
 
 
 def run_demo(stack: Stack, conf: Mapping[str, Any], console: Console) -> int:
-    """Run the retrain once with the settings `conf` and return the exit status."""
+    """Run the retrain once with the settings `conf` and return the exit status.
+
+    Its source may be any: it is named as one of the operator's.
+    """
     stack.api.wait_for_dag(DAG_ID, _DAG_SECONDS)
     if not stack.was_running:
         _abandon_unfinished_runs(stack, console)
     stack.api.set_paused(DAG_ID, False)
 
     started = datetime.now(UTC).isoformat()
-    run_id = stack.api.trigger(DAG_ID, conf)
-    what = f"Run {run_id} of {DAG_ID} on {conf['source.uri']}"
+    run_id = stack.api.trigger(DAG_ID, by_name(stack.layout, conf))
+    source = redacted(str(conf.get("source.uri") or conf.get("source.name")))
+    what = f"Run {run_id} of {DAG_ID} on {source}"
     console.print(f"{what}; watch it at {stack.state.address}", markup=False, soft_wrap=True)
 
     follower = RunFollower(stack.api, DAG_ID, run_id, stack.layout.task_logs)
@@ -76,7 +82,11 @@ def run_conf(ratings: str, settings: str = "") -> dict[str, Any]:
         conf["source.uri"] = ratings if known else str(Path(ratings).expanduser().resolve())
     else:
         conf |= {"source.uri": DEMO_SOURCE, "gate.max_rmse": DEMO_MAX_RMSE}
-    return conf | _overrides(settings)
+    wanted = _overrides(settings)
+    if "source.name" in wanted and not ratings:
+        # A source of the user's own settings file, which says where it is.
+        del conf["source.uri"]
+    return conf | wanted
 
 
 def _overrides(settings: str) -> dict[str, Any]:

@@ -7,39 +7,51 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from demo.layout import Layout
 
 ADMIN = "admin"
+ROLES = {ADMIN: "admin", "operator": "op", "user": "user", "viewer": "viewer"}
+"""The stack's users, each with a role of Airflow's SimpleAuthManager."""
 
 
 @dataclass(frozen=True)
 class Secrets:
     """What must stay the same from start to start.
 
-    Otherwise old connections and sessions could not be read.
+    Otherwise old connections and sessions could not be read. `passwords` has one for each user.
     """
 
-    admin_password: str
+    passwords: dict[str, str]
     fernet_key: str
     api_secret_key: str
     jwt_secret: str
 
 
 def load_secrets(layout: Layout) -> Secrets:
-    """Return the stack's secrets; the first call generates them."""
+    """Return the stack's secrets; what is not there yet is generated."""
+    known: dict[str, Any] = {}
     if layout.secrets_file.exists():
-        fields = json.loads(layout.secrets_file.read_text())
-        return Secrets(**fields)
+        known = json.loads(layout.secrets_file.read_text())
 
-    made = Secrets(
-        admin_password=secrets.token_urlsafe(12),
-        fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-        api_secret_key=secrets.token_urlsafe(32),
-        jwt_secret=secrets.token_urlsafe(32),
+    passwords = dict(known.get("passwords", {}))
+    # What a stack of an earlier release has kept.
+    if "admin_password" in known:
+        passwords.setdefault(ADMIN, known["admin_password"])
+    for user in ROLES:
+        passwords.setdefault(user, secrets.token_urlsafe(12))
+
+    fernet_key = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
+    found = Secrets(
+        passwords=passwords,
+        fernet_key=known.get("fernet_key", fernet_key),
+        api_secret_key=known.get("api_secret_key", secrets.token_urlsafe(32)),
+        jwt_secret=known.get("jwt_secret", secrets.token_urlsafe(32)),
     )
-    write_private(layout.secrets_file, json.dumps(asdict(made), indent=1))
-    return made
+    if asdict(found) != known:
+        write_private(layout.secrets_file, json.dumps(asdict(found), indent=1))
+    return found
 
 
 def write_private(path: Path, text: str) -> None:
@@ -83,10 +95,18 @@ def component_environment(
         # No percent-encoding here: fsspec takes the path as it stands.
         "MF_ARTIFACT_ROOT": f"file://{layout.artifacts}",
         "MF_CACHE_DIR": str(layout.cache),
+        "MF_CONFIG": _settings_files(layout, inherited.get("MF_CONFIG", "")),
         "NO_PROXY": local,
         "no_proxy": local,
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _settings_files(layout: Layout, own: str) -> str:
+    """Return the user's own settings file, if there is one, and the launcher's named sources."""
+    # The components run in another folder than the caller.
+    files = [str(Path(file).expanduser().resolve()) for file in own.split(os.pathsep) if file]
+    return os.pathsep.join([*files, str(layout.sources_file)])
 
 
 def _airflow_settings(
@@ -102,7 +122,7 @@ def _airflow_settings(
         "CORE__FERNET_KEY": keys.fernet_key,
         "CORE__EXECUTION_API_SERVER_URL": f"{address}/execution/",
         "CORE__ALLOWED_DESERIALIZATION_CLASSES": "airflow.* mf_core.records.*",
-        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{ADMIN}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{u}:{role}" for u, role in ROLES.items()),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(layout.passwords_file),
         "DATABASE__SQL_ALCHEMY_CONN": metadata_url,
         "API__BASE_URL": address,

@@ -5,6 +5,7 @@ It starts the stack in order, watches it, and stops it in order whatever happens
 at the next safe point, so that nothing is ever left half started.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from demo import processes
 from demo.airflow_api import AirflowApi
 from demo.layout import Layout
 from demo.settings import ADMIN, component_environment, load_secrets, write_private
+from demo.sources import forget_sources
 from demo.state import FAILED, READY, STARTING, STOPPING, starting, take_lock, write_state
 
 if TYPE_CHECKING:
@@ -101,6 +103,8 @@ class Supervisor:
         self._say(STARTING, "Postgres")
         metadata_url = self._start_postgres()
         self._write_passwords()
+        # Only what somebody names while the stack lives; the file is among its settings files.
+        forget_sources(self._layout)
 
         port = processes.free_port(self._preferred_port)
         self._migrate_airflow(self._environment(port, metadata_url))
@@ -115,9 +119,9 @@ class Supervisor:
         self._say(READY, "")
 
     def _write_passwords(self) -> None:
-        """Write the login for Airflow's SimpleAuthManager, which would otherwise make one up."""
-        password = load_secrets(self._layout).admin_password
-        write_private(self._layout.passwords_file, f'{{"{ADMIN}": "{password}"}}')
+        """Write the logins for Airflow's SimpleAuthManager, which would otherwise make them up."""
+        passwords = load_secrets(self._layout).passwords
+        write_private(self._layout.passwords_file, json.dumps(passwords))
 
     def _environment(self, port: int, metadata_url: str) -> dict[str, str]:
         return component_environment(
@@ -212,7 +216,7 @@ class Supervisor:
 
     def _wait_for_airflow(self, port: int) -> None:
         """Wait until all components are healthy, and make the pool for trainings."""
-        password = load_secrets(self._layout).admin_password
+        password = load_secrets(self._layout).passwords[ADMIN]
         api = AirflowApi(self._state.address, ADMIN, password)
         server = self._components["api-server"]
         deadline = time.monotonic() + _START_SECONDS

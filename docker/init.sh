@@ -8,5 +8,10 @@ mf db migrate
 # One slot: two trainings would share one GPU's memory.
 airflow pools set gpu 1 "One training at a time"
 umask 077
-python -c 'import json, os; print(json.dumps({"admin": os.environ["ADMIN_PASSWORD"]}))' \
-    > "$AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"
+python - > "$AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE" <<'END'
+import json
+import os
+
+users = ("admin", "operator", "user", "viewer")
+print(json.dumps({user: os.environ[f"{user.upper()}_PASSWORD"] for user in users}))
+END

@@ -7,18 +7,20 @@ paths such as `rating_head.als.n_factors`.
 
 import hashlib
 import json
+import os
 import tomllib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from mf_core.errors import ConfigError
+from mf_core.redaction import redacted, without_secrets
 
 Head = Literal["rating", "ranking"]
 Shapes = Literal["model", "lists", "verdict", "nothing"]
@@ -27,6 +29,9 @@ Shapes = Literal["model", "lists", "verdict", "nothing"]
 `nothing` is for what changes only how a run gets there: where ratings come from, on which device,
 in how many pieces.
 """
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,26 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+SOURCE_URIS = ("uri", "test_uri", "items_uri", "users_uri")
+"""The settings of the section `source` that name a place."""
+
+REACHING = (*SOURCE_URIS, "query", "database_url_env", "connection")
+"""Those that decide what a run reaches outside the project; the others say how it is read."""
+
+DEPLOYMENT_SECTIONS = ("sources", "trigger", "limits")
+"""Sections of the settings file that are no settings of a run: see `mf_core/deployment.py`."""
+
+
 class SourceConfig(_Section):
     """Where the ratings come from."""
 
+    name: str = setting(
+        "",
+        shapes="nothing",
+        description="Name of a source that the settings file describes in `[sources.NAME]`; empty: "
+        "the settings below.",
+        max_length=200,
+    )
     uri: str = setting(
         "ml-100k",
         shapes="nothing",
@@ -120,10 +142,17 @@ class SourceConfig(_Section):
         description="With uri `sql`: the SELECT whose columns are named as above. Empty with any "
         "other uri.",
     )
+    connection: str = setting(
+        "",
+        shapes="nothing",
+        description="With uri `sql`, in a DAG: the Airflow connection (Postgres) of the database; "
+        "empty: `database_url_env` says it.",
+    )
     database_url_env: str = setting(
         "MF_SOURCE_DATABASE_URL",
         shapes="nothing",
-        description="With uri `sql`: the environment variable that holds the SQLAlchemy URL.",
+        description="With uri `sql`: the environment variable that holds the SQLAlchemy URL. It "
+        "can't be set by a trigger.",
         min_length=1,
     )
     chunk_rows: int = setting(
@@ -145,8 +174,9 @@ class SourceConfig(_Section):
                 "another source"
             )
         if has_query and not wants_query:
+            shown = redacted(self.uri)
             raise ValueError(
-                f"source.query is set, but source.uri is {self.uri!r:.80}, so it would not be run; "
+                f"source.query is set, but source.uri is {shown!r:.80}, so it would not be run; "
                 "set source.uri to sql, or empty source.query"
             )
         return self
@@ -903,6 +933,13 @@ class Config(_Section):
         text = json.dumps(self.shaping(*shapes), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def for_record(self) -> dict[str, Any]:
+        """Return all settings as JSON has them, without the secrets that a URI may hold."""
+        record = self.model_dump(mode="json")
+        for name in SOURCE_URIS:
+            record["source"][name] = redacted(record["source"][name])
+        return record
+
     def training_fingerprint(self) -> str:
         """sha256 (hex) over the settings that change what a run makes of the same ratings."""
         return self.fingerprint("model", "lists")
@@ -1036,34 +1073,68 @@ def make_config(overrides: Mapping[str, Any] | None = None, base: Config | None 
     nested = (base or Config()).model_dump()
     for name, value in (overrides or {}).items():
         _put(nested, name, value)
-    try:
-        return Config.model_validate(nested)
-    except ValidationError as error:
-        raise ConfigError(_explain(error)) from None
+    return validated(Config, nested)
 
 
 def load_config(path: str | Path | None) -> Config:
     """Return the settings of a TOML file, or the shipped defaults for None or "".
 
-    The file has sections and names as in `Config`.
+    The file has sections and names as in `Config`. Several files may be named, parted as in PATH;
+    what a later one says counts.
 
     Raises:
-        ConfigError: the file is missing or not TOML, or holds an unknown name or a value out of its
+        ConfigError: a file is missing or not TOML, or holds an unknown name or a value out of its
             bounds.
     """
-    if not path:
-        return Config()
+    nested = read_settings_file(path)
+    of_run = {name: nested[name] for name in nested if name not in DEPLOYMENT_SECTIONS}
+    return validated(Config, of_run, f"in the settings file {path}: ")
+
+
+def read_settings_file(path: str | Path | None) -> dict[str, Any]:
+    """Return the tables of the settings file, nothing for None or "". Raises ConfigError."""
+    nested: dict[str, Any] = {}
+    for file in str(path or "").split(os.pathsep):
+        if file:
+            _lay_over(nested, _read_toml(file))
+    return nested
+
+
+def _read_toml(path: str) -> dict[str, Any]:
     try:
-        nested = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        return Config.model_validate(nested)
+        return tomllib.loads(Path(path).read_bytes().decode("utf-8"))
     except OSError as error:
         raise ConfigError(
             f"the settings file {path} can't be read ({error.strerror}); check MF_CONFIG."
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"the settings file {path} is not UTF-8 text (byte {error.start + 1}); save it as "
+            "UTF-8, which TOML is written in."
+        ) from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"the settings file {path} is not valid TOML: {error}.") from None
+    except ValueError:
+        raise ConfigError(
+            f"the settings file {path!r} is no path to a file; check MF_CONFIG."
+        ) from None
+
+
+def _lay_over(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    """Put the tables of a later file over those of an earlier one."""
+    for name, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(name), dict):
+            _lay_over(below[name], value)
+        else:
+            below[name] = value
+
+
+def validated(model: type[_Model], nested: Any, where: str = "") -> _Model:
+    """Return `nested` as a settings class; `where` begins the message. Raises ConfigError."""
+    try:
+        return model.model_validate(nested)
     except ValidationError as error:
-        raise ConfigError(f"in the settings file {path}: {_explain(error)}") from None
+        raise ConfigError(f"{where}{_explain(error)}") from None
 
 
 def _put(nested: dict[str, Any], name: str, value: Any) -> None:
@@ -1087,6 +1158,11 @@ def _put(nested: dict[str, Any], name: str, value: Any) -> None:
     section[leaf] = None if value == "" and not is_text else value
 
 
+def _shown_input(value: Any) -> str:
+    """Return a refused value, cut and without a URI's secrets."""
+    return without_secrets(repr(value))[:80]
+
+
 def _explain(error: ValidationError) -> str:
     expected = {setting.name: setting.bounds() for setting in settings()}
     problems = [_problem(found, expected) for found in error.errors()]
@@ -1100,7 +1176,7 @@ def _problem(found: ErrorDetails, expected: Mapping[str, str]) -> str:
         return str(found["ctx"]["error"])
     name = ".".join(map(str, found["loc"]))
     if name in expected:
-        return f"{name}: expected {expected[name]}, got {found['input']!r:.80}"
+        return f"{name}: expected {expected[name]}, got {_shown_input(found['input'])}"
     if found["type"] == "extra_forbidden":
-        return f"there is no setting {name!r}"
-    return f"{name}: {found['msg']}, got {found['input']!r:.80}"
+        return f"{name}: there is no such setting"
+    return f"{name}: {found['msg']}, got {_shown_input(found['input'])}"

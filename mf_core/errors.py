@@ -88,3 +88,9 @@ class ArtifactStoreError(RetryableError):
     """The artifact store could not be reached or broke off."""
 
     exit_code = 11
+
+
+class ScratchFullError(RetryableError):
+    """The temporary folder is full; a retry may find room, once somebody has made some."""
+
+    exit_code = 13

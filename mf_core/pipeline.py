@@ -43,6 +43,8 @@ from mf_core.records import (
     SplitRef,
     Verdict,
 )
+from mf_core.redaction import without_secrets
+from mf_core.sources.reach import Reach
 from mf_core.training.launcher import ShowProgress, run_trainer
 from mf_core.training.manifest import Manifest, seal
 from mf_core.training.warm_start import find_start
@@ -71,6 +73,7 @@ class Workplace:
         log: where lines for people go.
         actor: who does it, as it is put on record.
         progress: called with how far a fit is; None: that is a line of the log as well.
+        reach: what its sources may reach; None: anything, as they are the operator's.
     """
 
     engine: Engine
@@ -78,6 +81,7 @@ class Workplace:
     log: Log = print
     actor: str = "mf"
     progress: ShowProgress | None = None
+    reach: Reach | None = None
 
 
 def workplace(
@@ -87,6 +91,7 @@ def workplace(
     actor: str | None = None,
     *,
     progress: ShowProgress | None = None,
+    reach: Reach | None = None,
 ) -> Workplace:
     """Return the workplace of the given places, or of MF_DATABASE_URL and MF_ARTIFACT_ROOT.
 
@@ -104,6 +109,7 @@ def workplace(
         log=log,
         actor=actor or operating_system_user(),
         progress=progress,
+        reach=reach,
     )
 
 
@@ -142,8 +148,8 @@ def check_settings(config: Config, place: Workplace) -> None:
 
 
 def ingest(config: Config, place: Workplace) -> IngestReport:
-    """Load the source into `mf.ratings`. Raises InputError or DatabaseError."""
-    return intake.ingest(place.engine, config, datetime.now(UTC), place.log)
+    """Load the source into `mf.ratings`. Raises ConfigError, InputError or DatabaseError."""
+    return intake.ingest(place.engine, config, datetime.now(UTC), place.log, reach=place.reach)
 
 
 def check(config: Config, place: Workplace) -> QualityReport:
@@ -630,7 +636,7 @@ def start_run(place: Workplace, run_key: str) -> None:
 def record_failure(place: Workplace, run_key: str, step: str, error: BaseException) -> None:
     """Put on record which step ended a run, and what it said."""
     with transaction(place.engine) as connection:
-        message = str(error) or type(error).__name__
+        message = without_secrets(str(error)) or type(error).__name__
         refused = isinstance(error, GateError)
         runs.fail(connection, run_key, step=step, message=message, refused=refused)
 

@@ -33,10 +33,12 @@ def _make(prefix: str) -> tuple[Path, int]:
     """Return a new folder, and the descriptor that holds its lock."""
     while True:
         folder = Path(tempfile.mkdtemp(prefix=f"{prefix}-"))
-        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # A sweep may come between any two of these lines, and take the folder away.
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
         fcntl.flock(lock, fcntl.LOCK_EX)
-
-        # A sweep may have come between the two: it had the lock first, and took the folder away.
         if folder.exists():
             return folder, lock
         os.close(lock)

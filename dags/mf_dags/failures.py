@@ -7,7 +7,6 @@ the traceback of whatever a task raises, SystemExit excepted, so such a failure 
 
 import logging
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -17,6 +16,7 @@ from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from mf_core import errors
+from mf_core.redaction import without_secrets
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +50,7 @@ ADVICE: dict[type[BaseException], tuple[str, str]] = {
     ),
     errors.VerificationError: ("nobody has seen the new table; look at the named users", "verify"),
     errors.DatabaseError: ("check that the warehouse is up, then clear this task", "database"),
+    errors.ScratchFullError: ("make room in the worker's temporary folder", "ingest"),
     errors.ArtifactError: (
         "an artifact is damaged or missing; clear the task that wrote it",
         "artifacts",
@@ -137,7 +138,7 @@ class Failure:
         return cls(
             error="killed" if cause is None else type(cause).__name__,
             exit_code=getattr(cause, "exit_code", 1),
-            message=_without_secrets(message),
+            message=without_secrets(message)[:MAX_MESSAGE_LENGTH],
             action=action,
             runbook=runbook_url(anchor),
         )
@@ -173,9 +174,3 @@ def _advice(exception: BaseException | None) -> tuple[str, str]:
         if parent in ADVICE:
             return ADVICE[parent]
     return UNEXPECTED
-
-
-def _without_secrets(text: str) -> str:
-    # The part of a URL before the @ is a user, or a user with a password.
-    hidden = re.sub(r"//[^/\s@]*@", "//***@", text)
-    return hidden[:MAX_MESSAGE_LENGTH]

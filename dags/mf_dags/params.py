@@ -11,6 +11,7 @@ from typing import Any
 from airflow.sdk import Param
 
 from mf_core.config import Config, Setting, make_config, settings
+from mf_core.deployment import shown_default
 
 
 def trigger_params(base: Config) -> dict[str, Param]:
@@ -39,7 +40,9 @@ def _param(setting: Setting) -> Param:
     # start.
     if setting.section != "run":
         schema["section"] = _section_title(setting.section)
-    return Param(setting.default, description=setting.help(), **schema)
+    # Who may see the form may not see the password of a URI of the settings file.
+    shown = shown_default(setting.name, setting.default)
+    return Param(shown, description=setting.help(), **schema)
 
 
 def _section_title(section: str) -> str:

@@ -16,8 +16,10 @@ from mf_core.errors import ConfigError
 from mf_dags.params import config_from_params
 
 if TYPE_CHECKING:
+    from mf_core.deployment import Deployment
     from mf_core.pipeline import Workplace
     from mf_core.records import Progress
+    from mf_core.sources.reach import Reach
 
 log = structlog.get_logger("mf_retrain")
 
@@ -26,11 +28,38 @@ def run_config() -> Config:
     """Return the settings of the DAG run that this task belongs to.
 
     Raises:
-        ConfigError: a value out of its bounds, an unknown name, or settings that contradict each
-            other.
+        ConfigError: a value out of its bounds, an unknown name or source, or settings that
+            contradict each other.
     """
     context = get_current_context()
-    return config_from_params(context["params"])
+    deployment = the_deployment()
+    config = config_from_params(deployment.from_form(context["params"]))
+    return deployment.with_named_source(config)
+
+
+def the_deployment() -> "Deployment":
+    """Return what the operator says in the file of `MF_CONFIG`. Raises ConfigError."""
+    from mf_core.deployment import load_deployment
+
+    return load_deployment(os.environ.get("MF_CONFIG"))
+
+
+def source_reach() -> "Reach":
+    """Return what the run's source may reach: its settings may be those of who triggered it."""
+    from mf_core.sources.reach import Reach
+
+    return Reach(the_deployment(), by_trigger=True, find_connection=_connection_uri)
+
+
+def require_allowed_source(config: Config) -> None:
+    """Make sure, before any work, that whoever triggered the run may use its source.
+
+    Where the source is opened, it is judged again.
+
+    Raises:
+        ConfigError: they may not. The message names the setting and says what to do.
+    """
+    source_reach().judge(config)
 
 
 def run_key() -> str:
@@ -48,6 +77,7 @@ def place() -> "Workplace":
         artifact_root=artifact_root(),
         log=say,
         actor=actor(get_current_context()),
+        reach=source_reach(),
     )
 
 

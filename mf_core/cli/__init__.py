@@ -2,7 +2,7 @@
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 2 usage, 3 refused input, 4 failed
 data check, 5 refused by the gate, 6 lost a promotion race, 10 database, 11 artifact store, 12
-training failed, 130 interrupted.
+training failed, 13 temporary folder full, 130 interrupted.
 """
 
 import sys
@@ -12,6 +12,7 @@ import click
 from mf_core import __version__
 from mf_core.cli import admin, backtest, readers, steps, tune
 from mf_core.errors import MFError
+from mf_core.redaction import without_secrets
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,7 +24,7 @@ def cli() -> None:
     MF_HOME (./var).
 
     Exit codes: 0 done, 2 usage, 3 refused input, 4 failed data check, 5 refused by the gate, 6 lost
-    a promotion race, 10 database, 11 artifact store, 12 training failed.
+    a promotion race, 10 database, 11 artifact store, 12 training failed, 13 temporary folder full.
     """
 
 
@@ -37,7 +38,7 @@ def main() -> None:
     try:
         sys.exit(cli(standalone_mode=False) or 0)
     except MFError as error:
-        click.echo(f"mf: {error}", err=True)
+        click.echo(f"mf: {without_secrets(str(error))}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

@@ -3,9 +3,11 @@
 import os
 
 import click
+from pydantic import BaseModel
 
 from mf_core.cli.options import settings_options
 from mf_core.config import Config, settings
+from mf_core.deployment import Limits, TriggerRules
 from mf_core.errors import ConfigError
 
 
@@ -16,6 +18,8 @@ def config(config: Config, markdown: bool) -> None:
     """List every setting with its value, bounds and meaning."""
     text = settings_table(config) if markdown else settings_toml(config)
     click.echo(text)
+    if markdown:
+        click.echo(f"\n{deployment_table()}")
 
 
 def settings_toml(config: Config) -> str:
@@ -67,6 +71,23 @@ def settings_table(config: Config) -> str:
         row = f"| {' | '.join(cells)} |"
         rows.append(row.replace("|  |", "| |"))
     return "\n".join(rows)
+
+
+def deployment_table() -> str:
+    """Return what only the settings file can say, as Markdown."""
+    rows = [
+        "## In the settings file",
+        "",
+        "| only in the settings file | default | meaning |",
+        "| --- | --- | --- |",
+        "| `sources.NAME.*` | | A named source, with the settings of the section `source`. |",
+    ]
+    sections: dict[str, type[BaseModel]] = {"trigger": TriggerRules, "limits": Limits}
+    for section, model in sections.items():
+        for name, field in model.model_fields.items():
+            default = _markdown_value(field.default or "")
+            rows.append(f"| `{section}.{name}` | {default} | {field.description} |")
+    return "\n".join(rows).replace("|  |", "| |")
 
 
 def _markdown_value(value: object) -> str:

@@ -14,8 +14,17 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as BarsOnTerminal
 
-from mf_core.config import load_config, make_config
+from mf_core.config import make_config
+from mf_core.deployment import Deployment, load_deployment
 from mf_core.records import Progress
+
+_DEPLOYMENT = "mf_core.deployment"
+
+
+def the_deployment() -> Deployment:
+    """Return what the settings file of the running command says, beside a run's settings."""
+    deployment: Deployment = click.get_current_context().meta.get(_DEPLOYMENT, Deployment())
+    return deployment
 
 
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -33,10 +42,11 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     def wrapped(config_file: str | None, overrides: tuple[str, ...], **rest: Any) -> Any:
         """Read the settings, then run the command."""
-        base = load_config(config_file)
+        deployment = load_deployment(config_file)
         wanted = parse_overrides(overrides)
-        config = make_config(wanted, base)
-        return command(config=config, **rest)
+        config = make_config(wanted, deployment.config)
+        click.get_current_context().meta[_DEPLOYMENT] = deployment
+        return command(config=deployment.with_named_source(config), **rest)
 
     wrapped.__name__ = command.__name__
     wrapped.__doc__ = command.__doc__
@@ -133,6 +143,7 @@ def open_workplace(by: str | None = None) -> Iterator[Any]:
     None: the user of the operating system.
     """
     from mf_core import pipeline
+    from mf_core.sources.reach import Reach
 
     reporter = Reporter()
     with ExitStack() as stack:
@@ -143,7 +154,15 @@ def open_workplace(by: str | None = None) -> Iterator[Any]:
             url, embedded_root = stack.enter_context(_embedded())
             root = root or embedded_root
 
-        place = pipeline.workplace(url, root, reporter.log, by, progress=reporter.progress)
+        # Whoever runs `mf` is the operator: anything may be named, within the file's limits.
+        place = pipeline.workplace(
+            url,
+            root,
+            reporter.log,
+            by,
+            progress=reporter.progress,
+            reach=Reach(the_deployment()),
+        )
         stack.callback(place.engine.dispose)
         yield place
 

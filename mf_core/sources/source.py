@@ -4,7 +4,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from mf_core.config import Config, SourceConfig
-from mf_core.errors import InputError
+from mf_core.errors import InputError, ScratchFullError
+from mf_core.redaction import redacted
+from mf_core.scratch import scratch_folder
 from mf_core.sources.chunks import Chunk, Rules
 from mf_core.sources.demo import fetch_ml100k
-from mf_core.sources.files import FoundFiles, LocalFile, find_file, find_files, redacted
+from mf_core.sources.files import FoundFiles, LocalFile, find_file, find_files
 from mf_core.sources.formats import PARQUET, PARQUET_MAGIC
-from mf_core.sources.tables import read_parquet, spool_query
+from mf_core.sources.queries import find_database, spool_query
+from mf_core.sources.reach import DEMO_URI, SQL_URI, Permit, Reach
+from mf_core.sources.spool import Spool, full
+from mf_core.sources.tables import read_parquet
 from mf_core.sources.text import read_text
 
-DEMO_URI = "ml-100k"
-SQL_URI = "sql"
 _DEFAULT_CACHE = "~/.cache/mf-retrain"
 # Settings that change what the same bytes turn into.
 _READING_SETTINGS = (
@@ -59,6 +62,7 @@ class RatingsSource:
         files: the files of ratings, in reading order.
         items: gives the file of items, None if there is none.
         users: gives the file of users, None if there is none.
+        spool: where fetched and unpacked files lie.
     """
 
     uri: str
@@ -67,6 +71,7 @@ class RatingsSource:
     files: tuple[RatingsFile, ...]
     items: Callable[[], LocalFile] | None
     users: Callable[[], LocalFile] | None
+    spool: Spool
 
     def chunks(self, config: Config, now: datetime) -> Iterator[tuple[str, Chunk]]:
         """Yield (file name, chunk of checked rows) through all files.
@@ -82,39 +87,67 @@ class RatingsSource:
                 now=now,
                 side=part.side,
             )
-            reader = read_parquet if _is_parquet(file, config.source) else read_text
+            with file.reading() as path:
+                # The checksum was taken before. It says nothing of a file that is still written to.
+                before = _state(path)
+                for chunk in self._read(path, file.name, config.source, rules):
+                    yield file.name, chunk
+                if _state(path) != before:
+                    raise InputError(
+                        f"{file.name}: changed while it was read. "
+                        "Load it again once it is complete."
+                    )
 
-            # The checksum was taken before. It says nothing of a file that is still written to.
-            before = _state(file.path)
-            for chunk in reader(file.path, file.name, config.source, rules):
-                yield file.name, chunk
-            if _state(file.path) != before:
-                raise InputError(
-                    f"{file.name}: changed while it was read. Load it again once it is complete."
-                )
+    def _read(self, path: Path, name: str, source: SourceConfig, rules: Rules) -> Iterator[Chunk]:
+        """Yield the chunks of one file, read as what it is."""
+        if _is_parquet(path, source):
+            return read_parquet(path, name, source, rules, self.spool)
+        return read_text(path, name, source, rules)
 
 
 @contextmanager
-def open_source(config: Config, environ: Mapping[str, str]) -> Iterator[RatingsSource]:
+def open_source(
+    config: Config, environ: Mapping[str, str], reach: Reach | None = None
+) -> Iterator[RatingsSource]:
     """Give the configured source, fetched, unpacked and hashed.
 
     Temporary files go when the block ends.
 
+    Args:
+        config: its section `source` is used, and what the data are.
+        environ: where the source database's URL and MF_CACHE_DIR are looked up.
+        reach: what the source may reach; None: anything, as it is the operator's.
+
     Raises:
         InputError: it is missing, damaged, or has another checksum than `source.sha256`.
+        ConfigError: it is beyond what whoever named it may reach.
         SourceUnavailableError: a remote store did not answer.
         DatabaseError: the source database did not answer.
+        ScratchFullError: the temporary folder is full.
     """
-    with tempfile.TemporaryDirectory(prefix="mf-source-") as folder:
-        yield _open(config.source, config, environ, Path(folder))
+    reach = reach or Reach()
+    reach.judge(config)
+    with _spool(reach) as spool:
+        yield _open(config.source, config, environ, spool, reach)
+
+
+@contextmanager
+def _spool(reach: Reach) -> Iterator[Spool]:
+    """Give the folder for what is fetched and unpacked."""
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(scratch_folder("mf-source"))
+        except OSError as error:
+            raise ScratchFullError(full(Path(tempfile.gettempdir()), error)) from None
+        yield Spool(folder, reach.limits)
 
 
 def _open(
-    source: SourceConfig, config: Config, environ: Mapping[str, str], spool: Path
+    source: SourceConfig, config: Config, environ: Mapping[str, str], spool: Spool, reach: Reach
 ) -> RatingsSource:
-    found = _find(source, environ, spool)
+    found = _find(source, environ, spool, reach)
     _check_sha256(source, found)
-    files = _distinct_names(_with_sides(source, found, spool))
+    files = _distinct_names(_with_sides(source, found, spool, reach))
 
     # Metadata that a setting names win over those beside the ratings.
     return RatingsSource(
@@ -122,37 +155,44 @@ def _open(
         content_sha256=_content_sha256(files),
         fingerprint=_fingerprint(files, config),
         files=tuple(files),
-        items=_named(source.items_uri, spool) or found.items,
-        users=_named(source.users_uri, spool) or found.users,
+        items=_named(source.items_uri, spool, reach.permit(source, "items_uri")) or found.items,
+        users=_named(source.users_uri, spool, reach.permit(source, "users_uri")) or found.users,
+        spool=spool,
     )
 
 
-def _find(source: SourceConfig, environ: Mapping[str, str], spool: Path) -> FoundFiles:
+def _find(
+    source: SourceConfig, environ: Mapping[str, str], spool: Spool, reach: Reach
+) -> FoundFiles:
     """Return the local files behind `source.uri`."""
     if source.uri == SQL_URI:
-        return _queried(source, environ, spool)
+        return _queried(source, environ, spool, reach)
     if source.uri == DEMO_URI:
         cache = Path(environ.get("MF_CACHE_DIR") or _DEFAULT_CACHE)
         folder = fetch_ml100k(cache.expanduser())
-        return find_files(str(folder), spool)
+        # Always the same data, so anybody may name them.
+        return find_files(str(folder), spool, Permit("source.uri"))
 
-    return find_files(source.uri, spool)
+    return find_files(source.uri, spool, reach.permit(source, "uri"))
 
 
-def _queried(source: SourceConfig, environ: Mapping[str, str], spool: Path) -> FoundFiles:
-    """Return the result of the query on another database as a file in `spool`."""
-    path = spool / "query"
-    spool_query(source, environ, path)
+def _queried(
+    source: SourceConfig, environ: Mapping[str, str], spool: Spool, reach: Reach
+) -> FoundFiles:
+    """Return the result of the query on another database as a file in the spool."""
+    database = find_database(source, environ, reach)
+    path = spool.new_path("query")
+    spool_query(database, source, spool, path)
 
-    file = find_file(str(path), spool)
+    file = find_file(str(path), spool, Permit("source.query"))
     return FoundFiles(ratings=(file,), items=None, users=None)
 
 
-def _named(uri: str, spool: Path) -> Callable[[], LocalFile] | None:
+def _named(uri: str, spool: Spool, permit: Permit) -> Callable[[], LocalFile] | None:
     """Return what reads the file that a setting names, None if it is empty."""
     if not uri:
         return None
-    return partial(find_file, uri, spool)
+    return partial(find_file, uri, spool, permit)
 
 
 def _check_sha256(source: SourceConfig, found: FoundFiles) -> None:
@@ -171,12 +211,14 @@ def _check_sha256(source: SourceConfig, found: FoundFiles) -> None:
         )
 
 
-def _with_sides(source: SourceConfig, found: FoundFiles, spool: Path) -> list[RatingsFile]:
+def _with_sides(
+    source: SourceConfig, found: FoundFiles, spool: Spool, reach: Reach
+) -> list[RatingsFile]:
     """Return the files of ratings, and those of the test side behind them if there are any."""
     if not source.test_uri:
         return [RatingsFile(file, side=None) for file in found.ratings]
 
-    tests = find_files(source.test_uri, spool)
+    tests = find_files(source.test_uri, spool, reach.permit(source, "test_uri"))
 
     # In this order, which the checksum of the content depends on.
     train_side = [RatingsFile(file, side="train") for file in found.ratings]
@@ -222,11 +264,11 @@ def _fingerprint(files: list[RatingsFile], config: Config) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()
 
 
-def _is_parquet(file: LocalFile, source: SourceConfig) -> bool:
+def _is_parquet(path: Path, source: SourceConfig) -> bool:
     """Return whether a file is read as Parquet: by the setting or by its first bytes."""
     if source.layout == PARQUET:
         return True
-    with file.path.open("rb") as opened:
+    with path.open("rb") as opened:
         first_bytes = opened.read(len(PARQUET_MAGIC))
     return first_bytes == PARQUET_MAGIC
 

@@ -1,25 +1,23 @@
-"""Ratings from Parquet files and from a query on another database."""
+"""Ratings from Parquet files."""
 
-import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from mf_core.config import SourceConfig
-from mf_core.errors import DatabaseError, InputError
-from mf_core.sources.chunks import Chunk, RawRows, Rules, check_rows
+from mf_core.errors import InputError
+from mf_core.sources.chunks import Chunk, RawRows, Rules, check_rows, printable
+from mf_core.sources.spool import Spool
 
 
 @dataclass(frozen=True)
-class _Columns:
+class Columns:
     """The names of the columns that are read; None: the source has no such column."""
 
     user: str
@@ -35,123 +33,46 @@ class _Columns:
         return needed + [column for column in optional if column]
 
 
-def read_parquet(path: Path, name: str, source: SourceConfig, rules: Rules) -> Iterator[Chunk]:
+def read_parquet(
+    path: Path, name: str, source: SourceConfig, rules: Rules, spool: Spool
+) -> Iterator[Chunk]:
     """Yield the rows of a Parquet file in chunks of `source.chunk_rows`.
 
     A row's line is its number in the file, from 1.
 
     Raises:
-        InputError: it is no whole Parquet file, or lacks a column.
+        InputError: it is no whole Parquet file, lacks a column, or holds more than the limits.
     """
     try:
         with pq.ParquetFile(path) as file:
-            columns = _wanted_columns(file.schema_arrow.names, name, source)
+            columns = wanted_columns(_column_names(file, name), name, source)
             batches = file.iter_batches(batch_size=source.chunk_rows, columns=columns.present())
             line = 1
             for batch in batches:
+                # A file may hold a billion equal rows in a few bytes.
+                spool.count(batch.nbytes)
                 yield check_rows(_raw_rows(batch, columns, line), rules)
                 line += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"{name}: expected a whole Parquet file, got {error}. Write or fetch it again."
+            f"{name}: expected a whole Parquet file, got {printable(str(error))}. "
+            "Write or fetch it again."
         ) from None
 
 
-def spool_query(source: SourceConfig, environ: Mapping[str, str], path: Path) -> None:
-    """Write the wanted columns of `source.query` to the Parquet file `path`, as text.
-
-    Raises:
-        InputError: the environment variable or the query is missing or wrong, or a column is not
-            in the result.
-        DatabaseError: the other database can't be reached.
-    """
-    url = _database_url(source, environ)
-    try:
-        engine = sa.create_engine(url, poolclass=sa.NullPool)
-        with engine.connect() as connection:
-            # Nothing commits here, so a query that writes leaves no trace.
-            streamed = connection.execution_options(
-                stream_results=True, yield_per=source.chunk_rows, no_parameters=True
-            )
-            _write_rows(streamed.exec_driver_sql(source.query), source, path)
-    except (ArgumentError, NoSuchModuleError, ImportError):
-        # The message would show the URL, and with it the password.
-        raise InputError(
-            f"{source.database_url_env} can't be used; "
-            "expected a SQLAlchemy URL whose driver is installed."
-        ) from None
-    except SQLAlchemyError as error:
-        _raise_for(error, source)
+def _column_names(file: Any, name: str) -> list[str]:
+    """Return the names of a Parquet file's columns. Raises InputError if one stands there twice."""
+    names: list[str] = file.schema_arrow.names
+    repeated = sorted({column for column in names if names.count(column) > 1})
+    if repeated:
+        listing = ", ".join(map(printable, repeated))
+        raise InputError(f"{name}: expected each column once, got {listing} more than once.")
+    return names
 
 
-def _database_url(source: SourceConfig, environ: Mapping[str, str]) -> str:
-    url = environ.get(source.database_url_env)
-    if url and source.query.strip():
-        return url
-
-    variable = f"the environment variable {source.database_url_env}"
-    missing = "source.query" if url else variable
-    raise InputError(
-        f"expected a query on another database (source.uri = sql), but {missing} is empty. Set it."
-    )
-
-
-def _raise_for(error: SQLAlchemyError, source: SourceConfig) -> NoReturn:
-    """Raise what an error of the other database means: it is away, or the query is wrong."""
-    never_answered = isinstance(error, sa.exc.InterfaceError)
-    refused_statement = False
-    if isinstance(error, sa.exc.OperationalError):
-        # SQLite calls a missing table operational as well; then the error names the statement.
-        refused_statement = error.statement is not None
-        never_answered = not refused_statement
-
-    if never_answered:
-        raise DatabaseError(
-            f"the source database did not answer: {_reason(error)}. "
-            f"Check {source.database_url_env}."
-        ) from None
-
-    advice = "Correct the query." if refused_statement else "It must be one SELECT."
-    raise InputError(
-        f"source.query was refused by the source database: {_reason(error)}. {advice}"
-    ) from None
-
-
-def _reason(error: SQLAlchemyError) -> str:
-    """Return the first line of the driver's message, which shows neither URL nor parameters."""
-    original = getattr(error, "orig", None) or error
-    lines = str(original).strip().splitlines()
-    if not lines:
-        return type(error).__name__
-    return lines[0]
-
-
-def _write_rows(result: Any, source: SourceConfig, path: Path) -> None:
-    """Write the wanted columns of a query's result to `path`, so many rows at a time."""
-    columns = _wanted_columns(list(result.keys()), "the query's result", source)
-    names = columns.present()
-    schema = pa.schema([(name, pa.string()) for name in names])
-
-    with pq.ParquetWriter(path, schema) as writer:
-        for rows in result.mappings().partitions(source.chunk_rows):
-            texts = {}
-            for name in names:
-                texts[name] = [_text(row[name]) for row in rows]
-            writer.write_table(pa.table(texts, schema=schema))
-
-
-def _text(value: Any) -> str:
-    """Return a value of any database as text, "" for NULL."""
-    if value is None:
-        return ""
-    text = value.isoformat() if isinstance(value, datetime.date) else str(value)
-    # Arrow holds no lone surrogates.
-    return text.encode("utf-8", errors="backslashreplace").decode()
-
-
-def _wanted_columns(names: list[str], name: str, source: SourceConfig) -> _Columns:
+def wanted_columns(names: list[str], name: str, source: SourceConfig) -> Columns:
     """Return which of the columns `names` are read; the time may be absent."""
-    columns = _Columns(
+    columns = Columns(
         user=source.user_column,
         item=source.item_column,
         rating=source.rating_column,
@@ -161,13 +82,14 @@ def _wanted_columns(names: list[str], name: str, source: SourceConfig) -> _Colum
     missing = [column for column in columns.present() if column not in names]
     if missing:
         raise InputError(
-            f"{name}: expected the column(s) {', '.join(missing)}, got {names}. "
+            f"{name}: expected the column(s) {', '.join(missing)}, "
+            f"got {', '.join(map(printable, names))}. "
             "Check source.*_column."
         )
     return columns
 
 
-def _raw_rows(batch: Any, columns: _Columns, first_line: int) -> RawRows:
+def _raw_rows(batch: Any, columns: Columns, first_line: int) -> RawRows:
     """Return a batch of rows as text, its first row being the row `first_line` of the file."""
     by_name = {}
     for name in columns.present():

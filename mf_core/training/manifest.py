@@ -73,7 +73,7 @@ class Manifest:
             snapshot_sha256=split.sha256,
             stage=stage,
             model_version=version,
-            config=config.model_dump(mode="json"),
+            config=config.for_record(),
             output_uri=f"{root}/models/{version}/{stage}",
             checkpoint_uri=f"{root}/checkpoints/{version}-{stage}",
             parent_pid=parent_pid,

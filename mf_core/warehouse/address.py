@@ -40,8 +40,8 @@ def warehouse_url(
     return sqlalchemy_url(uri)
 
 
-def sqlalchemy_url(connection_uri: str) -> str:
-    """Return an Airflow connection's URI (`postgres://...`) for SQLAlchemy.
+def sqlalchemy_url(connection_uri: str, connection_id: str = CONNECTION) -> str:
+    """Return the URI (`postgres://...`) of the Airflow connection so named, for SQLAlchemy.
 
     Airflow's own extras are left out.
 
@@ -53,7 +53,7 @@ def sqlalchemy_url(connection_uri: str) -> str:
         url = make_url(connection_uri).set(drivername="postgresql+psycopg2")
     except ArgumentError:
         raise ConfigError(
-            f"the Airflow connection {CONNECTION!r} can't be read; it is a Postgres connection "
+            f"the Airflow connection {connection_id!r} can't be read; it is a Postgres connection "
             "with host, port, schema (the database), login and password."
         ) from None
     return url.difference_update_query(["__extra__"]).render_as_string(hide_password=False)

@@ -161,7 +161,7 @@ def begin(
         "split_id": split_id,
         "warm_started_from": started_from,
         "training_fingerprint": result_fingerprint(config),
-        "config": config.model_dump(mode="json"),
+        "config": config.for_record(),
         "code_version": code_version(),
         "top_n": config.recommend.top_n,
         "state": "created",

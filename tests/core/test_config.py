@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from mf_core.cli.admin import settings_table, settings_toml
+from mf_core.cli.admin import deployment_table, settings_table, settings_toml
 from mf_core.config import (
     AlsConfig,
     Config,
@@ -285,3 +285,4 @@ def test_the_settings_page_is_in_step() -> None:
     page = path.read_text()
 
     assert settings_table(Config()) in page, "run `make docs`"
+    assert deployment_table() in page, "run `make docs`"

@@ -13,7 +13,9 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     "errors",
     "scratch",
+    "redaction",
     "config",
+    "deployment",
     "records",
     "figures",
     "provenance",

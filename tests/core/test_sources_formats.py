@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from mf_core.config import SourceConfig, make_config
+from mf_core.redaction import redacted
 from mf_core.sources import formats
-from mf_core.sources.files import redacted
 from mf_core.sources.formats import (
     DELIMITERS,
     LAYOUTS,

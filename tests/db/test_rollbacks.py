@@ -1,4 +1,4 @@
-"""What the form of `mf_rollback` is told: which versions there are to go back to, and which first."""
+"""What the form of `mf_rollback` is told: the versions to go back to, and which is the default."""
 
 import time
 from datetime import UTC

@@ -16,6 +16,7 @@ from demo.launcher import Stack, temporary_stack
 from demo.layout import REPOSITORY, Layout
 from demo.processes import wait_until
 from demo.run import DAG_ID
+from demo.sources import by_name
 from demo.task_logs import log_file
 
 
@@ -26,9 +27,9 @@ class Retrain:
     stack: Stack
 
     def trigger(self, conf: dict[str, Any]) -> str:
-        """Start a run and return its id."""
+        """Start a run as the person at the machine does, and return its id."""
         self.stack.api.set_paused(DAG_ID, False)
-        return self.stack.api.trigger(DAG_ID, conf)
+        return self.stack.api.trigger(DAG_ID, by_name(self.stack.layout, conf))
 
     def wait_for_end(self, run_id: str, timeout_seconds: float) -> RunState:
         """Return the run's state at its end."""
