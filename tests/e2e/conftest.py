@@ -66,7 +66,9 @@ class Retrain:
         path = f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1?map_index="
         mapped = [task for task in self.stack.api.tasks(DAG_ID, run_id) if task.task_id == task_id]
         content = self.stack.api.call("GET", f"{path}{mapped[0].map_index}")["content"]
-        return [entry for entry in content if not str(entry["event"]).startswith("::")]
+        # Airflow's own lines about where the log lies have no level.
+        said = [entry for entry in content if "level" in entry]
+        return [entry for entry in said if not str(entry["event"]).startswith("::")]
 
     def trainers(self) -> list[psutil.Process]:
         """The trainer processes of this stack."""
