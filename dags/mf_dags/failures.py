@@ -28,7 +28,7 @@ MAX_MESSAGE_LENGTH = 2000
 
 # What to do, and where the runbook says more; looked up by the error's class or its nearest parent.
 ADVICE: dict[type[BaseException], tuple[str, str]] = {
-    errors.ConfigError: ("correct the settings and trigger again", "runbook"),
+    errors.ConfigError: ("correct the settings and trigger again", "start"),
     errors.StateError: ("start a new run; a published version stays as it is", "state"),
     errors.InputError: (
         "look at the source and at mf.rejected_ratings; the ratings are unchanged",

@@ -100,7 +100,7 @@ def test_a_number_out_of_bounds_is_refused_by_name_and_the_log_says_so_first(
     assert shown.index("ERROR") < shown.index(said) < shown.index("Task exited")
     assert "Traceback" not in shown
 
-    link = page.get_by_role("link", name="/mf/runbook#runbook")
+    link = page.get_by_role("link", name="/mf/runbook#start")
     address = link.get_attribute("href")
     assert address is not None
     page.goto(address)

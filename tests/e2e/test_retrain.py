@@ -243,7 +243,7 @@ def test_what_cant_be_honoured_is_refused_by_the_first_task_before_any_work(
     assert {states.pop("start"), states.pop("close")} == {"failed", "success"}
     assert set(states.values()) == {"upstream_failed"}
     words = rf"start failed \(ConfigError, exit code 2\): {re.escape(said)}"
-    _tells_first(retrain, run_id, "start", words, "runbook")
+    _tells_first(retrain, run_id, "start", words, "start")
     recorded = _on_record(retrain, run_id)
     assert (recorded["outcome"], recorded["step"]) == ("failed", "start")
     assert said in recorded["message"]
