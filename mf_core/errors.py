@@ -7,11 +7,16 @@ nothing else.
 
 from typing import ClassVar
 
+from mf_core.redaction import without_secrets
+
 
 class MFError(Exception):
-    """Base of all the project's errors."""
+    """Base of all the project's errors. A URI in its message is shown without its secrets."""
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_secrets(message))
 
 
 class ConfigError(MFError):

@@ -7,9 +7,12 @@ hides more rather than less.
 import re
 
 _HIDDEN = "***"
+# What our own messages write where a user puts the own ones.
+_EXAMPLE = "USER:PASSWORD"
 # A scheme of one letter is the drive of a Windows path.
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+:/+)(?P<rest>.*)", re.DOTALL)
 _IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+[^\s]*")
+_LONGEST_REASON = 300
 _BEHIND_PATH = re.compile(r"[?#]")
 
 
@@ -30,11 +33,16 @@ def redacted(uri: str) -> str:
         # The @ may stand in a query, or the ? in a password: nothing is sure to be the host.
         return f"{before}{scheme}{_HIDDEN}"
 
-    path = _BEHIND_PATH.split(place, maxsplit=1)[0]
+    path = without_query(place)
     query = place[len(path) :]
-    shown_user = f"{_HIDDEN}@" if at else ""
+    shown_user = f"{_EXAMPLE if user == _EXAMPLE else _HIDDEN}@" if at else ""
     shown_query = f"{query[0]}{_HIDDEN}" if query else ""
     return f"{before}{scheme}{shown_user}{path}{shown_query}"
+
+
+def without_query(path: str) -> str:
+    """Return what stands before the query and the fragment of a URI."""
+    return _BEHIND_PATH.split(path, maxsplit=1)[0]
 
 
 def without_secrets(text: str) -> str:
@@ -46,11 +54,14 @@ def reason_of(error: BaseException, uri: str) -> str:
     """Return what `error` says of `uri`.
 
     A library may quote a part of a URI that no rule finds again, so of a URI with secrets only the
-    kind of the error is said.
+    kind of the error is said. What it says is cut to one line.
     """
-    if redacted(uri) == uri:
-        said = without_secrets(str(error)).strip()
-        return said or type(error).__name__
+    kind = type(error).__name__
     if isinstance(error, OSError) and isinstance(error.strerror, str):
-        return f"{type(error).__name__}: {without_secrets(error.strerror)}"
-    return type(error).__name__
+        said = error.strerror
+    elif redacted(uri) == uri:
+        said = str(error)
+    else:
+        return kind
+    lines = without_secrets(said).strip().splitlines()
+    return lines[0][:_LONGEST_REASON] if lines else kind

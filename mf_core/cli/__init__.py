@@ -12,7 +12,6 @@ import click
 from mf_core import __version__
 from mf_core.cli import admin, backtest, readers, steps, tune
 from mf_core.errors import MFError
-from mf_core.redaction import without_secrets
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,7 +37,7 @@ def main() -> None:
     try:
         sys.exit(cli(standalone_mode=False) or 0)
     except MFError as error:
-        click.echo(f"mf: {without_secrets(str(error))}", err=True)
+        click.echo(f"mf: {error}", err=True)
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()

@@ -6,7 +6,7 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from upath import UPath
 
 from mf_core.errors import InputError, MFError
-from mf_core.redaction import reason_of, redacted
+from mf_core.redaction import reason_of, redacted, without_query
 from mf_core.sources.chunks import printable
 from mf_core.sources.formats import (
     GZIP,
@@ -230,22 +230,27 @@ def _is_dir(place: Any, spool: Spool) -> bool:
 
 def _local(place: Any, name: str, spool: Spool, permit: Permit) -> LocalFile:
     """Return `place` as a local, unpacked file."""
-    shown = printable(name)
     if not isinstance(place, Path):
-        return _unpacked(_fetched(place, shown, spool), spool)
+        # Some libraries take a query, which may hold a signature, for a part of the name.
+        plain = without_query(name) or "ratings"
+        return _unpacked(_fetched(place, printable(plain), spool), spool)
 
     with opened(place, permit) as path:
         identity = identity_of(path)
         sha256 = _hash(path)
-    return _unpacked(LocalFile(place, shown, sha256, sha256, permit, identity), spool)
+    return _unpacked(LocalFile(place, printable(name), sha256, sha256, permit, identity), spool)
 
 
 def _fetched(place: Any, name: str, spool: Spool) -> LocalFile:
     """Return a remote file as one in the spool."""
     path = spool.new_path(name)
     reader = within(spool.limits.stall_seconds, lambda: place.open("rb"))
-    with closing(reader):
+    try:
         sha256 = spool.fetch(reader, path)
+    finally:
+        # A store that has gone silent may not answer to this either.
+        with suppress(SilentError):
+            within(spool.limits.stall_seconds, reader.close)
     return LocalFile(path, name, sha256, sha256)
 
 

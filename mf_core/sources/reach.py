@@ -128,9 +128,7 @@ class Permit:
             return
         match = _STORE_URI.fullmatch(uri)
         if match is None or is_chained(uri) or ".." in match[3].split("/"):
-            self._refuse(
-                uri, "of other URIs only scheme://host/path is allowed, and no chained one"
-            )
+            self._refuse(uri, "only scheme://host/path will do, no chained URI")
         self.judge_scheme(match[1], uri)
         # A library looks its host up by itself, so only a host that is listed by name will do.
         if match[2].lower() not in map(str.lower, self.rules.hosts):
@@ -243,7 +241,11 @@ def local_path(uri: str) -> Path:
         path = uri.partition(":")[2]
         # As fsspec has it: file:///a and file:/a are the same.
         path = path.removeprefix("//")
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        # There is no such user, and so no such file.
+        return Path(path)
 
 
 def is_public(address: str) -> bool:

@@ -147,12 +147,21 @@ def within(seconds: float, call: Callable[[], _Result]) -> _Result:
 
 
 def full(folder: Path, error: OSError) -> str:
-    """Return what to say of a temporary folder that is full."""
+    """Return what to say of a temporary folder that is full, or is none."""
+    what = "is full" if error.errno in _FULL else "can't be written to"
     return (
-        f"the temporary folder {folder} is full ({error.strerror}; "
-        f"{shutil.disk_usage(folder.parent).free // _MIB:,} MiB are free now): nothing was loaded. "
-        "Make room there, or name a larger folder in TMPDIR."
+        f"the temporary folder {folder} {what} ({error.strerror}; {_free(folder)} free now): "
+        "nothing was loaded. Make room there, or name a larger folder in TMPDIR."
     )
+
+
+def _free(folder: Path) -> str:
+    """Return how much room a folder's disk has, in words."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return "an unknown number of MiB are"
+    return f"{free // _MIB:,} MiB are"
 
 
 def _too_dense(max_ratio: float) -> str:

@@ -8,6 +8,7 @@ judged: no second look-up, no proxy.
 import http.client
 import socket
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from mf_core.errors import InputError
+from mf_core.errors import ConfigError, InputError
 from mf_core.redaction import redacted
 from mf_core.sources.reach import Permit
 
@@ -65,7 +66,8 @@ class WebFile:
             raise InputError(f"{redacted(self.uri)}: expected http(s)://host/path. Correct it.")
         self.permit.judge(self.uri)
         try:
-            return WebReader(self._opener().open(self.uri, timeout=self.timeout))
+            response = self._opener().open(self.uri, timeout=self.timeout)
+            return WebReader(response, self.timeout)
         except urllib.error.HTTPError as error:
             error.close()
             if error.code in _GONE_STATUSES:
@@ -90,22 +92,49 @@ class WebFile:
 
 
 class WebReader:
-    """An open answer of a server."""
+    """An open answer of a server.
 
-    def __init__(self, response: Any) -> None:
+    It is read by what is there, so that a server that sends a byte now and then is noticed.
+    """
+
+    def __init__(self, response: Any, timeout: float) -> None:
         self._response = response
+        self._timeout = timeout
+        # None: the server has not said how much comes.
+        self._expected: int | None = response.length
+        self._received = 0
 
     def read(self, size: int) -> bytes:
-        """Return up to `size` bytes, none at the end. Raises ConnectionError if it came early."""
-        block: bytes = self._response.read(size)
-        # http.client takes a connection that breaks off for the end of the file.
-        if not block and self._response.length:
-            raise ConnectionError(f"the connection ended {self._response.length:,} bytes early")
-        return block
+        """Return `size` bytes, fewer at the end.
+
+        Raises:
+            ConnectionError: the connection ended early.
+            TimeoutError: so few bytes took longer than the timeout.
+        """
+        deadline = time.monotonic() + self._timeout
+        pieces: list[bytes] = []
+        missing = size
+        while missing and self._received != self._expected:
+            piece = self._response.read1(missing)
+            if not piece:
+                self._refuse_early_end()
+                break
+            pieces.append(piece)
+            missing -= len(piece)
+            self._received += len(piece)
+            if missing and time.monotonic() > deadline:
+                raise TimeoutError(f"almost nothing came for {self._timeout:g} s")
+        return b"".join(pieces)
 
     def close(self) -> None:
         """Close the connection."""
         self._response.close()
+
+    def _refuse_early_end(self) -> None:
+        # http.client takes a connection that breaks off for the end of the file.
+        if self._expected is not None and self._received < self._expected:
+            rest = self._expected - self._received
+            raise ConnectionError(f"the connection ended {rest:,} bytes early")
 
 
 def _dial(permit: Permit, scheme: str, host: str, port: int, timeout: float) -> socket.socket:
@@ -183,7 +212,13 @@ class _RedirectHandler(urllib.request.HTTPRedirectHandler):
     def __init__(self, permit: Permit) -> None:
         self._permit = permit
 
-    def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, *arguments: Any
+    ) -> urllib.request.Request | None:
         """Return the request for the new address, which comes last."""
-        self._permit.judge_redirect(arguments[-1])
-        return super().redirect_request(*arguments)
+        try:
+            self._permit.judge_redirect(arguments[-1])
+        except ConfigError:
+            fp.close()
+            raise
+        return super().redirect_request(req, fp, *arguments)

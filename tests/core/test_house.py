@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parents[2] / "mf_core"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 ORDER = (
+    "redaction",
     "errors",
     "scratch",
-    "redaction",
     "config",
     "deployment",
     "records",

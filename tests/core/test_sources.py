@@ -18,10 +18,12 @@ import sqlalchemy as sa
 from upath import UPath
 
 from mf_core.config import make_config
+from mf_core.deployment import Deployment, Limits
 from mf_core.errors import DatabaseError, InputError
 from mf_core.redaction import redacted
 from mf_core.sources.chunks import Chunk
 from mf_core.sources.demo import U_DATA_SHA256, fetch_ml100k
+from mf_core.sources.reach import Reach
 from mf_core.sources.source import open_source
 from mf_core.sources.spool import SourceUnavailableError
 
@@ -328,6 +330,40 @@ def test_a_wrong_query_is_refused(sqlite: dict[str, str], query: str, said: str)
     found = refusal("sql", sqlite, query=query, database_url_env="OTHER_URL")
 
     assert said in found
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM votes",
+        "INSERT INTO votes SELECT * FROM votes RETURNING 1 AS user_id, 2 AS item_id, 3 AS rating",
+        "SELECT 1; DELETE FROM votes",
+        "DROP TABLE votes",
+        "PRAGMA query_only = OFF",
+        "ATTACH DATABASE 'other.db' AS other",
+        "VACUUM INTO 'copy.db'",
+        "CREATE TABLE stolen AS SELECT * FROM votes",
+    ],
+)
+def test_a_query_on_sqlite_only_reads(
+    sqlite: dict[str, str], query: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.chdir(tmp_path)
+    said = refusal("sql", sqlite, query=query, database_url_env="OTHER_URL")
+
+    assert "refused by the source database" in said
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_query_on_sqlite_is_ended_in_time(sqlite: dict[str, str]) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT count(*) FROM n"
+    config = make_config(
+        {"source.uri": "sql", "source.query": endless, "source.database_url_env": "OTHER_URL"}
+    )
+    reach = Reach(Deployment(limits=Limits(query_seconds=0.5)))
+    with pytest.raises(InputError, match="interrupted"), open_source(config, sqlite, reach):
+        pass
 
 
 def test_source_database_settings_are_checked(tmp_path: Path) -> None:

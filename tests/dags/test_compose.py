@@ -1,13 +1,17 @@
 """docker-compose.yaml is held against the DAG, and holds no password."""
 
+import json
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from demo.settings import ROLES
 from mf_core.warehouse import address
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,6 +101,23 @@ def test_metadata_and_ratings_never_share_a_server(services: dict[str, Any]) -> 
 
 def test_every_service_says_whether_it_is_well(services: dict[str, Any]) -> None:
     assert {name for name, service in services.items() if "healthcheck" not in service} == {"init"}
+
+
+def test_the_same_users_as_in_the_demo_have_a_password_each(services: dict[str, Any]) -> None:
+    users = services["api-server"]["environment"]["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS"]
+    assert dict(user.split(":") for user in users.split(",")) == ROLES
+    asked = {f"{user.upper()}_PASSWORD" for user in ROLES}
+    assert asked <= set(services["init"]["environment"])
+    assert not asked & set(services["worker"]["environment"])
+
+    script = (ROOT / "docker" / "init.sh").read_text()
+    program = script.partition("<<'END'\n")[2].partition("END\n")[0]
+    given = {name: name.lower() for name in asked}
+    written = subprocess.run(
+        [sys.executable, "-"], input=program, env=given, capture_output=True, text=True, check=True
+    )
+    passwords = json.loads(written.stdout)
+    assert passwords == {user: f"{user}_password" for user in ROLES}
 
 
 def test_no_secret_has_a_default(compose: dict[str, Any]) -> None:

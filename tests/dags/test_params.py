@@ -1,10 +1,11 @@
 """The trigger form: generated from the settings, with their bounds, and readable by the UI."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mf_core.config import Config, make_config, settings
+from mf_core.config import Config, load_config, make_config, settings
 from mf_core.errors import ConfigError
 
 
@@ -30,6 +31,41 @@ def test_the_forms_own_defaults_make_the_shipped_config() -> None:
 
 def test_defaults_come_from_the_settings_file() -> None:
     assert _params(make_config({"recommend.top_n": 25}))["recommend.top_n"].value == 25
+
+
+def test_the_form_shows_no_secret_and_a_run_finds_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mf_dags import runtime
+
+    uri = "https://me:hush@files.example.org/r.csv?sig=hush"
+    file = tmp_path / "mf.toml"
+    file.write_text(f'[source]\nuri = "{uri}"\n[sources.shop]\nuri = "s3://bucket/r.csv"\n')
+    monkeypatch.setenv("MF_CONFIG", str(file))
+    form = {name: param.resolve() for name, param in _params(load_config(file)).items()}
+    assert "hush" not in str(form)
+
+    def run_with(**conf: Any) -> Config:
+        """Return the settings of a run that was triggered with `conf`."""
+        context = {"params": {**form, **conf}}
+        monkeypatch.setattr(runtime, "get_current_context", lambda: context)
+        config = runtime.run_config()
+        runtime.require_allowed_source(config)
+        return config
+
+    assert run_with().source.uri == uri
+    assert run_with(**{"source.name": "shop"}).source.uri == "s3://bucket/r.csv"
+    assert run_with(**{"source.uri": "ml-100k"}).source.uri == "ml-100k"
+    for conf in (
+        {"source.uri": "/etc/passwd"},
+        {"source.items_uri": "/etc/passwd"},
+        {"source.uri": "https://files.example.org/r.csv"},
+        {"source.uri": "sql", "source.query": "SELECT 1"},
+        {"source.name": "shop", "source.uri": "s3://bucket/other.csv"},
+        {"source.name": "nobody"},
+    ):
+        with pytest.raises(ConfigError, match=r"source\.(uri|items_uri|query|name)"):
+            run_with(**conf)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
+from upath import UPath
 
+from mf_core import pipeline
 from mf_core.config import make_config
 from mf_core.errors import DatabaseError, InputError
 from mf_core.intake import ingest as ingest_module
@@ -485,3 +487,31 @@ def test_the_future_begins_now(engine: Engine, load: Load) -> None:
     report = load(rows, data__max_rejected_share=0.5)
 
     assert report.rows_rejected == 1
+
+
+def test_no_secret_of_the_source_is_stored(
+    warehouse_url: str, engine: Engine, tmp_path: Path
+) -> None:
+    """Neither in any table nor in the artifacts, whether the run goes well or fails."""
+    said: list[str] = []
+    place = pipeline.workplace(warehouse_url, (tmp_path / "artifacts").as_uri(), said.append)
+    uri = "memory://secrets-test/r.csv?sig=hush"
+    UPath(uri).write_text(as_text(GOOD * 5))
+    config = make_config({"source.uri": uri, "source.layout": "movielens"})
+    gone = make_config({"source.uri": "memory://secrets-test/gone.csv?sig=hush"})
+
+    pipeline.ingest(config, place)
+    pipeline.split(config, place, "good")
+    pipeline.start_run(place, "bad")
+    with pytest.raises(InputError) as refusal:
+        pipeline.ingest(gone, place)
+    pipeline.record_failure(place, "bad", "ingest", OSError(f"{uri} is gone"))
+    place.engine.dispose()
+
+    names = table(engine, "SELECT tablename FROM pg_tables WHERE schemaname = 'mf'")
+    stored = str([table(engine, f"SELECT t::text FROM mf.{name} AS t") for (name,) in names])
+    artifacts = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert artifacts
+    assert stored.count("memory://secrets-test/r.csv?***") >= 3
+    assert "hush" not in stored + str(said) + str(refusal.value)
+    assert not any(b"hush" in artifact for artifact in artifacts)

@@ -22,9 +22,15 @@ from demo.task_logs import log_file
 
 @dataclass(frozen=True)
 class Retrain:
-    """What the tests do with the DAG on a running stack."""
+    """What the tests do with the DAG on a running stack.
+
+    Attributes:
+        stack: the stack.
+        settings_file: the settings file of whoever started it, empty at first.
+    """
 
     stack: Stack
+    settings_file: Path
 
     def trigger(self, conf: dict[str, Any]) -> str:
         """Start a run as the person at the machine does, and return its id."""
@@ -106,10 +112,14 @@ def retrain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Retrain]:
     var = tmp_path_factory.mktemp("stack") / "var"
     layout = Layout(REPOSITORY, var)
     layout.make_folders()
+    settings_file = var.parent / "settings.toml"
+    settings_file.write_text("")
 
-    with temporary_stack(layout, _say_nothing, preferred_port=0) as stack:
-        stack.api.wait_for_dag(DAG_ID, 60)
-        yield Retrain(stack)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MF_CONFIG", str(settings_file))
+        with temporary_stack(layout, _say_nothing, preferred_port=0) as stack:
+            stack.api.wait_for_dag(DAG_ID, 60)
+            yield Retrain(stack, settings_file)
 
     assert processes_of(layout.var) == []
 
