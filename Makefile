@@ -1,12 +1,12 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo up down psql test test-quick lint bench docs lock clean venv
+.PHONY: help demo up down psql test test-quick test-browser lint bench docs lock clean venv
 
 PYTHON_IN_VENV := .venv/bin/python
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: venv  ## run the nightly retrain once on MovieLens 100K (or RATINGS=path-or-URI) and report
 	@exec $(PYTHON_IN_VENV) -m demo run
@@ -26,6 +26,9 @@ test: venv  ## run all tests with coverage (PYTEST_ARGS="-k name" for some, with
 
 test-quick: venv  ## run the tests that neither fit a model nor start a scheduler (90 s)
 	@exec $(PYTHON_IN_VENV) -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-browser: venv  ## run the tests that look at the pages in a browser (Debian: apt-get install chromium)
+	@exec $(PYTHON_IN_VENV) -m pytest tests/browser $(PYTEST_ARGS)
 
 lint: venv  ## check style, formatting and types: ruff and mypy
 	@$(PYTHON_IN_VENV) -m ruff check .

@@ -17,13 +17,15 @@ from airflow.sdk import dag, task
 
 from mf_dags.alerts import alert_failure
 from mf_dags.assets import RECOMMENDATIONS
+from mf_dags.failures import told
 from mf_dags.retries import RETRY_ARGS
-from mf_dags.runtime import find_warehouse
+from mf_dags.runtime import find_warehouse, say
 
 COUNT_USERS = "SELECT count(DISTINCT user_id) FROM mf.recommendations"
 
 
 @task(execution_timeout=timedelta(minutes=15))
+@told
 def read_recommendations(*, triggering_asset_events=None) -> int:  # type: ignore[no-untyped-def]
     """Log the event's metrics and count the lists.
 
@@ -38,7 +40,7 @@ def read_recommendations(*, triggering_asset_events=None) -> int:  # type: ignor
 
     # Several publications between two runs make one run with several events.
     for event in triggering_asset_events[RECOMMENDATIONS]:
-        print(f"{users} users have recommendations; the event says {event.extra}.")
+        say(f"{users} users have recommendations; the event says {event.extra}.")
     return int(users)
 
 

@@ -1,6 +1,7 @@
 """# Nightly retrain
 
-    ingest -> check -> split -> train -> evaluate -> gate -> refit -> recommend -> verify -> publish
+    start -> ingest -> check -> split -> train -> evaluate -> gate -> refit -> recommend -> verify
+          -> publish
 
 Ratings are loaded into Postgres, checked and split. Two heads of matrix factorization are trained
 and judged on held-out ratings. The top-N lists of an approved model go live as a new version of
@@ -10,8 +11,12 @@ and judged on held-out ratings. The top-N lists of an approved model go live as 
 
 ## Triage
 
+The first ERROR line of a red task's log says what happened, what to do, and where the runbook says
+more.
+
 | red task | what it means | what to do |
 | --- | --- | --- |
+| `start` | a setting can't be honoured; nothing was done | the log names it; trigger again |
 | `ingest` | the source was refused | see `mf.rejected_ratings`; repair it, trigger again |
 | `check` | too few ratings, or a jump in their number | look at the source, or set `data.*` |
 | `train`, `refit` | the trainer failed, or lacked memory | read the log, then clear the task |
@@ -29,7 +34,7 @@ and judged on held-out ratings. The top-N lists of an approved model go live as 
   train all the same.
 - `run.dry_run` stops, green, after the verdict.
 - To make the pool: `airflow pools set gpu 1 "one training at a time"`.
-- To go back to an earlier version: trigger `mf_rollback`.
+- To go back to an earlier version: trigger `mf_rollback`, whose form lists them.
 - More: docs/runbook.md.
 """
 
@@ -48,18 +53,43 @@ from mf_core.records import (
     SplitRef,
     Verdict,
 )
-from mf_dags.alerts import alert_failure, alert_timeout
+from mf_dags.alerts import alert_failure, alert_timeout, record_failure
 from mf_dags.assets import RECOMMENDATIONS
+from mf_dags.failures import told
 from mf_dags.params import trigger_params
 from mf_dags.retries import RETRY_ARGS
-from mf_dags.runtime import artifact_root, place, run_config, run_key, say, show_progress
+from mf_dags.runtime import (
+    artifact_root,
+    failed_steps,
+    place,
+    require_allowed_source,
+    run_config,
+    run_key,
+    say,
+    show_progress,
+)
 
 QUICK = timedelta(minutes=15)
 SLOW = timedelta(hours=2)
 TRAINING = timedelta(hours=6)
 
 
+@task(execution_timeout=QUICK)
+@told
+def start() -> None:
+    """Put the run on record, and refuse by name what it can't honour, before any work."""
+    from mf_core import pipeline
+
+    here = place()
+    pipeline.start_run(here, run_key())
+    config = run_config()
+    require_allowed_source(config)
+    pipeline.check_settings(config, here)
+    say(f"start: run {run_key()} is on record, and its settings can be honoured")
+
+
 @task(execution_timeout=SLOW)
+@told
 def ingest() -> IngestReport:
     """Load the source into `mf.ratings`."""
     from mf_core import pipeline
@@ -68,6 +98,7 @@ def ingest() -> IngestReport:
 
 
 @task(execution_timeout=QUICK)
+@told
 def check() -> QualityReport:
     """Refuse ratings that are not fit to train on."""
     from mf_core import pipeline
@@ -76,6 +107,7 @@ def check() -> QualityReport:
 
 
 @task(execution_timeout=SLOW)
+@told
 def split() -> SplitRef:
     """Freeze the ratings as a train/test snapshot."""
     from mf_core import pipeline
@@ -84,13 +116,16 @@ def split() -> SplitRef:
 
 
 @task.short_circuit(execution_timeout=QUICK)
+@told
 def has_news(snapshot: SplitRef) -> bool:
     """Skip the rest if the live version has the same snapshot and the same settings."""
-    config = run_config()
-    return snapshot.news or config.run.force
+    goes_on = snapshot.news or run_config().run.force
+    say(f"has_news: {'the run goes on' if goes_on else 'nothing new, the rest is skipped'}")
+    return goes_on
 
 
 @task(execution_timeout=TRAINING, queue="gpu", pool="gpu")
+@told
 def train(snapshot: SplitRef) -> ModelRef:
     """Fit both heads on the training rows; needs no database."""
     from mf_core import pipeline
@@ -105,6 +140,7 @@ def train(snapshot: SplitRef) -> ModelRef:
 
 
 @task(execution_timeout=SLOW)
+@told
 def evaluate(snapshot: SplitRef, model: ModelRef) -> EvalReport:
     """Measure the candidate, the baselines and the champion on the test rows."""
     from mf_core import pipeline
@@ -113,6 +149,7 @@ def evaluate(snapshot: SplitRef, model: ModelRef) -> EvalReport:
 
 
 @task(execution_timeout=QUICK)
+@told
 def gate(report: EvalReport) -> Verdict:
     """Fail the run if the candidate may not be published."""
     from mf_core import pipeline
@@ -121,13 +158,16 @@ def gate(report: EvalReport) -> Verdict:
 
 
 @task.short_circuit(execution_timeout=QUICK)
+@told
 def is_for_real() -> bool:
     """Skip the rest of a dry run."""
-    config = run_config()
-    return not config.run.dry_run
+    dry_run = run_config().run.dry_run
+    say(f"is_for_real: {'a dry run, the rest is skipped' if dry_run else 'the run goes on'}")
+    return not dry_run
 
 
 @task(execution_timeout=TRAINING, queue="gpu", pool="gpu")
+@told
 def refit(snapshot: SplitRef, model: ModelRef) -> ModelRef:
     """Fit both heads on all ratings; needs no database."""
     from mf_core import pipeline
@@ -143,6 +183,7 @@ def refit(snapshot: SplitRef, model: ModelRef) -> ModelRef:
 
 
 @task(execution_timeout=SLOW)
+@told
 def prepare(snapshot: SplitRef, model: ModelRef, refitted: ModelRef) -> list[int]:
     """Judge the refit and make the new version's table; returns the shards to fill it with."""
     from mf_core import pipeline
@@ -151,6 +192,7 @@ def prepare(snapshot: SplitRef, model: ModelRef, refitted: ModelRef) -> list[int
 
 
 @task(execution_timeout=SLOW)
+@told
 def recommend(refitted: ModelRef, shard: int) -> int:
     """Write one shard of the lists; returns the number of rows."""
     from mf_core import pipeline
@@ -159,6 +201,7 @@ def recommend(refitted: ModelRef, shard: int) -> int:
 
 
 @task(execution_timeout=SLOW)
+@told
 def verify(refitted: ModelRef) -> int:
     """Check the new version's table by SQL before readers see it; returns the number of rows."""
     from mf_core import pipeline
@@ -168,6 +211,7 @@ def verify(refitted: ModelRef) -> int:
 
 # May have to judge again, if another run went live meanwhile.
 @task(execution_timeout=SLOW, outlets=[RECOMMENDATIONS])
+@told
 def publish(  # type: ignore[no-untyped-def]
     snapshot: SplitRef, report: EvalReport, *, outlet_events=None
 ) -> PublishReport:
@@ -183,11 +227,12 @@ def publish(  # type: ignore[no-untyped-def]
 
 # A teardown: it runs however the run ends, and its outcome doesn't count for the run's.
 @task(execution_timeout=QUICK)
+@told
 def close() -> int | None:
-    """Mark the run's version as stopped if it ended before it was published or refused."""
+    """Put on record how the run ended; mark a version that got stuck on the way as stopped."""
     from mf_core import pipeline
 
-    return pipeline.close_run(place(), run_key())
+    return pipeline.close_run(place(), run_key(), failed_steps())
 
 
 @dag(
@@ -204,7 +249,7 @@ def close() -> int | None:
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=20),
-    default_args={**RETRY_ARGS, "on_failure_callback": [alert_failure]},
+    default_args={**RETRY_ARGS, "on_failure_callback": [record_failure, alert_failure]},
     on_failure_callback=alert_timeout,
     params=trigger_params(load_config(os.environ.get("MF_CONFIG"))),
     doc_md=__doc__,
@@ -219,7 +264,7 @@ def mf_retrain() -> None:
     shards = prepare(snapshot, model, refitted)
     written = recommend.partial(refitted=refitted).expand(shard=shards)
 
-    ingest() >> check() >> snapshot >> has_news(snapshot) >> model
+    start() >> ingest() >> check() >> snapshot >> has_news(snapshot) >> model
     gate(report) >> is_for_real() >> refitted
     written >> verify(refitted) >> publish(snapshot, report) >> close().as_teardown()
 

@@ -126,6 +126,8 @@ def _airflow_settings(
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(layout.passwords_file),
         "DATABASE__SQL_ALCHEMY_CONN": metadata_url,
         "API__BASE_URL": address,
+        # The first line of a red task's log says what to do at its end.
+        "API__DEFAULT_WRAP": "True",
         "API__SECRET_KEY": keys.api_secret_key,
         "API_AUTH__JWT_SECRET": keys.jwt_secret,
         "LOGGING__BASE_LOG_FOLDER": str(layout.task_logs),

@@ -28,9 +28,13 @@ def last_lines(log: Path, lines: int = 20) -> list[str]:
 
 
 def last_error(log: Path) -> str:
-    """Return the error that a try ended with, in one line; empty if its process just died."""
-    errors = [error for line in tail(log, 20) for error in _errors(_decode(line))]
-    return errors[-1].splitlines()[0] if errors else ""
+    """Return the error that a try ended with, in one line; empty if its process just died.
+
+    That is the first line of its level: what a task fails with is told before anything else.
+    """
+    entries = [_decode(line) for line in tail(log, 20)]
+    errors = [str(entry.get("event", "")) for entry in entries if entry.get("level") == "error"]
+    return errors[0] if errors else ""
 
 
 @dataclass

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 
 from mf_core.errors import ConfigError
 from mf_core.redaction import redacted, without_secrets
@@ -83,7 +84,8 @@ class SourceConfig(_Section):
     layout: Literal["auto", "movielens", "csv", "parquet"] = setting(
         "auto",
         shapes="nothing",
-        description="How to read the file; `auto` decides by its name and first line.",
+        description="How to read the file; `auto` decides by its name and first line. A query's "
+        "result needs none.",
     )
     delimiter: str = setting(
         "",
@@ -103,18 +105,20 @@ class SourceConfig(_Section):
     time_column: str = setting(
         "timestamp",
         shapes="nothing",
-        description="Column that holds the time (epoch seconds or ISO 8601); may be absent.",
+        description="Column that holds the time (epoch seconds or ISO 8601); may be absent. "
+        "Empty: none.",
     )
     side_column: str = setting(
         "",
         shapes="nothing",
-        description="Column that says `train` or `test` (split protocol `given`); empty: none.",
+        description="Column that says `train` or `test`; only the split protocol `given` goes by "
+        "it. Empty: none.",
     )
     test_uri: str = setting(
         "",
         shapes="nothing",
-        description="Second file whose rows are the test side (split protocol `given`); empty: "
-        "none.",
+        description="Second file whose rows are the test side; only the split protocol `given` "
+        "goes by it. Empty: none.",
     )
     items_uri: str = setting(
         "",
@@ -135,7 +139,8 @@ class SourceConfig(_Section):
     query: str = setting(
         "",
         shapes="nothing",
-        description="With uri `sql`: the SELECT whose columns are named as above.",
+        description="With uri `sql`: the SELECT whose columns are named as above. Empty with any "
+        "other uri.",
     )
     connection: str = setting(
         "",
@@ -148,14 +153,33 @@ class SourceConfig(_Section):
         shapes="nothing",
         description="With uri `sql`: the environment variable that holds the SQLAlchemy URL. It "
         "can't be set by a trigger.",
+        min_length=1,
     )
     chunk_rows: int = setting(
         500_000,
         shapes="nothing",
-        description="Rows read and loaded at a time.",
+        description="Rows read and loaded at a time, about; a text file is read in blocks of 64 "
+        "KiB to 256 MiB, whatever this says.",
         ge=1_000,
         le=20_000_000,
     )
+
+    @model_validator(mode="after")
+    def _query_goes_with_sql(self) -> Self:
+        wants_query = self.uri == "sql"
+        has_query = bool(self.query.strip())
+        if wants_query and not has_query:
+            raise ValueError(
+                "source.query is empty, but source.uri is sql; set the SELECT to load, or name "
+                "another source"
+            )
+        if has_query and not wants_query:
+            shown = redacted(self.uri)
+            raise ValueError(
+                f"source.query is set, but source.uri is {shown!r:.80}, so it would not be run; "
+                "set source.uri to sql, or empty source.query"
+            )
+        return self
 
 
 class DataConfig(_Section):
@@ -214,11 +238,14 @@ class DataConfig(_Section):
     def _scale_is_ordered(self) -> Self:
         if not self.scale_low < self.scale_high:
             raise ValueError(
-                f"scale_low {self.scale_low} must be below scale_high {self.scale_high}"
+                f"data.scale_low {self.scale_low} must be below data.scale_high {self.scale_high}"
             )
         if not self.scale_low <= self.relevant_from <= self.scale_high:
-            bounds = f"{self.scale_low}..{self.scale_high}"
-            raise ValueError(f"relevant_from {self.relevant_from} must lie in {bounds}")
+            scale = f"{self.scale_low}..{self.scale_high}"
+            raise ValueError(
+                f"data.relevant_from {self.relevant_from} must lie in {scale}, from data.scale_low "
+                "to data.scale_high"
+            )
         return self
 
 
@@ -368,7 +395,8 @@ class BayesConfig(SolverConfig):
     burn_in: int = setting(
         10,
         shapes="model",
-        description="Sweeps before the mean of the samples begins, at most half of them all.",
+        description="Sweeps before the mean of the samples begins, at most half of `sweeps`. A "
+        "fit of fewer sweeps, as a refit may be, takes at most half of those.",
         ge=1,
         le=100_000,
     )
@@ -383,22 +411,24 @@ class BayesConfig(SolverConfig):
     pattern_rank: int = setting(
         36,
         shapes="model",
-        description="Implicit features per side: leading singular vectors of who rated what; 0: "
-        "none.",
+        description="Implicit features per side: leading singular vectors of who rated what, of "
+        "which there are as many as users or items at most; 0: none.",
         ge=0,
         le=4_096,
     )
     kept_samples: int = setting(
         16,
         shapes="model",
-        description="Samples kept for the standard deviation of predictions; 0: none is published.",
+        description="Samples kept at most, of those after the burn-in, for the standard deviation "
+        "of predictions; 0: none is published.",
         ge=0,
         le=1_000,
     )
     output_factors: int = setting(
         128,
         shapes="model",
-        description="Number of factors that hold the mean of all samples.",
+        description="Number of factors that hold the mean of all samples; as many as users or "
+        "items hold it exactly.",
         ge=1,
         le=2_048,
     )
@@ -409,12 +439,26 @@ class BayesConfig(SolverConfig):
         "some and no rating are predicted from them, and new users among them get rows.",
     )
 
+    @model_validator(mode="after")
+    def _burn_in_leaves_half(self) -> Self:
+        if 2 * self.burn_in > self.sweeps:
+            raise ValueError(
+                f"rating_head.bayes.burn_in {self.burn_in} is more than half of "
+                f"rating_head.bayes.sweeps {self.sweeps}; lower the one or raise the other"
+            )
+        return self
+
     def iteration_limit(self) -> int:
         """Return how many sweeps a fit runs at most, the burn-in included."""
         return self.sweeps
 
     def burn_in_iterations(self, limit: int) -> int:
-        """Return how many of `limit` sweeps pass before the mean of the samples begins."""
+        """Return how many of `limit` sweeps pass before the mean of the samples begins.
+
+        That is `burn_in` for as many sweeps as a person has set. A refit runs as many as the
+        evaluated fit ended with, which may be few: nobody has set those, so at least half of them
+        count.
+        """
         return min(self.burn_in, limit // 2)
 
     def patience_or(self, default: int) -> int:
@@ -434,6 +478,14 @@ class GradientConfig(SolverConfig):
     """Gradient descent: the 2016 post's model, or a biased one with mini-batch Adam."""
 
     seed_steps: ClassVar[int] = 500
+    # What preset `seed` has constants of its own for.
+    fixed_by_seed: ClassVar[tuple[str, ...]] = (
+        "n_factors",
+        "epochs",
+        "learning_rate",
+        "regularization",
+        "batch_size",
+    )
     search = (
         SearchRange("n_factors", 4, 128),
         SearchRange("learning_rate", 1e-4, 0.1),
@@ -445,35 +497,55 @@ class GradientConfig(SolverConfig):
         "biased",
         shapes="model",
         description="biased: biases, L2, mini-batch Adam, early stopping; seed: the 2016 post's "
-        "model and loss exactly.",
+        "model, loss and constants exactly, without early stopping; the settings below stay at "
+        "their defaults then.",
     )
     n_factors: int = setting(
-        32, shapes="model", description="Number of factors (seed: 10 as in the post).", ge=1, le=512
+        32,
+        shapes="model",
+        description="Number of factors (10 in the post).",
+        ge=1,
+        le=512,
     )
     epochs: int = setting(
         100,
         shapes="model",
-        description="Epochs at most (seed: full-batch steps, 500 in the post).",
+        description="Epochs at most (500 full-batch steps in the post).",
         ge=1,
         le=100_000,
     )
     learning_rate: float = setting(
         0.003,
         shapes="model",
-        description="Adam's step size (seed: .001 as in the post).",
+        description="Adam's step size (.001 in the post).",
         gt=0,
         le=10,
     )
     regularization: float = setting(
         0.15,
         shapes="model",
-        description="L2 on factors and biases (seed: L1 .001 as in the post).",
+        description="L2 on factors and biases (L1 .001 in the post).",
         ge=0,
         le=1e6,
     )
     batch_size: int = setting(
         2_048, shapes="model", description="Ratings per mini-batch.", ge=1, le=10_000_000
     )
+
+    @model_validator(mode="after")
+    def _seed_has_its_own_constants(self) -> Self:
+        if self.preset != "seed":
+            return self
+        fields = type(self).model_fields
+        set_anyway = [n for n in self.fixed_by_seed if getattr(self, n) != fields[n].default]
+        if set_anyway:
+            names = ", ".join(f"rating_head.gradient.{name}" for name in set_anyway)
+            raise ValueError(
+                f"rating_head.gradient.preset is seed, the 2016 post's model with its own "
+                f"constants, so it can't take {names}; leave that at its default, or set the "
+                "preset to biased"
+            )
+        return self
 
     def iteration_limit(self) -> int:
         """Return how many epochs a fit runs at most; preset `seed`: the post's number of steps."""
@@ -502,21 +574,32 @@ class RatingHeadConfig(_Section):
     validation_fraction: float = setting(
         0.05,
         shapes="model",
-        description="Share of the training rows kept for early stopping, a fifth of it for bayes; "
-        "0: run all iterations.",
+        description="Share of the training rows kept for early stopping, a fifth of it for bayes, "
+        "none for gradient's preset `seed`; 0: run all iterations.",
         ge=0,
         lt=0.5,
     )
     patience: int = setting(
         5,
         shapes="model",
-        description="Iterations without a better validation error before stopping.",
+        description="Iterations without a better validation error before stopping; als and "
+        "gradient's preset `biased` go by it, bayes has its own.",
         ge=1,
         le=1_000,
     )
     bayes: BayesConfig = BayesConfig()
     als: AlsConfig = AlsConfig()
     gradient: GradientConfig = GradientConfig()
+
+    @model_validator(mode="after")
+    def _attributes_need_bayes(self) -> Self:
+        if self.bayes.side_information and self.solver != "bayes":
+            raise ValueError(
+                f"rating_head.bayes.side_information is on, but rating_head.solver is "
+                f"{self.solver}, which learns from no attributes; set the solver to bayes, or turn "
+                "side_information off"
+            )
+        return self
 
     def chosen(self) -> SolverConfig:
         """Return the settings of the chosen solver, which stand under its name."""
@@ -591,7 +674,10 @@ class TrainConfig(_Section):
     """How the trainer runs."""
 
     device: Literal["auto", "gpu", "cpu"] = setting(
-        "auto", shapes="nothing", description="`gpu` refuses to run without one."
+        "auto",
+        shapes="nothing",
+        description="`gpu` refuses to train without one, which only the worker that trains can "
+        "tell; `auto` takes one where there is one.",
     )
     seed: int = setting(
         0, shapes="model", description="Seed of everything random in training.", ge=0, le=2**31 - 1
@@ -602,8 +688,9 @@ class TrainConfig(_Section):
     warm_start: bool = setting(
         False,
         shapes="model",
-        description="Start from the live version's evaluated factors where that leaks nothing "
-        "(split protocol hash).",
+        description="Start from the live version's evaluated factors. Needs split protocol hash, "
+        "under which that leaks nothing, and solver bayes or als. A night that can't, since "
+        "nothing is live or the settings have changed, starts cold and says why.",
     )
     full_restart_every: int = setting(
         7,
@@ -664,7 +751,8 @@ class GateConfig(_Section):
     cutoff: int = setting(
         10,
         shapes="verdict",
-        description="N of NDCG@N, Recall@N, MAP@N and hit rate.",
+        description="N of NDCG@N, Recall@N, MAP@N and hit rate; no more than the rows that are "
+        "kept per user, recommend.top_n + recommend.reserve.",
         ge=1,
         le=1_000,
     )
@@ -672,13 +760,14 @@ class GateConfig(_Section):
         1.05,
         shapes="verdict",
         description="The refit's RMSE on all ratings may be at most this multiple of the "
-        "evaluated model's.",
+        "evaluated model's (with publish.refit).",
         ge=1,
     )
     min_refit_overlap: float = setting(
         0.2,
         shapes="verdict",
-        description="The refit's lists must share at least this part with the evaluated model's.",
+        description="The refit's lists must share at least this part with the evaluated model's "
+        "(with publish.refit).",
         ge=0,
         le=1,
     )
@@ -698,19 +787,24 @@ class RecommendConfig(_Section):
         le=1_000,
     )
     rank_by: Literal["ranking", "rating"] = setting(
-        "ranking", shapes="lists", description="Which head orders the list."
+        "ranking",
+        shapes="lists",
+        description="Which head orders the list; the ranking head finds the similar items either "
+        "way.",
     )
     shards: int = setting(
         2,
         shapes="nothing",
-        description="Tasks that write the recommendations side by side.",
+        description="Tasks that write the recommendations side by side; no more than one a user "
+        "are started.",
         ge=1,
         le=256,
     )
     tile_mib: int = setting(
         64,
         shapes="nothing",
-        description="Memory bound of one tile of scores, in MiB.",
+        description="Memory bound of one tile of scores, in MiB; a tile holds one user's scores "
+        "at least.",
         ge=1,
         le=65_536,
     )
@@ -776,6 +870,33 @@ class Config(_Section):
     gate: GateConfig = GateConfig()
     recommend: RecommendConfig = RecommendConfig()
     publish: PublishConfig = PublishConfig()
+
+    @model_validator(mode="after")
+    def _warm_start_can_be_honoured(self) -> Self:
+        if not self.train.warm_start:
+            return self
+        if self.split.protocol != "hash":
+            raise ValueError(
+                f"train.warm_start is on, but split.protocol is {self.split.protocol}, under which "
+                "a rating may change sides, so a model to start from may have seen tonight's test "
+                "rows; set split.protocol to hash, or turn train.warm_start off"
+            )
+        if not self.rating_head.chosen().takes_start:
+            raise ValueError(
+                f"train.warm_start is on, but rating_head.solver is {self.rating_head.solver}, "
+                "which takes no start; set it to bayes or als, or turn train.warm_start off"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _cutoff_lies_within_the_lists(self) -> Self:
+        kept = self.recommend.top_n + self.recommend.reserve
+        if self.gate.cutoff > kept:
+            raise ValueError(
+                f"gate.cutoff {self.gate.cutoff} is more than the {kept} rows that are kept per "
+                "user (recommend.top_n + recommend.reserve); lower it, or keep longer lists"
+            )
+        return self
 
     def solver_name(self, head: Head) -> str:
         """Return the name of the solver that fits `head`."""
@@ -851,6 +972,66 @@ class Setting:
     schema: dict[str, Any]
     description: str
     shapes: Shapes
+
+    def bounds(self) -> str:
+        """Return the setting's type and bounds in words, such as `integer from 1 to 512`."""
+        return bounds(self.schema)
+
+    def help(self) -> str:
+        """Return what people are told who fill in a form: meaning, bounds, and when it counts."""
+        sentences = [self.description]
+        # A switch shows what it takes, and so does a choice.
+        if self.schema.get("type") != "boolean" and "enum" not in self.schema:
+            sentences.append(f"Takes: {self.bounds()}.")
+        head, _, solver = self.section.partition(".")
+        if solver:
+            sentences.append(f"Counts with {head}.solver={solver} only.")
+        return " ".join(sentences)
+
+
+# JSON schema's words, and those for people.
+_TYPES = {
+    "string": "text",
+    "integer": "integer",
+    "number": "number",
+    "boolean": "true or false",
+    "null": "empty",
+}
+_LIMITS = {
+    "minimum": "from",
+    "exclusiveMinimum": "above",
+    "maximum": "to",
+    "exclusiveMaximum": "below",
+}
+
+
+def bounds(schema: Mapping[str, Any]) -> str:
+    """Return a JSON schema's type and bounds in words."""
+    alternatives = schema.get("anyOf")
+    if isinstance(alternatives, list):
+        return ", or ".join(map(bounds, alternatives))
+    values = schema.get("enum")
+    if isinstance(values, list):
+        return ", ".join(map(str, values))
+
+    words = [_TYPES[str(schema["type"])]]
+    for key, word in _LIMITS.items():
+        if key in schema:
+            # All digits and no exponent, as people would type it.
+            words.append(f"{word} {schema[key]:.10g}")
+    if "minLength" in schema or "maxLength" in schema:
+        words.append(_length(schema))
+    if "pattern" in schema:
+        words.append(f"of the form {schema['pattern']}")
+    return " ".join(words)
+
+
+def _length(schema: Mapping[str, Any]) -> str:
+    """Return how long a text may be, in words."""
+    least = schema.get("minLength", 0)
+    if "maxLength" in schema:
+        return f"of {least} to {schema['maxLength']} characters"
+    return f"of {least} characters or more"
 
 
 def settings(config: Config | None = None) -> Iterator[Setting]:
@@ -991,8 +1172,19 @@ def _shown_input(value: Any) -> str:
 
 
 def _explain(error: ValidationError) -> str:
-    problems = [
-        f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']} (got {_shown_input(e['input'])})"
-        for e in error.errors()
-    ]
+    expected = {setting.name: setting.bounds() for setting in settings()}
+    problems = [_problem(found, expected) for found in error.errors()]
     return "; ".join(problems) + ". `mf config` lists every setting with its bounds."
+
+
+def _problem(found: ErrorDetails, expected: Mapping[str, str]) -> str:
+    """Return one thing that is wrong in words; `expected` are the bounds by a setting's name."""
+    if found["type"] == "value_error":
+        # From a validator above, which names the settings itself.
+        return str(found["ctx"]["error"])
+    name = ".".join(map(str, found["loc"]))
+    if name in expected:
+        return f"{name}: expected {expected[name]}, got {_shown_input(found['input'])}"
+    if found["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting"
+    return f"{name}: {found['msg']}, got {_shown_input(found['input'])}"

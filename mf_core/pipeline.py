@@ -20,7 +20,7 @@ from sqlalchemy.engine import Engine
 from mf_core.config import Config
 from mf_core.data.artifacts import remove_artifact
 from mf_core.data.snapshot import Snapshot, content_hash, read_snapshot, write_snapshot
-from mf_core.data.split import split_id, take_snapshot
+from mf_core.data.split import knows_sides, split_id, take_snapshot
 from mf_core.errors import ConfigError, GateError, PromotionRaceError, StateError
 from mf_core.figures import Rule, headline
 from mf_core.intake import ingest as intake
@@ -122,6 +122,32 @@ def operating_system_user() -> str:
         return f"user {os.getuid()}"
 
 
+def check_settings(config: Config, place: Workplace) -> None:
+    """Refuse settings that are wrong for this warehouse; `Config` refuses what is wrong anywhere.
+
+    A run does so before any work.
+
+    Raises:
+        ConfigError: the message names the settings.
+    """
+    source = config.source
+    if source.side_column and source.test_uri:
+        raise ConfigError(
+            "source.side_column and source.test_uri both say which ratings are test. "
+            "Empty one of them."
+        )
+    if config.split.protocol != "given" or source.side_column or source.test_uri:
+        return
+    # Ratings that were loaded with their sides, by an earlier run, will do.
+    with transaction(place.engine) as connection:
+        if not knows_sides(connection):
+            raise ConfigError(
+                "split.protocol is given, but nothing says which ratings are test: "
+                "source.side_column and source.test_uri are empty, and no rating in the warehouse "
+                "has a side. Set one of the two, or another split.protocol."
+            )
+
+
 def ingest(config: Config, place: Workplace) -> IngestReport:
     """Load the source into `mf.ratings`. Raises ConfigError, InputError or DatabaseError."""
     return intake.ingest(place.engine, config, datetime.now(UTC), place.log, reach=place.reach)
@@ -129,7 +155,9 @@ def ingest(config: Config, place: Workplace) -> IngestReport:
 
 def check(config: Config, place: Workplace) -> QualityReport:
     """Refuse ratings that are not fit to train on. Raises QualityError."""
-    return quality.check_ratings(place.engine, config)
+    report = quality.check_ratings(place.engine, config)
+    place.log(report.sentence())
+    return report
 
 
 def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
@@ -152,11 +180,9 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
         has_news = versions.has_news(connection, config, stored["snapshot_id"])
     split_ref = {name: value for name, value in stored.items() if name != "protocol"}
     if live is not None and not has_news and not config.run.force:
-        place.log(
-            f"nothing is new since version {live}: neither the ratings nor the settings and the "
-            "code that shape the result have changed"
-        )
-        return SplitRef(model_version=live, news=False, **split_ref)
+        unchanged = SplitRef(model_version=live, news=False, **split_ref)
+        place.log(unchanged.sentence())
+        return unchanged
 
     start = find_start(config, place.engine, stored["split_id"], place.log)
     with transaction(place.engine) as connection:
@@ -170,7 +196,9 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
             started_from=start.model_version if start else None,
             attached=publishing.attached_versions(connection),
         )
-    return SplitRef(model_version=version, news=True, **split_ref, start=start)
+    begun = SplitRef(model_version=version, news=True, **split_ref, start=start)
+    place.log(begun.sentence())
+    return begun
 
 
 def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, Any]:
@@ -234,7 +262,9 @@ def train(
         parent_pid=os.getpid(),
         start=split.start,
     )
-    return run_trainer(manifest, log, progress)
+    model = run_trainer(manifest, log, progress)
+    log(model.sentence())
+    return model
 
 
 def refit(
@@ -258,6 +288,7 @@ def refit(
         TrainingError: training failed.
     """
     if not config.publish.refit:
+        log("refit: none (publish.refit is off); the evaluated model is what gets published")
         return model
     manifest = Manifest.of(
         config,
@@ -268,7 +299,9 @@ def refit(
         iterations={"rating": model.rating_iterations, "ranking": model.ranking_iterations},
         start=None if model.warm_started_from is None else model.as_start(),
     )
-    return run_trainer(manifest, log, progress)
+    refitted = run_trainer(manifest, log, progress)
+    log(refitted.sentence())
+    return refitted
 
 
 def require_unpublished(place: Workplace, model_version: int) -> None:
@@ -330,7 +363,8 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
         verdicts.save_figures(connection, split.snapshot_id, version, figures)
     report = headline(version, champion_version, figures, config.gate.cutoff)
     place.log(
-        f"version {version}: test RMSE {report.rmse:.4f} (biases only {report.baseline_rmse:.4f}), "
+        f"evaluate: version {version} has test RMSE {report.rmse:.4f} "
+        f"(biases only {report.baseline_rmse:.4f}), "
         f"NDCG@{config.gate.cutoff} {report.ndcg:.4f} (popularity {report.popularity_ndcg:.4f}), "
         f"champion {champion_version}"
     )
@@ -378,13 +412,15 @@ def gate(config: Config, place: Workplace, report: EvalReport) -> Verdict:
         )
     elif not passed:
         rules.refuse(version, decided)
-    return Verdict(
+    verdict = Verdict(
         model_version=version,
         champion_version=champion,
         approved=True,
         reasons="\n".join(rule.line() for rule in decided),
         overridden_by=override.overridden_by if override else None,
     )
+    place.log(f"{verdict.sentence()}; test RMSE {report.rmse:.4f}")
+    return verdict
 
 
 def override(place: Workplace, model_version: int, by: str, reason: str) -> None:
@@ -443,6 +479,9 @@ def prepare(
         publishing.create_table(connection, version, made_of)
         publishing.replace_rows(connection, "popular_items", version, popular)
         publishing.replace_rows(connection, "similar_items", version, similar)
+    place.log(
+        f"prepare: version {version} has its empty table, to be filled in {len(shards)} shards"
+    )
     return shards
 
 
@@ -532,7 +571,7 @@ def recommend_shard(config: Config, place: Workplace, refitted: ModelRef, shard:
     last = snapshot.users.ids[users[-1]]
     with transaction(place.engine) as connection:
         rows = publishing.write_shard(connection, version, first, last_user=last, frames=frames)
-    place.log(f"shard {shard}: {rows:,} rows for {len(users):,} users")
+    place.log(f"recommend: shard {shard} has {rows:,} rows for {len(users):,} users")
     return rows
 
 
@@ -543,8 +582,11 @@ def verify(config: Config, place: Workplace, refitted: ModelRef) -> int:
         VerificationError: a list breaks a rule.
     """
     min_coverage = config.publish.min_coverage
+    version = refitted.model_version
     with transaction(place.engine) as connection:
-        return publishing.verify_table(connection, refitted.model_version, min_coverage)
+        rows = publishing.verify_table(connection, version, min_coverage)
+    place.log(f"verify: the {rows:,} rows of version {version} hold every rule")
+    return rows
 
 
 def publish(config: Config, place: Workplace, split: SplitRef, report: EvalReport) -> PublishReport:
@@ -574,7 +616,7 @@ def publish(config: Config, place: Workplace, split: SplitRef, report: EvalRepor
         publishing.wait_for_planned_readers(place.engine)
         report, previous = _promote(config, place, split, report)
     retired = _clean_up(config, place)
-    return PublishReport(
+    published = PublishReport(
         model_version=version,
         previous_version=previous,
         users=users,
@@ -583,6 +625,8 @@ def publish(config: Config, place: Workplace, split: SplitRef, report: EvalRepor
         rmse=report.rmse,
         ndcg=report.ndcg,
     )
+    place.log(published.sentence())
+    return published
 
 
 def _clean_up(config: Config, place: Workplace) -> list[int]:
@@ -665,7 +709,7 @@ def rollback(place: Workplace, model_version: int | None = None) -> RollbackRepo
     Raises ConfigError or PromotionRaceError.
     """
     report = publishing.rollback(place.engine, model_version, place.actor)
-    place.log(f"rolled back {report.sentence()}, by {report.rolled_back_by}")
+    place.log(f"rollback: {report.sentence()}, by {report.rolled_back_by}")
     return report
 
 
@@ -690,9 +734,11 @@ def close_run(place: Workplace, run_key: str, failed_steps: Sequence[str] = ()) 
     """
     with transaction(place.engine) as connection:
         stopped = versions.stop_run(connection, run_key)
-        runs.end(connection, run_key, failed_steps)
+        outcome = runs.end(connection, run_key, failed_steps)
+    words = (outcome or "not on record").replace("_", " ")
     if stopped is not None:
-        place.log(f"version {stopped} is stopped: its run has ended before it could go live")
+        words += f"; version {stopped} is stopped, since it could not go live"
+    place.log(f"close: run {run_key} ended: {words}")
     return stopped
 
 
@@ -702,6 +748,7 @@ def run_all(config: Config, place: Workplace, run_key: str) -> PublishReport | V
     What comes back is how far the run went: nothing new, a dry run, or published.
     """
     with _on_record(place, run_key):
+        check_settings(config, place)
         ingest(config, place)
         check(config, place)
         split_ref = split(config, place, run_key)

@@ -26,6 +26,21 @@ class IngestReport:
     total_ratings: int
     seconds: float
 
+    def sentence(self) -> str:
+        """Return what was loaded, in one line for people."""
+        if self.already_ingested:
+            return (
+                f"ingest: nothing new, {self.source_uri} is loaded already (batch "
+                f"{self.batch_id}); the warehouse has {self.total_ratings:,} ratings"
+            )
+        return (
+            f"ingest: {self.rows_read:,} rows of {self.source_uri} read in {self.seconds:.1f} s, "
+            f"{self.rows_rejected:,} bad, {self.rows_duplicate:,} duplicate, "
+            f"{self.rows_inserted:,} new, {self.rows_updated:,} changed, "
+            f"{self.rows_removed:,} removed; the warehouse has {self.total_ratings:,} ratings "
+            f"(batch {self.batch_id})"
+        )
+
 
 @dataclass(frozen=True)
 class QualityReport:
@@ -41,6 +56,17 @@ class QualityReport:
     highest_rating: float
     mean_rating: float
     volume_change: float | None
+
+    def sentence(self) -> str:
+        """Return the figures in one line for people."""
+        change = "nothing was trained on before"
+        if self.volume_change is not None:
+            change = f"{self.volume_change:+.1%} against the last trained data"
+        return (
+            f"check: fit to train on: {self.n_ratings:,} ratings of {self.n_users:,} users on "
+            f"{self.n_items:,} items, from {self.lowest_rating:g} to {self.highest_rating:g}, "
+            f"mean {self.mean_rating:.2f}; {change}"
+        )
 
 
 @dataclass(frozen=True)
@@ -96,6 +122,19 @@ class SplitRef:
         # A frozen record refuses a plain assignment.
         object.__setattr__(self, "start", restored)
 
+    def sentence(self) -> str:
+        """Return what there is to train on, or that nothing is new, in one line for people."""
+        if not self.news:
+            return (
+                f"split: nothing is new since version {self.model_version}: neither the ratings "
+                "nor the settings and the code that shape the result have changed"
+            )
+        begins = f", from version {self.start.model_version}" if self.start else ""
+        return (
+            f"split: version {self.model_version} is trained on {self.n_train:,} ratings and "
+            f"tested on {self.n_test:,}{begins} (snapshot {self.snapshot_id})"
+        )
+
 
 @dataclass(frozen=True)
 class ModelRef:
@@ -116,6 +155,15 @@ class ModelRef:
     device: str
     fit_seconds: float
     warm_started_from: int | None = None
+
+    def sentence(self) -> str:
+        """Return what was fitted, in one line for people."""
+        step = "refit" if self.stage == "refit" else "train"
+        return (
+            f"{step}: both heads of version {self.model_version} are fitted in "
+            f"{self.fit_seconds:.0f} s on {self.device} ({self.rating_iterations} and "
+            f"{self.ranking_iterations} iterations)"
+        )
 
     def as_start(self) -> StartRef:
         """Return the model as one that another fit starts from."""
@@ -188,6 +236,13 @@ class Verdict:
     reasons: str
     overridden_by: str | None
 
+    def sentence(self) -> str:
+        """Return the decision in one line for people."""
+        if self.overridden_by:
+            return f"gate: version {self.model_version} passes, {self.overridden_by} overrode it"
+        n_rules = len(self.reasons.splitlines())
+        return f"gate: version {self.model_version} is approved, all {n_rules} rules hold"
+
 
 @dataclass(frozen=True)
 class PublishReport:
@@ -204,6 +259,17 @@ class PublishReport:
     retired_versions: str
     rmse: float
     ndcg: float
+
+    def sentence(self) -> str:
+        """Return what went live, in one line for people."""
+        before = ""
+        if self.previous_version is not None:
+            before = f" instead of version {self.previous_version}"
+        retired = f"; retired: {self.retired_versions}" if self.retired_versions else ""
+        return (
+            f"publish: version {self.model_version} is live{before}: lists of {self.users:,} "
+            f"users, {self.rows:,} rows, test RMSE {self.rmse:.4f}{retired}"
+        )
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,13 @@ UNMEASURED = (
     "tests/core/test_solvers_quality.py*",
 )
 ROOT = Path(__file__).parents[1]
+BROWSER = Path(__file__).parent / "browser"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the tests that need a browser, unless they are named (`make test-browser`)."""
+    named = any("tests/browser" in argument for argument in config.args)
+    return True if collection_path == BROWSER and not named else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

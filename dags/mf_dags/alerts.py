@@ -1,4 +1,4 @@
-"""Failure callbacks: one clear line in the log, and the same as JSON to a webhook.
+"""Failure callbacks: what the log says as JSON to a webhook, and a run's failure on record.
 
 `MF_ALERT_WEBHOOK` is the webhook's address; without it only the log is written. The address may
 hold a token, so it is never logged; neither is a password that an error message might quote.
@@ -9,71 +9,34 @@ import logging
 import os
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from mf_core import errors
-from mf_core.redaction import without_secrets
+from mf_dags.failures import Failure, Told, cause_of, runbook_url
+from mf_dags.runtime import place_of_callback
 
 log = logging.getLogger(__name__)
 
 WEBHOOK_TIMEOUT_SECONDS = 10
-MAX_MESSAGE_LENGTH = 2000
-
-# What to do, and where the runbook says more; looked up by the error's class or its nearest parent.
-ADVICE: dict[type[BaseException], tuple[str, str]] = {
-    errors.ConfigError: ("correct the settings and trigger again", "runbook"),
-    errors.StateError: ("start a new run; a published version stays as it is", "state"),
-    errors.InputError: (
-        "look at the source and at mf.rejected_ratings; the ratings are unchanged",
-        "ingest",
-    ),
-    errors.QualityError: ("look at the source; the ratings are not fit to train on", "check"),
-    errors.GateError: (
-        "read the verdict in mf.gate_decisions; what readers see is unchanged",
-        "gate",
-    ),
-    errors.PromotionRaceError: (
-        "nothing, if the version that went live is the wanted one; else trigger again",
-        "race",
-    ),
-    errors.TrainingError: ("read the log of the trainer above", "train"),
-    errors.TrainerKilledError: (
-        "look for memory on the worker, then clear this task: it goes on from its checkpoint",
-        "train",
-    ),
-    errors.VerificationError: ("nobody has seen the new table; look at the named users", "verify"),
-    errors.DatabaseError: ("check that the warehouse is up, then clear this task", "database"),
-    errors.ScratchFullError: ("make room in the worker's temporary folder", "ingest"),
-    errors.ArtifactError: (
-        "an artifact is damaged or missing; clear the task that wrote it",
-        "artifacts",
-    ),
-    errors.ArtifactStoreError: (
-        "check that the artifact store answers, then clear this task",
-        "artifacts",
-    ),
-}
-UNEXPECTED = ("read the task's log; if the process was killed, look for memory", "runbook")
 
 
 def alert_failure(context: Mapping[str, Any]) -> None:
     """Report a task that has failed for good."""
     task_instance = context["task_instance"]
     exception = context.get("exception")
-    message = str(exception or "the task's process ended without an exception")
-    action, anchor = _advice(exception)
-    _report(
+    failure = Failure.of(exception)
+    where = f"{task_instance.dag_id}.{task_instance.task_id} of {task_instance.run_id}"
+    # The first ERROR line of the task's log has said it.
+    if not isinstance(exception, Told):
+        log.error(failure.sentence(where))
+    _post(
         {
             "dag_id": task_instance.dag_id,
             "run_id": task_instance.run_id,
             "task_id": task_instance.task_id,
             "map_index": task_instance.map_index,
             "try_number": task_instance.try_number,
-            "error": type(exception).__name__ if exception is not None else "killed",
-            "exit_code": getattr(exception, "exit_code", 1),
-            "message": _without_secrets(message),
-            "action": action,
-            "runbook": f"docs/runbook.md#{anchor}",
+            **asdict(failure),
         }
     )
 
@@ -84,60 +47,48 @@ def alert_timeout(context: Mapping[str, Any]) -> None:
         return
 
     run = context["dag_run"]
-    _report(
-        {
-            "dag_id": run.dag_id,
-            "run_id": run.run_id,
-            "error": "timeout",
-            "exit_code": 1,
-            "message": "the run took longer than its dagrun_timeout",
-            "action": (
-                "see which task it waited for "
-                "(a missing worker on queue gpu, a missing pool gpu, a slow source)"
-            ),
-            "runbook": "docs/runbook.md#train",
-        }
+    failure = Failure(
+        error="timeout",
+        exit_code=1,
+        message="the run took longer than its dagrun_timeout",
+        action=(
+            "see which task it waited for "
+            "(a missing worker on queue gpu, a missing pool gpu, a slow source)"
+        ),
+        runbook=runbook_url("train"),
     )
+    log.error(failure.sentence(f"{run.dag_id}, run {run.run_id},"))
+    _post({"dag_id": run.dag_id, "run_id": run.run_id, **asdict(failure)})
 
 
-def _advice(exception: BaseException | None) -> tuple[str, str]:
-    """Return what to do, and the runbook's section that says more."""
-    if exception is None:
-        return UNEXPECTED
-    # From the class itself up to its farthest parent.
-    for parent in type(exception).__mro__:
-        if parent in ADVICE:
-            return ADVICE[parent]
-    return UNEXPECTED
+def record_failure(context: Mapping[str, Any]) -> None:
+    """Put on record which task ended the run, and what it said.
+
+    A worker without a warehouse leaves that to the task `close`, and so does a warehouse that does
+    not answer: what the task failed with is the news, and nothing may hide it.
+    """
+    task_instance = context["task_instance"]
+    cause = cause_of(context.get("exception"))
+    error = cause or RuntimeError("the task's process was killed")
+    try:
+        from mf_core import pipeline
+
+        place = place_of_callback(context)
+        pipeline.record_failure(place, task_instance.run_id, task_instance.task_id, error)
+    except Exception as problem:
+        log.info(
+            "Not on record from here (%s); the task close names the step.", type(problem).__name__
+        )
 
 
-def _without_secrets(text: str) -> str:
-    return without_secrets(text)[:MAX_MESSAGE_LENGTH]
+def _post(alert: Mapping[str, Any]) -> None:
+    """Send `alert` to the webhook, if there is one.
 
-
-def _report(alert: dict[str, Any]) -> None:
-    """Write `alert` to the log, and send it to the webhook if there is one."""
-    where = alert["dag_id"]
-    if "task_id" in alert:
-        where = f"{where}.{alert['task_id']}"
-    log.error(
-        "%s failed in %s with exit code %s (%s): %s What to do: %s; see %s",
-        where,
-        alert["run_id"],
-        alert["exit_code"],
-        alert["error"],
-        alert["message"],
-        alert["action"],
-        alert["runbook"],
-    )
-
+    A webhook that does not answer is a warning: the run has failed already.
+    """
     webhook = os.environ.get("MF_ALERT_WEBHOOK")
-    if webhook:
-        _post(webhook, alert)
-
-
-def _post(webhook: str, alert: dict[str, Any]) -> None:
-    """Send `alert`. A webhook that does not answer is a warning: the run has failed already."""
+    if not webhook:
+        return
     if not webhook.startswith(("http://", "https://")):
         log.warning("MF_ALERT_WEBHOOK is no http(s) address; the alert was not sent.")
         return

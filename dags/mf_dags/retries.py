@@ -11,6 +11,9 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import ExceptionRetryPolicy, RetryAction, RetryRule
+from airflow.sdk.definitions.retry_policy import RetryDecision
+
+from mf_dags.failures import cause_of
 
 _PASSING = (
     "mf_core.errors.RetryableError",
@@ -21,8 +24,19 @@ _PASSING = (
     "airflow.sdk.exceptions.AirflowRuntimeError",
 )
 
+
+class CausePolicy(ExceptionRetryPolicy):
+    """Rules on what a task failed with, whether its log has told that already or not."""
+
+    def evaluate(self, exception: BaseException, *rest: Any, **named: Any) -> RetryDecision:
+        """Return the decision of the first rule that fits."""
+        cause = cause_of(exception)
+        assert cause is not None
+        return super().evaluate(cause, *rest, **named)
+
+
 # The first rule that fits is taken.
-RETRY_POLICY = ExceptionRetryPolicy(
+RETRY_POLICY = CausePolicy(
     rules=[
         RetryRule(
             list(_PASSING),

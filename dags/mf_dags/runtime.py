@@ -4,7 +4,8 @@ Call these functions inside task bodies only: while a DAG file is parsed there i
 """
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from airflow.sdk import Connection, get_current_context
@@ -27,7 +28,8 @@ def run_config() -> Config:
     """Return the settings of the DAG run that this task belongs to.
 
     Raises:
-        ConfigError: a setting is out of its bounds, or `source.name` names no source.
+        ConfigError: a value out of its bounds, an unknown name or source, or settings that
+            contradict each other.
     """
     context = get_current_context()
     deployment = the_deployment()
@@ -74,19 +76,52 @@ def place() -> "Workplace":
         database_url=find_warehouse(),
         artifact_root=artifact_root(),
         log=say,
-        actor=actor(),
+        actor=actor(get_current_context()),
         reach=source_reach(),
     )
 
 
-def actor() -> str:
+def place_of_callback(context: Mapping[str, Any]) -> "Workplace":
+    """Return the workplace of a failure callback, which keeps nobody waiting; it has no artifacts.
+
+    Raises:
+        ConfigError: no warehouse is named here.
+    """
+    from mf_core import pipeline
+    from mf_core.warehouse.impatient import impatient
+
+    place = pipeline.workplace(find_warehouse(), log=say, actor=actor(context))
+    impatient(place.engine)
+    return place
+
+
+def actor(context: Mapping[str, Any]) -> str:
     """Return the Airflow user who triggered the run, or how it came about."""
-    context = get_current_context()
     dag_run = context["dag_run"]
     user = getattr(dag_run, "triggering_user_name", None)
     if user:
         return str(user)
-    return f"Airflow ({dag_run.run_type.value})"
+    # The context of a task has an enumeration, that of a callback may have its text.
+    run_type = getattr(dag_run.run_type, "value", dag_run.run_type)
+    return f"Airflow ({run_type})"
+
+
+def failed_steps() -> list[str]:
+    """Return the tasks of this run that have failed so far, in the order of the DAG."""
+    context = get_current_context()
+    run_id = context["run_id"]
+    dag = context["dag"]
+    states = context["ti"].get_task_states(dag_id=dag.dag_id, run_ids=[run_id])[run_id]
+
+    # An instance of a mapped task stands there as TASK_INDEX.
+    failed = [name for name, state in states.items() if state == "failed"]
+    order = [task.task_id for task in dag.topological_sort()]
+    return [step for step in order if any(_is_of(step, name) for name in failed)]
+
+
+def _is_of(task_id: str, name: str) -> bool:
+    mapped, _, index = name.rpartition("_")
+    return name == task_id or (mapped == task_id and index.isdecimal())
 
 
 def say(line: str) -> None:

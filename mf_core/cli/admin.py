@@ -10,21 +10,6 @@ from mf_core.config import Config, settings
 from mf_core.deployment import Limits, TriggerRules
 from mf_core.errors import ConfigError
 
-# JSON schema's words, and those for people.
-_TYPES = {
-    "string": "text",
-    "integer": "integer",
-    "number": "number",
-    "boolean": "true or false",
-    "null": "empty",
-}
-_LIMITS = {
-    "minimum": "from",
-    "exclusiveMinimum": "above",
-    "maximum": "to",
-    "exclusiveMaximum": "below",
-}
-
 
 @click.command()
 @click.option("--markdown", is_flag=True, help="Print the table of docs/config.md.")
@@ -48,7 +33,7 @@ def settings_toml(config: Config) -> str:
         if setting.section != section:
             section = setting.section
             lines += ["", f"[{section}]"]
-        lines.append(f"# {setting.description} ({bounds(setting.schema)})")
+        lines.append(f"# {setting.description} ({setting.bounds()})")
 
         _, _, name = setting.name.rpartition(".")
         if setting.default is None:
@@ -79,7 +64,7 @@ def settings_table(config: Config) -> str:
         cells = [
             f"`{setting.name}`",
             _markdown_value(setting.default),
-            bounds(setting.schema),
+            setting.bounds(),
             setting.shapes,
             setting.description,
         ]
@@ -110,22 +95,6 @@ def _markdown_value(value: object) -> str:
         return ""
     text = _lower(value) if isinstance(value, bool) else str(value)
     return f"`{text}`"
-
-
-def bounds(schema: dict[str, object]) -> str:
-    """Return a JSON schema's type and bounds in words."""
-    alternatives = schema.get("anyOf")
-    if isinstance(alternatives, list):
-        return ", or ".join(map(bounds, alternatives))
-    values = schema.get("enum")
-    if isinstance(values, list):
-        return ", ".join(map(str, values))
-
-    words = [_TYPES[str(schema["type"])]]
-    for key, word in _LIMITS.items():
-        if key in schema:
-            words.append(f"{word} {schema[key]:g}")
-    return " ".join(words)
 
 
 @click.group()

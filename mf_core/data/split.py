@@ -26,6 +26,7 @@ from mf_core.data.attributes import Attributes, texts_by_row
 from mf_core.data.ratings import IdMap, Ratings, concatenate, id_map
 from mf_core.data.snapshot import Snapshot
 from mf_core.errors import QualityError
+from mf_core.warehouse import tables
 from mf_core.warehouse.engine import psycopg2_cursor
 
 BUCKETS = 10_000
@@ -85,6 +86,12 @@ _ADVICE = {
     ),
     "given": "Say which rows are test: set source.test_uri or source.side_column.",
 }
+
+
+def knows_sides(connection: Connection) -> bool:
+    """Say whether a rating in the warehouse says which side it is on (protocol `given`)."""
+    has_side = sa.exists().where(tables.ratings.c.side.is_not(None))
+    return connection.scalar(sa.select(has_side)) is True
 
 
 def split_bucket(user_id: str, item_id: str, seed: int) -> int:

@@ -236,7 +236,7 @@ def ingest(
     # After the transaction: the refused batch and its bad rows are to stay in the database.
     if batch.refusal:
         raise InputError(batch.refusal)
-    log(_summary(report))
+    log(report.sentence())
     return report
 
 
@@ -462,21 +462,6 @@ def _report(
         rows_removed=batch.counts.get("rows_removed", 0),
         total_ratings=int(total or 0),
         seconds=time.monotonic() - started,
-    )
-
-
-def _summary(report: IngestReport) -> str:
-    """Return the report as a line for people."""
-    if report.already_ingested:
-        return (
-            f"{report.source_uri} is loaded already (batch {report.batch_id}); "
-            f"{report.total_ratings:,} ratings"
-        )
-    return (
-        f"{report.source_uri}: {report.rows_read:,} rows read, {report.rows_rejected:,} bad, "
-        f"{report.rows_duplicate:,} duplicate, {report.rows_inserted:,} new, "
-        f"{report.rows_updated:,} changed, {report.rows_removed:,} removed; "
-        f"{report.total_ratings:,} ratings after {report.seconds:.1f} s (batch {report.batch_id})"
     )
 
 

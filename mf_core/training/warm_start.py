@@ -6,7 +6,8 @@ the split protocol `hash` with the same `split_id`, where a (user, item) pair ne
 The validation part of the training rows is chosen by a hash of the ids too
 (`mf_core.data.ratings.pair_draws`), so a start has not seen the rows that decide when to stop.
 
-Whatever is wrong with a start, the night continues without it.
+Settings that forbid every start are refused by `Config`. Whatever else is wrong with a start, the
+night continues without it.
 """
 
 from collections.abc import Callable, Mapping
@@ -83,12 +84,6 @@ def reason_to_start_cold(config: Config, split_id: str, live: LiveModel | None) 
         return "no version is live"
 
     version = f"version {live.model_version}"
-    protocol = config.split.protocol
-    if protocol != "hash":
-        return (
-            f"under split.protocol {protocol} a rating may change sides, so {version} may have "
-            "seen tonight's test rows"
-        )
     if live.split_id != split_id:
         return (
             f"{version} was split otherwise ({live.split_id}, tonight {split_id}), so it has seen "
@@ -101,8 +96,6 @@ def reason_to_start_cold(config: Config, split_id: str, live: LiveModel | None) 
             f"{version} is number {live.lineage_length} of its lineage, and "
             f"train.full_restart_every is {every}"
         )
-    if not config.rating_head.chosen().takes_start:
-        return f"solver {config.rating_head.solver} takes no start"
     return _reason_in_settings(config, live)
 
 

@@ -3,12 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 import psycopg2
-import pyarrow as pa
-import pyarrow.csv as pacsv
 import sqlalchemy as sa
 from psycopg2 import sql as pg
 from sqlalchemy.engine import URL, Connection, Engine, make_url
@@ -19,6 +16,11 @@ from mf_core.warehouse.problems import explain
 
 LOCK_TIMEOUT = timedelta(seconds=30)
 """How long a statement waits for a lock, unless its transaction says otherwise."""
+
+# Whoever only asks something must not wait for these: a console page, a DAG file that is parsed.
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 _CONNECT_SECONDS = 10
 _AUTOCOMMIT = "AUTOCOMMIT"
@@ -159,7 +161,7 @@ def lock_schema(connection: Connection, name: str) -> None:
         ) from error
 
 
-def copy_table(connection: Connection, name: tuple[str, ...], table: pa.Table) -> None:
+def copy_table(connection: Connection, name: tuple[str, ...], table: "pa.Table") -> None:
     """COPY an Arrow table into a table, columns by name; null becomes NULL.
 
     Args:
@@ -170,6 +172,9 @@ def copy_table(connection: Connection, name: tuple[str, ...], table: pa.Table) -
     Raises:
         DatabaseError: Postgres broke off.
     """
+    import pyarrow as pa
+    import pyarrow.csv as pacsv
+
     sink = pa.BufferOutputStream()
     # Every string comes out quoted, so that an empty one, '\N' or '\.' stays what it is.
     pacsv.write_csv(table, sink, pacsv.WriteOptions(include_header=False, quoting_style="needed"))
@@ -182,8 +187,10 @@ def copy_table(connection: Connection, name: tuple[str, ...], table: pa.Table) -
         cursor.copy_expert(statement, pa.BufferReader(sink.getvalue()))
 
 
-def copy_frame(connection: Connection, name: tuple[str, ...], frame: pd.DataFrame) -> None:
+def copy_frame(connection: Connection, name: tuple[str, ...], frame: "pd.DataFrame") -> None:
     """COPY a data frame as `copy_table` does; a missing text becomes NULL, a NaN stays one."""
+    import pyarrow as pa
+
     columns = {}
     for label, column in frame.items():
         # Arrow takes a NaN for missing unless it is told not to.

@@ -16,9 +16,10 @@ from typing import Annotated, Any
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import Depends, FastAPI, Query, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
+from mf_console.runbook import runbook_page
 from mf_console.warehouse import warehouse_engine
 from mf_core.errors import MFError
 from mf_core.warehouse import readers, transaction, verdicts, versions
@@ -70,6 +71,7 @@ def build_app() -> FastAPI:
     app.add_api_route("/", lambda: _send("console.html"), response_model=None)
     app.add_api_route("/console.js", lambda: _send("console.js"), response_model=None)
     app.add_api_route("/console.css", lambda: _send("console.css"), response_model=None)
+    app.add_api_route("/runbook", _runbook, response_model=None)
     app.add_api_route("/api/overview", overview)
     app.add_api_route("/api/recommendations", recommendations)
     app.add_exception_handler(MFError, _say_what_is_wrong)
@@ -101,6 +103,10 @@ def recommendations(
 
 def _harden(response: Response) -> None:
     response.headers.update(HEADERS)
+
+
+def _runbook() -> HTMLResponse:
+    return HTMLResponse(runbook_page(), headers=HEADERS)
 
 
 def _send(name: str) -> FileResponse:

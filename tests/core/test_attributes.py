@@ -243,7 +243,7 @@ def test_attributes_are_encoded_only_where_the_settings_ask_for_them() -> None:
     snapshot = described_snapshot()
     plain = replace(snapshot, attributes=None)
     on = make_config({"rating_head.bayes.side_information": True})
-    other_solver = make_config({"rating_head.solver": "als"}, on)
+    other_solver = make_config({"rating_head.solver": "als"})
 
     assert encoded_attributes(make_config({}), snapshot, lines.append) is None
     assert encoded_attributes(on, plain, lines.append) is None

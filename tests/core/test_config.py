@@ -38,15 +38,95 @@ def test_every_setting_has_a_description_and_a_type() -> None:
         ({"nonsense": 1}, "there is no setting"),
         ({"split.test_fraction": 1.0}, "split.test_fraction"),
         ({"gate.max_rmse": math.nan}, "gate.max_rmse"),
-        ({"data.scale_low": 5}, "must be below scale_high"),
+        ({"data.scale_low": 5}, "must be below data.scale_high"),
         ({"data.relevant_from": 6}, "must lie in 1.0..5.0"),
         ({"recommend.rank_by": "price"}, "recommend.rank_by"),
         ({"source.sha256": "abc"}, "source.sha256"),
+        (
+            {"rating_head.als.n_factors": "9999"},
+            "rating_head.als.n_factors: expected integer from 1 to 512, got '9999'",
+        ),
+        ({"rating_head.als.n_factors": "many"}, "expected integer from 1 to 512, got 'many'"),
+        ({"split.test_fraction": "1"}, "split.test_fraction: expected number above 0 below 1"),
+        ({"gate.max_rmse": -1}, "gate.max_rmse: expected number above 0, or empty, got -1"),
     ],
 )
 def test_a_bad_setting_is_refused_by_name(overrides: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         make_config(overrides)
+
+
+SEED = {"rating_head.solver": "gradient", "rating_head.gradient.preset": "seed"}
+WRONG_TOGETHER: list[tuple[dict[str, object], list[str]]] = [
+    (
+        {"rating_head.bayes.sweeps": 120, "rating_head.bayes.burn_in": 100},
+        ["rating_head.bayes.burn_in 100", "half of rating_head.bayes.sweeps 120"],
+    ),
+    ({**SEED, "rating_head.gradient.n_factors": 64}, ["preset is seed", "gradient.n_factors"]),
+    ({**SEED, "rating_head.gradient.epochs": 7}, ["preset is seed", "gradient.epochs"]),
+    ({**SEED, "rating_head.gradient.batch_size": 7}, ["preset is seed", "gradient.batch_size"]),
+    (
+        {"rating_head.bayes.side_information": True, "rating_head.solver": "als"},
+        ["rating_head.bayes.side_information is on", "rating_head.solver is als"],
+    ),
+    (
+        {"train.warm_start": True, "split.protocol": "temporal"},
+        ["train.warm_start is on", "split.protocol is temporal"],
+    ),
+    (
+        {"train.warm_start": True, "rating_head.solver": "gradient"},
+        ["train.warm_start is on", "rating_head.solver is gradient"],
+    ),
+    ({"gate.cutoff": 21}, ["gate.cutoff 21", "20 rows", "recommend.top_n + recommend.reserve"]),
+    ({"source.uri": "sql"}, ["source.query is empty", "source.uri is sql"]),
+    ({"source.query": "SELECT 1"}, ["source.query is set", "source.uri is 'ml-100k'"]),
+]
+
+
+@pytest.mark.parametrize(("overrides", "said"), WRONG_TOGETHER, ids=lambda it: "+".join(it))
+def test_settings_that_contradict_each_other_are_refused_by_name(
+    overrides: dict[str, object], said: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        make_config(overrides)
+
+    for words in said:
+        assert words in str(refusal.value)
+    assert "Value error" not in str(refusal.value)
+
+
+def test_the_number_of_burn_in_sweeps_that_is_set_is_the_number_that_is_run() -> None:
+    settings = make_config(
+        {"rating_head.bayes.sweeps": 120, "rating_head.bayes.burn_in": 60}
+    ).rating_head.bayes
+
+    assert settings.burn_in_iterations(settings.iteration_limit()) == 60
+    # A refit runs as many sweeps as the evaluated fit ended with; nobody has set those.
+    assert settings.burn_in_iterations(20) == 10
+
+
+def test_bounds_stand_in_the_help_of_every_setting_that_has_some() -> None:
+    found = {setting.name: setting for setting in settings()}
+
+    assert "Takes: integer from 1 to 512." in found["rating_head.als.n_factors"].help()
+    assert "Counts with rating_head.solver=als only." in found["rating_head.als.n_factors"].help()
+    assert "Takes: integer from 0 to 2147483647." in found["split.seed"].help()
+    assert "Takes: number above 0, or empty." in found["gate.max_rmse"].help()
+    assert "Takes: text of 1 to 2000 characters." in found["source.uri"].help()
+    for setting in found.values():
+        for limit in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
+            if limit in setting.schema:
+                assert f" {setting.schema[limit]:.10g}" in setting.help(), setting.name
+
+
+def test_whoever_may_leave_a_setting_empty_is_told_what_that_means() -> None:
+    for setting in settings():
+        may_be_empty = "anyOf" in setting.schema or (
+            setting.schema.get("type") == "string"
+            and not setting.schema.get("minLength")
+            and "enum" not in setting.schema
+        )
+        assert not may_be_empty or "empty" in setting.description.lower(), setting.name
 
 
 def test_text_from_the_command_line_is_understood() -> None:
@@ -55,6 +135,7 @@ def test_text_from_the_command_line_is_understood() -> None:
             "rating_head.als.n_factors": "8",
             "publish.refit": "false",
             "gate.max_rmse": "0.9",
+            "source.uri": "sql",
             "source.query": "1",
         }
     )

@@ -82,7 +82,9 @@ def slug_of(heading: str) -> str:
 def links(root: Path) -> list[Found]:
     """Return every link of every page to another place in the project."""
     found = []
-    for page in files(root, ".md"):
+    # A page under a second name is checked under its first.
+    pages = [page for page in files(root, ".md") if not page.is_symlink()]
+    for page in pages:
         text = _CODE.sub("", prose(page))
         for pattern in (_INLINE, _DEFINED, _HTML):
             targets = pattern.findall(text)

@@ -324,7 +324,6 @@ def test_a_query_on_another_database(sqlite: dict[str, str]) -> None:
         ("SELECT u FROM votes", "item_id, rating"),
         ("SELECT * FROM missing", "no such table"),
         ("SELEKT", "syntax error"),
-        ("", "source.query is empty"),
     ],
 )
 def test_a_wrong_query_is_refused(sqlite: dict[str, str], query: str, said: str) -> None:

@@ -76,7 +76,12 @@ def test_the_form_shows_no_secret_and_a_run_finds_it_again(
         ("rating_head.als.n_factors", 513),
         ("rating_head.solver", "svd"),
         ("gate.max_rmse", 0),
-        ("gate.max_rmse", "0.9"),
+        ("gate.max_rmse", "low"),
+        ("rating_head.als.n_factors", "many"),
+        ("rating_head.als.n_factors", "8.5"),
+        ("rating_head.als.n_factors", ""),
+        ("rating_head.als.n_factors", None),
+        ("split.test_fraction", "0,3"),
         ("source.uri", ""),
         ("run.dry_run", "yes"),
     ],
@@ -86,14 +91,67 @@ def test_the_form_refuses_what_the_config_refuses(name: str, bad: Any) -> None:
 
     with pytest.raises(ParamValidationError):
         _params()[name].resolve(bad)
-    if bad not in ("0.9", "yes"):  # the command line has only text
+    if bad != "yes":  # the command line has only text
         with pytest.raises(ConfigError):
             make_config({name: bad})
 
 
+@pytest.mark.parametrize(
+    ("name", "typed", "meant"),
+    [
+        ("rating_head.als.n_factors", "64", 64),
+        ("gate.max_rmse", "0.9", 0.9),
+        ("gate.max_rmse", ".9", 0.9),
+        ("gate.max_rmse", None, None),
+        ("rating_head.als.regularization", "1e-3", 0.001),
+    ],
+)
+def test_a_number_that_was_typed_is_the_number_that_counts(
+    name: str, typed: str | None, meant: float | None
+) -> None:
+    from mf_dags.params import config_from_params
+
+    taken = _params()[name].resolve(typed)
+    found = {
+        setting.name: setting.default for setting in settings(config_from_params({name: taken}))
+    }
+    assert found[name] == meant
+
+
+def test_a_number_out_of_bounds_that_was_typed_is_refused_and_not_changed() -> None:
+    """The form's own number field would turn 9999 into 512, and send that."""
+    from mf_dags.params import config_from_params
+
+    typed = _params()["rating_head.als.n_factors"].resolve("9999")
+    assert typed == "9999"
+    with pytest.raises(ConfigError, match="n_factors: expected integer from 1 to 512, got '9999'"):
+        config_from_params({"rating_head.als.n_factors": typed})
+
+
+def test_no_setting_has_a_field_that_changes_what_is_typed() -> None:
+    for name, param in _params().items():
+        types = (
+            param.schema["type"]
+            if isinstance(param.schema["type"], list)
+            else [param.schema["type"]]
+        )
+        # The form takes the first type; with several and no examples, it would read JSON.
+        assert types[0] not in ("integer", "number"), name
+        if {"integer", "number"} & set(types):
+            assert types[0] == "string", name
+            assert isinstance(param.schema["examples"], list), name
+
+
+def test_bounds_stand_in_the_help_of_the_field() -> None:
+    described = {name: param.description or "" for name, param in _params().items()}
+    assert "Takes: integer from 1 to 512." in described["rating_head.als.n_factors"]
+    assert "Takes: number above 0 below 1." in described["split.test_fraction"]
+    assert "Takes: number above 0, or empty." in described["gate.max_rmse"]
+
+
 def test_a_setting_that_may_be_empty_renders_as_its_type() -> None:
     # The form picks the widget by `type`, which pydantic's `anyOf` lacks.
-    assert _params()["gate.max_rmse"].schema["type"] == ["number", "null"]
+    assert _params()["gate.max_rmse"].schema["type"] == ["string", "number", "null"]
     assert not [name for name, param in _params().items() if "anyOf" in param.schema]
 
 

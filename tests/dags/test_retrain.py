@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from mf_core.errors import ConfigError, GateError
 from mf_core.records import (
@@ -25,6 +26,7 @@ SPLIT = SplitRef(7, "s", "d", "file:///s", "0" * 64, 700, 300, 50, 40, 0, 0, 0, 
 MODEL = ModelRef(7, "evaluated", "file:///a", "0" * 64, 3, "file:///b", "0" * 64, 3, "cpu", 1.0)
 EVALUATION = EvalReport(7, None, 300, 0.9, 0.7, 0.35, 0.95, 0.4, 0.3, None, None)
 PUBLISHED = PublishReport(7, 6, 50, 500, "", 0.9, 0.4)
+PLACE = SimpleNamespace(engine=sa.create_engine("postgresql+psycopg2://"))
 
 
 class FakePipeline(ModuleType):
@@ -34,7 +36,10 @@ class FakePipeline(ModuleType):
         super().__init__("mf_core.pipeline")
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.answers: dict[str, Any] = {
-            "workplace": "place",
+            "workplace": PLACE,
+            "start_run": None,
+            "check_settings": None,
+            "record_failure": None,
             "ingest": IngestReport(1, "u", "0" * 64, False, 9, 0, 0, 9, 0, 0, 0, 9, 0.1),
             "check": QualityReport(1000, 50, 40, 1.0, 5.0, 3.5, None),
             "split": SPLIT,
@@ -105,6 +110,7 @@ def run(metadata: None, retrain: Any) -> Run:
 
 def test_steps_stand_in_the_documented_order(retrain: Any) -> None:
     order = [
+        "start",
         "ingest",
         "check",
         "split",
@@ -131,13 +137,13 @@ def test_only_training_takes_the_gpu(retrain: Any) -> None:
 
 
 def test_every_task_has_a_timeout_retries_and_an_alert(retrain: Any) -> None:
-    from mf_dags.alerts import alert_failure
+    from mf_dags.alerts import alert_failure, record_failure
 
     for task in retrain.tasks:
         assert timedelta() < task.execution_timeout < retrain.dagrun_timeout
         assert task.retries > 0, "a killed process raises nothing: the count alone decides"
         assert task.retry_exponential_backoff == 2.0
-        assert task.on_failure_callback == [alert_failure]
+        assert task.on_failure_callback == [record_failure, alert_failure]
     assert retrain.dagrun_timeout < timedelta(hours=24)
 
 
@@ -168,7 +174,7 @@ def test_an_approved_candidate_goes_live(run: Run, pipeline: FakePipeline) -> No
     assert states.pop("recommend") == ["success"] * 3
     assert set(map(tuple, states.values())) == {("success",)}
     published = next(arguments for name, arguments in pipeline.calls if name == "publish")
-    assert published[1:] == ("place", SPLIT, EVALUATION)
+    assert published[1:] == (PLACE, SPLIT, EVALUATION)
     assert sorted(
         arguments[3] for name, arguments in pipeline.calls if name == "recommend_shard"
     ) == [0, 1, 2]
@@ -190,7 +196,10 @@ def test_a_refused_candidate_fails_the_run_at_the_first_try(
     assert states["gate"] == ["failed"]
     assert states["refit"] == states["publish"] == ["upstream_failed"]
     assert states["close"] == ["success"]
-    assert [name for name, _ in pipeline.calls].count("close_run") == 1
+    (closed,) = [arguments for name, arguments in pipeline.calls if name == "close_run"]
+    assert closed[2] == ["gate"]
+    (recorded,) = [arguments for name, arguments in pipeline.calls if name == "record_failure"]
+    assert recorded == (PLACE, closed[1], "gate", pipeline.answers["gate"])
     assert [name for name, _ in pipeline.calls].count("gate") == 1
     assert "publish" not in [name for name, _ in pipeline.calls]
 
@@ -226,9 +235,22 @@ def test_dotted_settings_of_the_trigger_reach_the_steps(run: Run, pipeline: Fake
 
 def test_a_misspelt_setting_fails_the_first_task(run: Run, pipeline: FakePipeline) -> None:
     states = run(**{"gate.max_rsme": 0.93})
-    assert states["ingest"] == ["failed"]
-    # Only the run's end is put on record.
-    assert [name for name, _ in pipeline.calls] == ["workplace", "close_run"]
+    assert states["start"] == ["failed"]
+    assert states["ingest"] == ["upstream_failed"]
+    # The run is on record all the same, from its start to its end.
+    done = [name for name, _ in pipeline.calls if name != "workplace"]
+    assert done == ["start_run", "record_failure", "close_run"]
+    error = next(arguments[3] for name, arguments in pipeline.calls if name == "record_failure")
+    assert "there is no setting 'gate.max_rsme'" in str(error)
+
+
+def test_a_shard_that_failed_is_named_by_its_task(run: Run, pipeline: FakePipeline) -> None:
+    pipeline.answers["recommend_shard"] = ConfigError("no")
+    # `dag.test()` leaves the settings of the run before in the DAG.
+    states = run(**{"run.dry_run": False})
+    assert states["recommend"] == ["failed"] * 3
+    (closed,) = [arguments for name, arguments in pipeline.calls if name == "close_run"]
+    assert closed[2] == ["recommend"]
 
 
 @pytest.mark.parametrize("missing", ["MF_DATABASE_URL", "MF_ARTIFACT_ROOT"])

@@ -16,7 +16,7 @@ SMALL = [
     "--set=gate.bootstrap_samples=100",
     "--set=data.min_ratings=100",
     "--set=recommend.top_n=5",
-    "--set=recommend.reserve=3",
+    "--set=recommend.reserve=5",
     "--set=ranking_head.n_factors=4",
     "--set=rating_head.solver=als",
     "--set=rating_head.als.n_factors=4",
@@ -93,7 +93,7 @@ def test_the_steps_one_by_one_end_in_published_lists(mf: Mf, ratings_file: Path)
     assert "sweep 1/" in mf.errors
     assert 0 < mf.json("evaluate", *settings)["rmse"] < 3
     assert mf.json("gate", *settings)["approved"]
-    assert mf.json("recommend", *settings) == {"model_version": 1, "rows": 60 * 8}
+    assert mf.json("recommend", *settings) == {"model_version": 1, "rows": 60 * 10}
     assert mf.json("recommend", "u001") == []
 
     published = mf.json("publish", *settings)

@@ -28,6 +28,7 @@ from mf_core.errors import (
 )
 from mf_core.models.factors import load_model, save_model
 from mf_core.records import EvalReport, ModelRef, SplitRef
+from mf_core.warehouse import transaction
 
 from .test_publish import prepared, publish_one, rows
 from .worlds import World, artifact_folder, fill_table, fit, load, make_ratings, make_world
@@ -363,6 +364,39 @@ def test_a_split_without_a_test_side_is_refused(world: World) -> None:
 
     with pytest.raises(QualityError, match=r"set source\.test_uri"):
         pipeline.split(given.config, world.place, "one")
+
+
+def test_what_this_warehouse_cant_honour_is_refused_before_any_work(
+    world: World, engine: Engine
+) -> None:
+    given = world.with_settings(split__protocol="given", source__uri="/nowhere.csv")
+    with pytest.raises(ConfigError, match=r"split\.protocol is given, but nothing says which"):
+        pipeline.run_all(given.config, world.place, "one")
+    (run,) = rows(engine, "SELECT run_key, outcome, message FROM mf.runs")
+    assert run[:2] == ("one", "failed")
+    assert "source.side_column and source.test_uri are empty" in run[2]
+    assert rows(engine, "SELECT count(*) FROM mf.ingest_batches") == [(1,)], "nothing was loaded"
+
+    named_twice = given.with_settings(source__side_column="side", source__test_uri="/test.csv")
+    with pytest.raises(ConfigError, match=r"source\.side_column and source\.test_uri both say"):
+        pipeline.check_settings(named_twice.config, world.place)
+
+
+@pytest.mark.parametrize("source", [{"source__side_column": "s"}, {"source__test_uri": "/t.csv"}])
+def test_a_source_that_says_the_sides_will_do_for_protocol_given(
+    world: World, source: dict[str, object]
+) -> None:
+    given = world.with_settings(split__protocol="given", **source)
+    pipeline.check_settings(given.config, world.place)
+
+
+def test_sides_that_an_earlier_run_loaded_will_do_for_protocol_given(
+    world: World, engine: Engine
+) -> None:
+    with transaction(engine) as connection:
+        connection.execute(sa.text("UPDATE mf.ratings SET side = 'test' WHERE user_id = 'u001'"))
+    given = world.with_settings(split__protocol="given")
+    pipeline.check_settings(given.config, world.place)
 
 
 _STEPS = ("split", "evaluate", "gate", "prepare", "recommend", "verify", "publish")

@@ -151,14 +151,12 @@ def test_a_repeated_split_decides_the_same(world: World) -> None:
     [
         ({"split__seed": 1}, "was split otherwise"),
         ({"split__test_fraction": 0.2}, "was split otherwise"),
-        ({"split__protocol": "temporal"}, "a rating may change sides"),
         (
             {"rating_head__als__n_factors": 5},
             "rating_head.als.n_factors is 5, but was 4 for version 1",
         ),
         ({"ranking_head__n_factors": 5}, "ranking_head.n_factors is 5"),
         ({"rating_head__solver": "bayes"}, "rating_head.solver is bayes, but was als"),
-        ({"rating_head__solver": "gradient"}, "solver gradient takes no start"),
         ({"data__relevant_from": 3}, "data.relevant_from is 3.0"),
         ({"train__full_restart_every": 1}, "version 1 is number 1 of its lineage"),
     ],

@@ -67,6 +67,15 @@ class Retrain:
         file = log_file(folder, DAG_ID, run_id, task)
         return file.read_text() if file.exists() else ""
 
+    def entries(self, run_id: str, task_id: str) -> list[dict[str, Any]]:
+        """What the first try of a task has logged, as Airflow's UI gets it; without the folds."""
+        path = f"/dags/{DAG_ID}/dagRuns/{run_id}/taskInstances/{task_id}/logs/1?map_index="
+        mapped = [task for task in self.stack.api.tasks(DAG_ID, run_id) if task.task_id == task_id]
+        content = self.stack.api.call("GET", f"{path}{mapped[0].map_index}")["content"]
+        # Airflow's own lines about where the log lies have no level.
+        said = [entry for entry in content if "level" in entry]
+        return [entry for entry in said if not str(entry["event"]).startswith("::")]
+
     def trainers(self) -> list[psutil.Process]:
         """The trainer processes of this stack."""
         processes = processes_of(self.stack.layout.var)

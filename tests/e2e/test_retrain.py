@@ -118,6 +118,69 @@ def test_demo_tells_tasks_epochs_list_and_known_rating(
     assert 1 <= report["known_rating"]["predicted"] <= 5
 
 
+SENTENCES = {
+    "start": r"start: run .* is on record, and its settings can be honoured",
+    "ingest": r"ingest: 100,000 rows of .*, 0 bad, 0 duplicate, 100,000 new, .* 100,000 ratings",
+    "check": r"check: fit to train on: 100,000 ratings of 943 users on 1,682 items",
+    "split": r"split: version 1 is trained on [67]\d,\d{3} ratings and tested on [23]\d,\d{3}",
+    "has_news": r"has_news: the run goes on",
+    "train": r"train: both heads of version 1 are fitted in \d+ s on ",
+    "evaluate": r"evaluate: version 1 has test RMSE 0\.\d{4} \(biases only 0\.\d{4}\)",
+    "gate": r"gate: version 1 is approved, all \d+ rules hold; test RMSE 0\.\d{4}",
+    "is_for_real": r"is_for_real: the run goes on",
+    "refit": r"refit: both heads of version 1 are fitted in \d+ s on ",
+    "prepare": r"prepare: version 1 has its empty table, to be filled in 2 shards",
+    "recommend": r"recommend: shard 0 has [\d,]+ rows for [\d,]+ users",
+    "verify": r"verify: the [\d,]+ rows of version 1 hold every rule",
+    "publish": r"publish: version 1 is live: lists of 943 users, [\d,]+ rows, test RMSE 0\.\d{4}",
+    "close": r"close: run .* ended: published",
+}
+
+
+def test_each_task_logs_one_sentence_of_its_result_and_nothing_by_print(
+    retrain: Retrain, published: Outcome
+) -> None:
+    run_id = published[2]["run_id"]
+    assert retrain.states(run_id).keys() == SENTENCES.keys()
+    for task_id, sentence in SENTENCES.items():
+        entries = retrain.entries(run_id, task_id)
+        said = [entry for entry in entries if re.match(sentence, str(entry["event"]))]
+        assert [entry["level"] for entry in said] == ["info"], task_id
+        # Printed lines come late, and sort below `Done`.
+        printed = [entry for entry in entries if str(entry.get("logger")) == "task.stdout"]
+        assert printed == [], task_id
+        events = [str(entry["event"]) for entry in entries]
+        done = next(at for at, event in enumerate(events) if event.startswith("Done. "))
+        assert events.index(str(said[0]["event"])) < done, task_id
+
+
+def _newest_run(retrain: Retrain) -> str:
+    """Return the run that was triggered last."""
+    runs = retrain.stack.api.call("GET", f"/dags/{DAG_ID}/dagRuns?order_by=-id&limit=1")
+    return str(runs["dag_runs"][0]["dag_run_id"])
+
+
+def _on_record(retrain: Retrain, run_id: str) -> dict[str, Any]:
+    """Return the run's row of `mf.runs`."""
+    query = sa.text("SELECT outcome, step, message FROM mf.runs WHERE run_key = :run_id")
+    engine = sa.create_engine(retrain.stack.state.warehouse_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return dict(connection.execute(query, {"run_id": run_id}).mappings().one())
+
+
+def _tells_first(retrain: Retrain, run_id: str, task_id: str, said: str, section: str) -> None:
+    """Make sure that a red task's log says first what happened, what to do and where to read."""
+    entries = retrain.entries(run_id, task_id)
+    (first, *_) = [entry for entry in entries if entry["level"] == "error"]
+    assert re.match(said, str(first["event"])), first
+    assert " What to do: " in str(first["event"])
+    address = retrain.stack.state.address
+    assert str(first["event"]).endswith(f" More: {address}/mf/runbook#{section}")
+    # Neither Airflow nor the project shows where in the code a refusal came from.
+    assert [entry for entry in entries if entry.get("error_detail")] == []
+    assert "Traceback" not in json.dumps(entries)
+
+
 @pytest.mark.usefixtures("published")
 def test_refused_gate_exits_5_and_changes_nothing_for_readers(
     retrain: Retrain, ml100k: Path
@@ -132,6 +195,11 @@ def test_refused_gate_exits_5_and_changes_nothing_for_readers(
     assert any("0.5" in reason for reason in report["reasons"])
     assert _live(retrain) == before
 
+    said = r"gate failed \(GateError, exit code 5\): model version 2 is refused: .*0\.5"
+    _tells_first(retrain, report["run_id"], "gate", said, "gate")
+    recorded = _on_record(retrain, report["run_id"])
+    assert (recorded["outcome"], recorded["step"]) == ("refused", "gate")
+
 
 def test_refused_source_fails_with_the_task_and_its_error(retrain: Retrain, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere.csv"
@@ -140,6 +208,45 @@ def test_refused_source_fails_with_the_task_and_its_error(retrain: Retrain, tmp_
     assert status == FAILED
     assert "Task ingest failed" in printed
     assert "InputError" in printed
+
+    run_id = _newest_run(retrain)
+    said = r"ingest failed \(InputError, exit code 3\): .*nowhere\.csv"
+    _tells_first(retrain, run_id, "ingest", said, "ingest")
+    recorded = _on_record(retrain, run_id)
+    assert (recorded["outcome"], recorded["step"]) == ("failed", "ingest")
+    assert "nowhere.csv" in recorded["message"]
+
+
+@pytest.mark.parametrize(
+    ("conf", "said"),
+    [
+        (
+            {"rating_head.als.n_factors": "9999"},
+            "rating_head.als.n_factors: expected integer from 1 to 512, got '9999'",
+        ),
+        (
+            {"rating_head.bayes.burn_in": 100},
+            "rating_head.bayes.burn_in 100 is more than half of rating_head.bayes.sweeps 120",
+        ),
+        ({"gate.max_rsme": 0.9}, "there is no setting 'gate.max_rsme'"),
+        ({"split.protocol": "given"}, "split.protocol is given, but nothing says which ratings"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_cant_be_honoured_is_refused_by_the_first_task_before_any_work(
+    retrain: Retrain, conf: dict[str, Any], said: str
+) -> None:
+    run_id = retrain.trigger(conf)
+    assert retrain.wait_for_end(run_id, 60).state == "failed"
+
+    states = retrain.states(run_id)
+    assert {states.pop("start"), states.pop("close")} == {"failed", "success"}
+    assert set(states.values()) == {"upstream_failed"}
+    words = rf"start failed \(ConfigError, exit code 2\): {re.escape(said)}"
+    _tells_first(retrain, run_id, "start", words, "start")
+    recorded = _on_record(retrain, run_id)
+    assert (recorded["outcome"], recorded["step"]) == ("failed", "start")
+    assert said in recorded["message"]
 
 
 @pytest.mark.parametrize("conf", [{"gate.cutoff": 0}, {"rating_head.als.n_factors": "many"}])

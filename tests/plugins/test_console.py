@@ -20,6 +20,7 @@ ROUTES = [
     "/mf/",
     "/mf/console.js",
     "/mf/console.css",
+    "/mf/runbook",
     "/mf/api/overview",
     "/mf/api/recommendations?user_id=1",
 ]
