@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from mf_core.config import Config
-from mf_core.data.artifacts import remove_artifact
+from mf_core.data.artifacts import remove_artifact, sweep
 from mf_core.data.snapshot import Snapshot, content_hash, read_snapshot, write_snapshot
 from mf_core.data.split import split_id, take_snapshot
 from mf_core.errors import ConfigError, GateError, PromotionRaceError
@@ -137,6 +137,7 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
         snapshot = take_snapshot(connection, config.split, with_attributes=with_attributes)
         taken_at = connection.execute(sa.select(sa.func.now())).scalar_one()
     stored = _store(place, config, snapshot)
+    sweep(place.artifact_root)
     _describe(place, config, snapshot, stored)
 
     with transaction(place.engine) as connection:

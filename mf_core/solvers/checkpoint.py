@@ -1,11 +1,10 @@
 """Checkpoints of one head's fit: plain arrays and JSON, each one an artifact of its own, no pickle.
 
-Two slots are written in turn, so that a process killed while it replaces one leaves the other. A
+Two slots are written in turn, so that a process killed while it writes one leaves the other. A
 checkpoint of other work (another `fingerprint`) and a damaged one are passed over: training then
 starts from the other slot, or anew.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -16,11 +15,10 @@ from numpy.typing import NDArray
 from upath import UPath
 
 from mf_core.data.artifacts import (
-    MANIFEST,
     npy_array,
     npy_bytes,
     read_file,
-    read_manifest,
+    read_unchecked_manifest,
     write_artifact,
 )
 from mf_core.errors import ArtifactError
@@ -92,13 +90,12 @@ class Checkpoint:
         return newest
 
     def _load(self, uri: str) -> Saved | None:
-        path = UPath(uri) / MANIFEST
-        if not path.exists():
+        if not UPath(uri).exists():
             return None
         try:
             # Nobody vouches for the manifest itself; the files, the numbers among them, are checked
             # against it.
-            manifest = read_manifest(uri, hashlib.sha256(path.read_bytes()).hexdigest())
+            manifest = read_unchecked_manifest(uri)
             if manifest["fingerprint"] != self._fingerprint:
                 self._log(f"{self._head}: ignoring a checkpoint of other work ({uri})")
                 return None
