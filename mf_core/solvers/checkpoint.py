@@ -1,8 +1,8 @@
 """Checkpoints of one head's fit: plain arrays and JSON, each one an artifact of its own, no pickle.
 
-Two slots are written in turn, so that a process killed while it writes one leaves the other. A
-checkpoint of other work (another `fingerprint`) and a damaged one are passed over: training then
-starts from the other slot, or anew.
+Three slots are written in turn, so that a process killed while it writes one leaves the newest and
+the one before. A checkpoint of other work (another `fingerprint`) and a damaged one are passed
+over: training then starts from another slot, or anew.
 """
 
 import json
@@ -24,6 +24,7 @@ from mf_core.data.artifacts import (
 from mf_core.errors import ArtifactError
 
 _NUMBERS = "numbers.json"
+_N_SLOTS = 3
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Checkpoint:
         log: Callable[[str], None],
     ) -> None:
         """`every_seconds` 0 means every iteration."""
-        self._slots = (f"{uri}/{head}-0", f"{uri}/{head}-1")
+        self._slots = [f"{uri}/{head}-{slot}" for slot in range(_N_SLOTS)]
         self._head = head
         self._fingerprint = fingerprint
         self._every_seconds = every_seconds
@@ -71,7 +72,7 @@ class Checkpoint:
 
         metadata = {"kind": "checkpoint", "fingerprint": self._fingerprint}
         write_artifact(self._slots[self._next_slot], files, metadata)
-        self._next_slot = 1 - self._next_slot
+        self._next_slot = (self._next_slot + 1) % _N_SLOTS
         self._last = time.monotonic()
 
     def load(self) -> Saved | None:
@@ -85,7 +86,7 @@ class Checkpoint:
         if not whole:
             return None
         newest, slot = max(whole, key=lambda pair: pair[0].iteration)
-        self._next_slot = 1 - slot
+        self._next_slot = (slot + 1) % _N_SLOTS
         self._log(f"{self._head}: resuming after iteration {newest.iteration}")
         return newest
 
