@@ -15,6 +15,7 @@ SLOW = (
     "tests/core/test_train_process.py*",
     "tests/dags/test_retrain.py*",
     "tests/db/test_cli.py*",
+    "tests/db/test_damage.py*",
     "tests/db/test_documents.py*",
     "tests/db/test_going_live.py*",
     "tests/db/test_migrations.py*",
