@@ -102,7 +102,7 @@ def _end_what_is_left(layout: Layout) -> None:
 
     # SIGINT: it breaks off its sessions, and leaves its files in order.
     ours = {process.pid for process in psutil.Process().children(recursive=True)}
-    if server in ours:
+    if server is not None and server in ours:
         _send(server, signal.SIGINT)
         processes.wait_until(lambda: postmaster(layout) is None, _POSTGRES_SECONDS)
     processes.stop_descendants(GRACE_SECONDS, spare=None)

@@ -44,7 +44,7 @@ from mf_core.records import (
     Verdict,
 )
 from mf_core.training.launcher import ShowProgress, run_trainer
-from mf_core.training.manifest import Manifest, seal
+from mf_core.training.manifest import Manifest, seal, stored_versions
 from mf_core.training.warm_start import find_start
 from mf_core.warehouse import (
     database_engine,
@@ -686,10 +686,13 @@ def _show(place: Workplace, decided: list[Rule]) -> None:
 
 def _prune(config: Config, place: Workplace) -> None:
     """Remove the artifacts of versions that are neither kept nor recent enough to compare with."""
+    stored = stored_versions(place.artifact_root)
     with transaction(place.engine) as connection:
         kept = publishing.attached_versions(connection)
-        forgotten = versions.forgettable(connection, kept, config.gate.recent_days)
+        days = config.gate.recent_days
+        forgotten = versions.forgettable(connection, kept, days, stored=set(stored))
         lineage.forget_artifacts(connection, forgotten)
     for version in forgotten:
-        remove_artifact(f"{place.artifact_root}/models/{version}")
+        for uri in stored.get(version, ()):
+            remove_artifact(uri)
         place.log(f"removed the artifacts of version {version}")

@@ -224,6 +224,29 @@ def refuse_sealed(manifest: Manifest) -> None:
         )
 
 
+def stored_versions(artifact_root: str) -> dict[int, list[str]]:
+    """Return the versions of which models or checkpoints lie in the store, with their folders.
+
+    Raises:
+        ArtifactStoreError: the store can't be read.
+    """
+    found: dict[int, list[str]] = {}
+    for folder in ("models", "checkpoints"):
+        path = UPath(artifact_root) / folder
+        try:
+            names = [version.name for version in path.iterdir()] if path.exists() else []
+        except OSError as error:
+            raise ArtifactStoreError(
+                f"{path} could not be read: {error}. Check the store and MF_ARTIFACT_ROOT."
+            ) from error
+        for name in names:
+            # As `Manifest.of` names them: 7 and 7-refit.
+            version = name.partition("-")[0]
+            if version.isdecimal():
+                found.setdefault(int(version), []).append(f"{artifact_root}/{folder}/{name}")
+    return found
+
+
 @dataclass(frozen=True)
 class Problem:
     """The error that ended the trainer: the name of its class, and its message."""

@@ -125,7 +125,7 @@ def test_what_a_living_process_writes_stays_and_so_does_anothers_until_it_is_old
     elsewhere = store / f".theirs.{'0' * 16}-1-1.{'0' * 32}"
     of_an_old_release = store / f".snapshot.{'0' * 32}"
     with temporary_beside(here) as mine:
-        for folder in (Path(mine), elsewhere, of_an_old_release):
+        for folder in (Path(mine.path), elsewhere, of_an_old_release):
             folder.mkdir(parents=True)
             (folder / "x").touch()
             _grow_old(folder)
@@ -134,7 +134,7 @@ def test_what_a_living_process_writes_stays_and_so_does_anothers_until_it_is_old
 
         _grow_old(elsewhere / "x", of_an_old_release / "x")
         sweep(str(tmp_path))
-        assert list(store.iterdir()) == [Path(mine)]
+        assert list(store.iterdir()) == [Path(mine.path)]
     assert list(store.iterdir()) == []
 
 
@@ -143,10 +143,10 @@ def test_a_number_that_another_process_has_by_now_is_not_mistaken(tmp_path: Path
     with temporary_beside(UPath(store / "mine")) as mine:
         machine, pid, started = mine.name.split(".")[2].split("-")
         before = f"{machine}-{pid}-{int(started) - 1}"
-        for folder in (Path(mine), store / f".a.{before}.{'0' * 32}"):
+        for folder in (Path(mine.path), store / f".a.{before}.{'0' * 32}"):
             folder.mkdir(parents=True)
         sweep(str(tmp_path))
-        assert list(store.iterdir()) == [Path(mine)]
+        assert list(store.iterdir()) == [Path(mine.path)]
 
 
 def test_names_that_only_look_temporary_stay(tmp_path: Path) -> None:

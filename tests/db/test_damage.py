@@ -235,7 +235,7 @@ def test_split_removes_what_killed_writers_left_and_nothing_of_living_ones(
     pid = os.fork()
     if pid == 0:
         # Killed between its last write and the rename.
-        os.rename = lambda *names: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        os.rename = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
         write_artifact(str(store / "yesterday"), {"x": b""}, {})
         os._exit(1)
     os.waitpid(pid, 0)
@@ -244,4 +244,4 @@ def test_split_removes_what_killed_writers_left_and_nothing_of_living_ones(
     with temporary_beside(UPath(store / "now")) as mine:
         mine.mkdir()
         split = pipeline.split(world.config, world.place, "one")
-        assert set(store.iterdir()) == {Path(mine), store / split.snapshot_id}
+        assert set(store.iterdir()) == {Path(mine.path), store / split.snapshot_id}
