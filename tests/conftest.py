@@ -33,11 +33,14 @@ UNMEASURED = (
     "tests/core/test_solvers_bayes.py*",
     "tests/core/test_solvers_quality.py*",
 )
+# They wait for Airflow's scheduler half of the time, and take as long as all others together.
+STACK = "tests/e2e"
 ROOT = Path(__file__).parents[1]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the slow tests, and those without coverage."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the slow tests, those without coverage, and who shares a worker of pytest-xdist."""
     for pattern in (*SLOW, *UNMEASURED):
         if not list(ROOT.glob(pattern.partition("::")[0])):
             raise pytest.UsageError(f"tests/conftest.py names {pattern}, but no such file is there")
@@ -46,6 +49,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if _is_one_of(item, UNMEASURED):
             item.add_marker(pytest.mark.no_cover)
+
+    # The second worker runs all the rest meanwhile, the slow files first: they leave no long end.
+    if hasattr(config, "workerinput"):
+        for item in items:
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+        items.sort(key=lambda item: (_group(item) != STACK, not item.get_closest_marker("slow")))
+
+
+def _group(item: pytest.Item) -> str:
+    """Return the name of those that run in one worker, in order: a file, or all that start a stack.
+
+    A file's fixtures are made once, and no two stacks of Airflow compete for time.
+    """
+    file = item.nodeid.partition("::")[0]
+    return STACK if file.startswith(STACK) else file
 
 
 def _is_one_of(item: pytest.Item, patterns: tuple[str, ...]) -> bool:
