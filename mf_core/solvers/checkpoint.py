@@ -81,13 +81,14 @@ class Checkpoint:
         Raises:
             ArtifactStoreError: the store can't be read.
         """
-        saved = [self._load(uri) for uri in self._slots]
-        whole = [(found, slot) for slot, found in enumerate(saved) if found]
-        if not whole:
-            return None
-        newest, slot = max(whole, key=lambda pair: pair[0].iteration)
-        self._next_slot = (slot + 1) % _N_SLOTS
-        self._log(f"{self._head}: resuming after iteration {newest.iteration}")
+        newest: Saved | None = None
+        for slot, uri in enumerate(self._slots):
+            found = self._load(uri)
+            if found and (newest is None or found.iteration > newest.iteration):
+                newest = found
+                self._next_slot = (slot + 1) % _N_SLOTS
+        if newest:
+            self._log(f"{self._head}: resuming after iteration {newest.iteration}")
         return newest
 
     def _load(self, uri: str) -> Saved | None:
