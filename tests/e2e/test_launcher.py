@@ -119,7 +119,7 @@ def test_a_part_of_the_stack_that_is_killed_leaves_no_process(
         _process(var, victim).kill()
         printed, _ = process.communicate(timeout=_STOP_SECONDS)
 
-        none_is_left = wait_until(_no_process(var), 20)
+        none_is_left = wait_until(_no_process(var), 30)
     assert none_is_left, [process.cmdline() for process in processes_of(var)]
     assert process.returncode == 1
     assert "error: " in printed
