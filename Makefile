@@ -21,7 +21,7 @@ psql: venv  ## open the warehouse in psql
 	@exec $(PYTHON_IN_VENV) -m demo psql
 
 # Two workers: one has the tests that start Airflow, the other the rest (tests/conftest.py).
-WORKERS := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+WORKERS := --numprocesses 2
 
 # The floor under the coverage holds for all tests together, so some tests are run without it.
 test: venv  ## run all tests with coverage (PYTEST_ARGS="-k name" for some, without coverage)

@@ -3,6 +3,7 @@
 import os
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,9 +39,8 @@ STACK = "tests/e2e"
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the slow tests, those without coverage, and who shares a worker of pytest-xdist."""
+    """Mark the slow tests, and those without coverage."""
     for pattern in (*SLOW, *UNMEASURED):
         if not list(ROOT.glob(pattern.partition("::")[0])):
             raise pytest.UsageError(f"tests/conftest.py names {pattern}, but no such file is there")
@@ -50,20 +50,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if _is_one_of(item, UNMEASURED):
             item.add_marker(pytest.mark.no_cover)
 
-    # The second worker runs all the rest meanwhile, the slow files first: they leave no long end.
+    # Among workers of pytest-xdist, one begins with the stack's tests. The others begin with the
+    # slow files, which leaves no long end.
     if hasattr(config, "workerinput"):
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
-        items.sort(key=lambda item: (_group(item) != STACK, not item.get_closest_marker("slow")))
+        items.sort(key=lambda item: (_scope(item.nodeid) != STACK, not _is_one_of(item, SLOW)))
 
 
-def _group(item: pytest.Item) -> str:
-    """Return the name of those that run in one worker, in order: a file, or all that start a stack.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand the tests to pytest-xdist's workers by scopes, in order of their collection."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    A file's fixtures are made once, and no two stacks of Airflow compete for time.
+    class ByScope(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _scope(nodeid)
+
+    config.option.loadscopereorder = False
+    return ByScope(config, log)
+
+
+def _scope(nodeid: str) -> str:
+    """Return the name of those that one worker runs: a test's file, or all that start a stack.
+
+    So a file's fixtures are made once, and no two stacks of Airflow compete for time.
     """
-    file = item.nodeid.partition("::")[0]
-    return STACK if file.startswith(STACK) else file
+    return STACK if nodeid.startswith(STACK) else nodeid.partition("::")[0]
 
 
 def _is_one_of(item: pytest.Item, patterns: tuple[str, ...]) -> bool:
