@@ -20,9 +20,12 @@ down: venv  ## stop them
 psql: venv  ## open the warehouse in psql
 	@exec $(PYTHON_IN_VENV) -m demo psql
 
+# Two workers: one has the tests that start Airflow, the other the rest (tests/conftest.py).
+WORKERS := --numprocesses 2
+
 # The floor under the coverage holds for all tests together, so some tests are run without it.
 test: venv  ## run all tests with coverage (PYTEST_ARGS="-k name" for some, without coverage)
-	@exec $(PYTHON_IN_VENV) -m pytest $(or $(PYTEST_ARGS),--cov)
+	@exec $(PYTHON_IN_VENV) -m pytest $(or $(PYTEST_ARGS),--cov $(WORKERS))
 
 test-quick: venv  ## run the tests that neither fit a model nor start a scheduler (90 s)
 	@exec $(PYTHON_IN_VENV) -m pytest -m "not slow" $(PYTEST_ARGS)

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from demo.airflow_api import ApiError
+from demo.guard import supervise
 from demo.launcher import (
     DEFAULT_PORT,
     Interrupted,
@@ -21,7 +22,7 @@ from demo.launcher import (
 from demo.layout import REPOSITORY, Layout
 from demo.run import run_conf, run_demo
 from demo.settings import load_secrets
-from demo.supervisor import StackError, supervise
+from demo.supervisor import StackError
 from mf_core.errors import ConfigError
 
 _PIPE_COLUMNS = 130

@@ -1,4 +1,4 @@
-"""Starting, finding and stopping the supervisor of the embedded stack."""
+"""Starting, finding and stopping the embedded stack, by its guard and supervisor."""
 
 import os
 import signal
@@ -12,10 +12,11 @@ from datetime import UTC, date, datetime, timedelta
 
 from demo import processes
 from demo.airflow_api import AirflowApi
+from demo.guard import ALREADY_RUNNING
 from demo.layout import Layout
 from demo.settings import ADMIN, load_secrets
 from demo.state import FAILED, READY, StackState, read_state, running_stack
-from demo.supervisor import ALREADY_RUNNING, StackError
+from demo.supervisor import StackError
 
 DEFAULT_PORT = 8080
 # Longer than all of the supervisor's own grace periods together.

@@ -68,7 +68,7 @@ class Layout:
 
     @property
     def lock_file(self) -> Path:
-        """Held by the supervisor as long as it lives."""
+        """Held by guard and supervisor as long as either lives."""
         return self.var / "run" / "stack.lock"
 
     @property

@@ -1,13 +1,12 @@
 """The process that owns the embedded stack.
 
-It starts the stack in order, watches it, and stops it in order whatever happens. The launcher
-(`demo.launcher`) starts it in a session of its own. SIGTERM and SIGINT tell it to stop; it does so
-at the next safe point, so that nothing is ever left half started.
+It starts the stack in order, watches it, and stops it in order whatever happens. Its guard
+(`demo.guard`) starts it. SIGTERM and SIGINT tell it to stop; it does so at the next safe point, so
+that nothing is ever left half started.
 """
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -15,19 +14,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from demo import processes
 from demo.airflow_api import AirflowApi
 from demo.layout import Layout
 from demo.settings import ADMIN, component_environment, load_secrets, write_private
 from demo.sources import forget_sources
-from demo.state import FAILED, READY, STARTING, STOPPING, starting, take_lock, write_state
+from demo.state import FAILED, READY, STARTING, STOPPING, starting, write_state
 
 if TYPE_CHECKING:
     from mf_core.warehouse.embedded import EmbeddedServer
 
-ALREADY_RUNNING = 75
 _START_SECONDS = 180.0
-_GRACE_SECONDS = 6.0
+GRACE_SECONDS = 6.0
 # Databases, and the role that owns Airflow's.
 _METADATA = "airflow"
 _WAREHOUSE = "warehouse"
@@ -59,15 +59,18 @@ class PortTaken(Exception):
 
 
 class Supervisor:
-    """One life of the stack."""
+    """One life of the stack.
 
-    def __init__(self, layout: Layout, preferred_port: int) -> None:
+    `owner` is the process that the state file names: the one to ask for the end.
+    """
+
+    def __init__(self, layout: Layout, preferred_port: int, owner: int) -> None:
         self._layout = layout
         self._preferred_port = preferred_port
         self._stop_requested = False
         self._server: EmbeddedServer | None = None
         self._components: dict[str, subprocess.Popen[bytes]] = {}
-        self._state = starting(os.getpid())
+        self._state = starting(owner)
 
     def request_stop(self, *_: object) -> None:
         """Take note of a signal; it is acted on at the next safe point."""
@@ -255,7 +258,7 @@ class Supervisor:
                 what = f"Airflow's {name} ended with status {status}"
                 raise StackError(self._last_words(name, what))
 
-        if self._server is not None and not self._postmaster_file.exists():
+        if self._server is not None and postmaster(self._layout) is None:
             log = self._layout.postgres_data / "log"
             raise StackError(f"Postgres has stopped; its log is {log}.")
 
@@ -270,30 +273,31 @@ class Supervisor:
             if name not in self._components:
                 continue
             component = self._components.pop(name)
-            processes.stop(component, _GRACE_SECONDS)
+            processes.stop(component, GRACE_SECONDS)
 
     def _stop(self) -> None:
         self._stop_components()
 
         # Postgres comes last: the tasks that are being stopped still write to it.
-        postmaster = self._postmaster()
-        processes.stop_descendants(_GRACE_SECONDS, spare=postmaster)
-        if self._server is not None:
+        processes.stop_descendants(GRACE_SECONDS, spare=postmaster(self._layout))
+        # One that was killed can't be asked to stop.
+        if self._server is not None and postmaster(self._layout) is not None:
             self._server.stop()
-        processes.stop_descendants(_GRACE_SECONDS, spare=None)
+        processes.stop_descendants(GRACE_SECONDS, spare=None)
         processes.reap_adopted(set())
 
-    @property
-    def _postmaster_file(self) -> Path:
-        """Postgres' own account of itself: its number is in the first line."""
-        return self._layout.postgres_data / "postmaster.pid"
 
-    def _postmaster(self) -> int | None:
-        try:
-            lines = self._postmaster_file.read_text().splitlines()
-            return int(lines[0])
-        except (FileNotFoundError, ValueError, IndexError):
-            return None
+def postmaster(layout: Layout) -> int | None:
+    """Return the number of the stack's running Postgres; None where none runs."""
+    try:
+        # Postgres' own account of itself: its number is in the first line.
+        lines = (layout.postgres_data / "postmaster.pid").read_text().splitlines()
+        process = psutil.Process(int(lines[0]))
+        # One that was killed leaves the file, and its number may be another process's by now.
+        is_ours = Path(process.cwd()) == layout.postgres_data.resolve()
+    except (FileNotFoundError, ValueError, IndexError, psutil.Error):
+        return None
+    return process.pid if is_ours else None
 
 
 def _words_of(error: Exception) -> str:
@@ -301,17 +305,3 @@ def _words_of(error: Exception) -> str:
     if isinstance(error, StackError):
         return str(error)
     return f"{type(error).__name__}: {error}"
-
-
-def supervise(layout: Layout, preferred_port: int) -> int:
-    """Run the stack in this process until a signal comes; returns the exit status."""
-    supervisor = Supervisor(layout, preferred_port)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, supervisor.request_stop)
-    lock = take_lock(layout.lock_file)
-    if lock is None:
-        return ALREADY_RUNNING
-
-    layout.make_folders()
-    processes.adopt_orphans()
-    return supervisor.live()

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from mf_core.config import Config
-from mf_core.data.artifacts import remove_artifact
+from mf_core.data.artifacts import remove_artifact, sweep
 from mf_core.data.snapshot import Snapshot, content_hash, read_snapshot, write_snapshot
 from mf_core.data.split import knows_sides, split_id, take_snapshot
 from mf_core.errors import ConfigError, GateError, PromotionRaceError, StateError
@@ -47,7 +47,7 @@ from mf_core.records import (
 from mf_core.redaction import without_secrets
 from mf_core.sources.reach import Reach
 from mf_core.training.launcher import ShowProgress, run_trainer
-from mf_core.training.manifest import Manifest, seal
+from mf_core.training.manifest import Manifest, seal, stored_versions
 from mf_core.training.warm_start import find_start
 from mf_core.warehouse import (
     database_engine,
@@ -172,6 +172,7 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
         snapshot = take_snapshot(connection, config.split, with_attributes=with_attributes)
         taken_at = connection.execute(sa.select(sa.func.now())).scalar_one()
     stored = _store(place, config, snapshot)
+    sweep(place.artifact_root)
     _describe(place, config, snapshot, stored)
 
     with transaction(place.engine) as connection:
@@ -823,12 +824,15 @@ def _show(place: Workplace, decided: list[Rule]) -> None:
 
 def _prune(config: Config, place: Workplace) -> None:
     """Remove the artifacts of versions that are neither kept nor recent enough to compare with."""
+    stored = stored_versions(place.artifact_root)
     with transaction(place.engine) as connection:
         kept = publishing.attached_versions(connection)
-        forgotten = versions.forgettable(connection, kept, config.gate.recent_days)
+        days = config.gate.recent_days
+        forgotten = versions.forgettable(connection, kept, days, stored=set(stored))
     for version in forgotten:
+        for uri in stored.get(version, ()):
+            remove_artifact(uri)
         # The record goes last: what is on record and was not removed is removed the next time.
-        remove_artifact(f"{place.artifact_root}/models/{version}")
         with transaction(place.engine) as connection:
             lineage.forget_artifacts(connection, [version])
         place.log(f"removed the artifacts of version {version}")

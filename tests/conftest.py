@@ -3,6 +3,7 @@
 import os
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ SLOW = (
     "tests/dags/test_retrain.py*",
     "tests/db/test_aimed_kills.py*",
     "tests/db/test_cli.py*",
+    "tests/db/test_damage.py*",
     "tests/db/test_documents.py*",
     "tests/db/test_going_live.py*",
     "tests/db/test_locks.py*",
@@ -36,6 +38,8 @@ UNMEASURED = (
     "tests/core/test_solvers_bayes.py*",
     "tests/core/test_solvers_quality.py*",
 )
+# They wait for Airflow's scheduler half of the time, and take as long as all others together.
+STACK = "tests/e2e"
 ROOT = Path(__file__).parents[1]
 BROWSER = Path(__file__).parent / "browser"
 
@@ -46,7 +50,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if collection_path == BROWSER and not named else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the slow tests, and those without coverage."""
     for pattern in (*SLOW, *UNMEASURED):
         if not list(ROOT.glob(pattern.partition("::")[0])):
@@ -56,6 +60,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if _is_one_of(item, UNMEASURED):
             item.add_marker(pytest.mark.no_cover)
+
+    # Among workers of pytest-xdist, one begins with the stack's tests. The others begin with the
+    # slow files, which leaves no long end.
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: (_scope(item.nodeid) != STACK, not _is_one_of(item, SLOW)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand the tests to pytest-xdist's workers by scopes, in order of their collection."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByScope(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _scope(nodeid)
+
+    config.option.loadscopereorder = False
+    return ByScope(config, log)
+
+
+def _scope(nodeid: str) -> str:
+    """Return the name of those that one worker runs: a test's file, or all that start a stack.
+
+    So a file's fixtures are made once, and no two stacks of Airflow compete for time.
+    """
+    return STACK if nodeid.startswith(STACK) else nodeid.partition("::")[0]
 
 
 def _is_one_of(item: pytest.Item, patterns: tuple[str, ...]) -> bool:

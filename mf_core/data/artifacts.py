@@ -2,16 +2,17 @@
 
 An artifact is a folder of plain arrays (`.npy`), Parquet files and one `manifest.json` that names
 every file with its sha256. The artifact's own sha256 is that of its manifest, so one number vouches
-for every byte. It is written under a temporary name and renamed; a folder without a manifest is not
-an artifact. Nothing is ever pickled.
+for every byte. A folder without a manifest is not an artifact. Nothing is ever pickled.
+
+Whoever writes an artifact reads what stands there already, every byte of it, and writes again what
+is not as it should be, file by file. So running the step again is the cure for damage, and a whole
+artifact is never taken away on the way.
 """
 
 import hashlib
 import io
 import json
 import os
-import time
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -20,10 +21,20 @@ import numpy as np
 from numpy.typing import NDArray
 from upath import UPath
 
+from mf_core.data.store import (
+    is_abandoned,
+    is_disk,
+    remove,
+    sweep_temporaries,
+    temporary_beside,
+    write_file,
+)
 from mf_core.errors import ArtifactError, ArtifactStoreError
 
 MANIFEST = "manifest.json"
-_LEFT_OVER_SECONDS = 3_600.0
+# Where artifacts lie below the root.
+_FOLDERS = ("snapshots", "models", "checkpoints")
+_ARTIFACTS = ("snapshots/*", "models/*/*/*", "checkpoints/*/*")
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
@@ -41,9 +52,9 @@ def npy_array(data: bytes) -> NDArray[Any]:
 def write_artifact(uri: str, files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> str:
     """Write `files` and a manifest with `metadata` to the folder `uri`.
 
-    An artifact that already stands at `uri` is left as it is if it has the same content, and
-    replaced otherwise (a step that was killed and runs again may rewrite its own output; names
-    carry the run, so nobody else's is touched).
+    Of an artifact that already stands at `uri`, those files are written that are missing, damaged
+    or others (a step that was killed and runs again may rewrite its own output; names carry the
+    run, so nobody else's is touched).
 
     Returns:
         The artifact's sha256.
@@ -52,8 +63,11 @@ def write_artifact(uri: str, files: Mapping[str, bytes], metadata: Mapping[str, 
         ArtifactStoreError: the store can't be written to.
     """
     manifest = _manifest(files, metadata)
+    target = UPath(uri)
     try:
-        _write(UPath(uri), files, manifest)
+        # On a disk, what has an artifact's name was never half of one.
+        if not is_disk(target) or target.exists() or not _write_anew(target, files, manifest):
+            _write_in_place(target, files, manifest)
     except OSError as error:
         raise ArtifactStoreError(
             f"the artifact {uri} could not be written: {error}. "
@@ -72,55 +86,79 @@ def _manifest(files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> bytes:
     return json.dumps(content, indent=1, sort_keys=True).encode()
 
 
-def _write(target: UPath, files: Mapping[str, bytes], manifest: bytes) -> None:
-    if _holds(target, manifest):
-        return
-    _remove_left_overs(target)
+def _write_anew(target: UPath, files: Mapping[str, bytes], manifest: bytes) -> bool:
+    """Write an artifact on a disk, and say whether it came to stand there.
 
-    # Readers never see half an artifact: it gets its name when all of it is there.
-    temporary = target.parent / f".{target.name}.{uuid.uuid4().hex}"
-    temporary.mkdir(parents=True, exist_ok=True)
-    for name, data in files.items():
-        (temporary / name).write_bytes(data)
-    (temporary / MANIFEST).write_bytes(manifest)
-
-    # Asked again: a run beside this one may have written the same artifact meanwhile.
-    if target.exists() and not _holds(target, manifest):
-        target.rmdir(recursive=True)
-    _move(temporary, target, manifest)
-
-
-def _holds(target: UPath, manifest: bytes) -> bool:
-    """Return whether the artifact with that manifest stands at `target`."""
-    path = target / MANIFEST
-    return path.exists() and path.read_bytes() == manifest
-
-
-def _move(temporary: UPath, target: UPath, manifest: bytes) -> None:
-    """Rename `temporary`; drop it if a run beside this one has just written the same artifact."""
-    try:
-        if target.protocol in ("", "file", "local"):
+    It does not where a run beside this one has written one meanwhile.
+    """
+    with temporary_beside(target) as temporary:
+        temporary.mkdir(parents=True)
+        for name, data in files.items():
+            (temporary / name).write_bytes(data)
+        (temporary / MANIFEST).write_bytes(manifest)
+        try:
             # Atomic, and refuses a folder that holds something.
             os.rename(temporary.path, target.path)
-        elif not _holds(target, manifest):
-            target.fs.mv(temporary.path, target.path, recursive=True)
+        except OSError:
+            if not target.exists():
+                raise
+            return False
+    return True
+
+
+def _write_in_place(target: UPath, files: Mapping[str, bytes], manifest: bytes) -> None:
+    """Write those files of an artifact that are not there as they should be, the manifest last.
+
+    Two that do so at once write the same bytes, and a reader finds each file damaged or whole.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    # Another manifest is that of other content, of which no file is worth a look.
+    same = _content(target / MANIFEST) == manifest
+    for name, data in files.items():
+        path = target / name
+        if not same or _content(path) != data:
+            write_file(path, data)
+    if not same:
+        write_file(target / MANIFEST, manifest)
+        _remove_others(target, {*files, MANIFEST})
+
+
+def _content(path: UPath) -> bytes | None:
+    """Return what a file holds; None where it can't be read, and so has to be written."""
+    try:
+        return path.read_bytes()
     except OSError:
-        if not _holds(target, manifest):
-            raise
-
-    if temporary.exists():
-        temporary.rmdir(recursive=True)
+        return None
 
 
-def _remove_left_overs(target: UPath) -> None:
-    """Remove what a process that was killed while it wrote has left."""
-    # Somebody may still be writing what is younger.
-    newest = time.time() - _LEFT_OVER_SECONDS
-    for left_over in target.parent.glob(f".{target.name}.*"):
-        # Its writer may just have renamed it.
-        with suppress(FileNotFoundError):
-            if left_over.stat().st_mtime < newest:
-                left_over.rmdir(recursive=True)
+def _remove_others(target: UPath, names: set[str]) -> None:
+    """Remove what is none of the artifact's files, but for temporary names: `sweep` knows those."""
+    for path in target.iterdir():
+        if path.name not in names and not path.name.startswith("."):
+            remove(path)
+
+
+def sweep(root: str) -> None:
+    """Remove what writers that were killed have left in the artifact store at `root`.
+
+    What a living process may be writing stays, be it on another machine.
+    """
+    store = UPath(root)
+    for folder in _FOLDERS:
+        sweep_temporaries(store / folder)
+
+    # In an object store, an artifact without a manifest is one whose writer never came so far.
+    if is_disk(store):
+        return
+    for pattern in _ARTIFACTS:
+        for artifact in store.glob(pattern):
+            with suppress(OSError):
+                if _is_unfinished(artifact) and is_abandoned(artifact):
+                    remove(artifact)
+
+
+def _is_unfinished(artifact: UPath) -> bool:
+    return artifact.is_dir() and not (artifact / MANIFEST).exists()
 
 
 def read_manifest(uri: str, sha256: str) -> dict[str, Any]:
@@ -136,6 +174,18 @@ def read_manifest(uri: str, sha256: str) -> dict[str, Any]:
     return manifest
 
 
+def read_unchecked_manifest(uri: str) -> dict[str, Any]:
+    """Return the manifest of an artifact whose sha256 nobody has put on record.
+
+    Raises:
+        ArtifactError: it is missing.
+        ValueError: it is no JSON.
+        ArtifactStoreError: the store can't be read.
+    """
+    manifest: dict[str, Any] = json.loads(_read(UPath(uri) / MANIFEST))
+    return manifest
+
+
 def read_file(uri: str, name: str, manifest: Mapping[str, Any]) -> bytes:
     """Return the file `name` of the artifact at `uri`, checked against its `manifest`.
 
@@ -146,11 +196,23 @@ def read_file(uri: str, name: str, manifest: Mapping[str, Any]) -> bytes:
     return data
 
 
+def check_artifact(uri: str, sha256: str) -> None:
+    """Make sure that the artifact at `uri` is whole: each of its files is read.
+
+    That is what a step pays that finds its output there. Of 20 million ratings by 140,000 users, a
+    snapshot has .1 GB, and both heads with 16 kept samples .5 GB: half a second on a disk, seconds
+    in an object store.
+
+    Raises as `read_manifest` does.
+    """
+    manifest = read_manifest(uri, sha256)
+    for name in manifest["files"]:
+        read_file(uri, name, manifest)
+
+
 def remove_artifact(uri: str) -> None:
     """Remove the folder `uri`; one that is not there is fine."""
-    path = UPath(uri)
-    if path.exists():
-        path.rmdir(recursive=True)
+    remove(UPath(uri))
 
 
 def _read(path: UPath) -> bytes:

@@ -1,11 +1,10 @@
 """Checkpoints of one head's fit: plain arrays and JSON, each one an artifact of its own, no pickle.
 
-Two slots are written in turn, so that a process killed while it replaces one leaves the other. A
-checkpoint of other work (another `fingerprint`) and a damaged one are passed over: training then
-starts from the other slot, or anew.
+Three slots are written in turn, so that a process killed while it writes one leaves the newest and
+the one before. A checkpoint of other work (another `fingerprint`) and a damaged one are passed
+over: training then starts from another slot, or anew.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -16,16 +15,16 @@ from numpy.typing import NDArray
 from upath import UPath
 
 from mf_core.data.artifacts import (
-    MANIFEST,
     npy_array,
     npy_bytes,
     read_file,
-    read_manifest,
+    read_unchecked_manifest,
     write_artifact,
 )
 from mf_core.errors import ArtifactError
 
 _NUMBERS = "numbers.json"
+_N_SLOTS = 3
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Checkpoint:
         log: Callable[[str], None],
     ) -> None:
         """`every_seconds` 0 means every iteration."""
-        self._slots = (f"{uri}/{head}-0", f"{uri}/{head}-1")
+        self._slots = [f"{uri}/{head}-{slot}" for slot in range(_N_SLOTS)]
         self._head = head
         self._fingerprint = fingerprint
         self._every_seconds = every_seconds
@@ -73,7 +72,7 @@ class Checkpoint:
 
         metadata = {"kind": "checkpoint", "fingerprint": self._fingerprint}
         write_artifact(self._slots[self._next_slot], files, metadata)
-        self._next_slot = 1 - self._next_slot
+        self._next_slot = (self._next_slot + 1) % _N_SLOTS
         self._last = time.monotonic()
 
     def load(self) -> Saved | None:
@@ -82,23 +81,23 @@ class Checkpoint:
         Raises:
             ArtifactStoreError: the store can't be read.
         """
-        saved = [self._load(uri) for uri in self._slots]
-        whole = [(found, slot) for slot, found in enumerate(saved) if found]
-        if not whole:
-            return None
-        newest, slot = max(whole, key=lambda pair: pair[0].iteration)
-        self._next_slot = 1 - slot
-        self._log(f"{self._head}: resuming after iteration {newest.iteration}")
+        newest: Saved | None = None
+        for slot, uri in enumerate(self._slots):
+            found = self._load(uri)
+            if found and (newest is None or found.iteration > newest.iteration):
+                newest = found
+                self._next_slot = (slot + 1) % _N_SLOTS
+        if newest:
+            self._log(f"{self._head}: resuming after iteration {newest.iteration}")
         return newest
 
     def _load(self, uri: str) -> Saved | None:
-        path = UPath(uri) / MANIFEST
-        if not path.exists():
+        if not UPath(uri).exists():
             return None
         try:
             # Nobody vouches for the manifest itself; the files, the numbers among them, are checked
             # against it.
-            manifest = read_manifest(uri, hashlib.sha256(path.read_bytes()).hexdigest())
+            manifest = read_unchecked_manifest(uri)
             if manifest["fingerprint"] != self._fingerprint:
                 self._log(f"{self._head}: ignoring a checkpoint of other work ({uri})")
                 return None

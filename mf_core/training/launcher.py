@@ -6,7 +6,6 @@ It imports no TensorFlow.
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ from typing import NoReturn
 from mf_core import errors
 from mf_core.errors import MFError, TrainerKilledError, TrainingError
 from mf_core.records import ModelRef, Progress
-from mf_core.training.manifest import Manifest, Problem, decode, finished
+from mf_core.scratch import scratch_folder
+from mf_core.training.manifest import Manifest, Problem, decode, read_result
 
 Log = Callable[[str], None]
 ShowProgress = Callable[[Progress], None]
@@ -43,11 +43,11 @@ def run_trainer(
         MFError: whatever the trainer raised; TrainerKilledError if a signal ended it.
         SystemExit: SIGTERM came while it ran; the trainer has been ended.
     """
-    with tempfile.TemporaryDirectory(prefix="mf-train-") as folder:
-        path = Path(folder) / "manifest.json"
+    with scratch_folder("mf-train") as folder:
+        path = folder / "manifest.json"
         path.write_text(manifest.to_json(), encoding="utf-8")
         _run(path, log, progress or (lambda report: log(report.sentence())))
-    model = finished(manifest)
+    model = read_result(manifest)
     if model is None:
         raise TrainingError(
             f"the trainer ended well but left no result at {manifest.output_uri}; "

@@ -5,6 +5,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +13,8 @@ from upath import UPath
 
 from mf_core import __version__
 from mf_core.config import Config
-from mf_core.data.artifacts import read_manifest
+from mf_core.data.artifacts import check_artifact
+from mf_core.data.store import write_file
 from mf_core.errors import ArtifactError, ArtifactStoreError, StateError
 from mf_core.provenance import MODEL_SOURCES, source_hash
 from mf_core.records import ModelRef, Progress, SplitRef, StartRef
@@ -20,6 +22,7 @@ from mf_core.records import ModelRef, Progress, SplitRef, StartRef
 Stage = Literal["evaluated", "refit"]
 RESULT = "result.json"
 _SEAL = "published"
+_SEALED = b"This version was published; its models are never written again.\n"
 
 
 @dataclass(frozen=True)
@@ -113,30 +116,63 @@ def versions() -> dict[str, str]:
     return {"mf_core": __version__, "python": platform.python_version(), **packages}
 
 
-def finished(manifest: Manifest) -> ModelRef | None:
-    """Return the result that stands at the output of `manifest`; None unless it is whole.
+def write_result(manifest: Manifest, model: ModelRef) -> None:
+    """Put on record, beside the models, that this work is done.
 
-    And unless it is of this very work.
+    Raises:
+        ArtifactStoreError: the store can't be written to.
+    """
+    fields = {**dataclasses.asdict(model), "fingerprint": manifest.fingerprint()}
+    content = {"result": fields, "sha256": _checksum(fields)}
+    _write(UPath(manifest.output_uri) / RESULT, json.dumps(content, indent=1).encode())
+
+
+def read_result(manifest: Manifest) -> ModelRef | None:
+    """Return the result of this very work; None where there is none, or it is damaged.
+
+    The models themselves are not looked at.
 
     Raises:
         ArtifactStoreError: the store can't be read.
     """
     path = UPath(manifest.output_uri) / RESULT
     try:
-        if not path.exists():
+        content = json.loads(path.read_bytes())
+        fields = content["result"]
+        if content["sha256"] != _checksum(fields):
             return None
-        result = json.loads(path.read_bytes())
-        if result.pop("fingerprint") != manifest.fingerprint():
+        if fields.pop("fingerprint") != manifest.fingerprint():
             return None
-        model = ModelRef(**result)
-        read_manifest(model.rating_uri, model.rating_sha256)
-        read_manifest(model.ranking_uri, model.ranking_sha256)
-    except (ArtifactError, ValueError, KeyError, TypeError):
+        return ModelRef(**fields)
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
     except OSError as error:
         raise ArtifactStoreError(
             f"{path} could not be read: {error}. Check the store and MF_ARTIFACT_ROOT."
         ) from error
+
+
+def _checksum(fields: dict[str, Any]) -> str:
+    """Return the sha256 (hex) of what a result holds; nobody else vouches for it."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def finished(manifest: Manifest) -> ModelRef | None:
+    """Return the result of this very work if both models stand there whole, each byte of them.
+
+    Otherwise None: the work is to be done (again).
+
+    Raises:
+        ArtifactStoreError: the store can't be read.
+    """
+    model = read_result(manifest)
+    if model is None:
+        return None
+    try:
+        check_artifact(model.rating_uri, model.rating_sha256)
+        check_artifact(model.ranking_uri, model.ranking_sha256)
+    except ArtifactError:
+        return None
     return model
 
 
@@ -149,11 +185,17 @@ def seal(artifact_root: str, model_version: int) -> None:
         ArtifactStoreError: the store can't be written to.
     """
     path = UPath(f"{artifact_root}/models/{model_version}") / _SEAL
-    try:
-        if path.exists():
+    # Read, and not only looked for: a damaged one seals as well, but should not stay so.
+    with suppress(OSError):
+        if path.read_bytes() == _SEALED:
             return
+    _write(path, _SEALED)
+
+
+def _write(path: UPath, data: bytes) -> None:
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("This version was published; its models are never written again.\n")
+        write_file(path, data)
     except OSError as error:
         raise ArtifactStoreError(
             f"{path} could not be written: {error}. Check the store and MF_ARTIFACT_ROOT."
@@ -177,8 +219,32 @@ def refuse_sealed(manifest: Manifest) -> None:
     if sealed:
         raise StateError(
             f"model version {manifest.model_version} was published, so it can't be trained again: "
-            "later nights are compared with it. Start a new run to make a new version."
+            "later nights are compared with it. Start a new run to make a new version. If its "
+            "models are damaged: docs/runbook.md#artifacts."
         )
+
+
+def stored_versions(artifact_root: str) -> dict[int, list[str]]:
+    """Return the versions of which models or checkpoints lie in the store, with their folders.
+
+    Raises:
+        ArtifactStoreError: the store can't be read.
+    """
+    found: dict[int, list[str]] = {}
+    for folder in ("models", "checkpoints"):
+        path = UPath(artifact_root) / folder
+        try:
+            names = [version.name for version in path.iterdir()] if path.exists() else []
+        except OSError as error:
+            raise ArtifactStoreError(
+                f"{path} could not be read: {error}. Check the store and MF_ARTIFACT_ROOT."
+            ) from error
+        for name in names:
+            # As `Manifest.of` names them: 7 and 7-refit.
+            version = name.partition("-")[0]
+            if version.isdecimal():
+                found.setdefault(int(version), []).append(f"{artifact_root}/{folder}/{name}")
+    return found
 
 
 @dataclass(frozen=True)

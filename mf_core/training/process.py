@@ -4,18 +4,16 @@
 since a forked CUDA context breaks and only a process's end frees GPU memory. It reads a snapshot,
 fits both heads and writes both models and a `result.json`; it touches no database. It may be killed
 at any moment and started again: it goes on from its checkpoints, and one that had finished returns
-what it wrote.
+what it wrote, if that is still whole.
 """
 
 import ctypes
 import dataclasses
 import fcntl
-import json
 import os
 import signal
 import sys
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,19 +26,21 @@ from mf_core.data.artifacts import remove_artifact
 from mf_core.data.attributes import AttributeMatrices, encode_sides
 from mf_core.data.ratings import Ratings
 from mf_core.data.snapshot import Snapshot, read_snapshot, sort_ratings
-from mf_core.errors import ArtifactError, ArtifactStoreError, MFError, TrainingError
+from mf_core.data.store import sweep_temporaries
+from mf_core.errors import ArtifactError, MFError, TrainingError
 from mf_core.models.factors import FactorModel, save_model
 from mf_core.models.heads import load_models
 from mf_core.models.samples import sample_files
 from mf_core.records import ModelRef, Progress
 from mf_core.training.manifest import (
-    RESULT,
     Manifest,
     Problem,
     encode,
     finished,
+    read_result,
     refuse_sealed,
     versions,
+    write_result,
 )
 
 if TYPE_CHECKING:
@@ -125,10 +125,14 @@ def train(manifest: Manifest) -> None:
     """
     if finished(manifest):
         say(f"{manifest.stage}: already trained ({manifest.output_uri})")
+        remove_artifact(manifest.checkpoint_uri)
         return
     refuse_sealed(manifest)
+    if read_result(manifest):
+        say(f"{manifest.stage}: trained, but the models are damaged by now; they are made again")
     snapshot = read_snapshot(manifest.snapshot_uri, manifest.snapshot_sha256)
-    _remove_leftovers(manifest.output_uri)
+    for uri in (manifest.output_uri, manifest.checkpoint_uri):
+        sweep_temporaries(UPath(uri))
     starts = _load_starts(manifest)
 
     # What was asked for names the result; what is really done names the checkpoints.
@@ -316,30 +320,7 @@ def _write_result(
         fit_seconds=sum(result.seconds for result in results.values()),
         warm_started_from=_start_version(work),
     )
-    path = UPath(manifest.output_uri) / RESULT
-    temporary = path.parent / f".{RESULT}.{uuid.uuid4().hex}"
-    content = {**dataclasses.asdict(model), "fingerprint": manifest.fingerprint()}
-    try:
-        temporary.write_bytes(json.dumps(content, indent=1, sort_keys=True).encode())
-        temporary.rename(path)
-    except OSError as error:
-        raise ArtifactStoreError(
-            f"{path} could not be written: {error}. Check the store and MF_ARTIFACT_ROOT."
-        ) from error
-
-
-def _remove_leftovers(output_uri: str) -> None:
-    """Remove what a process that was killed while it wrote left under its temporary names."""
-    folder = UPath(output_uri)
-    if not folder.exists():
-        return
-    for path in folder.iterdir():
-        if not path.name.startswith("."):
-            continue
-        if path.is_dir():
-            path.rmdir(recursive=True)
-        else:
-            path.unlink()
+    write_result(manifest, model)
 
 
 if __name__ == "__main__":

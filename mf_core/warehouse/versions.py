@@ -652,11 +652,17 @@ def published_with_artifacts(connection: Connection) -> list[int]:
     return list(connection.scalars(statement))
 
 
-def forgettable(connection: Connection, kept: Collection[int], days: int) -> list[int]:
-    """Return the versions, not `kept`, that are older than `days` days and have artifacts."""
+def forgettable(
+    connection: Connection, kept: Collection[int], days: int, *, stored: Collection[int]
+) -> list[int]:
+    """Return the versions, not `kept`, that are older than `days` days and have artifacts.
+
+    `stored` are those of which some lie in the store: a run that was killed has none on record.
+    """
     m = t.models
     a = t.model_artifacts
-    with_artifacts = sa.exists().where(a.c.model_version == m.c.model_version)
+    on_record = sa.exists().where(a.c.model_version == m.c.model_version)
+    with_artifacts = sa.or_(on_record, m.c.model_version.in_(stored))
     old = _began_before(timedelta(days=days))
     statement = sa.select(m.c.model_version).where(
         old, with_artifacts, m.c.model_version.not_in(kept)

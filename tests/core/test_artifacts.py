@@ -2,14 +2,15 @@
 
 import dataclasses
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from upath import UPath
 
 from mf_core.data.artifacts import (
+    check_artifact,
     npy_array,
     npy_bytes,
     read_file,
@@ -27,6 +28,7 @@ from mf_core.data.snapshot import (
 )
 from mf_core.errors import ArtifactError
 from mf_core.models.factors import FactorModel, load_model, save_model
+from tests.damage import DAMAGES, do_damage, files_below
 
 
 def int32(*values: int) -> np.ndarray:
@@ -106,25 +108,68 @@ def test_a_missing_artifact_is_named(tmp_path: Path) -> None:
     remove_artifact(uri)
 
 
-def test_writing_twice_changes_nothing_and_what_a_killed_writer_left_goes(tmp_path: Path) -> None:
-    left_over = tmp_path / ".a.deadbeef"
-    left_over.mkdir()
-    (left_over / "x.npy").write_bytes(b"half")
-    os.utime(left_over, (0, 0))
-
+def test_writing_twice_changes_nothing_and_other_content_takes_its_place(tmp_path: Path) -> None:
     folder = tmp_path / "a"
-    first = write_artifact(str(folder), {"x": b"1"}, {"n": 1})
-    inode = folder.stat().st_ino
-    again = write_artifact(str(folder), {"x": b"1"}, {"n": 1})
+    first = write_artifact(str(folder), {"x": b"1", "y": b"1"}, {"n": 1})
+    written = {path: path.stat() for path in folder.iterdir()}
+    again = write_artifact(str(folder), {"x": b"1", "y": b"1"}, {"n": 1})
 
     assert again == first
-    assert folder.stat().st_ino == inode
+    assert {path: path.stat() for path in folder.iterdir()} == written
 
     other = write_artifact(str(folder), {"x": b"2"}, {"n": 1})
     assert other != first
+    check_artifact(str(folder), other)
 
-    names = [path.name for path in tmp_path.iterdir()]
-    assert names == ["a"]
+    names = sorted(path.name for path in tmp_path.rglob("*"))
+    assert names == ["a", "manifest.json", "x"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("scheme", ["{}", "memory://{}"])
+def test_writing_again_mends_each_file_that_is_damaged(
+    tmp_path: Path, scheme: str, damage: str
+) -> None:
+    uri = scheme.format(tmp_path / "snapshot")
+    snapshot = tiny_snapshot()
+    sha256 = write_snapshot(snapshot, uri, {})
+
+    for file in files_below(uri):
+        do_damage(file, damage)
+        with pytest.raises(ArtifactError):
+            check_artifact(uri, sha256)
+
+        assert write_snapshot(snapshot, uri, {}) == sha256
+        check_artifact(uri, sha256)
+
+
+def test_several_that_mend_at_once_and_readers_beside_them_see_no_other_damage(
+    tmp_path: Path,
+) -> None:
+    uri = str(tmp_path / "a")
+    files = {f"{n}.npy": npy_bytes(np.full(20_000, n)) for n in range(20)}
+    sha256 = write_artifact(uri, files, {})
+    manifest = read_manifest(uri, sha256)
+    for damage, name in zip(DAMAGES, files, strict=False):
+        do_damage(UPath(uri) / name, damage)
+    whole = list(files)[len(DAMAGES) :]
+
+    def write(_: int) -> str:
+        return write_artifact(uri, files, {})
+
+    def read(_: int) -> None:
+        for name in whole:
+            read_file(uri, name, manifest)
+
+    with ThreadPoolExecutor(8) as pool:
+        reads = pool.map(read, range(24))
+        written = set(pool.map(write, range(12)))
+        list(reads)
+
+    assert written == {sha256}
+    check_artifact(uri, sha256)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {*files, "manifest.json"}
 
 
 def test_writers_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:
@@ -140,7 +185,7 @@ def test_writers_side_by_side_do_not_disturb_each_other(tmp_path: Path) -> None:
 
     assert len(set(written)) == 1
 
-    read_manifest(uri, written[0])
+    check_artifact(uri, written[0])
 
     names = [path.name for path in tmp_path.iterdir()]
 

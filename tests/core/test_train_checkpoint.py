@@ -23,10 +23,10 @@ def open_checkpoint(
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    """A folder with the checkpoints of iterations 4 and 5."""
+    """A folder with the checkpoints of iterations 4, 5 and, in the first slot, 6."""
     checkpoint = open_checkpoint(tmp_path, [])
 
-    for iteration in (3, 4, 5):
+    for iteration in (3, 4, 5, 6):
         numbers = {"done": iteration, "best": None}
         arrays = {"x": np.full(3, iteration, np.float32)}
         checkpoint.save(iteration, numbers, arrays)
@@ -37,13 +37,13 @@ def saved(tmp_path: Path) -> Path:
 def test_the_newest_checkpoint_is_loaded_bit_for_bit(saved: Path) -> None:
     lines: list[str] = []
     loaded = open_checkpoint(saved, lines).load()
-    expected = np.full(3, 5, np.float32)
+    expected = np.full(3, 6, np.float32)
 
     assert loaded is not None
-    assert loaded.iteration == 5
-    assert loaded.numbers == {"done": 5, "best": None}
+    assert loaded.iteration == 6
+    assert loaded.numbers == {"done": 6, "best": None}
     assert loaded.arrays["x"].tobytes() == expected.tobytes()
-    assert lines == ["rating: resuming after iteration 5"]
+    assert lines == ["rating: resuming after iteration 6"]
 
 
 def test_nothing_is_loaded_where_nothing_was_saved(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_checkpoint_of_other_work_is_passed_over(saved: Path) -> None:
 
 @pytest.mark.parametrize("name", ["x.npy", "numbers.json", "manifest.json"])
 @pytest.mark.parametrize("content", [None, b"", b"{}", b"[1]", b"\x93NUMPY"])
-def test_a_damaged_checkpoint_is_passed_over_and_the_other_slot_is_used(
+def test_a_damaged_checkpoint_is_passed_over_and_the_one_before_is_used(
     saved: Path, name: str, content: bytes | None
 ) -> None:
     newest = saved / "rating-0" / name
@@ -75,24 +75,23 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_other_slot_is_used(
     loaded = open_checkpoint(saved, lines).load()
 
     assert loaded is not None
-    assert loaded.iteration == 4
-    assert lines[-1] == "rating: resuming after iteration 4"
-
-    # Without its manifest a slot counts as empty.
-    if not (name == "manifest.json" and content is None):
-        assert "ignoring a damaged checkpoint" in lines[0]
+    assert loaded.iteration == 5
+    assert lines[-1] == "rating: resuming after iteration 5"
+    assert "ignoring a damaged checkpoint" in lines[0]
 
 
-def test_the_next_save_leaves_the_loaded_checkpoint_alone(saved: Path) -> None:
+def test_a_save_takes_the_place_of_the_oldest(saved: Path) -> None:
     checkpoint = open_checkpoint(saved, [])
     checkpoint.load()
-    checkpoint.save(6, {}, {"x": np.zeros(1)})
+    checkpoint.save(7, {}, {"x": np.zeros(1)})
 
-    (saved / "rating-1" / "x.npy").unlink()
-    fallback = open_checkpoint(saved, []).load()
-
-    assert fallback is not None
-    assert fallback.iteration == 5
+    # As a process leaves it that is killed while it saves iteration 8.
+    (saved / "rating-2" / "x.npy").unlink()
+    for slot, iteration in (("rating-1", 7), ("rating-0", 6)):
+        newest = open_checkpoint(saved, []).load()
+        assert newest is not None
+        assert newest.iteration == iteration
+        (saved / slot / "x.npy").unlink()
 
 
 def test_a_checkpoint_is_due_after_its_seconds(tmp_path: Path) -> None:

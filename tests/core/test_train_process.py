@@ -5,14 +5,17 @@ lock: that is before the import, and the kernel ends a waiting process as it end
 """
 
 import fcntl
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,15 +23,18 @@ from typing import Any, Literal
 import numpy as np
 import psutil
 import pytest
+from upath import UPath
 
 from mf_core.config import Config, make_config
+from mf_core.data.artifacts import check_artifact, read_file, read_unchecked_manifest
 from mf_core.data.ratings import Ratings, id_map
 from mf_core.data.snapshot import Snapshot, read_snapshot, sort_ratings, write_snapshot
-from mf_core.errors import ArtifactError, TrainerKilledError
+from mf_core.errors import ArtifactError, StateError, TrainerKilledError
 from mf_core.models.factors import load_model
 from mf_core.records import ModelRef, StartRef
 from mf_core.training.launcher import run_trainer
-from mf_core.training.manifest import Manifest
+from mf_core.training.manifest import Manifest, finished, seal
+from tests.damage import DAMAGES, do_damage, files_below
 
 CONFIG = make_config(
     {
@@ -138,10 +144,15 @@ def trainers(of: int | None = None) -> list[psutil.Process]:
     return [child for child in children if "mf_core.training.process" in child.cmdline()]
 
 
-def kill_at(mark: str) -> Log:
-    """Return a log callback that kills the trainer at the first line that holds `mark`."""
+def kill_at(mark: str, lines: list[str] | None = None) -> Log:
+    """Return a log callback that kills the trainer at the first line that holds `mark`.
+
+    `lines` get each line.
+    """
 
     def log(line: str) -> None:
+        if lines is not None:
+            lines.append(line)
         if mark in line:
             for trainer in trainers():
                 trainer.kill()
@@ -214,16 +225,28 @@ def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
     undisturbed: WholeRun, data: Data, tmp_path: Path
 ) -> None:
     said = r"was killed by SIGKILL.*goes on from its checkpoint"
-    for mark in ("rating: sweep 5/40", "ranking: sweep 4/60"):
-        with pytest.raises(TrainerKilledError, match=said):
-            run(data, tmp_path, kill_at(mark))
+    with pytest.raises(TrainerKilledError, match=said):
+        run(data, tmp_path, kill_at("rating: sweep 5/40"))
 
+    # The newest checkpoint of a head is damaged: the one before it will do.
+    before, newest = whole_checkpoints(tmp_path, "rating")[-2:]
+    do_damage(newest.file, "flip a bit")
     lines: list[str] = []
+    with pytest.raises(TrainerKilledError, match=said):
+        run(data, tmp_path, kill_at("ranking: sweep 4/60", lines))
+    assert f"rating: resuming after iteration {before.iteration}" in lines
+    assert any("rating: ignoring a damaged checkpoint" in line for line in lines)
+
+    # All are: the head begins again.
+    for checkpoint in whole_checkpoints(tmp_path, "ranking"):
+        do_damage(checkpoint.file, "truncate")
+    lines = []
     model = run(data, tmp_path, lines.append)
 
     assert any(line.startswith("rating: resuming after iteration 40") for line in lines)
-    assert any(line.startswith("ranking: resuming after iteration ") for line in lines)
     assert not any(line.startswith("rating: sweep") for line in lines)
+    assert any("ranking: ignoring a damaged checkpoint" in line for line in lines)
+    assert any(line.startswith("ranking: sweep 1/60") for line in lines)
 
     whole = undisturbed[0]
     assert model.rating_sha256 == whole.rating_sha256
@@ -231,6 +254,83 @@ def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
 
     written = (tmp_path / "models/1/evaluated").iterdir()
     assert sorted(path.name for path in written) == ["ranking", "rating", "result.json"]
+
+
+@dataclass(frozen=True)
+class SavedCheckpoint:
+    """A checkpoint: the iteration that it was written after, and one of its files."""
+
+    iteration: int
+    file: UPath
+
+
+def whole_checkpoints(root: Path, head: str) -> list[SavedCheckpoint]:
+    """Return a head's checkpoints but one that was being written; the newest comes last."""
+    found = []
+    for slot in UPath(root / "checkpoints/1-evaluated").glob(f"{head}-?"):
+        with suppress(ArtifactError):
+            manifest = read_unchecked_manifest(str(slot))
+            contents = {name: read_file(str(slot), name, manifest) for name in manifest["files"]}
+            iteration = json.loads(contents["numbers.json"])["iteration"]
+            found.append(SavedCheckpoint(iteration, slot / max(contents)))
+    return sorted(found, key=lambda checkpoint: checkpoint.iteration)
+
+
+@pytest.fixture
+def to_be_damaged(undisturbed: WholeRun, tmp_path: Path) -> Iterator[Path]:
+    """The output of the undisturbed run, which is put back after the test."""
+    output = undisturbed[2] / "models/1/evaluated"
+    shutil.copytree(output, tmp_path / "whole")
+    yield output
+    shutil.rmtree(output)
+    shutil.copytree(tmp_path / "whole", output)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_no_damaged_output_counts_as_finished(
+    undisturbed: WholeRun, data: Data, to_be_damaged: Path, damage: str
+) -> None:
+    model, _, root = undisturbed
+    manifest = work(data, root)
+    files = files_below(str(to_be_damaged))
+    assert len(files) == 2 * 7 + 1
+    for file in files:
+        content = file.read_bytes()
+        do_damage(file, damage)
+        assert finished(manifest) is None, file
+        file.write_bytes(content)
+    assert finished(manifest) == model
+
+
+def test_damaged_models_are_trained_again_to_the_same_bytes(
+    undisturbed: WholeRun, data: Data, to_be_damaged: Path
+) -> None:
+    model, _, root = undisturbed
+    heads = UPath(to_be_damaged)
+    do_damage(heads / "rating/user_bias.npy", "flip a bit")
+    do_damage(heads / "rating/manifest.json", "truncate")
+    do_damage(heads / "ranking/items.parquet", "delete")
+    lines: list[str] = []
+    again = run(data, root, lines.append)
+
+    assert lines[0] == "evaluated: trained, but the models are damaged by now; they are made again"
+    assert again.rating_sha256 == model.rating_sha256
+    assert again.ranking_sha256 == model.ranking_sha256
+    check_artifact(model.rating_uri, model.rating_sha256)
+    check_artifact(model.ranking_uri, model.ranking_sha256)
+
+
+def test_damaged_models_of_a_published_version_stay_and_the_way_out_is_named(
+    undisturbed: WholeRun, data: Data, to_be_damaged: Path
+) -> None:
+    root = undisturbed[2]
+    do_damage(UPath(to_be_damaged) / "rating/user_bias.npy", "flip a bit")
+    seal(str(root), 1)
+    try:
+        with pytest.raises(StateError, match=r"was published.* docs/runbook.md#artifacts"):
+            run(data, root, print)
+    finally:
+        (root / "models/1/published").unlink()
 
 
 def run_warm(
@@ -357,6 +457,23 @@ def test_no_trainer_outlives_a_launcher_that_is_signalled(
         process.send_signal(number)
         assert process.wait(20) == code
         wait_until(lambda: is_gone(trainer), 10)
+
+
+def test_what_a_killed_launcher_left_goes_with_the_next_one(
+    data: Data, tmp_path: Path, own_lock: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with held(own_lock), launcher(data, tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.kill()
+        process.wait(20)
+    assert len(list(tmp_path.glob("mf-train-*"))) == 1
+
+    with pytest.raises(ArtifactError):
+        run(Data(data.uri, "0" * 64), tmp_path, print)
+    assert list(tmp_path.glob("mf-train-*")) == []
 
 
 def test_an_exception_in_the_log_callback_ends_the_trainer(

@@ -655,6 +655,10 @@ def test_similar_items_are_the_nearest_by_cosine(world: World, engine: Engine) -
 def test_old_artifacts_are_removed(world: World, engine: Engine) -> None:
     small = world.with_settings(publish__keep_versions=1)
     old = publish_one(small, "one")
+    # As a run leaves them that was killed in its training, and never came back.
+    killed = pipeline.split(small.config, small.place, "killed").model_version
+    for left in (f"models/{killed}/evaluated/rating", f"checkpoints/{killed}-evaluated/rating-0"):
+        (artifact_folder(world) / left).mkdir(parents=True)
     make_old = "UPDATE mf.models SET created_at = now() - interval '40 days'"
 
     with transaction(engine) as connection:
@@ -665,4 +669,6 @@ def test_old_artifacts_are_removed(world: World, engine: Engine) -> None:
     left = list(folder.iterdir())
 
     assert not (folder / str(old)).exists()
+    assert not (folder / str(killed)).exists()
     assert len(left) == 1
+    assert list((artifact_folder(world) / "checkpoints").iterdir()) == []

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
-from demo.layout import REPOSITORY
+from demo.layout import REPOSITORY, Layout
 from demo.processes import wait_until
+from demo.state import read_state
 
 from .conftest import processes_of
 
@@ -86,6 +88,42 @@ def test_signal_to_the_launcher_leaves_no_process(
 
     none_is_left = wait_until(_no_process(var), _STOP_SECONDS)
     assert none_is_left, [process.cmdline() for process in processes_of(var)]
+
+
+def _process(var: Path, name: str) -> psutil.Process:
+    """Return a process of the stack by its part: guard, supervisor or postgres."""
+    state = read_state(Layout(REPOSITORY, var))
+    assert state is not None
+    guard = psutil.Process(state.pid)
+    if name == "guard":
+        return guard
+    (supervisor,) = guard.children()
+    if name == "supervisor":
+        return supervisor
+    return next(child for child in supervisor.children() if child.name() == "postgres")
+
+
+@pytest.mark.parametrize(
+    ("moment", "victim"),
+    [
+        ("starting Airflow's scheduler", "guard"),
+        ("starting Airflow's scheduler", "postgres"),
+        ("train: rating: sweep", "supervisor"),
+    ],
+)
+def test_a_part_of_the_stack_that_is_killed_leaves_no_process(
+    var: Path, ml100k: Path, moment: str, victim: str
+) -> None:
+    with _demo(var, "run", RATINGS=str(ml100k)) as process:
+        _read_until(process, moment)
+        _process(var, victim).kill()
+        printed, _ = process.communicate(timeout=_STOP_SECONDS)
+
+        none_is_left = wait_until(_no_process(var), 30)
+    assert none_is_left, [process.cmdline() for process in processes_of(var)]
+    assert process.returncode == 1
+    assert "error: " in printed
+    assert "Traceback" not in printed
 
 
 def test_up_is_repeatable_and_down_leaves_no_process(var: Path) -> None:
