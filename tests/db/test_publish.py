@@ -657,18 +657,19 @@ def test_old_artifacts_are_removed(world: World, engine: Engine) -> None:
     old = publish_one(small, "one")
     # As a run leaves them that was killed in its training, and never came back.
     killed = pipeline.split(small.config, small.place, "killed").model_version
-    for left in (f"models/{killed}/evaluated/rating", f"checkpoints/{killed}-evaluated/rating-0"):
-        (artifact_folder(world) / left).mkdir(parents=True)
+    store = artifact_folder(world)
+    for uri in (f"models/{killed}/evaluated/rating", f"checkpoints/{killed}-evaluated/rating-0"):
+        (store / uri).mkdir(parents=True)
     make_old = "UPDATE mf.models SET created_at = now() - interval '40 days'"
 
     with transaction(engine) as connection:
         connection.execute(sa.text(make_old))
 
     publish_one(small, "two")
-    folder = artifact_folder(world) / "models"
+    folder = store / "models"
     left = list(folder.iterdir())
 
     assert not (folder / str(old)).exists()
     assert not (folder / str(killed)).exists()
     assert len(left) == 1
-    assert list((artifact_folder(world) / "checkpoints").iterdir()) == []
+    assert list((store / "checkpoints").iterdir()) == []
