@@ -124,7 +124,7 @@ def test_several_files_lie_over_each_other(file: Path, tmp_path: Path) -> None:
 
 
 BROKEN = {
-    "[trigger]\nroot = []": "trigger.root: Extra inputs",
+    "[trigger]\nroot = []": "trigger.root: there is no such setting",
     '[trigger]\nroots = "/"': "trigger.roots",
     "[limits]\nmax_gib = 0": "limits.max_gib",
     "[sources]\nshop = 3": "sources.shop",
