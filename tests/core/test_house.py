@@ -12,6 +12,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 ORDER = (
     "errors",
+    "ages",
     "scratch",
     "config",
     "records",
