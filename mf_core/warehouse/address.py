@@ -11,6 +11,26 @@ VARIABLE = "MF_DATABASE_URL"
 CONNECTION = "mf_warehouse"
 """Id of the Airflow connection that does instead."""
 
+CONSOLE_VARIABLE = "MF_CONSOLE_DATABASE_URL"
+CONSOLE_CONNECTION = "mf_console"
+
+
+def console_url(environ: Mapping[str, str], find_connection: Callable[[str], str | None]) -> str:
+    """Return the SQLAlchemy URL that the console reads the warehouse by.
+
+    That is MF_CONSOLE_DATABASE_URL or the Airflow connection `mf_console`, for a role that can only
+    read; where neither is set, it is the URL of the pipeline itself.
+
+    Raises:
+        ConfigError: no warehouse is named.
+    """
+    if url := environ.get(CONSOLE_VARIABLE):
+        return url
+    uri = find_connection(CONSOLE_CONNECTION)
+    if uri is None:
+        return warehouse_url(environ, find_connection)
+    return sqlalchemy_url(uri, CONSOLE_CONNECTION)
+
 
 def warehouse_url(
     environ: Mapping[str, str], find_connection: Callable[[str], str | None] | None = None
@@ -40,8 +60,8 @@ def warehouse_url(
     return sqlalchemy_url(uri)
 
 
-def sqlalchemy_url(connection_uri: str) -> str:
-    """Return an Airflow connection's URI (`postgres://...`) for SQLAlchemy.
+def sqlalchemy_url(connection_uri: str, connection_id: str = CONNECTION) -> str:
+    """Return the URI (`postgres://...`) of the Airflow connection so named, for SQLAlchemy.
 
     Airflow's own extras are left out.
 
@@ -53,7 +73,7 @@ def sqlalchemy_url(connection_uri: str) -> str:
         url = make_url(connection_uri).set(drivername="postgresql+psycopg2")
     except ArgumentError:
         raise ConfigError(
-            f"the Airflow connection {CONNECTION!r} can't be read; it is a Postgres connection "
+            f"the Airflow connection {connection_id!r} can't be read; it is a Postgres connection "
             "with host, port, schema (the database), login and password."
         ) from None
     return url.difference_update_query(["__extra__"]).render_as_string(hide_password=False)

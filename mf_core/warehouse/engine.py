@@ -1,6 +1,6 @@
 """Connections to the warehouse: SQLAlchemy 2 over psycopg2, and COPY."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,8 +21,15 @@ _CONNECT_SECONDS = 10
 _MAY_PASS = ("08", "40", "53", "57")
 
 
-def database_engine(url: str) -> Engine:
+def database_engine(
+    url: str, *, connect_args: Mapping[str, Any] | None = None, **options: Any
+) -> Engine:
     """Return an engine for a Postgres URL: `postgres://`, `postgresql://`, or with `+psycopg2`.
+
+    Args:
+        url: the URL.
+        connect_args: parameters of libpq, over those that are set here.
+        options: more arguments of `sqlalchemy.create_engine`.
 
     Raises:
         ConfigError: the URL can't be read, or names another database than Postgres.
@@ -42,10 +49,12 @@ def database_engine(url: str) -> Engine:
         )
 
     # The pool may hold connections that the server has closed meanwhile: each is tried before use.
+    parameters = {"connect_timeout": _CONNECT_SECONDS, "application_name": "mf"}
     return sa.create_engine(
         parsed.set(drivername="postgresql+psycopg2"),
         pool_pre_ping=True,
-        connect_args={"connect_timeout": _CONNECT_SECONDS, "application_name": "mf"},
+        connect_args={**parameters, **(connect_args or {})},
+        **options,
     )
 
 
