@@ -69,8 +69,10 @@ def write_private(path: Path, text: str) -> None:
 def component_environment(
     layout: Layout,
     port: int,
+    *,
     metadata_url: str,
     warehouse_url: str,
+    console_url: str,
     inherited: Mapping[str, str],
 ) -> dict[str, str]:
     """Return the environment of Airflow's components and of the tasks they run.
@@ -92,6 +94,7 @@ def component_environment(
         **_airflow_settings(layout, port, metadata_url, load_secrets(layout)),
         "AIRFLOW_HOME": str(layout.airflow_home),
         "MF_DATABASE_URL": warehouse_url,
+        "MF_CONSOLE_DATABASE_URL": console_url,
         # No percent-encoding here: fsspec takes the path as it stands.
         "MF_ARTIFACT_ROOT": f"file://{layout.artifacts}",
         "MF_CACHE_DIR": str(layout.cache),

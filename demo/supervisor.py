@@ -127,11 +127,13 @@ class Supervisor:
         write_private(self._layout.passwords_file, json.dumps(passwords))
 
     def _environment(self, port: int, metadata_url: str) -> dict[str, str]:
+        assert self._server is not None
         return component_environment(
             layout=self._layout,
             port=port,
             metadata_url=metadata_url,
             warehouse_url=self._state.warehouse_url,
+            console_url=self._server.url(_WAREHOUSE, "mf_console"),
             inherited=dict(os.environ),
         )
 

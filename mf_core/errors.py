@@ -55,6 +55,12 @@ class PromotionRaceError(MFError):
     exit_code = 6
 
 
+class StaleListsError(MFError):
+    """What readers see is older than it may be (`mf status --max-age`), or nothing is live."""
+
+    exit_code = 7
+
+
 class TrainingError(MFError):
     """Training failed: non-finite numbers, a missing GPU, or a trainer that died."""
 

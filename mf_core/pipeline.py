@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,7 +22,7 @@ from mf_core.config import Config
 from mf_core.data.artifacts import remove_artifact, sweep
 from mf_core.data.snapshot import Snapshot, content_hash, read_snapshot, write_snapshot
 from mf_core.data.split import knows_sides, split_id, take_snapshot
-from mf_core.errors import ConfigError, GateError, PromotionRaceError, StateError
+from mf_core.errors import ConfigError, GateError, MFError, PromotionRaceError, StateError
 from mf_core.figures import Rule, headline
 from mf_core.intake import ingest as intake
 from mf_core.intake import quality
@@ -179,8 +180,11 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
         lineage.save_snapshot(connection, stored)
         live = versions.live_version(connection)
         has_news = versions.has_news(connection, config, stored["snapshot_id"])
+        nothing_new = live is not None and not has_news and not config.run.force
+        if nothing_new:
+            runs.find_nothing_new(connection, run_key)
     split_ref = {name: value for name, value in stored.items() if name != "protocol"}
-    if live is not None and not has_news and not config.run.force:
+    if live is not None and nothing_new:
         unchanged = SplitRef(model_version=live, news=False, **split_ref)
         place.log(unchanged.sentence())
         return unchanged
@@ -723,15 +727,32 @@ def start_run(place: Workplace, run_key: str) -> None:
 def record_failure(place: Workplace, run_key: str, step: str, error: BaseException) -> None:
     """Put on record which step ended a run, and what it said."""
     with transaction(place.engine) as connection:
-        message = without_secrets(str(error)) or type(error).__name__
-        refused = isinstance(error, GateError)
-        runs.fail(connection, run_key, step=step, message=message, refused=refused)
+        runs.fail(
+            connection,
+            run_key,
+            by=place.actor,
+            step=step,
+            message=without_secrets(_message(error)),
+            refused=isinstance(error, GateError),
+        )
+
+
+def _message(error: BaseException) -> str:
+    """Return what an error says; the class of one that was not raised on purpose comes first."""
+    if isinstance(error, MFError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted from the keyboard"
+    if isinstance(error, SystemExit):
+        return f"ended with status {error.code}, as a signal asked for"
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
 
 
 def close_run(place: Workplace, run_key: str, failed_steps: Sequence[str] = ()) -> int | None:
     """Put on record how a run ended; mark the version of one that ended on the way as stopped.
 
-    Returns the version, None if there is none to mark. `failed_steps` are those that failed.
+    Returns the version, None if there is none to mark. `failed_steps` are those that failed, the
+    first one first.
     """
     with transaction(place.engine) as connection:
         stopped = versions.stop_run(connection, run_key)
@@ -771,18 +792,53 @@ def run_all(config: Config, place: Workplace, run_key: str) -> PublishReport | V
 
 @contextmanager
 def _on_record(place: Workplace, run_key: str) -> Iterator[None]:
-    """Put on record that a run starts and how it ends; its own error comes first."""
+    """Put on record that a run starts and how it ends; its own error, or success, comes first."""
     start_run(place, run_key)
+    failed: list[str] = []
     try:
         yield
-    except BaseException as failure:
-        try:
-            record_failure(place, run_key, "mf run", failure)
-            close_run(place, run_key)
-        except Exception as error:
-            place.log(f"the end of run {run_key} could not be put on record: {error}")
+    except BaseException as error:
+        failed.append(_step_of(error))
+        with _told_only(place, run_key):
+            record_failure(place, run_key, failed[0], error)
         raise
-    close_run(place, run_key)
+    finally:
+        with _told_only(place, run_key):
+            close_run(place, run_key, failed)
+
+
+@contextmanager
+def _told_only(place: Workplace, run_key: str) -> Iterator[None]:
+    """Log an error instead of raising it: a record that can't be kept changes no run's outcome."""
+    try:
+        yield
+    except Exception as error:
+        place.log(f"the end of run {run_key} could not be put on record: {error}")
+
+
+_STEPS = {
+    check_settings.__code__: "start",
+    ingest.__code__: "ingest",
+    check.__code__: "check",
+    split.__code__: "split",
+    train.__code__: "train",
+    evaluate.__code__: "evaluate",
+    gate.__code__: "gate",
+    refit.__code__: "refit",
+    prepare.__code__: "prepare",
+    recommend_shard.__code__: "recommend",
+    verify.__code__: "verify",
+    publish.__code__: "publish",
+}
+
+
+def _step_of(error: BaseException) -> str:
+    """Return the name of the step that an error came out of; `run`: it was between two steps."""
+    # From the outside in: a publication that judges again is still the step `publish`.
+    for frame, _ in walk_tb(error.__traceback__):
+        if frame.f_code in _STEPS:
+            return _STEPS[frame.f_code]
+    return "run"
 
 
 def run_to_readers(

@@ -1,8 +1,9 @@
 """The `mf` command: the steps of a run without Airflow, and everything around a published version.
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 2 usage, 3 refused input, 4 failed
-data check, 5 refused by the gate, 6 lost a promotion race, 10 database, 11 artifact store, 12
-training failed, 13 temporary folder full, 130 interrupted.
+data check, 5 refused by the gate, 6 lost a promotion race, 7 lists older than `mf status --max-age`
+allows, 10 database, 11 artifact store, 12 training failed, 13 temporary folder full, 130
+interrupted.
 """
 
 import sys
@@ -10,7 +11,7 @@ import sys
 import click
 
 from mf_core import __version__
-from mf_core.cli import admin, backtest, readers, steps, tune
+from mf_core.cli import admin, backtest, readers, status, steps, tune
 from mf_core.errors import MFError
 
 
@@ -23,11 +24,12 @@ def cli() -> None:
     MF_HOME (./var).
 
     Exit codes: 0 done, 2 usage, 3 refused input, 4 failed data check, 5 refused by the gate, 6 lost
-    a promotion race, 10 database, 11 artifact store, 12 training failed, 13 temporary folder full.
+    a promotion race, 7 lists older than `mf status --max-age` allows, 10 database, 11 artifact
+    store, 12 training failed, 13 temporary folder full.
     """
 
 
-for module in (steps, readers, admin, backtest, tune):
+for module in (steps, status, readers, admin, backtest, tune):
     for command in module.COMMANDS:
         cli.add_command(command)
 
@@ -35,6 +37,7 @@ for module in (steps, readers, admin, backtest, tune):
 def main() -> None:
     """Run `mf`, and turn the project's errors into one line and an exit code."""
     try:
+        _require_text(sys.argv[1:])
         sys.exit(cli(standalone_mode=False) or 0)
     except MFError as error:
         click.echo(f"mf: {error}", err=True)
@@ -45,3 +48,14 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("mf: interrupted", err=True)
         sys.exit(130)
+
+
+def _require_text(arguments: list[str]) -> None:
+    """Refuse bytes that are no UTF-8: no name, id or reason with them can be put on record."""
+    for argument in arguments:
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError:
+            raise click.UsageError(
+                f"expected arguments in UTF-8, got {argument!r}; write it in UTF-8."
+            ) from None

@@ -111,10 +111,11 @@ def db() -> None:
 )
 @click.option("--database", default="warehouse", show_default=True, help="Name of the warehouse.")
 def bootstrap(admin_url: str, database: str) -> None:
-    """Create the warehouse's database and the roles mf_writer and mf_reader.
+    """Create the warehouse's database and the roles mf_writer, mf_reader and mf_console.
 
-    Do this once per server; doing it again changes nothing. The passwords come from
-    MF_WRITER_PASSWORD and MF_READER_PASSWORD. Without one, the role's password stays as it is.
+    Do this once per server, and `mf db migrate` after it; doing it again changes nothing. The
+    passwords come from MF_WRITER_PASSWORD, MF_READER_PASSWORD and MF_CONSOLE_PASSWORD. Without one,
+    the role's password stays as it is.
     """
     from mf_core.warehouse.bootstrap import bootstrap_warehouse
 
@@ -123,8 +124,12 @@ def bootstrap(admin_url: str, database: str) -> None:
         database,
         os.environ.get("MF_WRITER_PASSWORD"),
         os.environ.get("MF_READER_PASSWORD"),
+        os.environ.get("MF_CONSOLE_PASSWORD"),
     )
-    click.echo(f"the database {database} and the roles mf_writer and mf_reader are ready")
+    click.echo(
+        f"the database {database} and the roles mf_writer, mf_reader and mf_console are ready; "
+        "now run `mf db migrate` as mf_writer"
+    )
 
 
 @db.command()

@@ -1,4 +1,4 @@
-"""`mf status`, `history`, `rollback`, `hide`, `unhide` and `override`: what readers see."""
+"""`mf history`, `rollback`, `hide`, `unhide` and `override`: what readers see."""
 
 from typing import Any
 
@@ -12,34 +12,14 @@ _HISTORY_COLUMNS = (
     "state",
     "is_live",
     "went_live",
-    "created_at",
+    "went_live_at",
+    "verdict",
     "rmse",
     "ndcg",
     "cutoff",
-    "approved",
-    "decided_by",
+    "created_at",
     "device",
 )
-
-
-@click.command()
-@json_option
-def status(as_json: bool) -> None:
-    """Show the live version, how it went live, the latest verdict, and the warehouse's size."""
-    from mf_core.warehouse import readers, transaction
-
-    with open_workplace() as place, transaction(place.engine) as connection:
-        found = readers.status(connection)
-    if not as_json:
-        reasons = map(_reason, found["latest_reasons"])
-        found["latest_reasons"] = "".join(reasons)
-    show(found, as_json)
-
-
-def _reason(rule: dict[str, Any]) -> str:
-    """Return a rule of the gate on a line of its own."""
-    mark = "ok" if rule["passed"] else "NO"
-    return f"\n{mark}  {rule['text']}"
 
 
 @click.command()
@@ -61,6 +41,8 @@ def history(n: int, as_json: bool) -> None:
     if as_json:
         show(rows, as_json)
         return
+    if not rows:
+        click.echo("there are no versions yet; `mf run` makes the first one")
     narrow = []
     for row in rows:
         narrow.append({name: row[name] for name in _HISTORY_COLUMNS})
@@ -147,4 +129,4 @@ def override(model_version: int, by: str | None, reason: str, as_json: bool) -> 
     show(done, as_json)
 
 
-COMMANDS = (status, history, rollback, hide, unhide, override)
+COMMANDS = (history, rollback, hide, unhide, override)

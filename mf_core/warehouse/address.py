@@ -11,6 +11,26 @@ VARIABLE = "MF_DATABASE_URL"
 CONNECTION = "mf_warehouse"
 """Id of the Airflow connection that does instead."""
 
+CONSOLE_VARIABLE = "MF_CONSOLE_DATABASE_URL"
+CONSOLE_CONNECTION = "mf_console"
+
+
+def console_url(environ: Mapping[str, str], find_connection: Callable[[str], str | None]) -> str:
+    """Return the SQLAlchemy URL that the console reads the warehouse by.
+
+    That is MF_CONSOLE_DATABASE_URL or the Airflow connection `mf_console`, for a role that can only
+    read; where neither is set, it is the URL of the pipeline itself.
+
+    Raises:
+        ConfigError: no warehouse is named.
+    """
+    if url := environ.get(CONSOLE_VARIABLE):
+        return url
+    uri = find_connection(CONSOLE_CONNECTION)
+    if uri is None:
+        return warehouse_url(environ, find_connection)
+    return sqlalchemy_url(uri, CONSOLE_CONNECTION)
+
 
 def warehouse_url(
     environ: Mapping[str, str], find_connection: Callable[[str], str | None] | None = None

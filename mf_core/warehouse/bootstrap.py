@@ -1,7 +1,8 @@
 """Roles, databases and migrations.
 
 `mf_writer` owns the warehouse's schema and is what the pipeline connects as; `mf_reader` sees the
-published views and the look-up function and nothing else. Roles belong to the server, not to a
+published views and the look-up function and nothing else; `mf_console` reads what the console
+shows. Roles belong to the server, not to a
 database, so they are made here and not in a migration.
 """
 
@@ -33,6 +34,7 @@ from mf_core.warehouse.tables import SCHEMA
 
 WRITER = "mf_writer"
 READER = "mf_reader"
+CONSOLE = "mf_console"
 _READERS = Path(__file__).parent / "readers.sql"
 
 # Postgres looks for a deadlock after a wait of a second (deadlock_timeout).
@@ -77,6 +79,7 @@ def bootstrap_warehouse(
     database: str = "warehouse",
     writer_password: str | None = None,
     reader_password: str | None = None,
+    console_password: str | None = None,
 ) -> None:
     """Create the warehouse's database and roles; repeatable.
 
@@ -85,14 +88,16 @@ def bootstrap_warehouse(
         database: name of the warehouse's database.
         writer_password: password of `mf_writer`; None: as it is.
         reader_password: password of `mf_reader`; None: as it is.
+        console_password: password of `mf_console`; None: as it is.
 
     Raises:
         DatabaseError: the server can't be reached.
     """
     create_database(admin_url, database, WRITER, writer_password)
     with _administer(admin_url) as connection:
-        _ensure_role(connection, READER, reader_password)
-        _execute(connection, "GRANT CONNECT ON DATABASE {} TO {}", database, READER)
+        for role, password in ((READER, reader_password), (CONSOLE, console_password)):
+            _ensure_role(connection, role, password)
+            _execute(connection, "GRANT CONNECT ON DATABASE {} TO {}", database, role)
         # Retiring a version asks for the age of other sessions' transactions.
         _execute(connection, "GRANT pg_read_all_stats TO {}", WRITER)
 

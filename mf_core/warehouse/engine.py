@@ -1,6 +1,6 @@
 """Connections to the warehouse: SQLAlchemy 2 over psycopg2, and COPY."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,17 +27,26 @@ _AUTOCOMMIT = "AUTOCOMMIT"
 _EXPECTED = "expected postgresql+psycopg2://USER:PASSWORD@HOST:PORT/DATABASE"
 
 
-def database_engine(url: str) -> Engine:
+def database_engine(
+    url: str, *, connect_args: Mapping[str, Any] | None = None, **options: Any
+) -> Engine:
     """Return an engine for a Postgres URL: `postgres://`, `postgresql://`, or with `+psycopg2`.
+
+    Args:
+        url: the URL.
+        connect_args: parameters of libpq, over those that are set here.
+        options: more arguments of `sqlalchemy.create_engine`.
 
     Raises:
         ConfigError: the URL can't be read, or names another database than Postgres.
     """
     # The pool may hold connections that the server has closed meanwhile: each is tried before use.
+    parameters = {"connect_timeout": _CONNECT_SECONDS, "application_name": "mf"}
     return sa.create_engine(
         _parsed(url).set(drivername="postgresql+psycopg2"),
         pool_pre_ping=True,
-        connect_args={"connect_timeout": _CONNECT_SECONDS, "application_name": "mf"},
+        connect_args={**parameters, **(connect_args or {})},
+        **options,
     )
 
 

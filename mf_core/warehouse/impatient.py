@@ -1,4 +1,4 @@
-"""An engine for those who must not be kept waiting: an alert, a form, a parser of DAG files."""
+"""An engine for those who must not be kept waiting: a page, an alert, a parser of DAG files."""
 
 from typing import Any
 

@@ -1,16 +1,22 @@
 """What people and other systems look up: lists, history, status; and the hidden items."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
+from mf_core.warehouse import runs
 from mf_core.warehouse import tables as t
 from mf_core.warehouse.verdicts import gate_decisions
-from mf_core.warehouse.versions import live_version
 
-_HISTORY = "SELECT * FROM mf.model_history ORDER BY model_version DESC LIMIT :n"
+_SHOWN_OF_LIVE = ("went_live", "published_at", "n_ratings", "rmse", "ndcg", "cutoff")
+
+_HISTORY = """
+SELECT * FROM mf.model_history ORDER BY model_version DESC LIMIT :n OFFSET :offset
+"""
 
 _LISTED = """
 SELECT r.*, items.title
@@ -18,8 +24,10 @@ FROM mf.recommendations_for(:user_id, :n) AS r LEFT JOIN mf.items USING (item_id
 ORDER BY r.rank
 """
 
-_LIVE_FIGURES = """
-SELECT rmse, ndcg, cutoff, published_at, went_live FROM mf.model_history WHERE is_live
+_LIVE = """
+SELECT model_version, went_live, went_live_at, published_at, n_ratings, rmse, ndcg, cutoff,
+    extract(epoch FROM now() - published_at)::bigint AS age_seconds
+FROM mf.model_history WHERE is_live
 """
 
 _SIZE = """
@@ -29,19 +37,38 @@ SELECT count(*) AS ratings,
 FROM mf.ratings
 """
 
-_NOTHING_LIVE = {
-    "rmse": None,
-    "ndcg": None,
-    "cutoff": None,
-    "published_at": None,
-    "went_live": None,
-}
+
+def model_history(connection: Connection, limit: int = 20, offset: int = 0) -> list[dict[str, Any]]:
+    """Return the newest versions, from the one number `offset` on, as `mf.model_history` has them.
+
+    A figure that is not a number is None.
+    """
+    rows = connection.execute(sa.text(_HISTORY), {"n": limit, "offset": offset})
+    return [_finite(row) for row in rows.mappings()]
 
 
-def model_history(connection: Connection, limit: int = 20) -> list[dict[str, Any]]:
-    """Return the newest versions, as `mf.model_history` shows them."""
-    rows = connection.execute(sa.text(_HISTORY), {"n": limit})
-    return [dict(row) for row in rows.mappings()]
+def count_versions(connection: Connection) -> int:
+    """Return how many versions there are."""
+    versions = sa.select(sa.func.count(t.models.c.model_version))
+    return connection.scalar(versions) or 0
+
+
+def live(connection: Connection) -> dict[str, Any] | None:
+    """Return what is known of the live version; None before the first publication.
+
+    `age_seconds` is the age of its lists: since they first went live. A rollback makes old lists
+    live, and they are as old as they are.
+    """
+    row = connection.execute(sa.text(_LIVE)).mappings().one_or_none()
+    return None if row is None else _finite(row)
+
+
+def _finite(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a row with None for NaN and infinity, which JSON has no word for."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
 
 
 def recommendations_for(
@@ -56,17 +83,21 @@ def recommendations_for(
 
 
 def status(connection: Connection) -> dict[str, Any]:
-    """Return the live version, the latest verdict and the size of the warehouse."""
+    """Return the live version, the last run, the latest verdict and the size of the warehouse."""
     decisions = gate_decisions(connection, limit=1, stages=("evaluated",))
     latest = decisions[0] if decisions else {}
-    figures = connection.execute(sa.text(_LIVE_FIGURES)).mappings().one_or_none()
+    shown = live(connection) or {}
     size = connection.execute(sa.text(_SIZE)).mappings().one()
     n_hidden = sa.select(sa.func.count()).select_from(t.hidden_items)
     return {
-        "live_version": live_version(connection),
-        **(figures or _NOTHING_LIVE),
+        "live_version": shown.get("model_version"),
+        "live_since": shown.get("went_live_at"),
+        "lists_age_seconds": shown.get("age_seconds"),
+        **{name: shown.get(name) for name in _SHOWN_OF_LIVE},
+        "last_run": next(iter(runs.latest(connection)), None),
         **size,
         "hidden_items": connection.scalar(n_hidden),
+        "latest_verdict": latest.get("verdict"),
         "latest_verdict_version": latest.get("model_version"),
         "latest_verdict_approved": latest.get("approved"),
         "latest_verdict_at": latest.get("decided_at"),

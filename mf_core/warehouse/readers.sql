@@ -97,7 +97,19 @@ SELECT
   models.code_version,
   figures.ndcg,
   figures.cutoff,
-  promotion.went_live
+  promotion.went_live,
+  promotion.promoted_at AS went_live_at,
+  CASE
+    WHEN models.published_at IS NULL THEN NULL
+    WHEN fit.is_refit THEN snapshots.n_train + snapshots.n_test
+    ELSE snapshots.n_train
+  END AS n_ratings,
+  CASE
+    WHEN NOT decision.approved THEN 'refused'
+    WHEN models.state = 'dry_run' THEN 'dry run: would be approved'
+    WHEN decision.stage = 'override' THEN format('approved by an override of %s', decision.decided_by)
+    WHEN decision.approved THEN 'approved'
+  END AS verdict
 FROM mf.models
 JOIN mf.snapshots USING (snapshot_id)
 LEFT JOIN LATERAL (
@@ -111,7 +123,7 @@ LEFT JOIN LATERAL (
   WHERE e.model_version = models.model_version AND e.subject = 'candidate' AND e.slice = 'all'
 ) AS figures ON true
 LEFT JOIN LATERAL (
-  SELECT approved, decided_by, decided_at
+  SELECT approved, decided_by, decided_at, stage
   FROM mf.gate_decisions AS d
   WHERE d.model_version = models.model_version
   ORDER BY d.decision_id DESC
@@ -123,12 +135,22 @@ LEFT JOIN LATERAL (
     WHEN 'override' THEN format('by an override of %s: %s', p.overridden_by, p.reason)
     WHEN 'rollback' THEN
       format('by a rollback of %s, from version %s', p.promoted_by, p.previous_version)
-  END AS went_live
+  END AS went_live, p.promoted_at
   FROM mf.promotions AS p
   WHERE p.model_version = models.model_version
   ORDER BY p.promotion_id DESC
   LIMIT 1
-) AS promotion ON true;
+) AS promotion ON true
+-- The artifacts tell which fit the lists were made from. Once they are gone, the settings do.
+LEFT JOIN LATERAL (
+  SELECT coalesce(
+    bool_or(a.stage = 'refit'),
+    (models.config #>> '{publish,refit}')::boolean,
+    true
+  ) AS is_refit
+  FROM mf.model_artifacts AS a
+  WHERE a.model_version = models.model_version
+) AS fit ON true;
 
 COMMENT ON FUNCTION mf.recommendations_for(text, integer) IS
   'The n best items for a user; the popular list for a user nobody has seen.';
@@ -157,17 +179,19 @@ COMMENT ON COLUMN mf.model_history.state IS
   'Where the version stands: approved, refused, published, ...; see docs/architecture.md.';
 COMMENT ON COLUMN mf.model_history.is_live IS 'Whether readers see it now.';
 COMMENT ON COLUMN mf.model_history.created_at IS 'When the run took its snapshot.';
-COMMENT ON COLUMN mf.model_history.published_at IS 'When it first went live.';
+COMMENT ON COLUMN mf.model_history.published_at IS
+  'When it first went live, with its lists just made; see also went_live_at.';
 COMMENT ON COLUMN mf.model_history.retired_at IS 'When its rows were dropped.';
 COMMENT ON COLUMN mf.model_history.snapshot_id IS 'Snapshot that it was trained on.';
 COMMENT ON COLUMN mf.model_history.split_id IS 'Split of that snapshot.';
-COMMENT ON COLUMN mf.model_history.n_train IS 'Training ratings.';
+COMMENT ON COLUMN mf.model_history.n_train IS
+  'Ratings on the training side of the split; see also n_ratings.';
 COMMENT ON COLUMN mf.model_history.n_test IS 'Test ratings.';
 COMMENT ON COLUMN mf.model_history.rmse IS 'Test RMSE of the rating head.';
 COMMENT ON COLUMN mf.model_history.mae IS 'Test mean absolute error of the rating head.';
 COMMENT ON COLUMN mf.model_history.ndcg_at_10 IS
   'NDCG@10 of the lists on the test rows; NULL if another cutoff was set (see ndcg).';
-COMMENT ON COLUMN mf.model_history.approved IS 'Latest verdict.';
+COMMENT ON COLUMN mf.model_history.approved IS 'Latest verdict; see also verdict.';
 COMMENT ON COLUMN mf.model_history.decided_by IS 'gate, or the person who overrode it.';
 COMMENT ON COLUMN mf.model_history.decided_at IS 'When.';
 COMMENT ON COLUMN mf.model_history.device IS 'Device that it was trained on.';
@@ -178,8 +202,28 @@ COMMENT ON COLUMN mf.model_history.ndcg IS 'NDCG of the lists on the test rows, 
 COMMENT ON COLUMN mf.model_history.cutoff IS 'Length of the lists that ndcg looks at.';
 COMMENT ON COLUMN mf.model_history.went_live IS
   'How the version last went live: by the gate, by an override (who, why), by a rollback (who).';
+COMMENT ON COLUMN mf.model_history.went_live_at IS
+  'When it last went live; the live version is live since then.';
+COMMENT ON COLUMN mf.model_history.n_ratings IS
+  'Ratings that its lists are made from: all after a refit, else the training side; NULL: no lists.';
+COMMENT ON COLUMN mf.model_history.verdict IS
+  'Latest verdict in words: approved (by whose override), refused, dry run: would be approved.';
 
 REVOKE ALL ON FUNCTION mf.recommendations_for(text, integer) FROM PUBLIC;
 GRANT USAGE ON SCHEMA mf TO mf_reader;
 GRANT SELECT ON mf.recommendations, mf.model_history TO mf_reader;
 GRANT EXECUTE ON FUNCTION mf.recommendations_for(text, integer) TO mf_reader;
+
+-- What the console shows, and nothing else. A server that was set up by an older release has no role
+-- for it until `mf db bootstrap` runs there again.
+DO $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'mf_console') THEN
+    GRANT USAGE ON SCHEMA mf TO mf_console;
+    GRANT SELECT ON mf.model_history, mf.gate_decisions, mf.runs TO mf_console;
+    GRANT SELECT (model_version, state) ON mf.models TO mf_console;
+    GRANT SELECT (item_id, title) ON mf.items TO mf_console;
+    GRANT EXECUTE ON FUNCTION mf.recommendations_for(text, integer) TO mf_console;
+  END IF;
+END
+$$;

@@ -102,12 +102,33 @@ def override_of(
 
 
 def gate_decisions(
-    connection: Connection, limit: int = 20, stages: Sequence[Stage] = STAGES
+    connection: Connection,
+    limit: int = 20,
+    offset: int = 0,
+    stages: Sequence[Stage] = STAGES,
 ) -> list[dict[str, Any]]:
-    """Return the newest decisions.
+    """Return the newest decisions, from the one number `offset` on.
 
-    `reasons` is the list of rules, each with rule, passed, text, value and limit.
+    `reasons` is the list of rules, each with rule, passed, text, value and limit. `verdict` is the
+    decision in words: a dry run's approval is none.
     """
     d = t.gate_decisions
-    statement = sa.select(d).where(d.c.stage.in_(stages)).order_by(d.c.decision_id.desc())
-    return [dict(row) for row in connection.execute(statement.limit(limit)).mappings()]
+    m = t.models
+    verdict = sa.case(
+        (d.c.approved.is_(False), "refused"),
+        (m.c.state == "dry_run", "dry run: would be approved"),
+        else_="approved",
+    )
+    statement = (
+        sa.select(d, verdict.label("verdict"))
+        .join(m, m.c.model_version == d.c.model_version)
+        .where(d.c.stage.in_(stages))
+        .order_by(d.c.decision_id.desc())
+    )
+    found = connection.execute(statement.limit(limit).offset(offset))
+    return [dict(row) for row in found.mappings()]
+
+
+def count_decisions(connection: Connection) -> int:
+    """Return how many decisions are on record."""
+    return connection.scalar(sa.select(sa.func.count()).select_from(t.gate_decisions)) or 0

@@ -9,20 +9,25 @@ a dependency for a query parameter, and then no check is done.
 """
 
 import logging
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag
 from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from pydantic import AfterValidator
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from mf_console.runbook import runbook_page
-from mf_console.warehouse import warehouse_engine
+from mf_console.warehouse import STATEMENT_SECONDS, NoAnswerError, NoPlaceError, look_up
 from mf_core.errors import MFError
-from mf_core.warehouse import readers, transaction, verdicts, versions
+from mf_core.warehouse import readers, runs, verdicts
+from mf_core.warehouse.text import storable
 
 DAG_ID = "mf_retrain"
 STATIC = Path(__file__).parent / "static"
@@ -31,8 +36,6 @@ MEDIA_TYPES = {
     "console.js": "text/javascript",
     "console.css": "text/css",
 }
-MODELS = 20
-DECISIONS = 10
 LISTED = 100
 
 CONTENT_SECURITY_POLICY = (
@@ -51,10 +54,17 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-# Postgres' codes for a schema, a table and a function that are not there.
-_NOT_SET_UP = ("3F000", "42P01", "42883")
-
 _log = logging.getLogger(__name__)
+
+
+def _require_storable(user_id: str) -> str:
+    if storable(user_id) != user_id:
+        raise ValueError("a user id holds neither NUL nor half a character")
+    return user_id
+
+
+UserId = Annotated[str, Query(min_length=1, max_length=500), AfterValidator(_require_storable)]
+Offset = Annotated[int, Query(ge=0, le=1_000_000_000)]
 
 
 @cache
@@ -68,63 +78,143 @@ def build_app() -> FastAPI:
         openapi_url=None,
         dependencies=[Depends(may_read), Depends(_harden)],
     )
-    app.add_api_route("/", lambda: _send("console.html"), response_model=None)
-    app.add_api_route("/console.js", lambda: _send("console.js"), response_model=None)
-    app.add_api_route("/console.css", lambda: _send("console.css"), response_model=None)
+    for path, name in (
+        ("/", "console.html"),
+        ("/console.js", "console.js"),
+        ("/console.css", "console.css"),
+    ):
+        app.add_api_route(path, partial(_send, name), response_model=None)
     app.add_api_route("/runbook", _runbook, response_model=None)
     app.add_api_route("/api/overview", overview)
+    app.add_api_route("/api/versions", versions_page)
+    app.add_api_route("/api/verdicts", verdicts_page)
+    app.add_api_route("/api/runs", runs_page)
     app.add_api_route("/api/recommendations", recommendations)
     app.add_exception_handler(MFError, _say_what_is_wrong)
     app.add_exception_handler(SQLAlchemyError, _say_what_is_wrong)
+    app.add_exception_handler(RequestValidationError, _say_what_was_asked)
     return app
 
 
-def overview() -> dict[str, Any]:
-    """Return the live version, the latest versions and the latest verdicts."""
-    with transaction(warehouse_engine()) as connection:
-        return {
-            "live": versions.live_version(connection),
-            "models": readers.model_history(connection, MODELS),
-            "decisions": verdicts.gate_decisions(connection, DECISIONS),
-        }
+async def overview() -> dict[str, Any]:
+    """Return the live version, the last run, and the first page of each table."""
+
+    def find(connection: Connection) -> dict[str, Any]:
+        """Return all of it as of one moment."""
+        pages = {name: _page(name, connection, 0) for name in PAGES}
+        last_run = next(iter(pages["runs"]["rows"]), None)
+        return {"live": readers.live(connection), "last_run": last_run, **pages}
+
+    return await look_up(find)
 
 
-def recommendations(
-    user_id: Annotated[str, Query(min_length=1, max_length=500)],
+async def versions_page(offset: Offset = 0) -> dict[str, Any]:
+    """Return a page of the versions, the newest first, and how many there are."""
+    return await look_up(lambda connection: _page("versions", connection, offset))
+
+
+async def verdicts_page(offset: Offset = 0) -> dict[str, Any]:
+    """Return a page of the verdicts, the newest first, and how many there are."""
+    return await look_up(lambda connection: _page("verdicts", connection, offset))
+
+
+async def runs_page(offset: Offset = 0) -> dict[str, Any]:
+    """Return a page of the runs, the newest first, and how many there are."""
+    return await look_up(lambda connection: _page("runs", connection, offset))
+
+
+async def recommendations(
+    user_id: UserId,
     n: Annotated[int, Query(ge=1, le=LISTED)] = 10,
 ) -> dict[str, Any]:
     """Return the first `n` items of one user's list."""
-    with transaction(warehouse_engine()) as connection:
-        return {
-            "user_id": user_id,
-            "items": readers.recommendations_for(connection, user_id, n),
-        }
+    items = await look_up(lambda connection: readers.recommendations_for(connection, user_id, n))
+    return {"user_id": user_id, "items": items}
 
 
-def _harden(response: Response) -> None:
+Rows = Callable[[Connection, int, int], list[dict[str, Any]]]
+Count = Callable[[Connection], int]
+PAGES: dict[str, tuple[Rows, Count, int]] = {
+    "versions": (readers.model_history, readers.count_versions, 20),
+    "verdicts": (verdicts.gate_decisions, verdicts.count_decisions, 10),
+    "runs": (runs.latest, runs.count, 10),
+}
+"""What gives a table's rows, what counts them, and how many stand on a page."""
+
+
+def _page(name: str, connection: Connection, offset: int) -> dict[str, Any]:
+    rows, count, size = PAGES[name]
+    return {
+        "rows": rows(connection, size, offset),
+        "offset": offset,
+        "size": size,
+        "total": count(connection),
+    }
+
+
+async def _harden(response: Response) -> None:
     response.headers.update(HEADERS)
 
 
-def _runbook() -> HTMLResponse:
+async def _runbook() -> HTMLResponse:
     return HTMLResponse(runbook_page(), headers=HEADERS)
 
 
-def _send(name: str) -> FileResponse:
+async def _send(name: str) -> FileResponse:
     return FileResponse(STATIC / name, media_type=MEDIA_TYPES[name], headers=HEADERS)
 
 
-def _say_what_is_wrong(_request: Request, error: Exception) -> JSONResponse:
-    """Answer 503 with a sentence where the warehouse is missing, unreachable or not set up."""
+async def _say_what_was_asked(_request: Request, error: Exception) -> JSONResponse:
+    """Answer 422 with a sentence on what was wrong with the question."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    detail = f"{first['loc'][-1]}: {first['msg']}."
+    return JSONResponse({"detail": detail}, status_code=422, headers=HEADERS)
+
+
+async def _say_what_is_wrong(_request: Request, error: Exception) -> JSONResponse:
+    """Answer 503 with a sentence where the warehouse is missing, slow or not set up."""
     # The caller gets a sentence of ours. The error may name hosts and roles, so only the server's
     # log gets it.
     _log.warning("The console can't read the warehouse: %s", error)
-    from_driver = getattr(error.__cause__ or error, "orig", None)
-    code = getattr(from_driver, "pgcode", None)
-    if code in _NOT_SET_UP:
-        detail = "The warehouse is not set up yet: run `mf db migrate`."
-    else:
-        detail = (
-            "The warehouse can't be read. Check MF_DATABASE_URL or the connection mf_warehouse; "
-            "the server's log says more."
-        )
-    return JSONResponse({"detail": detail}, status_code=503, headers=HEADERS)
+    return JSONResponse({"detail": _sentence(error)}, status_code=503, headers=HEADERS)
+
+
+# Postgres' codes, with what to do about them.
+_SENTENCES = {
+    # A schema, a table, a column or a function that is not there.
+    **dict.fromkeys(
+        ("3F000", "42P01", "42703", "42883"),
+        "The warehouse is not set up yet, or is of an older release: run `mf db migrate`.",
+    ),
+    "42501": (
+        "The console's role may not read what it shows: run `mf db bootstrap` as an administrator, "
+        "then `mf db migrate`."
+    ),
+    # A lock, or a statement, that took too long.
+    **dict.fromkeys(
+        ("55P03", "57014"),
+        f"The warehouse did not answer within {STATEMENT_SECONDS} s: it is busy, or somebody holds "
+        "a lock on its tables. Reload in a while.",
+    ),
+}
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, NoPlaceError):
+        return "Too many people ask at once, or the warehouse is slow. Reload in a while."
+    if isinstance(error, NoAnswerError):
+        return "The warehouse does not answer. Look whether it is up, and reload in a while."
+    return _SENTENCES.get(
+        _code_of(error),
+        "The warehouse can't be read. Check MF_CONSOLE_DATABASE_URL or the connection mf_console "
+        "(without them MF_DATABASE_URL or mf_warehouse); the server's log says more.",
+    )
+
+
+def _code_of(error: BaseException) -> str:
+    """Return Postgres' code for an error, or for the one that it was raised from; "": none."""
+    code = getattr(getattr(error, "orig", None), "pgcode", None)
+    if code is None and error.__cause__ is not None:
+        return _code_of(error.__cause__)
+    return code or ""

@@ -13,6 +13,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     "redaction",
     "errors",
+    "ages",
     "scratch",
     "config",
     "deployment",

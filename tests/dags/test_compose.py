@@ -80,6 +80,15 @@ def test_tasks_find_warehouse_artifacts_and_settings(services: dict[str, Any]) -
     assert "@warehouse/" in services["worker"]["environment"]["MF_DATABASE_URL"]
 
 
+def test_the_web_server_can_only_read_the_warehouse(services: dict[str, Any]) -> None:
+    environment = services["api-server"]["environment"]
+    assert environment[address.VARIABLE] == environment["MF_READER_DATABASE_URL"] == ""
+    assert "//mf_console:" in environment[address.CONSOLE_VARIABLE]
+    for name, service in services.items():
+        if name != "api-server":
+            assert address.CONSOLE_VARIABLE not in service.get("environment", {})
+
+
 def test_training_has_no_way_into_the_warehouse(services: dict[str, Any]) -> None:
     environment = services["worker-gpu"]["environment"]
     assert not environment["MF_DATABASE_URL"]

@@ -3,9 +3,12 @@
 Its metadata database and its warehouse are the test's own.
 """
 
+import asyncio
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ os.environ.setdefault(
 )
 
 Get = Callable[..., httpx.Response]
+GetAll = Callable[[list[str]], list[tuple[httpx.Response, float]]]
 
 
 # What Airflow itself calls by deprecated names: pathspec for .airflowignore, and Starlette's test
@@ -68,29 +72,65 @@ def token(airflow_app: Any) -> str:
     )
 
 
+@dataclass(frozen=True)
+class Visitor:
+    """Somebody with a token, and the event loop that Airflow's application runs in."""
+
+    client: httpx.AsyncClient
+    portal: Any
+    token: str
+
+    async def ask(self, path: str, params: dict[str, Any], bearer: str | None) -> httpx.Response:
+        """Send a GET request."""
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        return await self.client.get(path, params=params or None, headers=headers)
+
+    async def ask_all(self, paths: list[str]) -> list[tuple[httpx.Response, float]]:
+        """Send GET requests at once; return each answer with the seconds that it took."""
+
+        async def timed(path: str) -> tuple[httpx.Response, float]:
+            """Send one, and look at the clock."""
+            start = time.monotonic()
+            response = await self.ask(path, {}, self.token)
+            return response, time.monotonic() - start
+
+        return await asyncio.gather(*map(timed, paths))
+
+
 @pytest.fixture(scope="session")
-def get(airflow_app: Any, token: str) -> Iterator[Get]:
-    """Send a GET request; `bearer` None sends no token."""
+def visitor(airflow_app: Any, token: str) -> Iterator[Visitor]:
+    """The user who may look but not touch."""
     from anyio.from_thread import start_blocking_portal
 
-    client = httpx.AsyncClient(
-        transport=httpx.ASGITransport(airflow_app), base_url="http://testserver"
-    )
-
-    def _get(path: str, bearer: str | None = token, **params: Any) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
-        return portal.call(lambda: client.get(path, params=params or None, headers=headers))
-
+    transport = httpx.ASGITransport(airflow_app)
+    client = httpx.AsyncClient(transport=transport, base_url="http://testserver", timeout=120)
     with start_blocking_portal() as portal:
-        yield _get
+        yield Visitor(client, portal, token)
+
+
+@pytest.fixture(scope="session")
+def get(visitor: Visitor) -> Get:
+    """Send a GET request; `bearer` None sends no token."""
+
+    def _get(path: str, bearer: str | None = visitor.token, **params: Any) -> httpx.Response:
+        return visitor.portal.call(visitor.ask, path, params, bearer)
+
+    return _get
+
+
+@pytest.fixture(scope="session")
+def get_all(visitor: Visitor) -> GetAll:
+    """Send GET requests at once."""
+    return lambda paths: visitor.portal.call(visitor.ask_all, paths)
 
 
 @pytest.fixture
 def warehouse(monkeypatch: pytest.MonkeyPatch, warehouse_url: str) -> Iterator[str]:  # noqa: F811
-    """The console reads this empty, migrated warehouse."""
+    """The console reads this empty, migrated warehouse, as the role that it has for that."""
     from mf_console.warehouse import warehouse_engine
 
-    monkeypatch.setenv("MF_DATABASE_URL", warehouse_url)
+    console_url = warehouse_url.replace("mf_writer", "mf_console")
+    monkeypatch.setenv("MF_CONSOLE_DATABASE_URL", console_url)
     warehouse_engine.cache_clear()
     yield warehouse_url
     warehouse_engine().dispose()

@@ -22,6 +22,9 @@ ROUTES = [
     "/mf/console.css",
     "/mf/runbook",
     "/mf/api/overview",
+    "/mf/api/versions",
+    "/mf/api/verdicts",
+    "/mf/api/runs",
     "/mf/api/recommendations?user_id=1",
 ]
 NASTY = "<script>alert('\"title\"')</script>"
@@ -66,7 +69,10 @@ def test_there_is_no_schema_for_strangers(get: Get) -> None:
 
 
 def test_an_empty_warehouse_has_nothing_live(get: Get, warehouse: str) -> None:
-    assert get("/mf/api/overview").json() == {"live": None, "models": [], "decisions": []}
+    sizes = {"versions": 20, "verdicts": 10, "runs": 10}
+    page = {"rows": [], "offset": 0, "total": 0}
+    pages = {name: {**page, "size": size} for name, size in sizes.items()}
+    assert get("/mf/api/overview").json() == {"live": None, "last_run": None, **pages}
     assert get("/mf/api/recommendations", user_id="1").json() == {"user_id": "1", "items": []}
 
 
@@ -76,7 +82,7 @@ def test_a_warehouse_that_does_not_answer_is_said_in_words(
     from mf_console.warehouse import warehouse_engine
 
     monkeypatch.setenv(
-        "MF_DATABASE_URL", "postgresql+psycopg2://mf_writer:hunter2@127.0.0.1:1/nowhere"
+        "MF_CONSOLE_DATABASE_URL", "postgresql+psycopg2://mf_console:hunter2@127.0.0.1:1/nowhere"
     )
     warehouse_engine.cache_clear()
     response = get("/mf/api/overview")
@@ -140,10 +146,43 @@ def test_the_page_never_makes_markup_of_data() -> None:
 
 
 @pytest.mark.parametrize(
-    "params", [{"user_id": ""}, {"user_id": "1", "n": 0}, {"user_id": "1", "n": 101}, {}]
+    "params",
+    [
+        {},
+        {"user_id": ""},
+        {"user_id": "1", "n": 0},
+        {"user_id": "1", "n": 101},
+        {"user_id": "1", "n": "9" * 400},
+        {"user_id": "1\0"},
+        {"user_id": "\0"},
+        {"user_id": "x" * 501},
+    ],
 )
 def test_a_malformed_question_is_refused(get: Get, warehouse: str, params: dict[str, Any]) -> None:
-    assert get("/mf/api/recommendations", **params).status_code == 422
+    response = get("/mf/api/recommendations", **params)
+    assert response.status_code == 422
+    # A sentence for the page, with the name of what was wrong.
+    assert response.json()["detail"].startswith(("user_id: ", "n: "))
+
+
+@pytest.mark.parametrize(
+    "user_id", ["\ufffe", "\U0010ffff", "\x01", "%ED%A0%80", "' OR ''='", "a\\b"]
+)
+def test_a_strange_question_gets_an_answer(get: Get, warehouse: str, user_id: str) -> None:
+    response = get("/mf/api/recommendations", user_id=user_id)
+    assert response.json() == {"user_id": user_id, "items": []}
+
+
+@pytest.mark.parametrize("bytes_in_url", ["%ED%A0%80", "%FF%FE", "%C0%80"])
+def test_bytes_that_are_no_text_get_an_answer(get: Get, warehouse: str, bytes_in_url: str) -> None:
+    assert get(f"/mf/api/recommendations?user_id={bytes_in_url}").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["versions", "verdicts", "runs"])
+def test_no_page_is_beyond_the_bounds(get: Get, warehouse: str, name: str) -> None:
+    assert get(f"/mf/api/{name}", offset=10**9).json()["rows"] == []
+    for offset in (-1, 10**9 + 1, "x"):
+        assert get(f"/mf/api/{name}", offset=offset).status_code == 422
 
 
 def test_the_navigation_names_the_console(airflow_app: Any) -> None:
