@@ -22,7 +22,14 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def _environment(layout: Layout, **inherited: str) -> dict[str, str]:
-    return component_environment(layout, 8080, "postgresql://m", "postgresql://w", inherited)
+    return component_environment(
+        layout,
+        8080,
+        metadata_url="postgresql://m",
+        warehouse_url="postgresql://w",
+        console_url="postgresql://c",
+        inherited=inherited,
+    )
 
 
 def test_ratings_of_the_person_at_the_machine_are_the_operators(
