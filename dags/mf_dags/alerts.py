@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from mf_core.errors import RetryableError
 from mf_dags.failures import Failure, Told, cause_of, runbook_url
 from mf_dags.runtime import place_of_callback
 
@@ -69,7 +70,7 @@ def record_failure(context: Mapping[str, Any]) -> None:
     """
     task_instance = context["task_instance"]
     cause = cause_of(context.get("exception"))
-    error = cause or RuntimeError("the task's process was killed")
+    error = cause or RetryableError("the task's process was killed")
     try:
         from mf_core import pipeline
 
