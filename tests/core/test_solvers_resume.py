@@ -62,7 +62,7 @@ def fit(
             "rating",
             {**GRADIENT, "rating_head.validation_fraction": 0, "rating_head.gradient.epochs": 7},
         ),
-        ("rating", {**GRADIENT, "rating_head.gradient.preset": "seed"}),
+        ("rating", {"rating_head.solver": "gradient", "rating_head.gradient.preset": "seed"}),
         ("ranking", {}),
     ],
     ids=["als", "als without validation", "biased", "biased without validation", "seed", "ranking"],
