@@ -19,7 +19,8 @@ from demo.launcher import Stack, temporary_stack
 from demo.layout import REPOSITORY, Layout
 from demo.run import DAG_ID
 from demo.settings import ADMIN
-from mf_core.warehouse import database_engine
+from mf_core.warehouse import database_engine, transaction
+from tests.db.histories import forget_all
 
 # No sandbox, since tests may run as root; and nothing that talks to anybody else.
 FLAGS = (
@@ -70,6 +71,14 @@ def warehouse(stack: Stack) -> Iterator[Engine]:
     engine = database_engine(stack.state.warehouse_url)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def empty(warehouse: Engine) -> Engine:
+    """The stack's warehouse without anything in it."""
+    with transaction(warehouse) as connection:
+        forget_all(connection)
+    return warehouse
 
 
 @pytest.fixture(scope="session")

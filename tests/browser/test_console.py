@@ -16,21 +16,12 @@ from tests.db.histories import (
     add_lists,
     add_run,
     add_version,
-    forget_all,
     go_live,
 )
 
 VIEWER = "viewer"
 NASTY = "<img src=x onerror=\"document.title='hacked'\"><b>bold</b>"
 NEWER = 25
-
-
-@pytest.fixture
-def empty(warehouse: Engine) -> Engine:
-    """The stack's warehouse without anything in it."""
-    with transaction(warehouse) as connection:
-        forget_all(connection)
-    return warehouse
 
 
 @pytest.fixture

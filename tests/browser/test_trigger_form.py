@@ -136,10 +136,10 @@ def test_an_emptied_number_is_asked_for_and_is_not_the_default(open_page: OpenPa
 
 
 def test_the_rollback_form_lists_the_versions_and_takes_one_of_them(
-    stack: Stack, warehouse: Engine, open_page: OpenPage, tmp_path: Path
+    stack: Stack, empty: Engine, open_page: OpenPage, tmp_path: Path
 ) -> None:
     assert stack.api.call("GET", f"/dags/{ROLLBACK}")["is_paused"] is False
-    world = make_world(warehouse, tmp_path)
+    world = make_world(empty, tmp_path)
     first, second, _ = (publish_one(world, night) for night in ("one", "two", "three"))
 
     page = open_page(f"/dags/{ROLLBACK}")
@@ -165,7 +165,7 @@ def test_the_rollback_form_lists_the_versions_and_takes_one_of_them(
 
     def is_live() -> bool:
         """Say whether readers see the chosen version."""
-        with warehouse.connect() as connection:
+        with empty.connect() as connection:
             return connection.exec_driver_sql("SELECT model_version FROM mf.live").scalar() == first
 
     assert wait_until(is_live, RUN_SECONDS, 0.5)
