@@ -3,11 +3,12 @@
 It imports no TensorFlow.
 """
 
+import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -18,6 +19,7 @@ from mf_core.errors import MFError, TrainerKilledError, TrainingError
 from mf_core.records import ModelRef, Progress
 from mf_core.scratch import scratch_folder
 from mf_core.training.manifest import Manifest, Problem, decode, read_result
+from mf_core.training.process import lock_path
 
 Log = Callable[[str], None]
 ShowProgress = Callable[[Progress], None]
@@ -59,8 +61,11 @@ def run_trainer(
 def _run(manifest_path: Path, log: Log, progress: ShowProgress) -> None:
     """Run the trainer to its end and raise what it raised."""
     command = [sys.executable, "-m", "mf_core.training.process", str(manifest_path)]
+    # TensorFlow has temporary files of its own. Those of a trainer that is killed go with the
+    # launcher's folder. The lock is one for all trainers, so it lies elsewhere.
+    own = {"TMPDIR": str(manifest_path.parent), "MF_GPU_LOCK": str(lock_path())}
     problem: Problem | None = None
-    with _sigterm_raises(), _child(command) as process:
+    with _sigterm_raises(), _child(command, {**os.environ, **own}) as process:
         assert process.stdout is not None
         for line in process.stdout:
             message = decode(line)
@@ -93,10 +98,11 @@ def _error(problem: Problem | None, code: int) -> MFError:
 
 
 @contextmanager
-def _child(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
+def _child(command: list[str], environment: Mapping[str, str]) -> Iterator["subprocess.Popen[str]"]:
     """Start `command`, and see to it that it has ended whichever way the block is left."""
     process = subprocess.Popen(
         command,
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

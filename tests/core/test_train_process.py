@@ -222,11 +222,17 @@ def test_the_same_call_again_returns_the_same_models_at_once(
 
 
 def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
-    undisturbed: WholeRun, data: Data, tmp_path: Path
+    undisturbed: WholeRun, data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("TMPDIR", str(temporary))
     said = r"was killed by SIGKILL.*goes on from its checkpoint"
     with pytest.raises(TrainerKilledError, match=said):
         run(data, tmp_path, kill_at("rating: sweep 5/40"))
+    # What TensorFlow had written there is gone as well.
+    assert list(temporary.iterdir()) == []
 
     # The newest checkpoint of a head is damaged: the one before it will do.
     before, newest = whole_checkpoints(tmp_path, "rating")[-2:]

@@ -2,13 +2,14 @@
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
+from tests.airflow_home import use_own_airflow_home
+
 DAGS = Path(__file__).resolve().parents[2] / "dags"
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
+use_own_airflow_home()
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault(
     "AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES", "airflow.* mf_core.records.*"

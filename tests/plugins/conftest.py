@@ -5,7 +5,6 @@ Its metadata database and its warehouse are the test's own.
 
 import asyncio
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.airflow_home import use_own_airflow_home
 from tests.db.conftest import engine, server, warehouse_url  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[2]
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="airflow-home-"))
+use_own_airflow_home()
 os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 os.environ.setdefault("AIRFLOW__CORE__DAGS_FOLDER", str(ROOT / "dags"))
 os.environ.setdefault(
