@@ -237,14 +237,29 @@ def begin(
     attempt = 1
     while True:
         key = run_key if attempt == 1 else f"{run_key}#{attempt}"
-        statement = insert(t.models).values(run_key=key, **values)
-        statement = statement.on_conflict_do_update(
+        version = _begin_as(connection, key, started_over, values)
+        if version is not None:
+            return version
+        attempt += 1
+
+
+def _begin_as(
+    connection: Connection, key: str, started_over: sa.ColumnElement[bool], values: dict[str, Any]
+) -> int | None:
+    """Return the version of the run `key`, None if it has one that can't begin again."""
+    m = t.models
+    of_run = m.c.run_key == key
+    # An insertion takes a number, also one that finds the key taken; so it comes second.
+    again = sa.update(m).where(of_run, started_over).values(values)
+    version = connection.scalar(again.returning(m.c.model_version))
+    if version is None and not connection.scalar(sa.select(sa.exists().where(of_run))):
+        # Another process may insert it at this moment.
+        anew = insert(m).values(run_key=key, **values)
+        anew = anew.on_conflict_do_update(
             index_elements=["run_key"], set_=values, where=started_over
         )
-        version = connection.scalar(statement.returning(t.models.c.model_version))
-        if version is not None:
-            return int(version)
-        attempt += 1
+        version = connection.scalar(anew.returning(m.c.model_version))
+    return None if version is None else int(version)
 
 
 def stop_run(connection: Connection, run_key: str) -> int | None:

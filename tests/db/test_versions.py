@@ -120,6 +120,13 @@ def test_a_run_that_ended_as_it_should_is_not_stopped(
     assert rows(engine, "SELECT state FROM mf.models") == [(state,)]
 
 
+def test_a_run_that_is_started_over_uses_up_no_numbers(world: World) -> None:
+    first = pipeline.split(world.config, world.place, "run").model_version
+    for _ in range(3):
+        assert pipeline.split(world.config, world.place, "run").model_version == first
+    assert pipeline.split(world.config, world.place, "other").model_version == first + 1
+
+
 def test_a_run_that_fails_on_the_way_is_stopped_and_its_key_goes_on_with_it(
     world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
