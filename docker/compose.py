@@ -135,7 +135,7 @@ def ensure_env_file(file: Path, example: str) -> str:
 
     text = file.read_text()
     wanted = completed(text, example)
-    if wanted == text if text.endswith("\n") else wanted == text + "\n":
+    if wanted.rstrip("\n") == text.rstrip("\n"):
         return ""
     new = sorted({line.name for line in read_lines(wanted)} - {x.name for x in read_lines(text)})
     _write_private(file, wanted)
@@ -246,7 +246,9 @@ def wait_until_healthy(compose: Compose) -> float:
             print("Waiting for " + ", ".join(f"{name} ({why})" for name, why in ill.items()))
         shown = ill
 
-        hopeless = [name for name in ill if (containers[name] or {}).get("RestartCount", 0) >= RESTARTS]
+        hopeless = [
+            name for name in ill if (containers[name] or {}).get("RestartCount", 0) >= RESTARTS
+        ]
         if hopeless or time.monotonic() - started > HEALTHY_SECONDS:
             raise StackError(_obituary(compose, {name: ill[name] for name in hopeless or ill}))
         time.sleep(POLL_SECONDS)
@@ -299,10 +301,10 @@ def start_nights(api: AirflowApi, source: str, schedule: str) -> str:
     if not source:
         api.set_paused(DAG_ID, True)
         return (
-            f"{DAG_ID} is paused: no source is named, and no night shall run on the demo's data by "
-            "itself.\nName one in a settings file (README, 'Your own ratings'), put it into the "
-            "folder MF_DATA_FOLDER,\nset MF_CONFIG=/data/mf.toml in .env, and run `make compose-up` "
-            "again. `make compose-up DEMO=1` runs one night on MovieLens 100K."
+            f"{DAG_ID} is paused: no source is named, and no night shall run on the demo's data "
+            "by itself.\nName one in a settings file (README, 'Your own ratings'), put it into the "
+            "folder MF_DATA_FOLDER,\nset MF_CONFIG=/data/mf.toml in .env, and run "
+            "`make compose-up` again. `make compose-up DEMO=1` runs one night on MovieLens 100K."
         )
 
     paused = api.call("GET", f"/dags/{DAG_ID}")["is_paused"]
@@ -337,7 +339,7 @@ def run_demo(api: AirflowApi) -> float:
     if state != "success":
         failed = [t.task_id for t in api.tasks(DAG_ID, run_id) if t.state == "failed"]
         raise StackError(
-            f"expected a night that succeeds, it is {state}; red: {', '.join(failed) or 'nothing'}. "
+            f"expected a night that succeeds, it is {state}; red: {', '.join(failed) or 'none'}. "
             "The first ERROR line of a red task's log in Airflow says what to do."
         )
     return time.monotonic() - started

@@ -106,7 +106,9 @@ class Trial:
     def containers(self, service: str) -> list[str]:
         """Return the ids of a service's running containers."""
         labels = {"project": self.project, "service": service}
-        filters = [f"--filter=label=com.docker.compose.{key}={value}" for key, value in labels.items()]
+        filters = [
+            f"--filter=label=com.docker.compose.{key}={value}" for key, value in labels.items()
+        ]
         return standins.docker("ps", "--quiet", *filters).split()
 
     def read(self, query: str) -> list[tuple[Any, ...]]:
@@ -168,7 +170,9 @@ def passwords_are_private(trial: Trial) -> str:
     file = trial.clone / ".env"
     mode = stat.S_IMODE(file.stat().st_mode)
     expect(mode == 0o600, f".env has mode {mode:o}")
-    values = [line.partition("=")[2] for line in file.read_text().splitlines() if line[:1].isupper()]
+    values = [
+        line.partition("=")[2] for line in file.read_text().splitlines() if line[:1].isupper()
+    ]
     expect(len(set(values)) == len(values) > 10 and all(values), "a password is missing or shared")
     return f"mode 600, {len(values)} different values"
 
@@ -350,7 +354,9 @@ def _dangling() -> set[str]:
 def main() -> int:
     """Run the trial and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.compose", description=__doc__)
-    parser.add_argument("--keep-images", action="store_true", help="leave the images for a next run")
+    parser.add_argument(
+        "--keep-images", action="store_true", help="leave the images for a next run"
+    )
     chosen = parser.parse_args()
 
     table = Table("step", "seconds", "seen")
