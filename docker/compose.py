@@ -372,6 +372,9 @@ def up(demo: bool) -> None:
     values = {**values_of(ENV_FILE.read_text()), **os.environ}
     compose = Compose(os.environ)
 
+    if not values.get("MF_DATA_FOLDER"):
+        # Docker would make it too, and root would own it.
+        (ROOT / "data").mkdir(exist_ok=True)
     compose.run("build")
     try:
         compose.run("up", "--detach", "--no-build", "--remove-orphans")
