@@ -23,10 +23,10 @@ psql: venv  ## open the warehouse in psql
 	@exec $(PYTHON_IN_VENV) -m demo psql
 
 compose-up:  ## start the compose stack and wait until it is healthy (DEMO=1 runs one night on MovieLens 100K)
-	@exec $(PYTHON_OF_HOST) docker/compose.py up $(if $(DEMO),--demo)
+	@exec $(PYTHON_OF_HOST) -u docker/compose.py up $(if $(DEMO),--demo)
 
 compose-down:  ## stop the compose stack (VOLUMES=1 removes its data too)
-	@exec $(PYTHON_OF_HOST) docker/compose.py down $(if $(VOLUMES),--volumes)
+	@exec $(PYTHON_OF_HOST) -u docker/compose.py down $(if $(VOLUMES),--volumes)
 
 # Two workers: one has the tests that start Airflow, the other the rest (tests/conftest.py).
 WORKERS := --numprocesses 2

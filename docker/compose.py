@@ -465,6 +465,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (StackError, ApiError, OSError) as error:
         print(f"compose-{chosen.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped waiting; what runs goes on running.", file=sys.stderr)
+        return 130
     return 0
 
 
