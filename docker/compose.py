@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -285,10 +286,29 @@ def addresses(values: Mapping[str, str]) -> Addresses:
     )
 
 
-def wait_for_source(api: AirflowApi) -> str:
-    """Wait until Airflow knows the DAG; return the source of its nights, empty if none is named."""
+def wait_for_source(compose: Compose, api: AirflowApi) -> str:
+    """Wait until Airflow has read the DAG; return the source of its nights, empty if none is named.
+
+    Raises:
+        StackError: the file does not import any more.
+        ApiError: it never did.
+    """
     api.wait_for_dag(DAG_ID, DAG_SECONDS)
-    params = api.call("GET", f"/dags/{DAG_ID}/details")["params"]
+    # What Airflow kept of the DAG may be older than the settings that this start brought.
+    processor = compose.container("dag-processor")
+    started = datetime.fromisoformat(processor["State"]["StartedAt"]) if processor else None
+    deadline = time.monotonic() + DAG_SECONDS
+    while True:
+        details = api.call("GET", f"/dags/{DAG_ID}/details")
+        if started is None or datetime.fromisoformat(details["last_parsed_time"]) > started:
+            break
+        if time.monotonic() > deadline:
+            errors = api.call("GET", "/importErrors?limit=10")["import_errors"]
+            said = "\n".join(error["stack_trace"].strip() for error in errors)
+            raise StackError(f"expected that Airflow reads {DAG_ID} anew, it did not.\n{said}")
+        time.sleep(POLL_SECONDS)
+
+    params = details["params"]
     name, uri = params["source.name"]["value"], params["source.uri"]["value"]
     return str(name or ("" if uri == DEMO_SOURCE else uri))
 
@@ -387,7 +407,7 @@ def up(demo: bool) -> None:
 
     where = addresses(values)
     api = AirflowApi(where.airflow, "admin", values["ADMIN_PASSWORD"])
-    source = wait_for_source(api)
+    source = wait_for_source(compose, api)
     if demo:
         _demo(compose, api, source, values)
     print(_welcome(where, values))
