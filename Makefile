@@ -1,7 +1,9 @@
 # `make` alone lists what there is.
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
-.PHONY: help demo up down psql test test-quick test-browser lint bench docs lock clean venv
+# Nothing but Python's standard library is needed to bring the compose stack up.
+PYTHON_OF_HOST := $(or $(PYTHON),python3)
+.PHONY: help demo up down psql compose-up compose-down test test-quick test-browser test-compose lint bench docs lock clean venv
 
 PYTHON_IN_VENV := .venv/bin/python
 
@@ -20,6 +22,12 @@ down: venv  ## stop them
 psql: venv  ## open the warehouse in psql
 	@exec $(PYTHON_IN_VENV) -m demo psql
 
+compose-up:  ## start the compose stack and wait until it is healthy (DEMO=1 runs one night on MovieLens 100K)
+	@exec $(PYTHON_OF_HOST) -u docker/compose.py up $(if $(DEMO),--demo)
+
+compose-down:  ## stop the compose stack (VOLUMES=1 removes its data too)
+	@exec $(PYTHON_OF_HOST) -u docker/compose.py down $(if $(VOLUMES),--volumes)
+
 # Two workers: one has the tests that start Airflow, the other the rest (tests/conftest.py).
 WORKERS := --numprocesses 2
 
@@ -32,6 +40,9 @@ test-quick: venv  ## run the tests that neither fit a model nor start a schedule
 
 test-browser: venv  ## run the tests that look at the pages in a browser (Debian: apt-get install chromium)
 	@exec $(PYTHON_IN_VENV) -m pytest tests/browser $(PYTEST_ARGS)
+
+test-compose: venv  ## bring the real compose stack up on stand-ins for the base images (Debian, root, Docker)
+	@exec $(PYTHON_IN_VENV) -m tests.compose $(TEST_COMPOSE_ARGS)
 
 lint: venv  ## check style, formatting and types: ruff and mypy
 	@$(PYTHON_IN_VENV) -m ruff check .

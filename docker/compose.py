@@ -1,0 +1,495 @@
+"""The compose stack from one command: keys and passwords, one build, a wait until all is well.
+
+    python3 docker/compose.py up [--demo]
+    python3 docker/compose.py down [--volumes]
+
+It needs Python's standard library, Docker, and Compose (`docker compose` or `docker-compose`). What
+else compose shall read, such as the GPU override, is named by COMPOSE_FILE, here or in `.env`.
+"""
+
+import argparse
+import base64
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+# Run as a script, it finds only the modules beside it.
+sys.path.insert(0, str(ROOT))
+
+from demo.airflow_api import AirflowApi, ApiError  # noqa: E402
+
+ENV_FILE = ROOT / ".env"
+EXAMPLE = ROOT / "docker" / ".env.example"
+DAG_ID = "mf_retrain"
+DEMO_SOURCE = "ml-100k"
+# It prepares what the others need, and ends.
+ONE_SHOT = "init"
+HEALTHY_SECONDS = 600
+DAG_SECONDS = 180
+NIGHT_SECONDS = 3600
+POLL_SECONDS = 2
+# A service that has been started so often dies each time, and waiting longer is no use.
+RESTARTS = 4
+LOG_LINES = 15
+
+ROWS = """
+SELECT user_id, rank, item_id, round(predicted_rating::numeric, 2) AS predicted, model_version
+FROM mf.recommendations WHERE rank <= 5 ORDER BY user_id, rank LIMIT 10;
+"""
+# The password comes in by standard input: the command line is for everybody to read. The name of
+# the service is its address in the network; the loopback would ask for no password.
+READ_ROWS = (
+    "read -r PGPASSWORD; export PGPASSWORD; "
+    "exec psql --no-psqlrc --host warehouse --username mf_reader --dbname warehouse"
+)
+
+
+class StackError(Exception):
+    """What was expected, what came, and what to do."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A variable of an environment file; `comments` are the lines above it."""
+
+    name: str
+    value: str
+    is_set: bool
+    comments: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """Return it as it stands in the file, without its comments."""
+        return f"{'' if self.is_set else '# '}{self.name}={self.value}"
+
+
+def read_lines(text: str) -> list[Line]:
+    """Return the variables of an environment file in their order, those behind a `#` included."""
+    found = []
+    comments: list[str] = []
+    for row in text.splitlines():
+        match = re.match(r"^(# ?)?(?:export )?([A-Z][A-Z0-9_]*)=(.*)$", row)
+        if match:
+            hash_sign, name, value = match.groups()
+            found.append(Line(name, value.strip(), not hash_sign, tuple(comments)))
+        comments = [*comments, row] if row.startswith("#") and not match else []
+    return found
+
+
+def values_of(text: str) -> dict[str, str]:
+    """Return the variables that an environment file sets, without quotes around a value."""
+    values = {}
+    for line in read_lines(text):
+        if line.is_set:
+            values[line.name] = line.value.strip("'\"")
+    return values
+
+
+def random_value(name: str) -> str:
+    """Return a new key or password; it may stand in a URL."""
+    if name == "FERNET_KEY":
+        return base64.urlsafe_b64encode(os.urandom(32)).decode()
+    return secrets.token_hex(24)
+
+
+def completed(text: str, example: str) -> str:
+    """Return an environment file with a value for everything that `example` asks for.
+
+    A value that is there stays. An empty one is filled, and what only `example` has is added, with
+    its comments.
+    """
+    known = {line.name for line in read_lines(text)}
+    rows = []
+    for row in text.splitlines():
+        empty = re.match(r"^([A-Z][A-Z0-9_]*)=\s*$", row)
+        asked = empty and _is_asked(empty[1], example)
+        rows.append(f"{empty[1]}={random_value(empty[1])}" if empty and asked else row)
+
+    for line in read_lines(example):
+        if line.name in known:
+            continue
+        value = random_value(line.name) if line.is_set and not line.value else line.value
+        rows += [*line.comments, Line(line.name, value, line.is_set).text()]
+    return "\n".join(rows) + "\n"
+
+
+def _is_asked(name: str, example: str) -> bool:
+    return any(line.name == name and line.is_set for line in read_lines(example))
+
+
+def ensure_env_file(file: Path, example: str) -> str:
+    """Make or complete the file `file`, for its owner alone, and say what was done."""
+    if not file.exists():
+        head = "# Keys and passwords of the stack, made by `make compose-up`. Keep a copy.\n"
+        _write_private(file, completed(head, example))
+        return f"{file.name} is made, with random keys and passwords: keep a copy of it"
+
+    text = file.read_text()
+    wanted = completed(text, example)
+    if wanted.rstrip("\n") == text.rstrip("\n"):
+        return ""
+    new = sorted({line.name for line in read_lines(wanted)} - {x.name for x in read_lines(text)})
+    _write_private(file, wanted)
+    return f"{file.name} is completed: {', '.join(new) or 'empty lines have values now'}"
+
+
+def _write_private(file: Path, text: str) -> None:
+    """Write in one step, so that a kill leaves the old file or the new one."""
+    temporary = file.with_name(f"{file.name}.{os.getpid()}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text)
+    temporary.replace(file)
+
+
+class Compose:
+    """Docker Compose, in either of its forms, on this repository's files."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._command = find_compose()
+        self._environment = dict(environment)
+
+    def run(self, *arguments: str, stdin: str | None = None) -> None:
+        """Run a command that speaks for itself. Raises StackError if it fails."""
+        sys.stdout.flush()
+        command = [*self._command, *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, env=self._environment, input=stdin, text=True, check=False
+        )
+        if done.returncode:
+            raise StackError(f"`{' '.join(command)}` failed; what it said stands above")
+
+    def read(self, *arguments: str) -> str:
+        """Return what a command prints. Raises StackError if it fails."""
+        return _output([*self._command, *arguments], self._environment)
+
+    def services(self) -> list[str]:
+        """Return the names of all services."""
+        return sorted(self.read("config", "--services").split())
+
+    def container(self, service: str) -> dict[str, Any] | None:
+        """Return what Docker knows of the first container of a service; None: there is none."""
+        ids = self.read("ps", "--quiet", service).split()
+        if not ids:
+            return None
+        found: list[dict[str, Any]] = json.loads(
+            _output(["docker", "inspect", ids[0]], self._environment)
+        )
+        return found[0]
+
+    def last_lines(self, service: str) -> str:
+        """Return the end of a service's log."""
+        shown = self.read("logs", "--no-color", f"--tail={LOG_LINES}", service)
+        return shown.strip()
+
+
+def _output(command: Sequence[str], environment: Mapping[str, str]) -> str:
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise StackError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def find_compose() -> list[str]:
+    """Return the command of Compose. Raises StackError where Docker or Compose is missing."""
+    if shutil.which("docker") is None:
+        raise StackError("expected Docker, found no command `docker`: install it")
+    daemon = subprocess.run(["docker", "version"], capture_output=True, text=True, check=False)
+    if daemon.returncode:
+        raise StackError(f"expected a running Docker daemon: {daemon.stderr.strip()}")
+
+    plugin = ["docker", "compose"]
+    if not subprocess.run([*plugin, "version"], capture_output=True, check=False).returncode:
+        return plugin
+    if shutil.which("docker-compose"):
+        return ["docker-compose"]
+    raise StackError("expected `docker compose` or `docker-compose`, found neither: install one")
+
+
+def trouble(container: Mapping[str, Any] | None) -> str:
+    """Say in a few words why a service is not well; empty: it is."""
+    if container is None:
+        return "has no container"
+    state = container["State"]
+    if state["Status"] != "running":
+        return f"is {state['Status']} (exit code {state['ExitCode']})"
+    health = state.get("Health", {}).get("Status", "healthy")
+    return "" if health == "healthy" else f"is {health}"
+
+
+def wait_until_healthy(compose: Compose) -> float:
+    """Wait until all services but the one that prepares are well; return the seconds it took.
+
+    Raises:
+        StackError: one keeps dying, or is not well in time; with the end of its log.
+    """
+    services = [service for service in compose.services() if service != ONE_SHOT]
+    started = time.monotonic()
+    shown: dict[str, str] = {}
+    while True:
+        containers = {service: compose.container(service) for service in services}
+        ill = {service: why for service in services if (why := trouble(containers[service]))}
+        if not ill:
+            return time.monotonic() - started
+        if set(ill) != set(shown):
+            print("Waiting for " + ", ".join(f"{name} ({why})" for name, why in ill.items()))
+        shown = ill
+
+        hopeless = [
+            name for name in ill if (containers[name] or {}).get("RestartCount", 0) >= RESTARTS
+        ]
+        if hopeless or time.monotonic() - started > HEALTHY_SECONDS:
+            raise StackError(_obituary(compose, {name: ill[name] for name in hopeless or ill}))
+        time.sleep(POLL_SECONDS)
+
+
+def _obituary(compose: Compose, ill: Mapping[str, str]) -> str:
+    """Say of each service that is not well what it is, and how its log ends."""
+    parts = ["expected that every service becomes healthy. What is not, and how its log ends:"]
+    for service, why in ill.items():
+        parts.append(f"\n{service} {why}\n{compose.last_lines(service)}")
+    parts.append("\nMend it and run `make compose-up` again; what runs goes on running.")
+    return "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the stack answers on this host."""
+
+    airflow: str
+    warehouse: str
+
+
+def addresses(values: Mapping[str, str]) -> Addresses:
+    """Return the addresses that the settings of the stack give it."""
+
+    def reachable(name: str) -> str:
+        # Bound to every address, it answers on the loopback too.
+        host = values.get(name) or "127.0.0.1"
+        return "127.0.0.1" if host in {"0.0.0.0", "::"} else host
+
+    return Addresses(
+        airflow=f"http://{reachable('AIRFLOW_BIND')}:{values.get('AIRFLOW_PORT') or 8080}",
+        warehouse=f"{reachable('WAREHOUSE_BIND')}:{values.get('WAREHOUSE_PORT') or 5433}",
+    )
+
+
+def wait_for_source(compose: Compose, api: AirflowApi) -> str:
+    """Wait until Airflow has read the DAG; return the source of its nights, empty if none is named.
+
+    Raises:
+        StackError: the file does not import any more.
+        ApiError: it never did.
+    """
+    api.wait_for_dag(DAG_ID, DAG_SECONDS)
+    # What Airflow kept of the DAG may be older than the settings that this start brought.
+    processor = compose.container("dag-processor")
+    started = datetime.fromisoformat(processor["State"]["StartedAt"]) if processor else None
+    deadline = time.monotonic() + DAG_SECONDS
+    while True:
+        details = api.call("GET", f"/dags/{DAG_ID}/details")
+        if started is None or datetime.fromisoformat(details["last_parsed_time"]) > started:
+            break
+        if time.monotonic() > deadline:
+            errors = api.call("GET", "/importErrors?limit=10")["import_errors"]
+            said = "\n".join(error["stack_trace"].strip() for error in errors)
+            raise StackError(f"expected that Airflow reads {DAG_ID} anew, it did not.\n{said}")
+        time.sleep(POLL_SECONDS)
+
+    params = details["params"]
+    name, uri = params["source.name"]["value"], params["source.uri"]["value"]
+    return str(name or ("" if uri == DEMO_SOURCE else uri))
+
+
+def start_nights(api: AirflowApi, source: str, schedule: str) -> str:
+    """Unpause the DAG if its source is named, and say what it will do and why.
+
+    Airflow creates it paused. Somebody who paused it after a night had a reason.
+    """
+    if not source:
+        api.set_paused(DAG_ID, True)
+        return (
+            f"{DAG_ID} is paused: no source is named, and no night shall run on the demo's data "
+            "by itself.\nName one in a settings file (README, 'Your own ratings'), put it into the "
+            "folder MF_DATA_FOLDER,\nset MF_CONFIG=/data/mf.toml in .env, and run "
+            "`make compose-up` again. `make compose-up DEMO=1` runs one night on MovieLens 100K."
+        )
+
+    paused = api.call("GET", f"/dags/{DAG_ID}")["is_paused"]
+    if paused and _has_run_nights(api):
+        return f"{DAG_ID} is paused, as somebody left it: unpause it in Airflow"
+    api.set_paused(DAG_ID, False)
+    return f"{DAG_ID} is unpaused: it runs on {source} at `{schedule}` (cron, UTC)"
+
+
+def _has_run_nights(api: AirflowApi) -> bool:
+    runs = api.call("GET", f"/dags/{DAG_ID}/dagRuns?limit=100&order_by=-run_after")["dag_runs"]
+    return any((run["conf"] or {}).get("source.uri") != DEMO_SOURCE for run in runs)
+
+
+def run_demo(api: AirflowApi) -> float:
+    """Run one night on MovieLens 100K; return its seconds.
+
+    Raises:
+        StackError: it failed, or did not end in time.
+    """
+    # A paused DAG queues a run and never starts it.
+    api.set_paused(DAG_ID, False)
+    started = time.monotonic()
+    conf = {"source.name": "", "source.uri": DEMO_SOURCE, "run.force": True}
+    run_id = api.trigger(DAG_ID, conf)
+    print(f"One night on MovieLens 100K, run {run_id}:")
+    try:
+        state = _follow(api, run_id, started)
+    finally:
+        api.set_paused(DAG_ID, True)
+
+    if state != "success":
+        failed = [t.task_id for t in api.tasks(DAG_ID, run_id) if t.state == "failed"]
+        raise StackError(
+            f"expected a night that succeeds, it is {state}; red: {', '.join(failed) or 'none'}. "
+            "The first ERROR line of a red task's log in Airflow says what to do."
+        )
+    return time.monotonic() - started
+
+
+def _follow(api: AirflowApi, run_id: str, started: float) -> str:
+    """Print each task as it ends, and return the state of the run at its end."""
+    ended: set[tuple[str, int]] = set()
+    while True:
+        state = api.run(DAG_ID, run_id).state
+        for task in api.tasks(DAG_ID, run_id):
+            key = (task.task_id, task.map_index)
+            if task.ended and task.state not in {"running", "up_for_retry"} and key not in ended:
+                ended.add(key)
+                tries = f" at try {task.try_number}" if task.try_number > 1 else ""
+                print(f"  {task.task_id:<12} {task.state}{tries} {task.seconds or 0:7.1f} s")
+        if state in {"success", "failed"} or time.monotonic() - started > NIGHT_SECONDS:
+            return state
+        time.sleep(POLL_SECONDS)
+
+
+def up(demo: bool) -> None:
+    """Bring the stack up, and say where it is and what it will do. Raises StackError."""
+    find_compose()
+    if not ENV_FILE.exists():
+        _refuse_foreign_volumes()
+    if done := ensure_env_file(ENV_FILE, EXAMPLE.read_text()):
+        print(done)
+    # The environment goes before the file, as it does for compose.
+    values = {**values_of(ENV_FILE.read_text()), **os.environ}
+    compose = Compose(os.environ)
+
+    if not values.get("MF_DATA_FOLDER"):
+        # Docker would make it too, and root would own it.
+        (ROOT / "data").mkdir(exist_ok=True)
+    compose.run("build")
+    try:
+        compose.run("up", "--detach", "--no-build", "--remove-orphans")
+    except StackError as error:
+        one_shot = compose.container(ONE_SHOT)
+        if one_shot is not None and one_shot["State"]["ExitCode"]:
+            raise StackError(_obituary(compose, {ONE_SHOT: trouble(one_shot)})) from error
+        raise
+    print(f"All services are healthy after {wait_until_healthy(compose):.0f} s")
+
+    where = addresses(values)
+    api = AirflowApi(where.airflow, "admin", values["ADMIN_PASSWORD"])
+    source = wait_for_source(compose, api)
+    if demo:
+        _demo(compose, api, source, values)
+    print(_welcome(where, values))
+    print(start_nights(api, source, values.get("MF_SCHEDULE") or "0 2 * * *"))
+
+
+def _demo(compose: Compose, api: AirflowApi, source: str, values: Mapping[str, str]) -> None:
+    """Run the demo's night and show rows of it. Raises StackError."""
+    if source:
+        raise StackError(
+            f"the nights of this stack run on {source}, whose lists a demo would replace: run "
+            "`make compose-up` without DEMO, or take the demo's stack elsewhere"
+        )
+    print(f"The night took {run_demo(api):.0f} s. Read over TCP as mf_reader:")
+    rows = f"{values['MF_READER_PASSWORD']}\n{ROWS}"
+    compose.run("exec", "-T", "warehouse", "sh", "-c", READ_ROWS, stdin=rows)
+
+
+def _welcome(where: Addresses, values: Mapping[str, str]) -> str:
+    """Say where the stack is and who may enter."""
+    host, _, port = where.warehouse.rpartition(":")
+    return (
+        f"\nAirflow:   {where.airflow}   user admin, password {values['ADMIN_PASSWORD']}\n"
+        "           (operator, user and viewer: their passwords stand in .env)\n"
+        f"Warehouse: psql --host {host} --port {port} --username mf_reader warehouse\n"
+        "           (MF_READER_PASSWORD in .env)"
+    )
+
+
+def project_name(folder: Path) -> str:
+    """Return the name that compose gives the stack of a folder."""
+    given = os.environ.get("COMPOSE_PROJECT_NAME")
+    return given or re.sub(r"[^-_a-z0-9]", "", folder.name.lower()).lstrip("-_")
+
+
+def _refuse_foreign_volumes() -> None:
+    """Refuse to make new passwords for databases that keep their old ones."""
+    label = f"label=com.docker.compose.project={project_name(ROOT)}"
+    command = ["docker", "volume", "ls", "--quiet", "--filter", label]
+    volumes = _output(command, os.environ).split()
+    if volumes:
+        raise StackError(
+            f"expected .env, which holds the passwords of the databases in {', '.join(volumes)}: "
+            "put your copy of it back. To begin anew without the data: "
+            "`make compose-down VOLUMES=1`"
+        )
+
+
+def down(volumes: bool) -> None:
+    """Stop the stack and remove its containers; its data too if `volumes`. Raises StackError."""
+    # Compose reads the whole file even to stop it, and its secrets have no defaults.
+    known = values_of(ENV_FILE.read_text()) if ENV_FILE.exists() else {}
+    asked = [line.name for line in read_lines(EXAMPLE.read_text()) if line.is_set]
+    missing = {name: "unknown" for name in asked if not known.get(name)}
+    options = ["--volumes"] if volumes else []
+    Compose({**missing, **os.environ}).run("down", "--remove-orphans", *options)
+    print("Stopped. " + ("The data are removed." if volumes else "The data are kept in volumes."))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command of `arguments` and return the exit status."""
+    parser = argparse.ArgumentParser(prog="compose.py", description=(__doc__ or "").split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    upward = commands.add_parser("up", help="start all, and wait until it is healthy")
+    upward.add_argument("--demo", action="store_true", help="run one night on MovieLens 100K")
+    downward = commands.add_parser("down", help="stop all")
+    downward.add_argument("--volumes", action="store_true", help="remove all data too")
+    chosen = parser.parse_args(arguments)
+
+    try:
+        if chosen.command == "up":
+            up(chosen.demo)
+        else:
+            down(chosen.volumes)
+    except (StackError, ApiError, OSError) as error:
+        print(f"compose-{chosen.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped waiting; what runs goes on running.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
