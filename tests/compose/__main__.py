@@ -35,6 +35,7 @@ from tests.compose import standins
 REPOSITORY = Path(__file__).resolve().parents[2]
 OWN_IMAGES = ("mf-retrain:cpu", f"{standins.ROOT_IMAGE}:latest", *standins.BASES)
 DAG_ID = "mf_retrain"
+CHECKPOINTS = "/var/lib/mf/artifacts/checkpoints"
 NIGHT_SECONDS = 1200
 TASK_SECONDS = 180
 SETTINGS = """
@@ -249,6 +250,13 @@ def restart_in_train(trial: Trial) -> str:
 def kill_gpu_worker(trial: Trial) -> str:
     """Kill the GPU worker's container from within while it trains; the task is tried again."""
     (container,) = trial.containers("worker-gpu")
+    # Killed before its first checkpoint, a training would rightly begin anew.
+    look = f"find {CHECKPOINTS} -name manifest.json 2>/dev/null || true"
+    deadline = time.monotonic() + TASK_SECONDS
+    while not standins.docker("exec", container, "sh", "-c", look):
+        expect(_task(trial, "train").state == "running", "train ended without a checkpoint")
+        expect(time.monotonic() < deadline, "train wrote no checkpoint")
+        time.sleep(0.2)
     # `docker kill` would count as somebody's wish, and the container would stay down.
     process = standins.docker("inspect", "--format", "{{.State.Pid}}", container)
     os.kill(int(process), signal.SIGKILL)
