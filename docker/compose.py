@@ -458,13 +458,26 @@ def _refuse_foreign_volumes() -> None:
 
 def down(volumes: bool) -> None:
     """Stop the stack and remove its containers; its data too if `volumes`. Raises StackError."""
-    # Compose reads the whole file even to stop it, and its secrets have no defaults.
+    compose = Compose({**_missing_values(), **os.environ})
+    if volumes:
+        compose.run("down", "--remove-orphans", "--volumes")
+        print("Stopped. The data are removed.")
+    else:
+        compose.run("down", "--remove-orphans")
+        print("Stopped. The data are kept in volumes.")
+
+
+def _missing_values() -> dict[str, str]:
+    """Return a stopgap for each variable without a value.
+
+    Compose reads the whole file even to stop the stack, and its secrets have no defaults.
+    """
     known = values_of(ENV_FILE.read_text()) if ENV_FILE.exists() else {}
-    asked = [line.name for line in read_lines(EXAMPLE.read_text()) if line.is_set]
-    missing = {name: "unknown" for name in asked if not known.get(name)}
-    options = ["--volumes"] if volumes else []
-    Compose({**missing, **os.environ}).run("down", "--remove-orphans", *options)
-    print("Stopped. " + ("The data are removed." if volumes else "The data are kept in volumes."))
+    missing = {}
+    for line in read_lines(EXAMPLE.read_text()):
+        if line.is_set and not known.get(line.name):
+            missing[line.name] = "unknown"
+    return missing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

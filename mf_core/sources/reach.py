@@ -92,12 +92,17 @@ class Permit:
         Raises:
             ConfigError: it is not listed, and is not a public host where all of those may be named.
         """
-        if self.rules is None or self._is_listed(host, port, _WEB_PORTS[scheme]):
+        usual_port = _WEB_PORTS[scheme]
+        if self.rules is None or self._is_listed(host, port, usual_port):
             return
-        any_public = EVERY_PUBLIC_HOST in self.rules.hosts and port == _WEB_PORTS[scheme]
-        if not any_public or not addresses or not all(map(is_public, addresses)):
-            where = f"{scheme}://{host}:{port}"
-            self._refuse(where, "the host is none of trigger.hosts, and not a public one of `*`")
+
+        # A name without an address is nowhere, and so not public either.
+        everywhere_public = bool(addresses) and all(map(is_public, addresses))
+        may_be_any = EVERY_PUBLIC_HOST in self.rules.hosts
+        if may_be_any and everywhere_public and port == usual_port:
+            return
+        where = f"{scheme}://{host}:{port}"
+        self._refuse(where, "the host is none of trigger.hosts, and not a public one of `*`")
 
     def judge_redirect(self, uri: str) -> None:
         """Judge an address that a web server sends on to. Raises ConfigError."""

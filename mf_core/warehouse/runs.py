@@ -163,11 +163,16 @@ def latest(connection: Connection, limit: int = 1, offset: int = 0) -> list[dict
     `what_to_do` (empty: nothing).
     """
     r = t.runs
-    took = sa.func.coalesce(r.c.ended_at, sa.func.now()) - r.c.started_at
-    newest_first = (r.c.started_at.desc(), r.c.run_key)
-    statement = sa.select(r, took.label("took")).order_by(*newest_first)
-    found = connection.execute(statement.limit(limit).offset(offset)).mappings()
-    return [_told(dict(row)) for row in found]
+    until = sa.func.coalesce(r.c.ended_at, sa.func.now())
+    took = until - r.c.started_at
+    statement = (
+        sa.select(r, took.label("took"))
+        .order_by(r.c.started_at.desc(), r.c.run_key)
+        .limit(limit)
+        .offset(offset)
+    )
+    found = connection.execute(statement)
+    return [_told(dict(row)) for row in found.mappings()]
 
 
 def count(connection: Connection) -> int:

@@ -621,9 +621,12 @@ def retirable(
     """
     m = t.models
     not_kept = set(versions) - set(kept)
-    wanted = m.c.model_version.in_(not_kept)
-    over = sa.or_(m.c.published_at.is_not(None), _is_dead(older_than))
-    statement = sa.select(m.c.model_version).where(wanted, over, m.c.retired_at.is_(None))
+    was_live = m.c.published_at.is_not(None)
+    statement = sa.select(m.c.model_version).where(
+        m.c.model_version.in_(not_kept),
+        m.c.retired_at.is_(None),
+        sa.or_(was_live, _is_dead(older_than)),
+    )
     return sorted(connection.scalars(statement))
 
 

@@ -21,7 +21,6 @@ BASES = {
     "redis:7.2-bookworm": "redis",
 }
 PACKAGES = ("ca-certificates", "python3", "python3-pip", "postgresql", "redis-server")
-MIRROR = "http://deb.debian.org/debian"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 # What of the host's pip settings holds in a container too: addresses, and no path.
 PIP_SETTINGS = {"index-url", "extra-index-url", "trusted-host", "timeout", "proxy"}
@@ -73,10 +72,10 @@ def pip_settings() -> str:
 
 
 def _import_root(root: Path) -> None:
-    """Make an image of Debian packages by debootstrap."""
+    """Make an image of Debian packages by debootstrap, from the mirror that it takes by itself."""
     names = f"--include={','.join(PACKAGES)}"
     with _unmounted(root):
-        _run(["debootstrap", "--variant=minbase", names, "bookworm", str(root), MIRROR])
+        _run(["debootstrap", "--variant=minbase", names, "bookworm", str(root)])
     for archive in (root / "var/cache/apt/archives").glob("*.deb"):
         archive.unlink()
 
