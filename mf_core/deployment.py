@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mf_core.config import (
     DEPLOYMENT_SECTIONS,
     REACHING,
     SOURCE_URIS,
     Config,
+    Section,
     SourceConfig,
     make_config,
     read_settings_file,
@@ -30,11 +31,7 @@ _GIB = 1 << 30
 _SHOWN_NAMES = 10
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class TriggerRules(_Section):
+class TriggerRules(Section):
     """What `source.*` settings of a trigger may name. Without an entry: nothing but `ml-100k`."""
 
     roots: tuple[str, ...] = Field(
@@ -57,7 +54,7 @@ class TriggerRules(_Section):
     )
 
 
-class Limits(_Section):
+class Limits(Section):
     """How much of a source is read, and how long is waited for it; whoever named it."""
 
     max_gib: float = Field(

@@ -16,7 +16,7 @@ from mf_core.config import Config
 
 _PACKAGE = Path(__file__).parent
 
-MODEL_SOURCES = ("config.py", "data", "models", "solvers", "training")
+MODEL_SOURCES = ("config", "data", "models", "solvers", "training")
 """Files and folders of `mf_core` that shape a trained model."""
 
 RESULT_SOURCES = (*MODEL_SOURCES, "judging", "publishing", "warehouse/readers.sql")

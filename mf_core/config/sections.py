@@ -1,0 +1,282 @@
+"""The settings of everything around source and solvers, a class for each section."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from mf_core.config.field import Section, setting
+
+
+class DataConfig(Section):
+    """What a rating is, and which data are good enough to train on."""
+
+    scale_low: float = setting(1.0, shapes="model", description="Lowest rating of the scale.")
+    scale_high: float = setting(5.0, shapes="model", description="Highest rating of the scale.")
+    relevant_from: float = setting(
+        4.0,
+        shapes="model",
+        description="Ratings from here on count as relevant (ranking head, list metrics).",
+    )
+    ingest_mode: Literal["merge", "replace"] = setting(
+        "merge",
+        shapes="nothing",
+        description="`replace` also removes the ratings, items and users that the source no "
+        "longer has.",
+    )
+    max_rejected_share: float = setting(
+        0.01,
+        shapes="nothing",
+        description="More bad rows than this share refuse the whole batch.",
+        ge=0,
+        le=1,
+    )
+    max_removed_share: float = setting(
+        0.5,
+        shapes="nothing",
+        description="`replace` refuses a source that would remove more than this share of the "
+        "ratings.",
+        ge=0,
+        le=1,
+    )
+    min_ratings: int = setting(
+        1_000, shapes="verdict", description="Fewest ratings to train on.", ge=1
+    )
+    min_users: int = setting(20, shapes="verdict", description="Fewest users to train on.", ge=1)
+    min_items: int = setting(20, shapes="verdict", description="Fewest items to train on.", ge=1)
+    max_volume_drop: float = setting(
+        0.2,
+        shapes="verdict",
+        description="Largest drop of the number of ratings against the last trained data, as a "
+        "share.",
+        ge=0,
+        le=1,
+    )
+    max_volume_growth: float = setting(
+        5.0,
+        shapes="verdict",
+        description="Largest growth of the number of ratings against the last trained data, as a "
+        "share.",
+        ge=0,
+    )
+
+    @model_validator(mode="after")
+    def _scale_is_ordered(self) -> Self:
+        if not self.scale_low < self.scale_high:
+            raise ValueError(
+                f"data.scale_low {self.scale_low} must be below data.scale_high {self.scale_high}"
+            )
+        if not self.scale_low <= self.relevant_from <= self.scale_high:
+            scale = f"{self.scale_low}..{self.scale_high}"
+            raise ValueError(
+                f"data.relevant_from {self.relevant_from} must lie in {scale}, from data.scale_low "
+                "to data.scale_high"
+            )
+        return self
+
+
+class SplitConfig(Section):
+    """Which ratings are held out."""
+
+    protocol: Literal["hash", "temporal", "leave_last", "given"] = setting(
+        "hash",
+        shapes="model",
+        description="hash of (user, item, seed); temporal: a global cut; leave_last: each user's "
+        "last; given: by the source.",
+    )
+    test_fraction: float = setting(
+        0.3,
+        shapes="model",
+        description="Share of the ratings on the test side (hash, temporal).",
+        gt=0,
+        lt=1,
+    )
+    seed: int = setting(
+        0, shapes="model", description="Seed of the hash split.", ge=0, le=2**31 - 1
+    )
+
+
+class TrainConfig(Section):
+    """How the trainer runs."""
+
+    device: Literal["auto", "gpu", "cpu"] = setting(
+        "auto",
+        shapes="nothing",
+        description="`gpu` refuses to train without one, which only the worker that trains can "
+        "tell; `auto` takes one where there is one.",
+    )
+    seed: int = setting(
+        0, shapes="model", description="Seed of everything random in training.", ge=0, le=2**31 - 1
+    )
+    checkpoint_seconds: float = setting(
+        30.0, shapes="nothing", description="Seconds between checkpoints.", ge=0, le=86_400
+    )
+    warm_start: bool = setting(
+        False,
+        shapes="model",
+        description="Start from the live version's evaluated factors. Needs split protocol hash, "
+        "under which that leaks nothing, and solver bayes or als. A night that can't, since "
+        "nothing is live or the settings have changed, starts cold and says why.",
+    )
+    full_restart_every: int = setting(
+        7,
+        shapes="model",
+        description="With warm_start: every so many versions of a lineage one starts cold; 1: all "
+        "of them.",
+        ge=1,
+        le=1_000,
+    )
+
+
+class GateConfig(Section):
+    """When a candidate may be published. Fail-closed: a missing figure refuses."""
+
+    max_rmse: float | None = setting(
+        None,
+        shapes="verdict",
+        description="Ceiling of the test RMSE, in rating units; empty: a quarter of the rating "
+        "scale's range.",
+        gt=0,
+    )
+    require_better_than_biases: bool = setting(
+        True, shapes="verdict", description="The rating head must beat the biases-only baseline."
+    )
+    require_popularity: bool = setting(
+        True,
+        shapes="verdict",
+        description="NDCG of the head that orders the list must not be below popularity's.",
+    )
+    max_rmse_loss: float = setting(
+        0.01,
+        shapes="verdict",
+        description="Non-inferiority margin in RMSE against the champion and the recent best.",
+        ge=0,
+    )
+    max_ndcg_loss: float = setting(
+        0.02,
+        shapes="verdict",
+        description="Non-inferiority margin in NDCG against the champion and the recent best.",
+        ge=0,
+    )
+    recent_days: int = setting(
+        30,
+        shapes="verdict",
+        description="How far back the recent best is looked for, in days.",
+        ge=1,
+        le=3650,
+    )
+    min_test_ratings: int = setting(
+        100, shapes="verdict", description="Fewest test ratings to judge on.", ge=1
+    )
+    min_test_users: int = setting(
+        20, shapes="verdict", description="Fewest users with test ratings to judge on.", ge=2
+    )
+    bootstrap_samples: int = setting(
+        1_000, shapes="verdict", description="Bootstrap resamples of the users.", ge=100, le=100_000
+    )
+    cutoff: int = setting(
+        10,
+        shapes="verdict",
+        description="N of NDCG@N, Recall@N, MAP@N and hit rate; no more than the rows that are "
+        "kept per user, recommend.top_n + recommend.reserve.",
+        ge=1,
+        le=1_000,
+    )
+    max_refit_error_ratio: float = setting(
+        1.05,
+        shapes="verdict",
+        description="The refit's RMSE on all ratings may be at most this multiple of the "
+        "evaluated model's (with publish.refit).",
+        ge=1,
+    )
+    min_refit_overlap: float = setting(
+        0.2,
+        shapes="verdict",
+        description="The refit's lists must share at least this part with the evaluated model's "
+        "(with publish.refit).",
+        ge=0,
+        le=1,
+    )
+
+
+class RecommendConfig(Section):
+    """The lists."""
+
+    top_n: int = setting(
+        10, shapes="lists", description="Recommendations per user that readers see.", ge=1, le=1_000
+    )
+    reserve: int = setting(
+        10,
+        shapes="lists",
+        description="Further rows kept per user, so that hiding items leaves lists full.",
+        ge=0,
+        le=1_000,
+    )
+    rank_by: Literal["ranking", "rating"] = setting(
+        "ranking",
+        shapes="lists",
+        description="Which head orders the list; the ranking head finds the similar items either "
+        "way.",
+    )
+    shards: int = setting(
+        2,
+        shapes="nothing",
+        description="Tasks that write the recommendations side by side; no more than one a user "
+        "are started.",
+        ge=1,
+        le=256,
+    )
+    tile_mib: int = setting(
+        64,
+        shapes="nothing",
+        description="Memory bound of one tile of scores, in MiB; a tile holds one user's scores "
+        "at least.",
+        ge=1,
+        le=65_536,
+    )
+    similar_items: int = setting(
+        10, shapes="lists", description="Similar items kept per item.", ge=0, le=1_000
+    )
+
+
+class PublishConfig(Section):
+    """How versions go live."""
+
+    refit: bool = setting(
+        True, shapes="lists", description="Refit on all ratings after the gate and publish that."
+    )
+    keep_versions: int = setting(
+        5,
+        shapes="nothing",
+        description="Published versions kept for rollback, the live one included.",
+        ge=1,
+        le=100,
+    )
+    keep_weeks: int = setting(
+        4,
+        shapes="nothing",
+        description="Past weeks (Monday to Sunday, UTC) of which the version that was live at the "
+        "end is kept as well.",
+        ge=0,
+        le=52,
+    )
+    min_coverage: float = setting(
+        0.0,
+        shapes="verdict",
+        description="Smallest share of the items that the lists must cover.",
+        ge=0,
+        le=1,
+    )
+
+
+class RunConfig(Section):
+    """The run as a whole."""
+
+    dry_run: bool = setting(
+        False, shapes="nothing", description="Stop after the verdict; publish nothing."
+    )
+    force: bool = setting(
+        False,
+        shapes="nothing",
+        description="Train even if nothing is new since the live version: neither the ratings nor "
+        "the settings and the code that shape the result.",
+    )

@@ -1,0 +1,133 @@
+"""The settings of the source of ratings."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from mf_core.config.field import Section, setting
+from mf_core.redaction import redacted
+
+SOURCE_URIS = ("uri", "test_uri", "items_uri", "users_uri")
+"""The settings of the section `source` that name a place."""
+
+REACHING = (*SOURCE_URIS, "query", "database_url_env", "connection")
+"""Those that decide what a run reaches outside the project; the others say how it is read."""
+
+
+class SourceConfig(Section):
+    """Where the ratings come from."""
+
+    name: str = setting(
+        "",
+        shapes="nothing",
+        description="Name of a source that the settings file describes in `[sources.NAME]`; empty: "
+        "the settings below.",
+        max_length=200,
+    )
+    uri: str = setting(
+        "ml-100k",
+        shapes="nothing",
+        description="Path or URI of the ratings (any fsspec URI; a file, a MovieLens folder or "
+        "zip), `ml-100k` for the demo's download, or `sql` for a query on another database.",
+        min_length=1,
+        max_length=2000,
+    )
+    layout: Literal["auto", "movielens", "csv", "parquet"] = setting(
+        "auto",
+        shapes="nothing",
+        description="How to read the file; `auto` decides by its name and first line. A query's "
+        "result needs none.",
+    )
+    delimiter: str = setting(
+        "",
+        shapes="nothing",
+        description="Field separator of a text file; empty: decided from the first line.",
+        max_length=4,
+    )
+    user_column: str = setting(
+        "user_id", shapes="nothing", description="Column that holds the user id.", min_length=1
+    )
+    item_column: str = setting(
+        "item_id", shapes="nothing", description="Column that holds the item id.", min_length=1
+    )
+    rating_column: str = setting(
+        "rating", shapes="nothing", description="Column that holds the rating.", min_length=1
+    )
+    time_column: str = setting(
+        "timestamp",
+        shapes="nothing",
+        description="Column that holds the time (epoch seconds or ISO 8601); may be absent. "
+        "Empty: none.",
+    )
+    side_column: str = setting(
+        "",
+        shapes="nothing",
+        description="Column that says `train` or `test`; only the split protocol `given` goes by "
+        "it. Empty: none.",
+    )
+    test_uri: str = setting(
+        "",
+        shapes="nothing",
+        description="Second file whose rows are the test side; only the split protocol `given` "
+        "goes by it. Empty: none.",
+    )
+    items_uri: str = setting(
+        "",
+        shapes="nothing",
+        description="File of item ids, titles and attributes; empty: beside the ratings, if there.",
+    )
+    users_uri: str = setting(
+        "",
+        shapes="nothing",
+        description="File of user ids and attributes; empty: beside the ratings, if there.",
+    )
+    sha256: str = setting(
+        "",
+        shapes="nothing",
+        description="Expected sha256 of the ratings file; empty: not checked.",
+        pattern="^([0-9a-f]{64})?$",
+    )
+    query: str = setting(
+        "",
+        shapes="nothing",
+        description="With uri `sql`: the SELECT whose columns are named as above. Empty with any "
+        "other uri.",
+    )
+    connection: str = setting(
+        "",
+        shapes="nothing",
+        description="With uri `sql`, in a DAG: the Airflow connection (Postgres) of the database; "
+        "empty: `database_url_env` says it.",
+    )
+    database_url_env: str = setting(
+        "MF_SOURCE_DATABASE_URL",
+        shapes="nothing",
+        description="With uri `sql`: the environment variable that holds the SQLAlchemy URL. It "
+        "can't be set by a trigger.",
+        min_length=1,
+    )
+    chunk_rows: int = setting(
+        500_000,
+        shapes="nothing",
+        description="Rows read and loaded at a time, about; a text file is read in blocks of 64 "
+        "KiB to 256 MiB, whatever this says.",
+        ge=1_000,
+        le=20_000_000,
+    )
+
+    @model_validator(mode="after")
+    def _query_goes_with_sql(self) -> Self:
+        wants_query = self.uri == "sql"
+        has_query = bool(self.query.strip())
+        if wants_query and not has_query:
+            raise ValueError(
+                "source.query is empty, but source.uri is sql; set the SELECT to load, or name "
+                "another source"
+            )
+        if has_query and not wants_query:
+            shown = redacted(self.uri)
+            raise ValueError(
+                f"source.query is set, but source.uri is {shown!r:.80}, so it would not be run; "
+                "set source.uri to sql, or empty source.query"
+            )
+        return self
