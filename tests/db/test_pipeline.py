@@ -503,7 +503,7 @@ def test_a_run_that_loses_the_race_every_time_gives_up_and_promotes_nothing(
 
         return report
 
-    monkeypatch.setattr(pipeline, "evaluate", evaluate_while_another_goes_live)
+    monkeypatch.setattr("mf_core.pipeline.live.evaluate", evaluate_while_another_goes_live)
     with pytest.raises(PromotionRaceError, match="another run promoted its own") as race:
         publish_late()
 

@@ -13,6 +13,8 @@ from mf_core import pipeline
 from mf_core.errors import GateError, InputError
 from mf_core.intake import ingest, quality
 from mf_core.judging import gate
+from mf_core.pipeline import data as data_steps
+from mf_core.pipeline import models as model_steps
 from mf_core.publishing import publish
 from mf_core.records import ModelRef
 from mf_core.training.manifest import Manifest
@@ -42,7 +44,7 @@ def world(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wo
         )
         return fit(made, split, manifest.stage)
 
-    monkeypatch.setattr(pipeline, "run_trainer", train)
+    monkeypatch.setattr("mf_core.pipeline.models.run_trainer", train)
     return made.with_settings(source__uri=str(source), data__min_ratings=100, run__force=False)
 
 
@@ -71,11 +73,11 @@ def breaking(
 BROKEN: dict[str, tuple[Any, str, str | None]] = {
     "ingest": (ingest, "ingest", None),
     "check": (quality, "check_ratings", None),
-    "split": (pipeline, "take_snapshot", None),
-    "train": (pipeline, "run_trainer", "evaluated"),
-    "evaluate": (pipeline, "measure", None),
+    "split": (data_steps, "take_snapshot", None),
+    "train": (model_steps, "run_trainer", "evaluated"),
+    "evaluate": (model_steps, "measure", None),
     "gate": (gate, "judge", None),
-    "refit": (pipeline, "run_trainer", "refit"),
+    "refit": (model_steps, "run_trainer", "refit"),
     "prepare": (publish, "create_table", None),
     "recommend": (publish, "write_shard", None),
     "verify": (publish, "verify_table", None),

@@ -130,13 +130,13 @@ def test_a_run_that_is_started_over_uses_up_no_numbers(world: World) -> None:
 def test_a_run_that_fails_on_the_way_is_stopped_and_its_key_goes_on_with_it(
     world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "ingest", lambda *_: None)
-    monkeypatch.setattr(pipeline, "check", lambda *_: None)
+    monkeypatch.setattr("mf_core.pipeline.whole.ingest", lambda *_: None)
+    monkeypatch.setattr("mf_core.pipeline.whole.check", lambda *_: None)
 
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("the machine is on fire")
 
-    monkeypatch.setattr(pipeline, "train", fail)
+    monkeypatch.setattr("mf_core.pipeline.whole.train", fail)
     with pytest.raises(RuntimeError, match="on fire"):
         pipeline.run_all(world.config, world.place, "run")
     assert rows(engine, "SELECT run_key, state FROM mf.models") == [("run", "stopped")]

@@ -1,0 +1,156 @@
+"""The steps up to the snapshot: settings, ratings, checks, split."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from mf_core.config import Config
+from mf_core.data.artifacts import sweep
+from mf_core.data.snapshot import Snapshot, content_hash, write_snapshot
+from mf_core.data.split import knows_sides, split_id, take_snapshot
+from mf_core.errors import ConfigError
+from mf_core.intake import ingest as intake
+from mf_core.intake import quality
+from mf_core.pipeline.place import Workplace
+from mf_core.publishing import publish as publishing
+from mf_core.records import (
+    IngestReport,
+    QualityReport,
+    SplitRef,
+)
+from mf_core.training.warm_start import find_start
+from mf_core.warehouse import (
+    lineage,
+    runs,
+    transaction,
+    versions,
+)
+
+
+def check_settings(config: Config, place: Workplace) -> None:
+    """Refuse settings that are wrong for this warehouse; `Config` refuses what is wrong anywhere.
+
+    A run does so before any work.
+
+    Raises:
+        ConfigError: the message names the settings.
+    """
+    source = config.source
+    if source.side_column and source.test_uri:
+        raise ConfigError(
+            "source.side_column and source.test_uri both say which ratings are test. "
+            "Empty one of them."
+        )
+    if config.split.protocol != "given" or source.side_column or source.test_uri:
+        return
+    # Ratings that were loaded with their sides, by an earlier run, will do.
+    with transaction(place.engine) as connection:
+        if not knows_sides(connection):
+            raise ConfigError(
+                "split.protocol is given, but nothing says which ratings are test: "
+                "source.side_column and source.test_uri are empty, and no rating in the warehouse "
+                "has a side. Set one of the two, or another split.protocol."
+            )
+
+
+def ingest(config: Config, place: Workplace) -> IngestReport:
+    """Load the source into `mf.ratings`. Raises ConfigError, InputError or DatabaseError."""
+    return intake.ingest(place.engine, config, datetime.now(UTC), place.log, reach=place.reach)
+
+
+def check(config: Config, place: Workplace) -> QualityReport:
+    """Refuse ratings that are not fit to train on. Raises QualityError."""
+    report = quality.check_ratings(place.engine, config)
+    place.log(report.sentence())
+    return report
+
+
+def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
+    """Freeze `mf.ratings` as a train/test snapshot and open the run's model version.
+
+    Raises:
+        QualityError: one side is empty.
+        ArtifactStoreError: the snapshot can't be written.
+    """
+    with transaction(place.engine, isolation_level="REPEATABLE READ") as connection:
+        with_attributes = config.rating_head.uses_attributes()
+        snapshot = take_snapshot(connection, config.split, with_attributes=with_attributes)
+        taken_at = connection.execute(sa.select(sa.func.now())).scalar_one()
+    stored = _store(place, config, snapshot)
+    sweep(place.artifact_root)
+    _describe(place, config, snapshot, stored)
+
+    with transaction(place.engine) as connection:
+        lineage.save_snapshot(connection, stored)
+        live = versions.live_version(connection)
+        has_news = versions.has_news(connection, config, stored["snapshot_id"])
+        nothing_new = live is not None and not has_news and not config.run.force
+        if nothing_new:
+            runs.find_nothing_new(connection, run_key)
+    split_ref = {name: value for name, value in stored.items() if name != "protocol"}
+    if live is not None and nothing_new:
+        unchanged = SplitRef(model_version=live, news=False, **split_ref)
+        place.log(unchanged.sentence())
+        return unchanged
+
+    start = find_start(config, place.engine, stored["split_id"], place.log)
+    with transaction(place.engine) as connection:
+        version = versions.begin(
+            connection,
+            config,
+            run_key=run_key,
+            snapshot_id=stored["snapshot_id"],
+            split_id=stored["split_id"],
+            taken_at=taken_at,
+            started_from=start.model_version if start else None,
+            attached=publishing.attached_versions(connection),
+        )
+    begun = SplitRef(model_version=version, news=True, **split_ref, start=start)
+    place.log(begun.sentence())
+    return begun
+
+
+def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, Any]:
+    """Write the snapshot and return its row of `mf.snapshots`."""
+    split = split_id(config.split)
+    snapshot_id = f"{split}-{content_hash(snapshot)[:16]}"
+    uri = f"{place.artifact_root}/snapshots/{snapshot_id}"
+    metadata = {
+        "snapshot_id": snapshot_id,
+        "split_id": split,
+        "split": config.split.model_dump(mode="json"),
+    }
+    warm_users, warm_items = snapshot.warm()
+    rated_users, rated_items = snapshot.rated()
+    warm_test = warm_users[snapshot.test.user] & warm_items[snapshot.test.item]
+    return {
+        "snapshot_id": snapshot_id,
+        "split_id": split,
+        "uri": uri,
+        "sha256": write_snapshot(snapshot, uri, metadata),
+        "protocol": config.split.protocol,
+        "n_train": len(snapshot.train),
+        "n_test": len(snapshot.test),
+        "n_users": int(rated_users.sum()),
+        "n_items": int(rated_items.sum()),
+        "cold_users": int((rated_users & ~warm_users).sum()),
+        "cold_items": int((rated_items & ~warm_items).sum()),
+        "unrated_users": int((~rated_users).sum()),
+        "unrated_items": int((~rated_items).sum()),
+        "cold_test_ratings": int((~warm_test).sum()),
+    }
+
+
+def _describe(place: Workplace, config: Config, snapshot: Snapshot, stored: dict[str, Any]) -> None:
+    place.log(
+        f"snapshot: {len(snapshot.train):,} training and {len(snapshot.test):,} test ratings "
+        f"({config.split.protocol})"
+    )
+    if snapshot.attributes:
+        known_users = sum(text is not None for text in snapshot.attributes.user)
+        known_items = sum(text is not None for text in snapshot.attributes.item)
+        place.log(
+            f"attributes of {known_users:,} users and {known_items:,} items, "
+            f"{stored['unrated_users']:,} and {stored['unrated_items']:,} of them without a rating"
+        )

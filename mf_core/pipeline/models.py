@@ -1,0 +1,232 @@
+"""The steps from the snapshot to the verdict: train, evaluate, gate, refit; and the override."""
+
+import os
+
+from mf_core.config import Config
+from mf_core.data.snapshot import read_snapshot
+from mf_core.errors import ConfigError
+from mf_core.figures import Rule, headline
+from mf_core.judging import gate as rules
+from mf_core.judging.evaluate import evaluate as measure
+from mf_core.judging.rivals import load_rivals
+from mf_core.models.heads import load_kept_samples, load_models, make_heads
+from mf_core.pipeline.place import Log, Workplace
+from mf_core.records import (
+    EvalReport,
+    ModelRef,
+    SplitRef,
+    Verdict,
+)
+from mf_core.training.launcher import ShowProgress, run_trainer
+from mf_core.training.manifest import Manifest
+from mf_core.warehouse import (
+    lineage,
+    transaction,
+    verdicts,
+    versions,
+)
+
+
+def train(
+    config: Config,
+    artifact_root: str,
+    split: SplitRef,
+    log: Log = print,
+    progress: ShowProgress | None = None,
+) -> ModelRef:
+    """Fit both heads on the training rows, in a process of its own. Raises TrainingError."""
+    manifest = Manifest.of(
+        config,
+        split,
+        "evaluated",
+        artifact_root,
+        parent_pid=os.getpid(),
+        start=split.start,
+    )
+    model = run_trainer(manifest, log, progress)
+    log(model.sentence())
+    return model
+
+
+def refit(
+    config: Config,
+    artifact_root: str,
+    split: SplitRef,
+    model: ModelRef,
+    log: Log = print,
+    *,
+    progress: ShowProgress | None = None,
+) -> ModelRef:
+    """Fit both heads on all ratings, for as many iterations as the evaluated fit ended with.
+
+    After a warm start those are few, so the refit then starts from tonight's evaluated model: it
+    has taken tonight's news in, and only the held-out ratings are new to it. A refit has seen test
+    rows, so nothing is ever started from one.
+
+    With `publish.refit` off, the evaluated model itself is what gets published.
+
+    Raises:
+        TrainingError: training failed.
+    """
+    if not config.publish.refit:
+        log("refit: none (publish.refit is off); the evaluated model is what gets published")
+        return model
+    manifest = Manifest.of(
+        config,
+        split,
+        "refit",
+        artifact_root,
+        parent_pid=os.getpid(),
+        iterations={"rating": model.rating_iterations, "ranking": model.ranking_iterations},
+        start=None if model.warm_started_from is None else model.as_start(),
+    )
+    refitted = run_trainer(manifest, log, progress)
+    log(refitted.sentence())
+    return refitted
+
+
+def require_unpublished(place: Workplace, model_version: int) -> None:
+    """Make sure that a version may still be worked on. Raises StateError or ConfigError."""
+    with transaction(place.engine) as connection:
+        versions.require(connection, model_version, versions.NOT_PUBLISHED, "be made again")
+
+
+def require_approved(place: Workplace, model_version: int) -> None:
+    """Make sure that a version may go live. Raises StateError or ConfigError."""
+    with transaction(place.engine) as connection:
+        versions.require(connection, model_version, ("approved",), "get new lists")
+
+
+def record_training(place: Workplace, split: SplitRef, model: ModelRef) -> None:
+    """Put on record where the evaluated models lie. Raises StateError for a published version."""
+    with transaction(place.engine) as connection:
+        versions.record_fit(connection, model)
+        lineage.save_artifacts(connection, model, split.split_id)
+
+
+def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef) -> EvalReport:
+    """Measure the candidate, its baselines and its rivals on the test rows; store every figure.
+
+    A rival whose artifacts are gone or damaged has no figures, and so the gate refuses.
+
+    Raises:
+        StateError: the version was published: it is not judged again.
+    """
+    version = split.model_version
+    require_unpublished(place, version)
+    record_training(place, split, model)
+    snapshot = read_snapshot(split.uri, split.sha256)
+    samples = load_kept_samples(model, snapshot)
+
+    # The lists of a judge know the training side only; the test side is what they are judged by.
+    candidate = make_heads(config, snapshot, load_models(model), snapshot.train, samples=samples)
+    with transaction(place.engine) as connection:
+        champion_version = versions.live_version(connection)
+        recent = versions.recent_versions(connection, config.gate.recent_days, excluding=version)
+
+    wanted = {number for number in (*recent, champion_version) if number is not None}
+    wanted.discard(version)
+    rivals = load_rivals(
+        config, place.engine, snapshot, split=split, versions=wanted, log=place.log
+    )
+    champion = rivals.get(champion_version) if champion_version is not None else None
+    recent_rivals = [rivals[number] for number in recent if number in rivals]
+    figures = measure(
+        config,
+        snapshot,
+        candidate,
+        champion=champion,
+        recent=recent_rivals,
+    )
+
+    with transaction(place.engine) as connection:
+        versions.move(connection, version, "evaluated", champion_version=champion_version)
+        verdicts.save_figures(connection, split.snapshot_id, version, figures)
+    report = headline(version, champion_version, figures, config.gate.cutoff)
+    place.log(
+        f"evaluate: version {version} has test RMSE {report.rmse:.4f} "
+        f"(biases only {report.baseline_rmse:.4f}), "
+        f"NDCG@{config.gate.cutoff} {report.ndcg:.4f} (popularity {report.popularity_ndcg:.4f}), "
+        f"champion {champion_version}"
+    )
+    return report
+
+
+def report_of(config: Config, place: Workplace, model_version: int) -> EvalReport:
+    """Return the headline figures of a version that was evaluated before."""
+    with transaction(place.engine) as connection:
+        champion = versions.judged_against(connection, model_version)
+        figures = verdicts.load_figures(connection, model_version)
+    return headline(model_version, champion, figures, config.gate.cutoff)
+
+
+def gate(config: Config, place: Workplace, report: EvalReport) -> Verdict:
+    """Decide whether the candidate may be published, and store the decision with its reasons.
+
+    A refusal that a person has overridden stays overridden: it is not written a second time.
+
+    Raises:
+        GateError: it may not, and nobody has overridden the refusal. Readers see what they saw.
+        StateError: the version was not evaluated, or was published: it is not judged again.
+    """
+    version = report.model_version
+    with transaction(place.engine) as connection:
+        # Decided and recorded in one transaction: no state without its reasons.
+        versions.require(connection, version, versions.JUDGED, "be judged")
+        figures = verdicts.load_figures(connection, version)
+        champion = versions.judged_against(connection, version)
+        recent = versions.recent_versions(connection, config.gate.recent_days, excluding=version)
+        decided = rules.judge(config, figures, champion, recent_best=bool(recent))
+        passed = all(rule.passed for rule in decided)
+        override = None if passed else verdicts.override_of(connection, version, "evaluated")
+        if override is None:
+            verdicts.save_decision(connection, version, champion, stage="evaluated", rules=decided)
+        if passed or override:
+            versions.move(connection, version, "dry_run" if config.run.dry_run else "approved")
+        else:
+            versions.move(connection, version, "refused")
+    show_rules(place, decided)
+    if override:
+        place.log(
+            f"the gate refuses version {version}, and {override.overridden_by} has overridden it: "
+            f"{override.reason}"
+        )
+    elif not passed:
+        rules.refuse(version, decided)
+    verdict = Verdict(
+        model_version=version,
+        champion_version=champion,
+        approved=True,
+        reasons="\n".join(rule.line() for rule in decided),
+        overridden_by=override.overridden_by if override else None,
+    )
+    place.log(f"{verdict.sentence()}; test RMSE {report.rmse:.4f}")
+    return verdict
+
+
+def override(place: Workplace, model_version: int, by: str, reason: str) -> None:
+    """Put on record that a person lets a refused version pass.
+
+    Raises:
+        ConfigError: there is no such version, or name or reason is empty.
+        StateError: it was not refused.
+    """
+    by = by.strip()
+    reason = reason.strip()
+    if not by or not reason:
+        raise ConfigError("an override needs a name and a reason; pass --by NAME --reason TEXT.")
+    with transaction(place.engine) as connection:
+        versions.require(connection, model_version, ("refused",), "be overridden")
+        champion = versions.judged_against(connection, model_version)
+        said = [Rule("override", True, reason, value=None, limit=None)]
+        verdicts.save_decision(
+            connection, model_version, champion, stage="override", rules=said, decided_by=by
+        )
+        versions.move(connection, model_version, "approved")
+
+
+def show_rules(place: Workplace, decided: list[Rule]) -> None:
+    """Put the gate's rules into the log, each with how it came out."""
+    for rule in decided:
+        outcome = "ok" if rule.passed else "NO"
+        place.log(f"{outcome}  {rule.rule}: {rule.text}")

@@ -1,0 +1,76 @@
+"""Where a run works, and for whom."""
+
+import getpass
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.engine import Engine
+
+from mf_core.sources.reach import Reach
+from mf_core.training.launcher import ShowProgress
+from mf_core.warehouse import (
+    database_engine,
+    warehouse_url,
+)
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a run works, and for whom.
+
+    Attributes:
+        engine: the warehouse.
+        artifact_root: URI under which snapshots and models lie.
+        log: where lines for people go.
+        actor: who does it, as it is put on record.
+        progress: called with how far a fit is; None: that is a line of the log as well.
+        reach: what its sources may reach; None: anything, as they are the operator's.
+    """
+
+    engine: Engine
+    artifact_root: str
+    log: Log = print
+    actor: str = "mf"
+    progress: ShowProgress | None = None
+    reach: Reach | None = None
+
+
+def workplace(
+    database_url: str | None = None,
+    artifact_root: str | None = None,
+    log: Log = print,
+    actor: str | None = None,
+    *,
+    progress: ShowProgress | None = None,
+    reach: Reach | None = None,
+) -> Workplace:
+    """Return the workplace of the given places, or of MF_DATABASE_URL and MF_ARTIFACT_ROOT.
+
+    Without an `actor` it is the user of the operating system.
+
+    Raises:
+        ConfigError: no database is named, or it is not Postgres.
+    """
+    here = (Path.cwd() / "var" / "artifacts").as_uri()
+    root = artifact_root or os.environ.get("MF_ARTIFACT_ROOT") or here
+    url = database_url or warehouse_url(os.environ)
+    return Workplace(
+        engine=database_engine(url),
+        artifact_root=root.rstrip("/"),
+        log=log,
+        actor=actor or operating_system_user(),
+        progress=progress,
+        reach=reach,
+    )
+
+
+def operating_system_user() -> str:
+    """Return the name of the user who runs this process, or its number where it has no name."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return f"user {os.getuid()}"
