@@ -19,6 +19,7 @@ from mf_core.records import (
 from mf_core.training.manifest import seal, stored_versions
 from mf_core.warehouse import (
     lineage,
+    retention,
     transaction,
     verdicts,
     versions,
@@ -95,7 +96,7 @@ def _next_time(place: Workplace, what: str) -> Iterator[None]:
 def _seal_published(place: Workplace) -> None:
     """Mark the models of all versions that were ever published, those of older releases too."""
     with transaction(place.engine) as connection:
-        published = versions.published_with_artifacts(connection)
+        published = retention.published_with_artifacts(connection)
     for version in published:
         seal(place.artifact_root, version)
 
@@ -157,7 +158,7 @@ def _prune(config: Config, place: Workplace) -> None:
     with transaction(place.engine) as connection:
         kept = publishing.attached_versions(connection)
         days = config.gate.recent_days
-        forgotten = versions.forgettable(connection, kept, days, stored=set(stored))
+        forgotten = retention.forgettable(connection, kept, days, stored=set(stored))
     for version in forgotten:
         for uri in stored.get(version, ()):
             remove_artifact(uri)

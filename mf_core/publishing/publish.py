@@ -18,8 +18,8 @@ from sqlalchemy.engine import Connection, Engine
 
 from mf_core.errors import VerificationError
 from mf_core.records import RollbackReport
+from mf_core.warehouse import retention, rollbacks, versions
 from mf_core.warehouse import tables as t
-from mf_core.warehouse import versions
 from mf_core.warehouse.engine import copy_frame, psycopg2_cursor, transaction
 
 _PARTITION = re.compile(r"recommendation_rows_v(\d+)")
@@ -285,7 +285,7 @@ def size_of(connection: Connection, model_version: int) -> tuple[int, int]:
 def rollback(engine: Engine, model_version: int | None, by: str) -> RollbackReport:
     """Let readers see an earlier version that is kept.
 
-    None goes to the one that was live before: see `versions.rollback_target`.
+    None goes to the one that was live before: see `rollbacks.rollback_target`.
 
     Raises:
         ConfigError: there is no such version.
@@ -295,7 +295,7 @@ def rollback(engine: Engine, model_version: int | None, by: str) -> RollbackRepo
         # First of all: what is kept, and what is live, stays so until the commit.
         versions.lock_live(connection)
         kept = kept_versions(connection)
-        target, live, published_at = versions.rollback_target(connection, kept, model_version)
+        target, live, published_at = rollbacks.rollback_target(connection, kept, model_version)
         go_live(connection, target, live, by=by, approval=None)
     return RollbackReport(target, live, published_at.isoformat(), by)
 
@@ -313,7 +313,7 @@ def attached_versions(connection: Connection) -> set[int]:
 
 def kept_versions(connection: Connection) -> set[int]:
     """Return the versions that readers can be let see: attached, and not about to be dropped."""
-    return attached_versions(connection) - versions.marked(connection)
+    return attached_versions(connection) - retention.marked(connection)
 
 
 def detaching_tables(connection: Connection) -> list[str]:

@@ -28,7 +28,7 @@ from mf_core.publishing.publish import (
     table_name,
     versions_with_lists,
 )
-from mf_core.warehouse import versions
+from mf_core.warehouse import retention, versions
 from mf_core.warehouse.engine import transaction
 from mf_core.warehouse.problems import first_line
 
@@ -57,7 +57,7 @@ def retire(engine: Engine, keep: PublishConfig, log: Log) -> list[int]:
     with transaction(engine, lock_timeout=_LOCK_TIMEOUT) as connection:
         dead = _mark(connection, keep, log)
     with transaction(engine) as connection:
-        gone = versions.marked(connection) & versions_with_lists(connection)
+        gone = retention.marked(connection) & versions_with_lists(connection)
 
     dropped = [version for version in sorted(gone) if _detach_and_drop(engine, version, log)]
     for version in dead:
@@ -69,16 +69,16 @@ def _mark(connection: Connection, keep: PublishConfig, log: Log) -> list[int]:
     """Mark the versions that may go; return those of dead runs that nobody can have read."""
     versions.lock_live(connection)
     attached = attached_versions(connection)
-    kept = versions.kept(connection, attached, keep.keep_versions, keep.keep_weeks)
+    kept = retention.kept(connection, attached, keep.keep_versions, keep.keep_weeks)
     with_lists = versions_with_lists(connection)
 
     dead = []
-    for version in versions.retirable(connection, with_lists, kept, LEFTOVER_AFTER):
+    for version in retention.retirable(connection, with_lists, kept, LEFTOVER_AFTER):
         promoted = versions.was_promoted(connection, version)
         if not promoted and version not in attached:
             # It may still be made again (`prepare`), so it is not marked.
             dead.append(version)
-        elif promoted and versions.may_be_read(connection, version):
+        elif promoted and retention.may_be_read(connection, version):
             log(f"version {version} is kept for now: an open transaction may still read it")
         else:
             versions.retire(connection, version)
@@ -133,7 +133,7 @@ def _drop_dead(engine: Engine, version: int, log: Log) -> None:
     ):
         unused = versions.lock(connection, version, skip_locked=True)
         # Its run may have been started over meanwhile.
-        still_dead = versions.retirable(connection, [version], (), LEFTOVER_AFTER)
+        still_dead = retention.retirable(connection, [version], (), LEFTOVER_AFTER)
         if unused and still_dead and version not in attached_versions(connection):
             drop_lists(connection, version)
 

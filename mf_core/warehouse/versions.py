@@ -66,45 +66,6 @@ _WHAT_TO_DO: Mapping[str, str] = {
 }
 
 
-# What was live when each of the last weeks ended; a rollback counts as a publication does.
-_LIVE_AT_THE_END_OF_A_WEEK = """
-SELECT (
-    SELECT promotions.model_version
-    FROM mf.promotions
-    WHERE promotions.promoted_at AT TIME ZONE 'UTC'
-        < date_trunc('week', now() AT TIME ZONE 'UTC') - past.n * interval '7 days'
-    ORDER BY promotions.promotion_id DESC
-    LIMIT 1
-)
-FROM generate_series(0, :weeks - 1) AS past (n)
-"""
-
-# `xmin` of the row is the transaction that wrote it, which is the one that replaced the version. A
-# snapshot sees what that one did unless its own oldest running transaction is as old or older. A
-# session whose snapshot can't be seen (no pg_read_all_stats) counts as having an old one.
-_SNAPSHOT_FROM_BEFORE = """
-WITH replacement AS (
-    SELECT age(promotions.xmin) AS age
-    FROM mf.promotions
-    WHERE promotions.previous_version = :version
-    ORDER BY promotions.promotion_id DESC
-    LIMIT 1
-)
-SELECT EXISTS (
-    SELECT
-    FROM pg_stat_activity AS session, replacement
-    WHERE session.datname = current_database()
-        AND session.pid <> pg_backend_pid()
-        AND session.backend_type IS DISTINCT FROM 'autovacuum worker'
-        AND (
-            age(session.backend_xmin) >= replacement.age
-            OR NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
-                AND session.usename <> current_user
-        )
-)
-"""
-
-
 @dataclass(frozen=True)
 class Approval:
     """Who let a version pass: the gate, or a person (`overridden_by`, `reason`) against it."""
@@ -303,19 +264,21 @@ def made_by(connection: Connection, run_key: str, since: datetime) -> MadeVersio
 
 def stop_dead_runs(connection: Connection, older_than: timedelta) -> None:
     """Mark the versions of runs that began, and were last judged, longer ago than `older_than`."""
-    connection.execute(_stopped().where(_is_dead(older_than)))
+    connection.execute(_stopped().where(is_dead(older_than)))
 
 
-def _is_dead(older_than: timedelta) -> sa.ColumnElement[bool]:
+def is_dead(older_than: timedelta) -> sa.ColumnElement[bool]:
+    """Return whether a run began, and was last judged, longer ago than `older_than`."""
     d = t.gate_decisions
     judged_since = sa.exists().where(
         d.c.model_version == t.models.c.model_version,
         d.c.decided_at >= sa.func.now() - older_than,
     )
-    return sa.and_(_began_before(older_than), ~judged_since)
+    return sa.and_(began_before(older_than), ~judged_since)
 
 
-def _began_before(older_than: timedelta) -> sa.ColumnElement[bool]:
+def began_before(older_than: timedelta) -> sa.ColumnElement[bool]:
+    """Return whether a run began longer ago than `older_than`."""
     return t.models.c.created_at < sa.func.now() - older_than
 
 
@@ -422,62 +385,6 @@ def _how(approval: Approval | None) -> dict[str, str | None]:
         "overridden_by": approval.overridden_by,
         "reason": approval.reason,
     }
-
-
-def rollback_target(
-    connection: Connection, kept: Collection[int], wanted: int | None
-) -> tuple[int, int, datetime]:
-    """Return the version to go back to, the live one, and when the former was published.
-
-    Without a `wanted` version that is the one that was live last, among those that are kept, were
-    published before the live one, and were not left by a rollback: going back twice goes two
-    versions back, and never to the one that the first rollback left.
-
-    Raises:
-        ConfigError: there is no such version.
-    """
-    live = live_version(connection)
-    others = [version for version in by_last_promotion(connection) if version in kept]
-    others = [version for version in others if version != live]
-    if wanted is None:
-        target = next(iter(_behind(connection, others, live)), None)
-    else:
-        target = wanted if wanted in others else None
-    if target is None or live is None:
-        what = "an earlier version" if wanted is None else f"version {wanted}"
-        why = (
-            ""
-            if wanted is not None
-            else " none of them was live before it and was not left by a rollback;"
-        )
-        raise ConfigError(
-            f"can't roll back to {what}: the kept versions are {others or 'none'}, live is {live};"
-            f"{why} `mf history` lists them all, and `mf rollback VERSION` takes any kept one."
-        )
-    m = t.models
-    published_at = connection.scalar(sa.select(m.c.published_at).where(m.c.model_version == target))
-    assert published_at is not None
-    return target, live, published_at
-
-
-def _behind(connection: Connection, versions: list[int], live: int | None) -> list[int]:
-    """Return those of `versions` that were published before `live` and not left by a rollback."""
-    p = t.promotions
-    changes = connection.execute(
-        sa.select(p.c.model_version, p.c.previous_version, p.c.action).order_by(p.c.promotion_id)
-    )
-
-    # In the order of their first publication; and how each version was last left.
-    published: list[int] = []
-    left_by: dict[int, str] = {}
-    for version, previous, action in changes:
-        if version not in published:
-            published.append(version)
-        if previous is not None:
-            left_by[previous] = action
-
-    earlier = set(published[: published.index(live)]) if live in published else set()
-    return [v for v in versions if v in earlier and left_by.get(v) == "publish"]
 
 
 def by_last_promotion(connection: Connection) -> list[int]:
@@ -592,44 +499,6 @@ def live_model(connection: Connection) -> LiveModel | None:
     return LiveModel(**found) if found else None
 
 
-def kept(
-    connection: Connection, attached: Collection[int], keep_versions: int, keep_weeks: int
-) -> set[int]:
-    """Return the versions whose lists are kept.
-
-    Those are the last `keep_versions` that went live, and of each of the `keep_weeks` weeks (from
-    Monday, UTC) before this one the version that was live at its end.
-
-    Args:
-        connection: a transaction on the warehouse.
-        attached: versions that have their lists.
-        keep_versions: at least 1, which is the live one.
-        keep_weeks: 0 for none.
-    """
-    with_lists = [version for version in by_last_promotion(connection) if version in attached]
-    weekly = connection.scalars(sa.text(_LIVE_AT_THE_END_OF_A_WEEK), {"weeks": keep_weeks})
-    return {*with_lists[:keep_versions], *weekly} & set(attached)
-
-
-def retirable(
-    connection: Connection, versions: Collection[int], kept: Collection[int], older_than: timedelta
-) -> list[int]:
-    """Return those of `versions` whose lists may go, oldest first, and that are not marked yet.
-
-    They are not `kept`, and were published before, or belong to a run that began and was last
-    judged longer ago than `older_than`.
-    """
-    m = t.models
-    not_kept = set(versions) - set(kept)
-    was_live = m.c.published_at.is_not(None)
-    statement = sa.select(m.c.model_version).where(
-        m.c.model_version.in_(not_kept),
-        m.c.retired_at.is_(None),
-        sa.or_(was_live, _is_dead(older_than)),
-    )
-    return sorted(connection.scalars(statement))
-
-
 def retire(connection: Connection, model_version: int) -> None:
     """Mark a version: its lists are about to go, for good.
 
@@ -643,46 +512,3 @@ def retire(connection: Connection, model_version: int) -> None:
     connection.execute(
         sa.update(m).where(m.c.model_version == model_version).values(retired_at=now)
     )
-
-
-def marked(connection: Connection) -> set[int]:
-    """Return the versions whose lists are gone, or are about to go."""
-    m = t.models
-    return set(connection.scalars(sa.select(m.c.model_version).where(m.c.retired_at.is_not(None))))
-
-
-def may_be_read(connection: Connection, model_version: int) -> bool:
-    """Say whether a transaction may still see `model_version` as the live one.
-
-    That is one with a snapshot from before the commit that last replaced the version. Call it
-    under `lock_live`, so that no such commit is under way.
-    """
-    found = connection.scalar(sa.text(_SNAPSHOT_FROM_BEFORE), {"version": model_version})
-    return found is True
-
-
-def published_with_artifacts(connection: Connection) -> list[int]:
-    """Return the versions that were ever published and whose artifacts are kept."""
-    m = t.models
-    a = t.model_artifacts
-    with_artifacts = sa.exists().where(a.c.model_version == m.c.model_version)
-    statement = sa.select(m.c.model_version).where(m.c.published_at.is_not(None), with_artifacts)
-    return list(connection.scalars(statement))
-
-
-def forgettable(
-    connection: Connection, kept: Collection[int], days: int, *, stored: Collection[int]
-) -> list[int]:
-    """Return the versions, not `kept`, that are older than `days` days and have artifacts.
-
-    `stored` are those of which some lie in the store: a run that was killed has none on record.
-    """
-    m = t.models
-    a = t.model_artifacts
-    on_record = sa.exists().where(a.c.model_version == m.c.model_version)
-    with_artifacts = sa.or_(on_record, m.c.model_version.in_(stored))
-    old = _began_before(timedelta(days=days))
-    statement = sa.select(m.c.model_version).where(
-        old, with_artifacts, m.c.model_version.not_in(kept)
-    )
-    return list(connection.scalars(statement))

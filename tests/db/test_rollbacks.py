@@ -13,6 +13,7 @@ from mf_core.errors import DatabaseError
 from mf_core.warehouse import database_engine, transaction
 from mf_core.warehouse.impatient import PATIENCE_SECONDS, impatient
 from mf_core.warehouse.rollbacks import RollbackChoice, rollback_choices
+from mf_core.warehouse.versions import retire
 
 from .test_publish import publish_one
 from .worlds import World, make_world
@@ -59,6 +60,15 @@ def test_kept_versions_are_listed_with_when_they_were_live_and_the_default_is_wh
     assert after[first + 3] is False
     assert after[first + 1] is True
     assert pipeline.rollback(world.place).model_version == first + 1
+
+
+def test_a_version_whose_lists_are_about_to_go_is_not_offered(world: World, engine: Engine) -> None:
+    first, second, _ = (publish_one(world, night) for night in ("one", "two", "three"))
+    with transaction(engine) as connection:
+        retire(connection, second)
+    assert [(choice.model_version, choice.is_default) for choice in choices(engine)] == [
+        (first, True)
+    ]
 
 
 def test_whoever_must_not_wait_gives_up_on_a_locked_table(
