@@ -8,13 +8,8 @@ else compose shall read, such as the GPU override, is named by COMPOSE_FILE, her
 """
 
 import argparse
-import base64
-import json
 import os
 import re
-import secrets
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Run as a script, it finds only the modules beside it.
 sys.path.insert(0, str(ROOT))
 
+from compose_command import Compose, StackError, find_compose, output  # noqa: E402
 from demo.airflow_api import AirflowApi, ApiError  # noqa: E402
+from env_file import ensure_env_file, read_lines, values_of  # noqa: E402
 
 ENV_FILE = ROOT / ".env"
 EXAMPLE = ROOT / "docker" / ".env.example"
@@ -41,7 +38,6 @@ NIGHT_SECONDS = 3600
 POLL_SECONDS = 2
 # A service that has been started so often dies each time, and waiting longer is no use.
 RESTARTS = 4
-LOG_LINES = 15
 
 ROWS = """
 SELECT user_id, rank, item_id, round(predicted_rating::numeric, 2) AS predicted, model_version
@@ -53,169 +49,6 @@ READ_ROWS = (
     "read -r PGPASSWORD; export PGPASSWORD; "
     "exec psql --no-psqlrc --host warehouse --username mf_reader --dbname warehouse"
 )
-
-
-class StackError(Exception):
-    """What was expected, what came, and what to do."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A variable of an environment file; `comments` are the lines above it."""
-
-    name: str
-    value: str
-    is_set: bool
-    comments: tuple[str, ...] = ()
-
-    def text(self) -> str:
-        """Return it as it stands in the file, without its comments."""
-        return f"{'' if self.is_set else '# '}{self.name}={self.value}"
-
-
-def read_lines(text: str) -> list[Line]:
-    """Return the variables of an environment file in their order, those behind a `#` included."""
-    found = []
-    comments: list[str] = []
-    for row in text.splitlines():
-        match = re.match(r"^(# ?)?(?:export )?([A-Z][A-Z0-9_]*)=(.*)$", row)
-        if match:
-            hash_sign, name, value = match.groups()
-            found.append(Line(name, value.strip(), not hash_sign, tuple(comments)))
-        comments = [*comments, row] if row.startswith("#") and not match else []
-    return found
-
-
-def values_of(text: str) -> dict[str, str]:
-    """Return the variables that an environment file sets, without quotes around a value."""
-    values = {}
-    for line in read_lines(text):
-        if line.is_set:
-            values[line.name] = line.value.strip("'\"")
-    return values
-
-
-def random_value(name: str) -> str:
-    """Return a new key or password; it may stand in a URL."""
-    if name == "FERNET_KEY":
-        return base64.urlsafe_b64encode(os.urandom(32)).decode()
-    return secrets.token_hex(24)
-
-
-def completed(text: str, example: str) -> str:
-    """Return an environment file with a value for everything that `example` asks for.
-
-    A value that is there stays. An empty one is filled, and what only `example` has is added, with
-    its comments.
-    """
-    known = {line.name for line in read_lines(text)}
-    rows = []
-    for row in text.splitlines():
-        empty = re.match(r"^([A-Z][A-Z0-9_]*)=\s*$", row)
-        asked = empty and _is_asked(empty[1], example)
-        rows.append(f"{empty[1]}={random_value(empty[1])}" if empty and asked else row)
-
-    for line in read_lines(example):
-        if line.name in known:
-            continue
-        value = random_value(line.name) if line.is_set and not line.value else line.value
-        rows += [*line.comments, Line(line.name, value, line.is_set).text()]
-    return "\n".join(rows) + "\n"
-
-
-def _is_asked(name: str, example: str) -> bool:
-    return any(line.name == name and line.is_set for line in read_lines(example))
-
-
-def ensure_env_file(file: Path, example: str) -> str:
-    """Make or complete the file `file`, for its owner alone, and say what was done."""
-    if not file.exists():
-        head = "# Keys and passwords of the stack, made by `make compose-up`. Keep a copy.\n"
-        _write_private(file, completed(head, example))
-        return f"{file.name} is made, with random keys and passwords: keep a copy of it"
-
-    text = file.read_text()
-    wanted = completed(text, example)
-    if wanted.rstrip("\n") == text.rstrip("\n"):
-        return ""
-    new = sorted({line.name for line in read_lines(wanted)} - {x.name for x in read_lines(text)})
-    _write_private(file, wanted)
-    return f"{file.name} is completed: {', '.join(new) or 'empty lines have values now'}"
-
-
-def _write_private(file: Path, text: str) -> None:
-    """Write in one step, so that a kill leaves the old file or the new one."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
-    temporary.replace(file)
-
-
-class Compose:
-    """Docker Compose, in either of its forms, on this repository's files."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._command = find_compose()
-        self._environment = dict(environment)
-
-    def run(self, *arguments: str, stdin: str | None = None) -> None:
-        """Run a command that speaks for itself. Raises StackError if it fails."""
-        sys.stdout.flush()
-        command = [*self._command, *arguments]
-        done = subprocess.run(
-            command, cwd=ROOT, env=self._environment, input=stdin, text=True, check=False
-        )
-        if done.returncode:
-            raise StackError(f"`{' '.join(command)}` failed; what it said stands above")
-
-    def read(self, *arguments: str) -> str:
-        """Return what a command prints. Raises StackError if it fails."""
-        return _output([*self._command, *arguments], self._environment)
-
-    def services(self) -> list[str]:
-        """Return the names of all services."""
-        return sorted(self.read("config", "--services").split())
-
-    def container(self, service: str) -> dict[str, Any] | None:
-        """Return what Docker knows of the first container of a service; None: there is none."""
-        ids = self.read("ps", "--quiet", service).split()
-        if not ids:
-            return None
-        found: list[dict[str, Any]] = json.loads(
-            _output(["docker", "inspect", ids[0]], self._environment)
-        )
-        return found[0]
-
-    def last_lines(self, service: str) -> str:
-        """Return the end of a service's log."""
-        shown = self.read("logs", "--no-color", f"--tail={LOG_LINES}", service)
-        return shown.strip()
-
-
-def _output(command: Sequence[str], environment: Mapping[str, str]) -> str:
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise StackError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
-    return done.stdout
-
-
-def find_compose() -> list[str]:
-    """Return the command of Compose. Raises StackError where Docker or Compose is missing."""
-    if shutil.which("docker") is None:
-        raise StackError("expected Docker, found no command `docker`: install it")
-    daemon = subprocess.run(["docker", "version"], capture_output=True, text=True, check=False)
-    if daemon.returncode:
-        raise StackError(f"expected a running Docker daemon: {daemon.stderr.strip()}")
-
-    plugin = ["docker", "compose"]
-    if not subprocess.run([*plugin, "version"], capture_output=True, check=False).returncode:
-        return plugin
-    if shutil.which("docker-compose"):
-        return ["docker-compose"]
-    raise StackError("expected `docker compose` or `docker-compose`, found neither: install one")
 
 
 def trouble(container: Mapping[str, Any] | None) -> str:
@@ -447,7 +280,7 @@ def _refuse_foreign_volumes() -> None:
     """Refuse to make new passwords for databases that keep their old ones."""
     label = f"label=com.docker.compose.project={project_name(ROOT)}"
     command = ["docker", "volume", "ls", "--quiet", "--filter", label]
-    volumes = _output(command, os.environ).split()
+    volumes = output(command, os.environ).split()
     if volumes:
         raise StackError(
             f"expected .env, which holds the passwords of the databases in {', '.join(volumes)}: "
