@@ -13,6 +13,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     "redaction",
     "errors",
+    "catalogue",
     "ages",
     "scratch",
     "config",
