@@ -111,11 +111,11 @@ def db() -> None:
 )
 @click.option("--database", default="warehouse", show_default=True, help="Name of the warehouse.")
 def bootstrap(admin_url: str, database: str) -> None:
-    """Create the warehouse's database and the roles mf_writer, mf_reader and mf_console.
+    """Create the warehouse's database and its roles: writer, reader, console and monitor.
 
     Do this once per server, and `mf db migrate` after it; doing it again changes nothing. The
-    passwords come from MF_WRITER_PASSWORD, MF_READER_PASSWORD and MF_CONSOLE_PASSWORD. Without one,
-    the role's password stays as it is.
+    passwords come from MF_WRITER_PASSWORD, MF_READER_PASSWORD, MF_CONSOLE_PASSWORD and
+    MF_MONITOR_PASSWORD. Without one, the role's password stays as it is.
     """
     from mf_core.warehouse.bootstrap import bootstrap_warehouse
 
@@ -125,9 +125,11 @@ def bootstrap(admin_url: str, database: str) -> None:
         os.environ.get("MF_WRITER_PASSWORD"),
         os.environ.get("MF_READER_PASSWORD"),
         os.environ.get("MF_CONSOLE_PASSWORD"),
+        os.environ.get("MF_MONITOR_PASSWORD"),
     )
     click.echo(
-        f"the database {database} and the roles mf_writer, mf_reader and mf_console are ready; "
+        f"the database {database} and the roles mf_writer, mf_reader, mf_console and mf_monitor "
+        "are ready; "
         "now run `mf db migrate` as mf_writer"
     )
 

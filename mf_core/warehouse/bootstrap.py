@@ -2,8 +2,8 @@
 
 `mf_writer` owns the warehouse's schema and is what the pipeline connects as; `mf_reader` sees the
 published views and the look-up function and nothing else; `mf_console` reads what the console
-shows. Roles belong to the server, not to a
-database, so they are made here and not in a migration.
+shows, `mf_monitor` what a monitoring system asks for. Roles belong to the server, not to a database,
+so they are made here and not in a migration.
 """
 
 import time
@@ -35,7 +35,9 @@ from mf_core.warehouse.tables import SCHEMA
 WRITER = "mf_writer"
 READER = "mf_reader"
 CONSOLE = "mf_console"
-_READERS = Path(__file__).parent / "readers.sql"
+MONITOR = "mf_monitor"
+# In this order: the monitoring's views read from the readers'.
+_VIEWS = tuple(Path(__file__).parent / name for name in ("readers.sql", "monitoring.sql"))
 
 # Postgres looks for a deadlock after a wait of a second (deadlock_timeout).
 _READERS_WAIT = timedelta(milliseconds=500)
@@ -80,6 +82,7 @@ def bootstrap_warehouse(
     writer_password: str | None = None,
     reader_password: str | None = None,
     console_password: str | None = None,
+    monitor_password: str | None = None,
 ) -> None:
     """Create the warehouse's database and roles; repeatable.
 
@@ -89,13 +92,19 @@ def bootstrap_warehouse(
         writer_password: password of `mf_writer`; None: as it is.
         reader_password: password of `mf_reader`; None: as it is.
         console_password: password of `mf_console`; None: as it is.
+        monitor_password: password of `mf_monitor`; None: as it is.
 
     Raises:
         DatabaseError: the server can't be reached.
     """
     create_database(admin_url, database, WRITER, writer_password)
     with _administer(admin_url) as connection:
-        for role, password in ((READER, reader_password), (CONSOLE, console_password)):
+        passwords = {
+            READER: reader_password,
+            CONSOLE: console_password,
+            MONITOR: monitor_password,
+        }
+        for role, password in passwords.items():
             _ensure_role(connection, role, password)
             _execute(connection, "GRANT CONNECT ON DATABASE {} TO {}", database, role)
         # Retiring a version asks for the age of other sessions' transactions.
@@ -152,7 +161,7 @@ def _known_revision(connection: Connection) -> str | None:
 
 
 def replace_readers_objects(connection: Connection) -> None:
-    """Make the views, functions, comments and grants for readers what `readers.sql` says.
+    """Make views, functions, comments and grants what `readers.sql` and `monitoring.sql` say.
 
     Whoever reads waits while this waits. So it gives up soon, lets them pass and tries again; and
     it never waits for so long that Postgres looks for a deadlock, whose victim may be a reader.
@@ -177,7 +186,8 @@ def replace_readers_objects(connection: Connection) -> None:
 def _run_readers_sql(connection: Connection) -> None:
     limit_lock_waits(connection, _READERS_WAIT)
     with psycopg2_cursor(connection) as cursor:
-        cursor.execute(_READERS.read_text(encoding="utf-8"))
+        for file in _VIEWS:
+            cursor.execute(file.read_text(encoding="utf-8"))
     limit_lock_waits(connection)
 
 
