@@ -1,4 +1,4 @@
-"""Servers that take metrics as those of a monitoring system do: StatsD, and OpenTelemetry by HTTP."""
+"""Servers that take metrics as a monitoring system does: by StatsD, and OpenTelemetry over HTTP."""
 
 import re
 import socket
@@ -58,7 +58,7 @@ def statsd_server() -> Iterator[Received]:
                 for line in packet.decode().splitlines():
                     if gauge := _GAUGE.fullmatch(line):
                         pairs = (pair.split("=") for pair in gauge["tags"].split(",") if pair)
-                        tags = {name: value for name, value in pairs}
+                        tags = dict(pairs)
                         received.gauges.append((gauge["name"], tags, float(gauge["value"])))
 
         thread = threading.Thread(target=listen)

@@ -1,7 +1,7 @@
 """Metrics of the runs, through Airflow's own client: StatsD, OpenTelemetry or Datadog.
 
-Which one, and where to, says Airflow's section `[metrics]`. All of them are off by default, and then
-nothing is counted or asked here. All metrics are gauges with tags. So they have one name in
+Which one, and where to, says Airflow's section `[metrics]`. All of them are off by default, and
+then nothing is counted or asked here. All metrics are gauges with tags. So they have one name in
 Prometheus, whichever way they come: `mf.rmse` is `airflow_mf_rmse` there.
 
 Metrics are news of a run and no part of it: whatever is wrong with them is a line in the log.
@@ -41,7 +41,7 @@ class Metric:
     """A gauge.
 
     Attributes:
-        name: as Airflow's client gets it; `[metrics] statsd_prefix` or `otel_prefix` comes before it.
+        name: as Airflow's client gets it, which puts a prefix before it (`airflow.`).
         unit: what it counts.
         help: what it says.
         tags: tags of its own; each metric also has `schema`, that of the catalogue.
@@ -58,7 +58,9 @@ class Metric:
         return f"airflow_{self.name.replace('.', '_')}"
 
 
-STEP_SECONDS = Metric("mf.step_seconds", "seconds", "How long a step took, failed or not.", ("step",))
+STEP_SECONDS = Metric(
+    "mf.step_seconds", "seconds", "How long a step took, failed or not.", ("step",)
+)
 ITERATION_SECONDS = Metric(
     "mf.iteration_seconds", "seconds", "A sweep (epoch, step) of a fit, in the mean.", ("head",)
 )
@@ -71,12 +73,16 @@ PEAK_BYTES = Metric(
     "Most memory that a training held: of the GPU, or of its process on a CPU.",
     ("stage",),
 )
-RMSE = Metric("mf.rmse", "stars", "Test RMSE of the latest candidate, published or not.")
-NDCG = Metric("mf.ndcg", "0 to 1", "NDCG of its lists on the test rows, at the cutoff.", ("cutoff",))
+RMSE = Metric("mf.rmse", "rating", "Test RMSE of the latest candidate, published or not.")
+NDCG = Metric(
+    "mf.ndcg", "0 to 1", "NDCG of its lists on the test rows, at the cutoff.", ("cutoff",)
+)
 COVERAGE = Metric(
     "mf.coverage", "0 to 1", "Share of the items that its lists show to anybody.", ("cutoff",)
 )
-LIST_USERS = Metric("mf.list_users", "users", "Users who have a list in the version that went live.")
+LIST_USERS = Metric(
+    "mf.list_users", "users", "Users who have a list in the version that went live."
+)
 LIST_ROWS = Metric("mf.list_rows", "rows", "Rows of that version, the reserve included.")
 ROWS_READ = Metric("mf.rows_read", "rows", "Rows of the last batch of ratings that was offered.")
 ROWS_REJECTED = Metric("mf.rows_rejected", "rows", "Those of them that were not loaded.")
@@ -88,7 +94,10 @@ LISTS_TIME = Metric(
     "When the lists that readers see first went live; time() less this is their age.",
 )
 LAST_RUN = Metric(
-    "mf.last_run", "0 or 1", "1 for the outcome of the last run that ended, 0 for others.", ("outcome",)
+    "mf.last_run",
+    "0 or 1",
+    "1 for the outcome of the last run that ended, 0 for others.",
+    ("outcome",),
 )
 LAST_RUN_TIME = Metric("mf.last_run_time", "seconds since 1970", "When that run ended.")
 LAST_RUN_SECONDS = Metric("mf.last_run_seconds", "seconds", "How long that run took.")

@@ -131,7 +131,7 @@ def say(line: str) -> None:
 
 
 def show_progress(progress: "Progress") -> None:
-    """Tell how far a fit is: a sentence for people, the figures as data, and its pace as a metric."""
+    """Tell how far a fit is: a sentence for people, the figures as data, its pace as a metric."""
     from dataclasses import asdict
 
     log.info(progress.sentence(), progress=asdict(progress))

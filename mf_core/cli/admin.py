@@ -125,7 +125,7 @@ def bootstrap(admin_url: str, database: str) -> None:
         os.environ.get("MF_WRITER_PASSWORD"),
         os.environ.get("MF_READER_PASSWORD"),
         os.environ.get("MF_CONSOLE_PASSWORD"),
-        os.environ.get("MF_MONITOR_PASSWORD"),
+        monitor_password=os.environ.get("MF_MONITOR_PASSWORD"),
     )
     click.echo(
         f"the database {database} and the roles mf_writer, mf_reader, mf_console and mf_monitor "

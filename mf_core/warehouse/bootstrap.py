@@ -2,8 +2,8 @@
 
 `mf_writer` owns the warehouse's schema and is what the pipeline connects as; `mf_reader` sees the
 published views and the look-up function and nothing else; `mf_console` reads what the console
-shows, `mf_monitor` what a monitoring system asks for. Roles belong to the server, not to a database,
-so they are made here and not in a migration.
+shows, `mf_monitor` what a monitoring system asks for. Roles belong to the server, not to a
+database, so they are made here and not in a migration.
 """
 
 import time
@@ -82,6 +82,7 @@ def bootstrap_warehouse(
     writer_password: str | None = None,
     reader_password: str | None = None,
     console_password: str | None = None,
+    *,
     monitor_password: str | None = None,
 ) -> None:
     """Create the warehouse's database and roles; repeatable.

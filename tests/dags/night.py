@@ -1,7 +1,7 @@
 """A whole night of `mf_retrain` in this process, with Airflow's client for metrics set up.
 
-Run as a script: the settings are those of MF_CONFIG. The DAG, the steps, the training processes, the
-warehouse and the client are the real ones; only the scheduler is Airflow's `dag.test()`.
+Run as a script: the settings are those of MF_CONFIG. The DAG, the steps, the training processes,
+the warehouse and the client are the real ones; only the scheduler is Airflow's `dag.test()`.
 """
 
 import os

@@ -19,7 +19,9 @@ from tests.db.test_cli import SMALL
 from tests.db.worlds import make_ratings
 from tests.metrics_servers import Received, otlp_server
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "monitoring.md"
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+PAGE = ROOT / "docs" / "howto" / "monitoring.md"
 NIGHT = Path(__file__).parent / "night.py"
 STEPS = (
     *("start", "ingest", "check", "split", "has_news", "train", "evaluate", "gate", "is_for_real"),
@@ -36,6 +38,23 @@ def test_the_page_lists_every_metric_as_it_is_defined() -> None:
         for metric in METRICS
     ]
     assert rows == defined
+
+
+NAMES = re.compile(r"\b(airflow_mf_\w+)(?:\{([^}]*)\})?")
+
+
+@pytest.mark.parametrize(
+    "file", ["prometheus/recommendations.rules.yml", "grafana/recommendations.json"]
+)
+def test_alerts_and_panels_ask_for_metrics_and_tags_that_are_sent(file: str) -> None:
+    from mf_dags.metrics import METRICS
+
+    sent = {metric.in_prometheus: {*metric.tags, "schema"} for metric in METRICS}
+    asked = NAMES.findall((DEPLOY / file).read_text())
+    assert len(asked) >= 4
+    for name, labels in asked:
+        assert name in sent
+        assert set(re.findall(r"(\w+)=", labels)) <= sent[name]
 
 
 def test_while_metrics_are_off_nothing_is_asked_or_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +163,8 @@ def _toml_line(setting: str) -> str:
 
 
 def test_every_metric_of_a_night_reaches_an_opentelemetry_server(
-    night: dict[str, Any], engine: sa.Engine  # noqa: F811
+    night: dict[str, Any],
+    engine: sa.Engine,  # noqa: F811
 ) -> None:
     from mf_dags.metrics import METRICS
 
