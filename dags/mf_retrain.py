@@ -56,6 +56,7 @@ from mf_core.records import (
 from mf_dags.alerts import alert_failure, alert_timeout, record_failure
 from mf_dags.assets import RECOMMENDATIONS
 from mf_dags.failures import told
+from mf_dags.metrics import send_state
 from mf_dags.params import trigger_params
 from mf_dags.retries import RETRY_ARGS
 from mf_dags.runtime import (
@@ -232,7 +233,10 @@ def close() -> int | None:
     """Put on record how the run ended; mark a version that got stuck on the way as stopped."""
     from mf_core import pipeline
 
-    return pipeline.close_run(place(), run_key(), failed_steps())
+    here = place()
+    stopped = pipeline.close_run(here, run_key(), failed_steps())
+    send_state(here)
+    return stopped
 
 
 @dag(

@@ -25,6 +25,7 @@ from mf_core.records import RollbackReport
 from mf_dags.alerts import alert_failure
 from mf_dags.assets import RECOMMENDATIONS
 from mf_dags.failures import told
+from mf_dags.metrics import send_state
 from mf_dags.retries import RETRY_ARGS
 from mf_dags.rollbacks import chosen_version, version_param
 from mf_dags.runtime import place
@@ -38,7 +39,9 @@ def rollback(*, params=None, outlet_events=None) -> RollbackReport:  # type: ign
 
     from mf_core import pipeline
 
-    report = pipeline.rollback(place(), chosen_version(params["model_version"]))
+    here = place()
+    report = pipeline.rollback(here, chosen_version(params["model_version"]))
+    send_state(here)
     outlet_events[RECOMMENDATIONS].extra = asdict(report)
     return report
 

@@ -17,6 +17,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from mf_core import errors
 from mf_core.redaction import without_secrets
+from mf_dags.metrics import measured
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -87,13 +88,17 @@ def cause_of(exception: BaseException | None) -> BaseException | None:
 
 
 def told(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a task's function tell its failure in the first ERROR line of the task's log."""
+    """Let a task's function tell how it went.
+
+    That is its metrics, and its failure in the first ERROR line of the task's log.
+    """
+    in_metrics = measured(function)
 
     @wraps(function)
     def telling(*args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function."""
         try:
-            return function(*args, **kwargs)
+            return in_metrics(*args, **kwargs)
         except errors.MFError as error:
             tell(error, function.__name__)
             raise Told(error) from None
