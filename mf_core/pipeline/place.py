@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy.engine import Engine
 
+from mf_core.catalogue import DEFAULT, Catalogue
 from mf_core.sources.reach import Reach
 from mf_core.training.launcher import ShowProgress
 from mf_core.warehouse import (
@@ -37,6 +38,7 @@ class Workplace:
     actor: str = "mf"
     progress: ShowProgress | None = None
     reach: Reach | None = None
+    catalogue: Catalogue = DEFAULT
 
 
 def workplace(
@@ -47,6 +49,7 @@ def workplace(
     *,
     progress: ShowProgress | None = None,
     reach: Reach | None = None,
+    catalogue: Catalogue = DEFAULT,
 ) -> Workplace:
     """Return the workplace of the given places, or of MF_DATABASE_URL and MF_ARTIFACT_ROOT.
 
@@ -57,7 +60,7 @@ def workplace(
     """
     here = (Path.cwd() / "var" / "artifacts").as_uri()
     root = artifact_root or os.environ.get("MF_ARTIFACT_ROOT") or here
-    url = database_url or warehouse_url(os.environ)
+    url = database_url or warehouse_url(os.environ, catalogue=catalogue)
     return Workplace(
         engine=database_engine(url),
         artifact_root=root.rstrip("/"),
@@ -65,6 +68,7 @@ def workplace(
         actor=actor or operating_system_user(),
         progress=progress,
         reach=reach,
+        catalogue=catalogue,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from mf_core.catalogue import DEFAULT, Catalogue
 from mf_core.errors import ConfigError
 
 VARIABLE = "MF_DATABASE_URL"
@@ -33,7 +34,9 @@ def console_url(environ: Mapping[str, str], find_connection: Callable[[str], str
 
 
 def warehouse_url(
-    environ: Mapping[str, str], find_connection: Callable[[str], str | None] | None = None
+    environ: Mapping[str, str],
+    find_connection: Callable[[str], str | None] | None = None,
+    catalogue: Catalogue = DEFAULT,
 ) -> str:
     """Return the SQLAlchemy URL of the warehouse.
 
@@ -45,19 +48,21 @@ def warehouse_url(
     Raises:
         ConfigError: no warehouse is named.
     """
-    if url := environ.get(VARIABLE):
+    variable = catalogue.variable(VARIABLE)
+    if url := environ.get(variable):
         return url
     if find_connection is None:
         raise ConfigError(
-            f"no warehouse is named; set {VARIABLE}="
+            f"no warehouse is named; set {variable}="
             "postgresql+psycopg2://USER:PASSWORD@HOST:PORT/DATABASE."
         )
-    uri = find_connection(CONNECTION)
+    connection = catalogue.named(CONNECTION)
+    uri = find_connection(connection)
     if uri is None:
         raise ConfigError(
-            f"no warehouse is named: set {VARIABLE}, or make the Airflow connection {CONNECTION!r}."
+            f"no warehouse is named: set {variable}, or make the Airflow connection {connection!r}."
         )
-    return sqlalchemy_url(uri)
+    return sqlalchemy_url(uri, connection)
 
 
 def sqlalchemy_url(connection_uri: str, connection_id: str = CONNECTION) -> str:

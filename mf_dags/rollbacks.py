@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import Param
 
 from mf_dags.runtime import find_warehouse
+from mf_dags.sites import Site
 
 if TYPE_CHECKING:
     from mf_core.warehouse.rollbacks import RollbackChoice
@@ -21,9 +22,9 @@ log = logging.getLogger(__name__)
 _CHOSEN = r"^[1-9][0-9]*( .*)?$"
 
 
-def version_param() -> Param:
+def version_param(site: Site) -> Param:
     """Return the field that takes the version to go back to."""
-    choices = _choices()
+    choices = _choices(site)
     return Param(
         None,
         # A text field offers the examples; a number field would not.
@@ -43,7 +44,7 @@ def chosen_version(value: str | int | None) -> int | None:
     return int(number)
 
 
-def _choices() -> "Sequence[RollbackChoice]":
+def _choices(site: Site) -> "Sequence[RollbackChoice]":
     """Return what a rollback can choose from, nothing where the warehouse can't say.
 
     DAG files are parsed on workers too, which may have no warehouse, and while it is down.
@@ -53,14 +54,14 @@ def _choices() -> "Sequence[RollbackChoice]":
         from mf_core.warehouse.impatient import impatient
         from mf_core.warehouse.rollbacks import rollback_choices
 
-        engine = impatient(database_engine(find_warehouse()))
+        engine = impatient(database_engine(find_warehouse(site.catalogue)))
         try:
             with transaction(engine) as connection:
                 return rollback_choices(connection)
         finally:
             engine.dispose()
     except Exception as error:
-        log.info("The form of mf_rollback lists no versions (%s).", type(error).__name__)
+        log.info("The form of %s lists no versions (%s).", site.rollback_id, type(error).__name__)
         return ()
 
 
