@@ -40,7 +40,7 @@ class Told(SystemExit):
         self.error = error
 
 
-class Final(AirflowFailException):  # type: ignore[misc]
+class Final(AirflowFailException):
     """The end of a task that is not to be tried again, where there are no retry policies.
 
     Attributes:
@@ -85,7 +85,7 @@ RETRY_ARGS: dict[str, Any] = {
 if HAS_RETRY_POLICIES:
     from airflow.sdk.definitions.retry_policy import RetryDecision, RetryPolicy
 
-    class CausePolicy(RetryPolicy):  # type: ignore[misc]
+    class CausePolicy(RetryPolicy):
         """Decides by what a task failed with, whether its log has told that already or not."""
 
         def evaluate(self, exception: BaseException, *_: Any, **__: Any) -> RetryDecision:
