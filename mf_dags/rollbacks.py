@@ -54,7 +54,9 @@ def _choices(site: Site) -> "Sequence[RollbackChoice]":
         from mf_core.warehouse.impatient import impatient
         from mf_core.warehouse.rollbacks import rollback_choices
 
-        engine = impatient(database_engine(find_warehouse(site.catalogue)))
+        engine = impatient(
+            database_engine(find_warehouse(site.catalogue), catalogue=site.catalogue)
+        )
         try:
             with transaction(engine) as connection:
                 return rollback_choices(connection)

@@ -77,7 +77,7 @@ def place() -> "Workplace":
     catalogue = current_site().catalogue
     return pipeline.workplace(
         database_url=find_warehouse(catalogue),
-        artifact_root=artifact_root(),
+        artifact_root=common_artifact_root(),
         log=say,
         actor=actor(get_current_context()),
         reach=source_reach(),
@@ -144,7 +144,12 @@ def show_progress(progress: "Progress") -> None:
 
 
 def artifact_root() -> str:
-    """Return the URI under which snapshots and models lie; every worker must reach the same one."""
+    """Return the URI under which the snapshots and models of the task's catalogue lie."""
+    return current_site().catalogue.artifacts(common_artifact_root())
+
+
+def common_artifact_root() -> str:
+    """Return the URI of all catalogues' artifacts; every worker must reach the same one."""
     root = os.environ.get("MF_ARTIFACT_ROOT")
     if not root:
         raise ConfigError(

@@ -10,11 +10,10 @@ from mf_dags.training import Training
 def triage(page: str, site: Site, training: Training) -> str:
     """Return `page` (`retrain` or `rollback`) with the names of the site's schema and DAGs."""
     text = files("mf_dags").joinpath(f"{page}.md").read_text(encoding="utf-8")
-    option = f"--catalogue {site.catalogue.name} " if site.catalogue.name else ""
     return Template(text).substitute(
         schema=site.catalogue.schema,
         retrain=site.retrain_id,
         rollback=site.rollback_id,
-        mf=f"mf {option}".rstrip(),
+        history=site.catalogue.command("history"),
         training=training.sentence(),
     )

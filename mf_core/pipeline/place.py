@@ -15,6 +15,7 @@ from mf_core.warehouse import (
     database_engine,
     warehouse_url,
 )
+from mf_core.warehouse.schema import catalogue_of
 
 Log = Callable[[str], None]
 
@@ -38,7 +39,11 @@ class Workplace:
     actor: str = "mf"
     progress: ShowProgress | None = None
     reach: Reach | None = None
-    catalogue: Catalogue = DEFAULT
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The catalogue whose lists it makes: that of the engine."""
+        return catalogue_of(self.engine)
 
 
 def workplace(
@@ -53,7 +58,8 @@ def workplace(
 ) -> Workplace:
     """Return the workplace of the given places, or of MF_DATABASE_URL and MF_ARTIFACT_ROOT.
 
-    Without an `actor` it is the user of the operating system.
+    Without an `actor` it is the user of the operating system. `artifact_root` is the one that all
+    catalogues share: what a named catalogue makes lies in a folder of its own below it.
 
     Raises:
         ConfigError: no database is named, or it is not Postgres.
@@ -62,13 +68,12 @@ def workplace(
     root = artifact_root or os.environ.get("MF_ARTIFACT_ROOT") or here
     url = database_url or warehouse_url(os.environ, catalogue=catalogue)
     return Workplace(
-        engine=database_engine(url),
-        artifact_root=root.rstrip("/"),
+        engine=database_engine(url, catalogue=catalogue),
+        artifact_root=catalogue.artifacts(root),
         log=log,
         actor=actor or operating_system_user(),
         progress=progress,
         reach=reach,
-        catalogue=catalogue,
     )
 
 
