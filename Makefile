@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 # Nothing but Python's standard library is needed to bring the compose stack up.
 PYTHON_OF_HOST := $(or $(PYTHON),python3)
-.PHONY: help demo up down psql compose-up compose-down test test-quick test-browser test-compose lint bench docs lock clean venv
+.PHONY: help demo up down psql compose-up compose-down test test-quick test-browser test-compose test-wheel lint bench docs lock clean venv
 
 PYTHON_IN_VENV := .venv/bin/python
 
@@ -43,6 +43,9 @@ test-browser: venv  ## run the tests that look at the pages in a browser (Debian
 
 test-compose: venv  ## bring the real compose stack up on stand-ins for the base images (Debian, root, Docker)
 	@exec $(PYTHON_IN_VENV) -m tests.compose $(TEST_COMPOSE_ARGS)
+
+test-wheel: venv  ## install the wheel beside the oldest and the newest Airflow, and run a night in each (PyPI)
+	@exec $(PYTHON_IN_VENV) -m tests.wheel $(TEST_WHEEL_ARGS)
 
 lint: venv  ## check style, formatting and types: ruff and mypy
 	@$(PYTHON_IN_VENV) -m ruff check .

@@ -32,7 +32,7 @@ def version_param(site: Site) -> Param:
         minimum=1,
         pattern=_CHOSEN,
         examples=[f"{choice.model_version} - {_about(choice)}" for choice in choices],
-        description_md=_help(choices),
+        description_md=_help(choices, site),
     )
 
 
@@ -54,9 +54,8 @@ def _choices(site: Site) -> "Sequence[RollbackChoice]":
         from mf_core.warehouse.impatient import impatient
         from mf_core.warehouse.rollbacks import rollback_choices
 
-        engine = impatient(
-            database_engine(find_warehouse(site.catalogue), catalogue=site.catalogue)
-        )
+        url = find_warehouse(site.catalogue)
+        engine = impatient(database_engine(url, catalogue=site.catalogue))
         try:
             with transaction(engine) as connection:
                 return rollback_choices(connection)
@@ -67,14 +66,15 @@ def _choices(site: Site) -> "Sequence[RollbackChoice]":
         return ()
 
 
-def _help(choices: "Sequence[RollbackChoice]") -> str:
+def _help(choices: "Sequence[RollbackChoice]", site: Site) -> str:
     """Return the field's help as Markdown: what it takes, and a table of the versions."""
     takes = "Number of the version to make live; empty: the one that was live before"
     default = [choice.model_version for choice in choices if choice.is_default]
     if default:
         takes += f", which is version {default[0]}"
     if not choices:
-        return f"{takes}. No version could be listed here; `mf history` lists them."
+        command = site.catalogue.command("history")
+        return f"{takes}. No version could be listed here; `{command}` lists them."
     rows = [
         f"| {choice.model_version} | {choice.period()} | {choice.figures()} |" for choice in choices
     ]
