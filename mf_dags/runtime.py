@@ -13,6 +13,7 @@ from airflow.sdk import Connection, get_current_context
 from mf_core.config import Config
 from mf_core.errors import ConfigError
 from mf_dags.features import AirflowNotFoundException
+from mf_dags.metrics import send_progress
 from mf_dags.params import config_from_params
 from mf_dags.sites import current_site, site_of
 
@@ -137,10 +138,11 @@ def say(line: str) -> None:
 
 
 def show_progress(progress: "Progress") -> None:
-    """Put into the task's log how far a fit is: a sentence for people, and the figures as data."""
+    """Tell how far a fit is: a sentence for people, the figures as data, its pace as a metric."""
     from dataclasses import asdict
 
     log.info(progress.sentence(), progress=asdict(progress))
+    send_progress(progress)
 
 
 def artifact_root() -> str:

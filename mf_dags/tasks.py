@@ -19,6 +19,7 @@ from mf_core.records import (
 )
 from mf_dags.failures import told
 from mf_dags.lineage import name_inputs
+from mf_dags.metrics import send_state
 from mf_dags.rollbacks import chosen_version
 from mf_dags.runtime import (
     artifact_root,
@@ -197,7 +198,10 @@ def close() -> int | None:
     """Put on record how the run ended; mark a version that got stuck on the way as stopped."""
     from mf_core import pipeline
 
-    return pipeline.close_run(place(), run_key(), failed_steps())
+    here = place()
+    stopped = pipeline.close_run(here, run_key(), failed_steps())
+    send_state(here)
+    return stopped
 
 
 @task(execution_timeout=QUICK)
@@ -208,6 +212,8 @@ def rollback(*, params=None, outlet_events=None) -> RollbackReport:  # type: ign
 
     from mf_core import pipeline
 
-    report = pipeline.rollback(place(), chosen_version(params["model_version"]))
+    here = place()
+    report = pipeline.rollback(here, chosen_version(params["model_version"]))
+    send_state(here)
     outlet_events[current_site().recommendations].extra = asdict(report)
     return report

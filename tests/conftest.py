@@ -44,13 +44,16 @@ UNMEASURED = (
 # They wait for Airflow's scheduler half of the time, and take as long as all others together.
 STACK = "tests/e2e"
 ROOT = Path(__file__).parents[1]
-BROWSER = Path(__file__).parent / "browser"
+# What needs a program that no Python package brings: `make test-browser`, `make test-systems`.
+APART = ("browser", "systems")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the tests that need a browser, unless they are named (`make test-browser`)."""
-    named = any("tests/browser" in argument for argument in config.args)
-    return True if collection_path == BROWSER and not named else None
+    """Leave out the tests that need programs of the system, unless they are named."""
+    if collection_path.parent != Path(__file__).parent or collection_path.name not in APART:
+        return None
+    named = any(f"tests/{collection_path.name}" in argument for argument in config.args)
+    return None if named else True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -35,7 +35,8 @@ from mf_core.warehouse.engine import (
 from mf_core.warehouse.roles import Roles, present_roles, roles_of, run_named
 from mf_core.warehouse.schema import catalogue_of, make_schema, psycopg2_cursor, schema_of, sql
 
-_READERS = Path(__file__).parent / "readers.sql"
+# In this order: the monitoring's views read from the readers'.
+_VIEWS = tuple(Path(__file__).parent / name for name in ("readers.sql", "monitoring.sql"))
 
 # Postgres looks for a deadlock after a wait of a second (deadlock_timeout).
 _READERS_WAIT = timedelta(milliseconds=500)
@@ -165,7 +166,7 @@ def _known_revision(connection: Connection) -> str | None:
 
 
 def replace_readers_objects(connection: Connection) -> None:
-    """Make the views, functions, comments and grants for readers what `readers.sql` says.
+    """Make views, functions, comments and grants what `readers.sql` and `monitoring.sql` say.
 
     Whoever reads waits while this waits. So it gives up soon, lets them pass and tries again; and
     it never waits for so long that Postgres looks for a deadlock, whose victim may be a reader.
@@ -191,7 +192,8 @@ def replace_readers_objects(connection: Connection) -> None:
 
 def _run_readers_sql(connection: Connection) -> None:
     limit_lock_waits(connection, _READERS_WAIT)
-    run_named(connection, _READERS.read_text(encoding="utf-8"))
+    for file in _VIEWS:
+        run_named(connection, file.read_text(encoding="utf-8"))
     limit_lock_waits(connection)
 
 

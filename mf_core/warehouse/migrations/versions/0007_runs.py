@@ -7,11 +7,20 @@ Revises: 0006
 import sqlalchemy as sa
 from alembic import op
 
+from mf_core.warehouse.roles import run_named
+
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None
 
+_VIEWS = (
+    "monitoring_lists",
+    "monitoring_runs",
+    "monitoring_versions",
+    "monitoring_ingests",
+    "monitoring_sizes",
+)
 _OUTCOMES = "outcome IN ('running', 'published', 'nothing_new', 'dry_run', 'refused', 'failed')"
 
 
@@ -56,5 +65,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it."""
+    """Drop it, with the views for monitoring that later releases have built on it and on others."""
+    for view in _VIEWS:
+        run_named(op.get_bind(), f"DROP VIEW IF EXISTS {{mf}}.{view}")
     op.drop_table("runs", schema="mf")
