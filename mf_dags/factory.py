@@ -46,7 +46,8 @@ def retrain_dag(
             where that says nothing two o'clock.
         train: where `train` and `refit` run: `queue`, `pool`, `executor`, `executor_config`; what
             it does not say is as MF_TRAIN_QUEUE, MF_TRAIN_POOL, MF_TRAIN_EXECUTOR and
-            MF_TRAIN_POD_TEMPLATE have it, and otherwise as for any other task.
+            MF_TRAIN_POD (a file with what their pods have more) have it, and otherwise as for any
+            other task.
 
     Returns:
         The DAG that trains.

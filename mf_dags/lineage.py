@@ -13,9 +13,7 @@ from mf_core.catalogue import Catalogue
 from mf_core.config import Config, SourceConfig
 from mf_core.redaction import redacted
 from mf_core.sources.demo import ML100K_URL
-
-DEMO = "ml-100k"
-QUERY = "sql"
+from mf_core.sources.reach import DEMO_URI, SQL_URI
 
 
 def table(catalogue: Catalogue, name: str) -> Table:
@@ -39,8 +37,8 @@ def name_inputs(config: Config) -> None:
 
 
 def _url(uri: str, source: SourceConfig) -> str:
-    if uri == DEMO:
+    if uri == DEMO_URI:
         return ML100K_URL
-    if uri == QUERY:
+    if uri == SQL_URI:
         return f"sql://{source.connection or source.database_url_env}"
     return redacted(uri) if "://" in uri else Path(uri).absolute().as_uri()

