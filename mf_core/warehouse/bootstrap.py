@@ -113,7 +113,7 @@ def bootstrap_warehouse(
 
 
 def migrate(url: str, revision: str = "head") -> None:
-    """Bring the warehouse's schema to `revision` (`base` empties it).
+    """Bring the warehouse's schema to `revision`, up or down (`base` empties it).
 
     `url` must connect as `mf_writer`. One at a time: a second one waits for the first. With
     something to migrate, it waits for an ingest as well, so that neither locks the other out.
@@ -132,7 +132,7 @@ def migrate(url: str, revision: str = "head") -> None:
             connection.execute(sa.text(_WAIT_FOR_INGEST))
         config = alembic_config(connection)
         try:
-            if revision == "base":
+            if _is_older(revision, present):
                 command.downgrade(config, revision)
             else:
                 command.upgrade(config, revision)
@@ -151,6 +151,14 @@ def _make_schema(url: str) -> None:
     with suppress(sa.exc.IntegrityError), _connected(url) as connection:
         _require_roles(connection)
         connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
+
+
+def _is_older(revision: str, present: str | None) -> bool:
+    """Say whether `revision` comes before the one that the schema is at."""
+    known = revisions.known()
+    if present is None or revision not in known:
+        return revision == "base"
+    return known.index(revision) > known.index(present)
 
 
 def _known_revision(connection: Connection) -> str | None:

@@ -31,6 +31,7 @@ ORDER = (
     "judging",
     "publishing",
     "tune",
+    "backup",
     "pipeline",
     "cli",
 )
