@@ -12,8 +12,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What a machine with the package has on its PATH.
 _PROGRAMS = {
-    "mf": "from mf_core.cli import main; main()",
-    "airflow": "from airflow.__main__ import main; main()",
+    "python": "",
+    "mf": f"-c {shlex.quote('from mf_core.cli import main; main()')}",
+    "airflow": "-m airflow",
 }
 
 
@@ -37,9 +38,9 @@ def run(block: str, folder: Path, environ: Mapping[str, str]) -> str:
     """
     programs = folder / "bin"
     programs.mkdir(exist_ok=True)
-    for name, code in _PROGRAMS.items():
+    for name, arguments in _PROGRAMS.items():
         program = programs / name
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -c {shlex.quote(code)} "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
         program.chmod(0o755)
     path = [str(programs), environ.get("PATH", ""), os.environ["PATH"]]
     done = subprocess.run(

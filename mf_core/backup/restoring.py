@@ -10,9 +10,9 @@ from upath import UPath
 from mf_core.backup import manifest as parts
 from mf_core.backup.manifest import Manifest
 from mf_core.backup.programs import Database, run_program
-from mf_core.catalogue import DEFAULT
 from mf_core.errors import ArtifactStoreError, ConfigError
 from mf_core.warehouse import lineage, revisions, transaction
+from mf_core.warehouse.schema import catalogue_of, schema_of
 
 _FILLED_BY_MIGRATIONS = ("alembic_version",)
 _COUNT_TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
@@ -46,7 +46,7 @@ def restore(
     """
     manifest = parts.read(folder)
     parts.require_whole(folder, manifest)
-    _refuse_what_does_not_fit(manifest, metadata_url)
+    _refuse_what_does_not_fit(manifest, schema_of(engine), metadata_url)
     _empty_warehouse(engine)
     if metadata_url:
         _require_empty_metadata(metadata_url)
@@ -63,10 +63,10 @@ def restore(
     return manifest
 
 
-def _refuse_what_does_not_fit(manifest: Manifest, metadata_url: str | None) -> None:
-    if manifest.schema != DEFAULT.schema:
+def _refuse_what_does_not_fit(manifest: Manifest, schema: str, metadata_url: str | None) -> None:
+    if manifest.schema != schema:
         raise ConfigError(
-            f"the backup is of the schema {manifest.schema}, expected {DEFAULT.schema}: "
+            f"the backup is of the schema {manifest.schema}, expected {schema}: "
             "restore it as the catalogue that it was taken of."
         )
     if manifest.revision not in revisions.known():
@@ -80,7 +80,8 @@ def _refuse_what_does_not_fit(manifest: Manifest, metadata_url: str | None) -> N
 
 def _empty_warehouse(engine: Engine) -> None:
     """Take away the schemas of a warehouse that holds nothing. Raises ConfigError if it does."""
-    schemas = (DEFAULT.schema, DEFAULT.tune_schema)
+    catalogue = catalogue_of(engine)
+    schemas = (catalogue.schema, catalogue.tune_schema)
     with transaction(engine) as connection:
         for schema in schemas:
             for name in sa.inspect(connection).get_table_names(schema):

@@ -12,12 +12,12 @@ from upath import UPath
 from mf_core.backup import manifest as parts
 from mf_core.backup.manifest import Manifest
 from mf_core.backup.programs import Database, run_program
-from mf_core.catalogue import DEFAULT
 from mf_core.data.artifacts import check_artifact, is_temporary
 from mf_core.errors import ArtifactError, ArtifactStoreError, ConfigError, DatabaseError
 from mf_core.provenance import code_version
 from mf_core.warehouse import lineage, revisions, transaction
 from mf_core.warehouse.lineage import StoredArtifact
+from mf_core.warehouse.schema import catalogue_of
 
 # Checkpoints are left out: a training without one begins again.
 _FOLDERS = ("snapshots", "models")
@@ -55,6 +55,7 @@ def save(
     log(f"backup: {n_files:,} files of artifacts are copied")
 
     with _snapshot(engine) as (connection, snapshot):
+        catalogue = catalogue_of(connection)
         revision = revisions.present(connection)
         if revision is None:
             raise DatabaseError(f"{revisions.difference(connection)} There is nothing to save.")
@@ -63,8 +64,8 @@ def save(
             Database.of(engine),
             folder / parts.WAREHOUSE,
             f"--snapshot={snapshot}",
-            f"--schema={DEFAULT.schema}",
-            f"--schema={DEFAULT.tune_schema}",
+            f"--schema={catalogue.schema}",
+            f"--schema={catalogue.tune_schema}",
         )
     log("backup: the warehouse is saved")
 
@@ -76,7 +77,7 @@ def save(
         Manifest(
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
             code_version=code_version(),
-            schema=DEFAULT.schema,
+            schema=catalogue.schema,
             revision=revision,
             artifact_root=artifact_root,
             has_metadata=bool(metadata_url),

@@ -1,14 +1,22 @@
 """`mf config` and `mf db`: settings, roles and migrations."""
 
 import os
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import BaseModel
 
-from mf_core.cli.options import settings_options
+from mf_core.cli.options import catalogue_option, settings_options, the_catalogue
 from mf_core.config import Config, settings
 from mf_core.deployment import Limits, TriggerRules
-from mf_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mf_core.warehouse.needs import Unmet
+    from mf_core.warehouse.roles import Roles
+
+ROLES = ("writer", "reader", "console", "monitor")
 
 
 @click.command()
@@ -102,6 +110,27 @@ def db() -> None:
     """Set up the warehouse."""
 
 
+def role_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for each role's name; they reach the command as one `roles`."""
+
+    @wraps(command)
+    def wrapped(**options: Any) -> Any:
+        """Name the roles, then run the command."""
+        from mf_core.warehouse.roles import Roles
+
+        catalogue = the_catalogue()
+        environ = dict(os.environ)
+        for role in ROLES:
+            if name := options.pop(f"{role}_role"):
+                environ[catalogue.variable(f"MF_{role.upper()}_ROLE")] = name
+        return command(roles=Roles.in_force(catalogue, environ), **options)
+
+    for role in reversed(ROLES):
+        text = f"Name of the {role}'s role; mf_{role} by default (MF_{role.upper()}_ROLE)."
+        wrapped = click.option(f"--{role}-role", metavar="NAME", help=text)(wrapped)
+    return wrapped
+
+
 @db.command()
 @click.option(
     "--admin-url",
@@ -110,48 +139,92 @@ def db() -> None:
     help="URL of a role that may create roles and databases.",
 )
 @click.option("--database", default="warehouse", show_default=True, help="Name of the warehouse.")
-def bootstrap(admin_url: str, database: str) -> None:
+@click.option(
+    "--reader-statement-timeout",
+    envvar="MF_READER_STATEMENT_TIMEOUT",
+    metavar="TIME",
+    help="How long a reader's statement may take, such as 30s; 0: any time. A new role has 5min.",
+)
+@click.option(
+    "--reader-connections",
+    envvar="MF_READER_CONNECTIONS",
+    type=click.IntRange(min=-1),
+    help="How many sessions of the reader there may be; -1: any number. A new role has 50.",
+)
+@catalogue_option()
+@role_options
+def bootstrap(
+    admin_url: str,
+    database: str,
+    reader_statement_timeout: str | None,
+    reader_connections: int | None,
+    roles: "Roles",
+) -> None:
     """Create the warehouse's database and its roles: writer, reader, console and monitor.
 
-    Do this once per server, and `mf db migrate` after it; doing it again changes nothing. The
-    passwords come from MF_WRITER_PASSWORD, MF_READER_PASSWORD, MF_CONSOLE_PASSWORD and
-    MF_MONITOR_PASSWORD. Without one, the role's password stays as it is.
+    Do this once per server and catalogue, and `mf db migrate` after it; doing it again changes
+    nothing. What is there stays as it is, and what the administrator may not make is printed as SQL
+    for somebody who may. The passwords come from MF_WRITER_PASSWORD, MF_READER_PASSWORD,
+    MF_CONSOLE_PASSWORD and MF_MONITOR_PASSWORD. Without one, the role's password stays as it is.
     """
     from mf_core.warehouse.bootstrap import bootstrap_warehouse
+    from mf_core.warehouse.needs import Limits
 
-    bootstrap_warehouse(
+    catalogue = the_catalogue()
+    variables = {role: catalogue.variable(f"MF_{role.upper()}_PASSWORD") for role in ROLES}
+    passwords = {role: os.environ[name] for role, name in variables.items() if os.environ.get(name)}
+    unmet = bootstrap_warehouse(
         admin_url,
         database,
-        os.environ.get("MF_WRITER_PASSWORD"),
-        os.environ.get("MF_READER_PASSWORD"),
-        os.environ.get("MF_CONSOLE_PASSWORD"),
-        monitor_password=os.environ.get("MF_MONITOR_PASSWORD"),
+        catalogue=catalogue,
+        roles=roles,
+        passwords=passwords,
+        limits=Limits(reader_statement_timeout, reader_connections),
     )
+    _warn(unmet, roles)
     click.echo(
-        f"the database {database} and the roles mf_writer, mf_reader, mf_console and mf_monitor "
-        "are ready; "
-        "now run `mf db migrate` as mf_writer"
+        f"the database {database} and the roles {roles.writer}, {roles.reader}, {roles.console} "
+        f"and {roles.monitor} are ready; now run `{catalogue.command('db migrate')}` as "
+        f"{roles.writer}"
     )
+
+
+def _warn(unmet: "Unmet", roles: "Roles") -> None:
+    """Say what an administrator could not do, as SQL for somebody who can."""
+    if unmet.wanted:
+        click.echo(
+            "This administrator may not do what follows. It works without, as the comments say; "
+            f"a database administrator can run it:\n{unmet.script()}",
+            err=True,
+        )
+    if unmet.elsewhere:
+        click.echo(
+            f"{roles.reader} may connect to other databases of this server as well, since every "
+            "role may. Nothing was changed there. To close one, give those who need it the right "
+            "CONNECT, and run:\n" + "\n".join(unmet.elsewhere),
+            err=True,
+        )
 
 
 @db.command()
-@click.option(
-    "--url", envvar="MF_DATABASE_URL", help="URL of the warehouse as mf_writer (MF_DATABASE_URL)."
-)
+@click.option("--url", help="URL of the warehouse as its writer (MF_DATABASE_URL).")
 @click.option(
     "--revision",
     default="head",
     show_default=True,
     help="Target revision; `base` empties the schema.",
 )
-def migrate(url: str | None, revision: str) -> None:
+@catalogue_option()
+@role_options
+def migrate(url: str | None, revision: str, roles: "Roles") -> None:
     """Bring the warehouse's schema up to date."""
+    from mf_core.warehouse import warehouse_url
     from mf_core.warehouse.bootstrap import migrate as run_migrations
 
-    if not url:
-        raise ConfigError("no warehouse is named; set MF_DATABASE_URL or pass --url.")
-    run_migrations(url, revision)
-    click.echo(f"schema mf is at {revision}")
+    catalogue = the_catalogue()
+    url = url or warehouse_url(os.environ, catalogue=catalogue)
+    run_migrations(url, revision, catalogue=catalogue, roles=roles)
+    click.echo(f"the schema {catalogue.schema} is at {revision}")
 
 
 COMMANDS = (config, db)

@@ -29,8 +29,9 @@ from mf_core.publishing.publish import (
     versions_with_lists,
 )
 from mf_core.warehouse import retention, versions
-from mf_core.warehouse.engine import transaction
+from mf_core.warehouse.engine import cancelled_after, transaction
 from mf_core.warehouse.problems import first_line
+from mf_core.warehouse.schema import schema_of
 
 Log = Callable[[str], None]
 
@@ -101,7 +102,7 @@ def _finish_detachment(engine: Engine, log: Log) -> None:
         pending = detaching_tables(connection)
     for name in pending:
         with (
-            _left_for_later(f"the table mf.{name} stays half detached", log),
+            _left_for_later(f"the table {schema_of(engine)}.{name} stays half detached", log),
             transaction(engine, lock_timeout=_LOCK_TIMEOUT) as connection,
         ):
             _detach(connection, name, "FINALIZE")
@@ -111,11 +112,10 @@ def _detach_and_drop(engine: Engine, version: int, log: Log) -> bool:
     """Drop the lists of a marked version; return whether they are gone."""
     dropped = False
     with _left_for_later(f"version {version} is kept", log):
-        with transaction(
-            engine, isolation_level="AUTOCOMMIT", lock_timeout=_LOCK_TIMEOUT
-        ) as connection:
+        with transaction(engine, isolation_level="AUTOCOMMIT") as connection:
             if version in attached_versions(connection):
-                _detach(connection, table_name(version), "CONCURRENTLY")
+                with cancelled_after(connection, _LOCK_TIMEOUT):
+                    _detach(connection, table_name(version), "CONCURRENTLY")
         with transaction(engine, lock_timeout=_LOCK_TIMEOUT) as connection:
             # Half detached: to drop it would take a lock that readers wait for.
             half_detached = table_name(version) in detaching_tables(connection)
@@ -139,5 +139,5 @@ def _drop_dead(engine: Engine, version: int, log: Log) -> None:
 
 
 def _detach(connection: Connection, name: str, how: str) -> None:
-    statement = "ALTER TABLE mf.recommendation_rows DETACH PARTITION mf.{} " + how
+    statement = "ALTER TABLE {mf}.recommendation_rows DETACH PARTITION {mf}.{} " + how
     run(connection, statement, pg.Identifier(name))

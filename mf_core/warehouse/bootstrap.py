@@ -2,40 +2,38 @@
 
 `mf_writer` owns the warehouse's schema and is what the pipeline connects as; `mf_reader` sees the
 published views and the look-up function and nothing else; `mf_console` reads what the console
-shows, `mf_monitor` what a monitoring system asks for. Roles belong to the server, not to a
-database, so they are made here and not in a migration.
+shows, `mf_monitor` what a monitoring system collects. Each catalogue has its own (`roles.py`).
+Roles belong to the server, not to a database, so they are made here and not in a migration.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 import psycopg2
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.util import CommandError
-from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection
 
+from mf_core.catalogue import DEFAULT, Catalogue
 from mf_core.errors import ConfigError, DatabaseError
-from mf_core.warehouse import revisions
+from mf_core.warehouse import needs, revisions
 from mf_core.warehouse.engine import (
     database_engine,
     limit_lock_waits,
     lock_schema,
-    psycopg2_cursor,
     transaction,
-    translated_errors,
 )
-from mf_core.warehouse.tables import SCHEMA
+from mf_core.warehouse.needs import NO_LIMITS_NAMED, Limits, Need, Unmet
+from mf_core.warehouse.roles import Roles, present_roles, roles_of, run_named
+from mf_core.warehouse.schema import catalogue_of, make_schema, schema_of, sql
 
-WRITER = "mf_writer"
-READER = "mf_reader"
-CONSOLE = "mf_console"
-MONITOR = "mf_monitor"
 # In this order: the monitoring's views read from the readers'.
 _VIEWS = tuple(Path(__file__).parent / name for name in ("readers.sql", "monitoring.sql"))
 
@@ -45,13 +43,7 @@ _READERS_PAUSE_SECONDS = 1.0
 _READERS_ATTEMPTS = 20
 
 # What an ingest locks first of all as well.
-_WAIT_FOR_INGEST = "LOCK TABLE mf.ingest_batches IN SHARE ROW EXCLUSIVE MODE"
-
-# The template without a locale of its own, so that UTF8 is possible on every server.
-_CREATE_DATABASE = "CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0"
-_FIND_DATABASE = "SELECT 1 FROM pg_database WHERE datname = :name"
-_FIND_ROLE = "SELECT 1 FROM pg_roles WHERE rolname = :role"
-_FIND_ROLES = "SELECT rolname FROM pg_roles WHERE rolname IN ('mf_writer', 'mf_reader')"
+_WAIT_FOR_INGEST = "LOCK TABLE {mf}.ingest_batches IN SHARE ROW EXCLUSIVE MODE"
 
 
 def create_database(
@@ -62,74 +54,98 @@ def create_database(
     Every other role is kept out of the database.
 
     Raises:
+        ConfigError: something is missing that this administrator may not make.
         DatabaseError: the server can't be reached.
     """
     with _administer(admin_url) as connection:
-        _ensure_role(connection, owner, owner_password)
-
-        # An admin who is no superuser may give a database only to a role that he is a member of.
-        _execute(connection, "GRANT {} TO CURRENT_USER", owner)
-        if not connection.scalar(sa.text(_FIND_DATABASE), {"name": database}):
-            _execute(connection, _CREATE_DATABASE, database, owner)
-
-        # Postgres lets every role connect to a new database.
-        _execute(connection, "REVOKE ALL ON DATABASE {} FROM PUBLIC", database)
+        of_owner = needs.role(owner, owner_password)
+        _meet(connection, [*of_owner, needs.acting_for(owner), *needs.database(database, owner)])
 
 
 def bootstrap_warehouse(
     admin_url: str,
     database: str = "warehouse",
-    writer_password: str | None = None,
-    reader_password: str | None = None,
-    console_password: str | None = None,
     *,
-    monitor_password: str | None = None,
-) -> None:
-    """Create the warehouse's database and roles; repeatable.
+    catalogue: Catalogue = DEFAULT,
+    roles: Roles | None = None,
+    passwords: Mapping[str, str] = MappingProxyType({}),
+    limits: Limits = NO_LIMITS_NAMED,
+) -> Unmet:
+    """Create the database and the roles of a catalogue's warehouse; repeatable.
 
     Args:
-        admin_url: URL of a superuser, or of a managed server's admin.
-        database: name of the warehouse's database.
-        writer_password: password of `mf_writer`; None: as it is.
-        reader_password: password of `mf_reader`; None: as it is.
-        console_password: password of `mf_console`; None: as it is.
-        monitor_password: password of `mf_monitor`; None: as it is.
+        admin_url: URL of a superuser, of a managed server's admin, or of anybody else: what is
+            there already needs no right.
+        database: name of the warehouse's database; several catalogues can share it.
+        catalogue: whose roles are made.
+        roles: their names; None: as `Roles.in_force` finds them.
+        passwords: by field of `Roles`; the password of a role that is not in it stays as it is.
+        limits: of the reader.
+
+    Returns:
+        What this administrator may not do, and what works without.
 
     Raises:
+        ConfigError: the environment names what can't be a role, or something is missing that this
+            administrator may not make. The message has the SQL for somebody who may.
         DatabaseError: the server can't be reached.
     """
-    create_database(admin_url, database, WRITER, writer_password)
+    roles = roles or Roles.in_force(catalogue)
+    wanted = [
+        *needs.role(roles.writer, passwords.get("writer")),
+        *needs.role(roles.reader, passwords.get("reader")),
+        *needs.role(
+            roles.console, passwords.get("console"), "the console reads as the pipeline does"
+        ),
+        *needs.role(roles.monitor, passwords.get("monitor"), "monitoring has no role of its own"),
+        needs.acting_for(roles.writer),
+        *needs.database(database, roles.writer),
+        *needs.rights(database, roles),
+        *needs.limits(database, roles.reader, limits),
+    ]
     with _administer(admin_url) as connection:
-        passwords = {
-            READER: reader_password,
-            CONSOLE: console_password,
-            MONITOR: monitor_password,
-        }
-        for role, password in passwords.items():
-            _ensure_role(connection, role, password)
-            _execute(connection, "GRANT CONNECT ON DATABASE {} TO {}", database, role)
-        # Retiring a version asks for the age of other sessions' transactions.
-        _execute(connection, "GRANT pg_read_all_stats TO {}", WRITER)
+        unmet = _meet(connection, wanted)
+        elsewhere = needs.closing_others(connection, database)
+    return replace(unmet, elsewhere=elsewhere)
 
 
-def migrate(url: str, revision: str = "head") -> None:
-    """Bring the warehouse's schema to `revision`, up or down (`base` empties it).
+def _meet(connection: Connection, wanted: Sequence[Need]) -> Unmet:
+    """Meet needs as far as that is allowed. Raises ConfigError if what all rests on is missing."""
+    unmet = needs.meet(connection, wanted)
+    if unmet.needed:
+        raise ConfigError(
+            f"the server lacks {', '.join(unmet.needed)}, and the role "
+            f"{connection.engine.url.username} may not make that. "
+            "Run `mf db bootstrap` as an administrator (--admin-url) who may, or have one run this "
+            f"and then try again (docs/howto/managed-postgres.md):\n{unmet.script()}"
+        )
+    return unmet
 
-    `url` must connect as `mf_writer`. One at a time: a second one waits for the first. With
-    something to migrate, it waits for an ingest as well, so that neither locks the other out.
+
+def migrate(
+    url: str,
+    revision: str = "head",
+    *,
+    catalogue: Catalogue = DEFAULT,
+    roles: Roles | None = None,
+) -> None:
+    """Bring a catalogue's schema to `revision`, up or down (`base` empties it).
+
+    `url` must connect as the catalogue's writer. One at a time: a second one waits for the first.
+    With something to migrate, it waits for an ingest as well, so that neither locks the other out.
 
     Raises:
         ConfigError: the roles are missing, the role is another one, or there is no such revision.
         DatabaseError: the server can't be reached, the schema is newer than this code, or another
             session is in the way.
     """
-    _make_schema(url)
-    with _connected(url) as connection:
-        lock_schema(connection, SCHEMA)
+    _make_schema(url, catalogue, roles)
+    with _connected(url, catalogue=catalogue, roles=roles) as connection:
+        lock_schema(connection, catalogue.schema)
         present = _known_revision(connection)
         nothing_to_do = revision == "head" and present == revisions.known()[0]
         if present is not None and not nothing_to_do:
-            connection.execute(sa.text(_WAIT_FOR_INGEST))
+            connection.execute(sql(connection, _WAIT_FOR_INGEST))
         config = alembic_config(connection)
         try:
             if _is_older(revision, present):
@@ -145,12 +161,15 @@ def migrate(url: str, revision: str = "head") -> None:
             replace_readers_objects(connection)
 
 
-def _make_schema(url: str) -> None:
+def _make_schema(url: str, catalogue: Catalogue, roles: Roles | None) -> None:
     """Make the empty schema, on which migrations that run at once then wait for each other."""
     # The same name twice: another one makes it at this moment.
-    with suppress(sa.exc.IntegrityError), _connected(url) as connection:
+    with (
+        suppress(sa.exc.IntegrityError),
+        _connected(url, catalogue=catalogue, roles=roles) as connection,
+    ):
         _require_roles(connection)
-        connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
+        make_schema(connection, catalogue.schema)
 
 
 def _is_older(revision: str, present: str | None) -> bool:
@@ -185,18 +204,19 @@ def replace_readers_objects(connection: Connection) -> None:
             return
         except psycopg2.errors.LockNotAvailable:
             time.sleep(_READERS_PAUSE_SECONDS)
+    schema = schema_of(connection)
     raise DatabaseError(
-        "the readers' views could not be replaced: a transaction that reads mf.recommendations or "
-        "mf.model_history does not end (SQLSTATE 55P03). Nothing was changed. End that "
+        "the readers' views could not be replaced: a transaction that reads "
+        f"{schema}.recommendations or {schema}.model_history does not end (SQLSTATE 55P03). "
+        "Nothing was changed. End that "
         "transaction, or run `mf db migrate` when it has ended; see docs/runbook.md#locks."
     )
 
 
 def _run_readers_sql(connection: Connection) -> None:
     limit_lock_waits(connection, _READERS_WAIT)
-    with psycopg2_cursor(connection) as cursor:
-        for file in _VIEWS:
-            cursor.execute(file.read_text(encoding="utf-8"))
+    for file in _VIEWS:
+        run_named(connection, file.read_text(encoding="utf-8"))
     limit_lock_waits(connection)
 
 
@@ -212,20 +232,27 @@ def alembic_config(connection: Connection) -> AlembicConfig:
 
 def _require_roles(connection: Connection) -> None:
     """Raise ConfigError if the server lacks a role that the migrations grant rights to."""
-    found = set(connection.scalars(sa.text(_FIND_ROLES)))
-    missing = {WRITER, READER} - found
+    roles = roles_of(connection)
+    missing = {roles.writer, roles.reader} - present_roles(connection, roles)
     if missing:
+        command = catalogue_of(connection).command("db bootstrap")
         raise ConfigError(
             f"the Postgres server lacks the role(s) {', '.join(sorted(missing))}; "
-            "an administrator makes them once with `mf db bootstrap --admin-url ...` "
+            f"an administrator makes them once with `{command} --admin-url ...` "
             "(docs/runbook.md#roles)."
         )
 
 
 @contextmanager
-def _connected(url: str, isolation_level: str | None = None) -> Iterator[Connection]:
+def _connected(
+    url: str,
+    isolation_level: str | None = None,
+    *,
+    catalogue: Catalogue = DEFAULT,
+    roles: Roles | None = None,
+) -> Iterator[Connection]:
     """Open one transaction on a connection of its own and leave none behind."""
-    engine = database_engine(url)
+    engine = database_engine(url, catalogue=catalogue, roles=roles)
     try:
         with transaction(engine, isolation_level=isolation_level) as connection:
             yield connection
@@ -236,26 +263,3 @@ def _connected(url: str, isolation_level: str | None = None) -> Iterator[Connect
 def _administer(admin_url: str) -> AbstractContextManager[Connection]:
     """Return a context with an autocommit connection: CREATE DATABASE runs in no transaction."""
     return _connected(admin_url, "AUTOCOMMIT")
-
-
-def _ensure_role(connection: Connection, role: str, password: str | None) -> None:
-    """Create the login role where it is missing; set its password if one is given."""
-    if not connection.scalar(sa.text(_FIND_ROLE), {"role": role}):
-        _execute(connection, "CREATE ROLE {} LOGIN", role)
-
-    if password is not None:
-        template = pg.SQL("ALTER ROLE {} PASSWORD {}")
-        statement = template.format(pg.Identifier(role), pg.Literal(password))
-        _run(connection, statement)
-
-
-def _execute(connection: Connection, template: str, *identifiers: str) -> None:
-    """Run a statement whose placeholders stand for identifiers."""
-    quoted = [pg.Identifier(identifier) for identifier in identifiers]
-    _run(connection, pg.SQL(template).format(*quoted))
-
-
-def _run(connection: Connection, statement: pg.Composable) -> None:
-    """Run a statement that takes no bound parameters, on a cursor of the driver itself."""
-    with translated_errors(), psycopg2_cursor(connection) as cursor:
-        cursor.execute(statement)

@@ -7,13 +7,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mf_core.warehouse import tables as t
+from mf_core.warehouse.schema import sql
 from mf_core.warehouse.versions import began_before, by_last_promotion, is_dead
 
 # What was live when each of the last weeks ended; a rollback counts as a publication does.
 _LIVE_AT_THE_END_OF_A_WEEK = """
 SELECT (
     SELECT promotions.model_version
-    FROM mf.promotions
+    FROM {mf}.promotions
     WHERE promotions.promoted_at AT TIME ZONE 'UTC'
         < date_trunc('week', now() AT TIME ZONE 'UTC') - past.n * interval '7 days'
     ORDER BY promotions.promotion_id DESC
@@ -23,12 +24,14 @@ FROM generate_series(0, :weeks - 1) AS past (n)
 """
 
 # `xmin` of the row is the transaction that wrote it, which is the one that replaced the version. A
-# snapshot sees what that one did unless its own oldest running transaction is as old or older. A
-# session whose snapshot can't be seen (no pg_read_all_stats) counts as having an old one.
+# snapshot sees what that one did unless its own oldest running transaction is as old or older.
+# Where snapshots can't be seen (no pg_read_all_stats), any transaction counts as having an old one;
+# its lock on its own number (`virtualxid`) tells that there is one. Another catalogue's writer
+# reads nothing here. Its readers may, by a view or a function of somebody who has the right to.
 _SNAPSHOT_FROM_BEFORE = """
 WITH replacement AS (
     SELECT age(promotions.xmin) AS age
-    FROM mf.promotions
+    FROM {mf}.promotions
     WHERE promotions.previous_version = :version
     ORDER BY promotions.promotion_id DESC
     LIMIT 1
@@ -43,6 +46,13 @@ SELECT EXISTS (
             age(session.backend_xmin) >= replacement.age
             OR NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
                 AND session.usename <> current_user
+                AND session.pid IN (SELECT pid FROM pg_locks WHERE locktype = 'virtualxid')
+        )
+        AND NOT EXISTS (
+            SELECT FROM pg_class AS lists
+            WHERE lists.relname = 'recommendation_rows'
+                AND lists.relowner = session.usesysid
+                AND NOT has_schema_privilege(lists.relowner, '{mf}', 'USAGE')
         )
 )
 """
@@ -63,7 +73,7 @@ def kept(
         keep_weeks: 0 for none.
     """
     with_lists = [version for version in by_last_promotion(connection) if version in attached]
-    weekly = connection.scalars(sa.text(_LIVE_AT_THE_END_OF_A_WEEK), {"weeks": keep_weeks})
+    weekly = connection.scalars(sql(connection, _LIVE_AT_THE_END_OF_A_WEEK), {"weeks": keep_weeks})
     return {*with_lists[:keep_versions], *weekly} & set(attached)
 
 
@@ -98,7 +108,7 @@ def may_be_read(connection: Connection, model_version: int) -> bool:
     That is one with a snapshot from before the commit that last replaced the version. Call it
     under `lock_live`, so that no such commit is under way.
     """
-    found = connection.scalar(sa.text(_SNAPSHOT_FROM_BEFORE), {"version": model_version})
+    found = connection.scalar(sql(connection, _SNAPSHOT_FROM_BEFORE), {"version": model_version})
     return found is True
 
 
