@@ -84,7 +84,7 @@ SELECT
   sum(pg_total_relation_size(class.oid))::bigint AS bytes,
   sum(greatest(class.reltuples, 0))::bigint AS estimated_rows
 FROM pg_class AS class
-WHERE class.relnamespace = '{mf}'::regnamespace AND class.relkind IN ('r', 'p')
+WHERE class.relnamespace = to_regnamespace('{mf}') AND class.relkind IN ('r', 'p')
 GROUP BY 1;
 
 COMMENT ON VIEW {mf}.monitoring_lists IS

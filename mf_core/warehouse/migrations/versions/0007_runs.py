@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from alembic import op
 
 from mf_core.warehouse.roles import run_named
-from mf_core.warehouse.schema import schema_of
 
 revision = "0007"
 down_revision = "0006"
@@ -74,4 +73,4 @@ def downgrade() -> None:
     for view in _VIEWS:
         run_named(op.get_bind(), f"DROP VIEW IF EXISTS {{mf}}.{view}")
     run_named(op.get_bind(), _READERS.read_text(encoding="utf-8"))
-    op.drop_table("runs", schema=schema_of(op.get_bind()))
+    op.drop_table("runs", schema="mf")
