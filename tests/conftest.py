@@ -14,6 +14,7 @@ from mf_core.sources.demo import fetch_ml100k
 SLOW = (
     "tests/core/test_solvers_*",
     "tests/core/test_train_process.py*",
+    "tests/dags/test_keys.py*",
     "tests/dags/test_metrics.py*",
     "tests/dags/test_retrain.py*",
     "tests/db/test_aimed_kills.py*",
@@ -25,6 +26,7 @@ SLOW = (
     "tests/db/test_locks.py*",
     "tests/db/test_migrations.py*",
     "tests/db/test_monitoring.py*",
+    "tests/db/test_passwords.py*",
     "tests/db/test_pipeline.py*",
     "tests/db/test_problems.py*",
     "tests/db/test_publish.py*",
@@ -34,6 +36,7 @@ SLOW = (
     "tests/db/test_side_information.py*",
     "tests/db/test_status.py*",
     "tests/db/test_tune.py*",
+    "tests/db/test_upgrade.py*",
     "tests/db/test_warm_start.py*",
     "tests/e2e/*",
     "tests/plugins/*",
