@@ -5,6 +5,7 @@ with none, for whom a DBA has made everything. So nothing is taken for granted: 
 as it is, and what can't be made is given back with the SQL that makes it.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,9 @@ import sqlalchemy as sa
 from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection
 
+from mf_core.errors import ConfigError
 from mf_core.warehouse.engine import translated_errors
+from mf_core.warehouse.problems import first_line
 from mf_core.warehouse.roles import Roles
 from mf_core.warehouse.schema import psycopg2_cursor
 
@@ -81,6 +84,11 @@ ORDER BY datname
 
 # SQLSTATEs of a refusal, and of what follows when a role or a database could not be made.
 _REFUSED = ("42501", "42704", "3D000", "0L000", "0LP01", "0P000", "0A000")
+# Class of the SQLSTATEs of values that can't be.
+_BAD_VALUE = "22"
+# A role or a database is one row, which Postgres refuses to change twice at a time.
+_CHANGED_MEANWHILE = "XX000"
+_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 @dataclass(frozen=True)
@@ -164,6 +172,7 @@ def meet(connection: Connection, needs: Iterable[Need]) -> Unmet:
         needs: in the order in which they depend on each other.
 
     Raises:
+        ConfigError: a value can't be, such as a time that is none.
         DatabaseError: the server can't be reached, or breaks off.
     """
     needed = {}
@@ -180,19 +189,26 @@ def meet(connection: Connection, needs: Iterable[Need]) -> Unmet:
 
 def _make(connection: Connection, need: Need) -> bool:
     """Make what is missing; return whether it is there now."""
-    try:
-        with psycopg2_cursor(connection) as cursor:
-            cursor.execute(need.make)
-    except psycopg2.Error as error:
-        # Another administrator may make the same at this moment.
-        if need.is_met(connection):
-            return True
-        if error.pgcode in _REFUSED:
-            return False
-        with translated_errors(connection):
-            raise
-    # Who may not grant a right gets no error, only a warning.
-    return need.found is None or need.is_met(connection)
+    for pause in _PAUSES:
+        time.sleep(pause)
+        try:
+            with psycopg2_cursor(connection) as cursor:
+                cursor.execute(need.make)
+        except psycopg2.Error as error:
+            # Another administrator may make the same at this moment.
+            if need.is_met(connection):
+                return True
+            if error.pgcode in _REFUSED:
+                return False
+            if error.pgcode == _CHANGED_MEANWHILE and pause != _PAUSES[-1]:
+                continue
+            if (error.pgcode or "").startswith(_BAD_VALUE):
+                raise ConfigError(f"{need.what} can't be set: {first_line(error)}.") from error
+            with translated_errors(connection):
+                raise
+        # Who may not grant a right gets no error, only a warning.
+        return need.found is None or need.is_met(connection)
+    raise AssertionError("unreachable")
 
 
 def acting_for(role: str) -> Need:
