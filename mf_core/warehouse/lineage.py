@@ -1,6 +1,7 @@
 """Where snapshots and models lie: every statement on `mf.snapshots` and `mf.model_artifacts`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +13,14 @@ from mf_core.records import ModelRef, SplitRef, StartRef
 from mf_core.warehouse import tables as t
 
 HEADS = ("rating", "ranking")
+
+
+@dataclass(frozen=True)
+class StoredArtifact:
+    """An artifact that a row names, with the sha256 of its manifest."""
+
+    uri: str
+    sha256: str
 
 
 def save_snapshot(connection: Connection, values: dict[str, Any]) -> None:
@@ -115,6 +124,25 @@ def _start(connection: Connection, version: int | None) -> StartRef | None:
         return load_model_ref(connection, version, "evaluated").as_start()
     except ArtifactError:
         return None
+
+
+def stored_artifacts(connection: Connection) -> list[StoredArtifact]:
+    """Return every artifact that a row names: snapshots and models."""
+    found: list[StoredArtifact] = []
+    for table in (t.snapshots, t.model_artifacts):
+        rows = connection.execute(sa.select(table.c.uri, table.c.sha256).order_by(table.c.uri))
+        found.extend(StoredArtifact(row.uri, row.sha256) for row in rows)
+    return found
+
+
+def move_artifacts(connection: Connection, before: str, after: str) -> None:
+    """Put on record that all artifacts under the URI `before` lie under `after` now."""
+    if before == after:
+        return
+    for table in (t.snapshots, t.model_artifacts):
+        rest = sa.func.substr(table.c.uri, len(before) + 1)
+        below = sa.func.starts_with(table.c.uri, f"{before}/")
+        connection.execute(sa.update(table).where(below).values(uri=sa.literal(after) + rest))
 
 
 def forget_artifacts(connection: Connection, versions: Sequence[int]) -> None:
