@@ -1,7 +1,8 @@
 """What only an extra of the package brings, and what to say where it is not installed.
 
-The library alone reads the warehouse and judges models. Training, the embedded Postgres, the search
-and the DAGs need packages that are large, or that a team has already; each has an extra.
+The library alone reads the warehouse and judges models. Training, the embedded Postgres, the
+search, object stores and the DAGs need packages that are large, or that a team has already; each
+has an extra.
 """
 
 from collections.abc import Iterator
@@ -62,3 +63,6 @@ EMBEDDED = Extra(
 )
 TRAIN = Extra("train", "tensorflow", "TensorFlow", "Training", TrainingError)
 TUNE = Extra("tune", "optuna", "Optuna", "The search of `mf tune`")
+S3 = Extra("s3", "s3fs", "s3fs", "A URI s3://")
+GCS = Extra("gcs", "gcsfs", "gcsfs", "A URI gs://")
+AZURE = Extra("azure", "adlfs", "adlfs", "A URI abfs://")
