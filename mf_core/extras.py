@@ -38,9 +38,13 @@ class Extra:
             f"Run: pip install 'mf-retrain[{self.name}]'"
         )
 
+    def is_installed(self) -> bool:
+        """Say whether the package is there, without importing it."""
+        return find_spec(self.package) is not None
+
     def require(self) -> None:
         """Make sure that the package is there, without importing it. Raises `error`."""
-        if find_spec(self.package) is None:
+        if not self.is_installed():
             raise self.missing()
 
     @contextmanager

@@ -195,7 +195,7 @@ def remove(path: UPath, first: str = "") -> None:
 
     Args:
         path: the file or folder.
-        first: name of the file in it that goes before the others, in an object store.
+        first: name of the files in it that go before the others, in an object store.
 
     Raises:
         ArtifactStoreError: the store can't be written to.
@@ -209,7 +209,7 @@ def remove(path: UPath, first: str = "") -> None:
         # One by one: a client that removes many takes `*` in a name for a pattern, and says nothing
         # of those that the store refuses to remove.
         files = path.fs.find(path.path)
-        for file in sorted(files, key=lambda file: _below(path, file) != first):
+        for file in sorted(files, key=lambda file: file.rpartition("/")[2] != first):
             with suppress(FileNotFoundError):
                 path.fs.rm_file(file)
 

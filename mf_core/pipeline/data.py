@@ -124,6 +124,8 @@ def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, An
     split = split_id(config.split)
     snapshot_id = f"{split}-{content_hash(snapshot)[:16]}"
     uri = f"{place.artifact_root}/snapshots/{snapshot_id}"
+    with transaction(place.engine) as connection:
+        lineage.take_snapshot_again(connection, snapshot_id)
     metadata = {
         "snapshot_id": snapshot_id,
         "split_id": split,
