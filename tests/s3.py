@@ -6,6 +6,7 @@ or left without an answer.
 """
 
 import http.client
+import json
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote
 
+import botocore.session
 import fsspec
 
 Moment = Literal["before", "after"]
@@ -208,19 +211,46 @@ def backdoor(door: Door) -> Any:
     )
 
 
-def objects_in(door: Door, bucket: str = BUCKET) -> dict[str, bytes]:
-    """Return all objects of a bucket by their keys."""
-    client = backdoor(door)
-    found = client.find(bucket)
-    return {path.removeprefix(f"{bucket}/"): client.cat_file(path) for path in found}
+def keys_below(uri: str, door: Door) -> list[str]:
+    """Return the keys of all objects below a URI, seen from there."""
+    folder = uri.removeprefix("s3://")
+    return sorted(path.removeprefix(f"{folder}/") for path in backdoor(door).find(folder))
 
 
-def who_may_do_what_counts(door: Door, counts: bool) -> None:
-    """Let the server refuse keys that it has not given out, which is all of them; or not."""
+def _who_may_do_what_counts(door: Door, counts: bool) -> None:
+    """Let the server refuse whom it does not know, and what a user may not; or let all pass."""
     connection = http.client.HTTPConnection("127.0.0.1", door.behind, timeout=30)
     connection.request("POST", "/moto-api/reset-auth", b"0" if counts else b"Infinity")
     assert connection.getresponse().status == http.client.OK
     connection.close()
+
+
+def keys_of_a_reader(door: Door) -> tuple[str, str]:
+    """Return the key and secret of a user who may list and read, and nothing else."""
+    iam = botocore.session.get_session().create_client(
+        "iam",
+        region_name="us-east-1",
+        endpoint_url=f"http://127.0.0.1:{door.behind}",
+        aws_access_key_id=KEY,
+        aws_secret_access_key=SECRET,
+    )
+    name = f"reader-{uuid.uuid4().hex}"
+    may = {"Effect": "Allow", "Action": ["s3:Get*", "s3:List*", "s3:Head*"], "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [may]})
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName="read", PolicyDocument=policy)
+    made = iam.create_access_key(UserName=name)["AccessKey"]
+    return made["AccessKeyId"], made["SecretAccessKey"]
+
+
+@contextmanager
+def keys_count(door: Door) -> Iterator[None]:
+    """Let the server look at who asks for what, within the block."""
+    _who_may_do_what_counts(door, True)
+    try:
+        yield
+    finally:
+        _who_may_do_what_counts(door, False)
 
 
 def forget_clients() -> None:
@@ -236,17 +266,18 @@ def client_variables(door: Door) -> dict[str, str]:
 # Its children are forked from a process that has the client imported and no threads: one that was
 # forked beside a client at work would wait for locks that nobody gives back.
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["tests.s3", "s3fs", "aiobotocore.session", "mf_core.data.artifacts"])
+_FORKS.set_forkserver_preload(
+    ["__main__", "tests.s3", "s3fs", "aiobotocore.session", "mf_core.data.artifacts"]
+)
 
 
-def killed_at(
-    number: int, moment: Moment, door: Door, work: Callable[..., object], *arguments: object
-) -> bool:
-    """Do `work` in a process that is killed at its request `number`, before the server or after.
+def killed_at(number: int, door: Door, work: Callable[..., object], *arguments: object) -> bool:
+    """Do `work` in a process that is killed when the server has done its request `number`.
+
+    To be killed before a request is the same, for the server, as to be killed after the one before.
 
     Args:
         number: from 0.
-        moment: `before`: the server does not get the request; `after`: it has done it.
         door: what requests come through.
         work: a function of a module, which may be called again.
         arguments: what it is called with.
@@ -259,7 +290,7 @@ def killed_at(
 
     def act(_method: str, _path: str, now: Moment) -> None:
         nonlocal seen
-        if now == moment:
+        if now == "after":
             if seen == number:
                 os.kill(int(child.pid or 0), signal.SIGKILL)
             seen += 1

@@ -96,8 +96,8 @@ class SourceConfig(Section):
     connection: str = setting(
         "",
         shapes="nothing",
-        description="In a DAG: the Airflow connection of the database (Postgres), with uri `sql`, or "
-        "of the store (aws, google_cloud_platform), with a uri s3:// or gs://. Empty: "
+        description="In a DAG: the Airflow connection of the database (Postgres), with uri `sql`; "
+        "or of the store (aws, google_cloud_platform), with a uri s3:// or gs://. Empty: "
         "`database_url_env` says it, or the store's client finds its credentials by itself.",
     )
     database_url_env: str = setting(

@@ -89,7 +89,8 @@ def store_path(uri: str, **options: Any) -> UPath:
     except (ValueError, ImportError) as error:
         raise ConfigError(
             f"expected a folder, or a URI that fsspec can open (file://, s3://, gs://, abfs://), "
-            f"got {redacted(uri)}: {reason_of(error, uri)}."
+            f"got {redacted(uri)}: {reason_of(error, uri).rstrip('.')}. "
+            "Install its package, or correct the URI."
         ) from None
 
 

@@ -20,7 +20,7 @@ from mf_core.pipeline.models import (
     train,
 )
 from mf_core.pipeline.place import Workplace, operating_system_user, workplace
-from mf_core.pipeline.prune import Removed, prune
+from mf_core.pipeline.pruning import Removed, prune
 from mf_core.pipeline.whole import close_run, record_failure, run_all, run_to_readers, start_run
 
 __all__ = [

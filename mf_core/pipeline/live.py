@@ -7,7 +7,7 @@ from mf_core.config import Config
 from mf_core.errors import PromotionRaceError
 from mf_core.pipeline.models import evaluate, gate
 from mf_core.pipeline.place import Workplace
-from mf_core.pipeline.prune import prune
+from mf_core.pipeline.pruning import prune
 from mf_core.publishing import publish as publishing
 from mf_core.publishing.retire import retire
 from mf_core.records import (

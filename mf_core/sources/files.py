@@ -168,7 +168,7 @@ def _locate(uri: str, spool: Spool, permit: Permit) -> Any:
     try:
         return store_path(uri, **options)
     except ConfigError as error:
-        raise InputError(f"{redacted(uri)} can't be read: {error}") from None
+        raise InputError(str(error)) from None
     except Exception as error:
         raise InputError(
             f"{redacted(uri)}: expected a path or a URI that fsspec can open, but "

@@ -188,14 +188,16 @@ class Reach:
         """Return the permit of one of the settings that name a place (`SOURCE_URIS`)."""
         own = self.deployment.operators_own(source) if self.by_trigger else source
         uri = getattr(source, setting)
+        # Beside a query, the connection is that of its database.
+        connection = "" if source.uri == SQL_URI else source.connection
         is_own = uri == getattr(own, setting)
         # Another connection is another one who asks, or another server that is asked.
-        if scheme_of(uri) in CONNECTED_SCHEMES:
-            is_own = is_own and source.connection == own.connection
+        if connection and scheme_of(uri) in CONNECTED_SCHEMES:
+            is_own = is_own and connection == own.connection
         return Permit(
             f"source.{setting}",
             rules=None if is_own else self.deployment.trigger,
-            connection=source.connection,
+            connection=connection,
             find_connection=self.find_connection,
         )
 
