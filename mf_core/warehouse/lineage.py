@@ -13,6 +13,7 @@ from mf_core.records import ModelRef, SplitRef, StartRef
 from mf_core.warehouse import tables as t
 
 HEADS = ("rating", "ranking")
+STAGES = ("evaluated", "refit")
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,25 @@ def save_snapshot(connection: Connection, values: dict[str, Any]) -> None:
     statement = insert(t.snapshots).values(values)
     moved = {"uri": statement.excluded.uri, "sha256": statement.excluded.sha256}
     connection.execute(statement.on_conflict_do_update(index_elements=["snapshot_id"], set_=moved))
+
+
+def take_snapshot_again(connection: Connection, snapshot_id: str) -> None:
+    """Keep the files of a snapshot, should it be on record, from being removed.
+
+    A run does so before it looks at them. Whoever removes them at this moment is waited for.
+    """
+    s = t.snapshots
+    connection.execute(
+        sa.update(s).where(s.c.snapshot_id == snapshot_id).values(used_at=sa.func.now())
+    )
+
+
+def lock_snapshot(connection: Connection, snapshot_id: str) -> bool:
+    """Let no run take a snapshot again until this transaction ends; False: one is about to."""
+    s = t.snapshots
+    row = sa.select(s.c.snapshot_id).where(s.c.snapshot_id == snapshot_id)
+    locked = row.with_for_update(key_share=True, skip_locked=True)
+    return connection.scalar(locked) is not None
 
 
 def save_artifacts(connection: Connection, model: ModelRef, split_id: str) -> None:
@@ -145,7 +165,11 @@ def move_artifacts(connection: Connection, before: str, after: str) -> None:
         connection.execute(sa.update(table).where(below).values(uri=sa.literal(after) + rest))
 
 
-def forget_artifacts(connection: Connection, versions: Sequence[int]) -> None:
-    """Drop the record of where the heads of `versions` lie."""
+def forget_artifacts(
+    connection: Connection, model_version: int, stages: Sequence[str] = STAGES
+) -> None:
+    """Drop the record of where the heads of a version lie."""
     a = t.model_artifacts
-    connection.execute(sa.delete(a).where(a.c.model_version.in_(versions)))
+    connection.execute(
+        sa.delete(a).where(a.c.model_version == model_version, a.c.stage.in_(stages))
+    )
