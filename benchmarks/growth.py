@@ -87,7 +87,12 @@ def _run(folder: Path, options: argparse.Namespace, wanted: dict[str, str]) -> l
         for number in range(1, options.nights + 1):
             if number > 1:
                 _let_pass(place.engine, options.days_apart)
-            nights.append(_night(place, folder, ratings, number, options.nights, wanted))
+            share = _FIRST + (1 - _FIRST) * number / options.nights
+            source = folder / "ratings.csv"
+            ratings.head(round(share * len(ratings))).to_csv(source, index=False)
+            config = make_config({"source.uri": str(source), "run.force": True, **wanted})
+            pipeline.run_all(config, place, f"night-{number}")
+            nights.append(_measured(place, number))
             print(asdict(nights[-1]), flush=True)
         place.engine.dispose()
         return nights
@@ -99,23 +104,6 @@ def _ratings(path: Path) -> pd.DataFrame:
     columns = ["user_id", "item_id", "rating", "timestamp"]
     ratings = pd.read_csv(path, sep="\t", names=columns)
     return ratings.sort_values("timestamp", kind="stable")
-
-
-def _night(
-    place: Workplace,
-    folder: Path,
-    ratings: pd.DataFrame,
-    number: int,
-    n_nights: int,
-    wanted: dict[str, str],
-) -> Night:
-    """Run one night on what has come in so far, and measure."""
-    share = _FIRST + (1 - _FIRST) * number / n_nights
-    source = folder / "ratings.csv"
-    ratings.head(round(share * len(ratings))).to_csv(source, index=False)
-    config = make_config({"source.uri": str(source), "run.force": True, **wanted})
-    pipeline.run_all(config, place, f"night-{number}")
-    return _measured(place, number)
 
 
 def _measured(place: Workplace, number: int) -> Night:
@@ -184,20 +172,12 @@ def _write(options: argparse.Namespace, wanted: dict[str, str], nights: list[Nig
         f"The models of one version: {nights[0].models / _MIB:.2f} MiB (evaluated and refit). "
         f"The lists of one version: {last.lists / last.n_lists / _MIB:.2f} MiB."
     )
-    text = "\n".join(
-        [
-            "# Growth per night",
-            "",
-            f"MovieLens 100K, {options.days_apart} days from night to night, settings "
-            f"{' '.join(f'`{name}={value}`' for name, value in wanted.items()) or 'as shipped'}; "
-            f"run {run['run']}, commit {run['commit']}.",
-            "",
-            markdown_table(header, rows),
-            "",
-            parts,
-            "",
-        ]
+    settings = " ".join(f"`{name}={value}`" for name, value in wanted.items()) or "as shipped"
+    said = (
+        f"MovieLens 100K, {options.days_apart} days from night to night, settings {settings}; "
+        f"run {run['run']}, commit {run['commit']}."
     )
+    text = "\n\n".join(["# Growth per night", said, markdown_table(header, rows), parts]) + "\n"
     (RESULTS / f"{options.name}.md").write_text(text)
     print(text)
 
