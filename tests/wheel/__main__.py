@@ -29,6 +29,7 @@ from tests.e2e.test_celery import planted_settings
 REPOSITORY = Path(__file__).resolve().parents[2]
 UV = [sys.executable, "-m", "uv", "--quiet"]
 EXTRAS = "airflow,train,embedded"
+ALL_EXTRAS = f"{EXTRAS},celery,metrics,tune,s3,gcs,azure"
 LINEAGE = "apache-airflow-providers-openlineage"
 AS_OF = {"3.1.8": "2026-03-20", "3.2.0": "2026-04-15"}
 """Versions of Airflow, and a day soon after each one's release."""
@@ -60,6 +61,26 @@ def build_wheel(folder: Path) -> Path:
     subprocess.run(command, check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
+
+
+def resolve_beside_constraints(folder: Path) -> int:
+    """Resolve all that can be installed together beside Airflow's constraints.
+
+    Returns the number of packages. Raises CalledProcessError where that can't be.
+    """
+    command = [
+        *UV,
+        "pip",
+        "compile",
+        str(REPOSITORY / "pyproject.toml"),
+        "--python-version",
+        "3.12",
+    ]
+    command += [f"--extra={extra}" for extra in ALL_EXTRAS.split(",")]
+    command += ["--constraint", str(Path(__file__).with_name("constraints.txt")), "--no-annotate"]
+    found = folder / "resolved.txt"
+    subprocess.run([*command, "--no-header", "--output-file", str(found)], check=True)
+    return len(found.read_text().splitlines())
 
 
 def make_environment(folder: Path, wheel: Path, airflow: str) -> Path:
@@ -126,6 +147,9 @@ def main(wanted: list[str]) -> None:
         started = time.monotonic()
         wheel = build_wheel(folder / "dist")
         seen.append(Seen("", "build", time.monotonic() - started, wheel.name))
+        started = time.monotonic()
+        resolved = f"{resolve_beside_constraints(folder)} packages, all extras"
+        seen.append(Seen("", "Airflow's constraints", time.monotonic() - started, resolved))
         for airflow in wanted or [OLDEST, newest()]:
             started = time.monotonic()
             python = make_environment(folder / f"venv-{airflow}", wheel, airflow)
