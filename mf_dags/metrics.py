@@ -200,11 +200,6 @@ def _readings_of_state(found: dict[str, dict[str, Any]]) -> Iterator[Reading]:
         yield RATINGS, batch["total_ratings"], {}
 
 
-def _schema() -> str:
-    """Return the schema of the catalogue that the running task works on."""
-    return current_site().catalogue.schema
-
-
 def _client() -> Any:
     """Return Airflow's client for metrics, which is set up in every task's process."""
     try:

@@ -129,7 +129,7 @@ def migrate(
     catalogue: Catalogue = DEFAULT,
     roles: Roles | None = None,
 ) -> None:
-    """Bring a catalogue's schema to `revision` (`base` empties it).
+    """Bring a catalogue's schema to `revision`, up or down (`base` empties it).
 
     `url` must connect as the catalogue's writer. One at a time: a second one waits for the first.
     With something to migrate, it waits for an ingest as well, so that neither locks the other out.
@@ -148,7 +148,7 @@ def migrate(
             connection.execute(sql(connection, _WAIT_FOR_INGEST))
         config = alembic_config(connection)
         try:
-            if revision == "base":
+            if _is_older(revision, present):
                 command.downgrade(config, revision)
             else:
                 command.upgrade(config, revision)
@@ -170,6 +170,14 @@ def _make_schema(url: str, catalogue: Catalogue, roles: Roles | None) -> None:
     ):
         _require_roles(connection)
         make_schema(connection, catalogue.schema)
+
+
+def _is_older(revision: str, present: str | None) -> bool:
+    """Say whether `revision` comes before the one that the schema is at."""
+    known = revisions.known()
+    if present is None or revision not in known:
+        return revision == "base"
+    return known.index(revision) > known.index(present)
 
 
 def _known_revision(connection: Connection) -> str | None:

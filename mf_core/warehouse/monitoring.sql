@@ -1,9 +1,10 @@
--- What a monitoring system sees, as the role mf_monitor: how old the lists are, how the runs ended,
+-- What a monitoring system sees, as the role {monitor}: how old the lists are, how the runs ended,
 -- what was measured, what came in and was refused, and what it takes on disk. Neither an id of a user
 -- or an item, nor a rating, nor a person's name, nor what an error said, which may quote all of them.
 --
 -- `mf db migrate` runs this file after readers.sql, every time. It holds to the same rules: a column
--- is only ever appended, with its comment (docs/howto/monitoring.md).
+-- is only ever appended, with its comment (docs/howto/monitoring.md). {mf} and {monitor} stand for the
+-- names as readers.sql says.
 
 CREATE OR REPLACE VIEW {mf}.monitoring_lists AS
 SELECT

@@ -94,12 +94,16 @@ def lists(world: World) -> pd.DataFrame:
 
 
 def fingerprint(shared: Shared, catalogue: Catalogue) -> dict[str, str]:
-    """Return a hash of the content of every table of a catalogue, by its name."""
+    """Return a hash of the content of every table and view of a catalogue, by its name.
+
+    Those for monitoring are left out: time passes in them.
+    """
     with shared.admin().connect() as connection:
         names = connection.scalars(
             sa.text(
                 "SELECT oid::regclass::text FROM pg_class "
-                "WHERE relnamespace = to_regnamespace(:schema) AND relkind IN ('r', 'v')"
+                "WHERE relnamespace = to_regnamespace(:schema) AND relkind IN ('r', 'v') "
+                "AND NOT starts_with(relname, 'monitoring_')"
             ),
             {"schema": catalogue.schema},
         ).all()
