@@ -1,7 +1,7 @@
 """Build the wheel, and run nights where a team has it: in the oldest and the newest Airflow.
 
     make test-wheel                                  # some minutes; packages come from PyPI
-    make test-wheel TEST_WHEEL_ARGS="3.2.0"          # these versions of Airflow only
+    make test-wheel TEST_WHEEL_ARGS="3.2.0 --python /path/to/python3.13"
 
 Airflow pins what it was tested with in a file of constraints for each version. What PyPI had some
 days after a release is the same for our purpose, and needs no second place to fetch from, so an
@@ -10,6 +10,7 @@ environment is made as of such a day. The newest Airflow is the locked one, with
 It prints a table: Airflow, step, seconds, what was seen.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -85,9 +86,9 @@ def resolve_beside_constraints(folder: Path) -> int:
     return len(found.read_text().splitlines())
 
 
-def make_environment(folder: Path, wheel: Path, airflow: str) -> Path:
+def make_environment(folder: Path, wheel: Path, airflow: str, interpreter: str) -> Path:
     """Install the wheel beside a version of Airflow; return the environment's Python."""
-    subprocess.run([*UV, "venv", "--python", sys.executable, str(folder)], check=True)
+    subprocess.run([*UV, "venv", "--python", interpreter, str(folder)], check=True)
     python = folder / "bin" / "python"
     install = [*UV, "pip", "install", "--python", str(python)]
     if airflow in AS_OF:
@@ -141,8 +142,12 @@ def print_table(seen: list[Seen]) -> None:
     Console(width=160).print(table)
 
 
-def main(wanted: list[str]) -> None:
-    """Try the versions of Airflow that are `wanted`, by default the oldest and the newest."""
+def main() -> None:
+    """Try the versions of Airflow that are wanted, by default the oldest and the newest."""
+    parser = argparse.ArgumentParser(prog="make test-wheel")
+    parser.add_argument("airflow", nargs="*", default=[OLDEST, newest()])
+    parser.add_argument("--python", default=sys.executable, help="interpreter of the environments")
+    arguments = parser.parse_args()
     seen = []
     with tempfile.TemporaryDirectory(prefix="mf-wheel-") as name:
         folder = Path(name)
@@ -152,9 +157,9 @@ def main(wanted: list[str]) -> None:
         started = time.monotonic()
         resolved = f"{resolve_beside_constraints(folder)} packages, all extras"
         seen.append(Seen("", "Airflow's constraints", time.monotonic() - started, resolved))
-        for airflow in wanted or [OLDEST, newest()]:
+        for airflow in arguments.airflow:
             started = time.monotonic()
-            python = make_environment(folder / f"venv-{airflow}", wheel, airflow)
+            python = make_environment(folder / f"venv-{airflow}", wheel, airflow, arguments.python)
             seen.append(Seen(airflow, "install", time.monotonic() - started, f"[{EXTRAS}]"))
             site = folder / f"site-{airflow}"
             make_site(site)
@@ -163,4 +168,4 @@ def main(wanted: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
