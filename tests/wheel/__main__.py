@@ -31,7 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 UV = [sys.executable, "-m", "uv", "--quiet"]
 EXTRAS = "airflow,train,embedded"
 EXTRAS_BRING = ("apache-airflow", "tensorflow", "keras", "pixeltable", "optuna", "s3fs", "celery")
-ALL_EXTRAS = f"{EXTRAS},celery,metrics,tune,s3,gcs,azure"
+ALL_EXTRAS = f"{EXTRAS},celery,kubernetes,metrics,tune,s3,gcs,azure"
 LINEAGE = "apache-airflow-providers-openlineage"
 AS_OF = {"3.1.8": "2026-03-20", "3.2.0": "2026-04-15"}
 """Versions of Airflow, and a day soon after each one's release."""
