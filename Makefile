@@ -66,7 +66,7 @@ docs: venv  ## write docs/config.md from the settings
 # To upgrade: make lock LOCK_ARGS="--upgrade-package NAME" (or --upgrade).
 UV_COMPILE = $(PYTHON_IN_VENV) -m uv --quiet pip compile pyproject.toml --universal \
   --python-version 3.11 --no-header --no-emit-index-url --extra airflow --extra celery \
-  --extra train --extra embedded --extra metrics --extra tune --extra s3 --extra dev
+  --extra kubernetes --extra train --extra embedded --extra metrics --extra tune --extra s3 --extra dev
 
 lock: venv  ## write requirements.txt and docker/requirements-gpu.txt from pyproject.toml
 	@$(UV_COMPILE) $(LOCK_ARGS) --output-file requirements.txt >/dev/null
