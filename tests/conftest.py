@@ -1,6 +1,7 @@
 """Fixtures that every test may use, and which tests are slow."""
 
 import os
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from mf_core.sources.demo import fetch_ml100k
+from tests.s3 import Door, client_variables, forget_clients, s3_server
 
 # What fits models, starts Airflow's scheduler or its web application, or otherwise takes long.
 # `make test-quick` leaves these out.
@@ -113,3 +115,20 @@ def ml100k() -> Path:
 
     cache = os.environ.get("MF_CACHE_DIR") or "~/.cache/mf-retrain"
     return fetch_ml100k(Path(cache).expanduser())
+
+
+@pytest.fixture(scope="session")
+def s3_door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """An S3 server that lives as long as the session."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as door:
+        yield door
+
+
+@pytest.fixture
+def s3(s3_door: Door, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    """The S3 server, which clients of this process and of its children find and may use."""
+    for name, value in client_variables(s3_door).items():
+        monkeypatch.setenv(name, value)
+    forget_clients()
+    yield s3_door
+    forget_clients()

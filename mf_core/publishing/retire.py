@@ -35,9 +35,6 @@ from mf_core.warehouse.schema import schema_of
 
 Log = Callable[[str], None]
 
-LEFTOVER_AFTER = timedelta(days=2)
-"""When a run that has not ended counts as dead: longer than any run may take."""
-
 _LOCK_TIMEOUT = timedelta(seconds=5)
 
 
@@ -74,7 +71,7 @@ def _mark(connection: Connection, keep: PublishConfig, log: Log) -> list[int]:
     with_lists = versions_with_lists(connection)
 
     dead = []
-    for version in retention.retirable(connection, with_lists, kept, LEFTOVER_AFTER):
+    for version in retention.retirable(connection, with_lists, kept, retention.LEFTOVER_AFTER):
         promoted = versions.was_promoted(connection, version)
         if not promoted and version not in attached:
             # It may still be made again (`prepare`), so it is not marked.
@@ -83,7 +80,7 @@ def _mark(connection: Connection, keep: PublishConfig, log: Log) -> list[int]:
             log(f"version {version} is kept for now: an open transaction may still read it")
         else:
             versions.retire(connection, version)
-    versions.stop_dead_runs(connection, LEFTOVER_AFTER)
+    versions.stop_dead_runs(connection, retention.LEFTOVER_AFTER)
     return dead
 
 
@@ -133,7 +130,7 @@ def _drop_dead(engine: Engine, version: int, log: Log) -> None:
     ):
         unused = versions.lock(connection, version, skip_locked=True)
         # Its run may have been started over meanwhile.
-        still_dead = retention.retirable(connection, [version], (), LEFTOVER_AFTER)
+        still_dead = retention.retirable(connection, [version], (), retention.LEFTOVER_AFTER)
         if unused and still_dead and version not in attached_versions(connection):
             drop_lists(connection, version)
 

@@ -11,8 +11,10 @@ from sqlalchemy.engine import Connection
 from mf_core.errors import ArtifactError, ConfigError
 from mf_core.records import ModelRef, SplitRef, StartRef
 from mf_core.warehouse import tables as t
+from mf_core.warehouse.retention import LEFTOVER_AFTER
 
 HEADS = ("rating", "ranking")
+STAGES = ("evaluated", "refit")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,25 @@ def save_snapshot(connection: Connection, values: dict[str, Any]) -> None:
     statement = insert(t.snapshots).values(values)
     moved = {"uri": statement.excluded.uri, "sha256": statement.excluded.sha256}
     connection.execute(statement.on_conflict_do_update(index_elements=["snapshot_id"], set_=moved))
+
+
+def take_snapshot_again(connection: Connection, snapshot_id: str) -> None:
+    """Keep the files of a snapshot, should it be on record, from being removed.
+
+    A run does so before it looks at them. Whoever removes them at this moment is waited for.
+    """
+    s = t.snapshots
+    connection.execute(
+        sa.update(s).where(s.c.snapshot_id == snapshot_id).values(used_at=sa.func.now())
+    )
+
+
+def lock_snapshot(connection: Connection, snapshot_id: str) -> bool:
+    """Let no run take a snapshot again until this transaction ends; False: one is about to."""
+    s = t.snapshots
+    row = sa.select(s.c.snapshot_id).where(s.c.snapshot_id == snapshot_id)
+    locked = row.with_for_update(key_share=True, skip_locked=True)
+    return connection.scalar(locked) is not None
 
 
 def save_artifacts(connection: Connection, model: ModelRef, split_id: str) -> None:
@@ -127,12 +148,21 @@ def _start(connection: Connection, version: int | None) -> StartRef | None:
 
 
 def stored_artifacts(connection: Connection) -> list[StoredArtifact]:
-    """Return every artifact that a row names: snapshots and models."""
-    found: list[StoredArtifact] = []
-    for table in (t.snapshots, t.model_artifacts):
-        rows = connection.execute(sa.select(table.c.uri, table.c.sha256).order_by(table.c.uri))
-        found.extend(StoredArtifact(row.uri, row.sha256) for row in rows)
-    return found
+    """Return every artifact that should lie in the store: models, and the snapshots they are of.
+
+    The row of a snapshot outlives its files. Those of one that a run has just taken may be needed,
+    though there are no models of it yet.
+    """
+    m = t.models
+    s = t.snapshots
+    a = t.model_artifacts
+    with_models = sa.select(m.c.snapshot_id).join(a, a.c.model_version == m.c.model_version)
+    is_needed = sa.or_(
+        s.c.snapshot_id.in_(with_models), s.c.used_at > sa.func.now() - LEFTOVER_AFTER
+    )
+    snapshots = connection.execute(sa.select(s.c.uri, s.c.sha256).where(is_needed))
+    models = connection.execute(sa.select(a.c.uri, a.c.sha256))
+    return [StoredArtifact(row.uri, row.sha256) for row in (*snapshots, *models)]
 
 
 def move_artifacts(connection: Connection, before: str, after: str) -> None:
@@ -145,7 +175,11 @@ def move_artifacts(connection: Connection, before: str, after: str) -> None:
         connection.execute(sa.update(table).where(below).values(uri=sa.literal(after) + rest))
 
 
-def forget_artifacts(connection: Connection, versions: Sequence[int]) -> None:
-    """Drop the record of where the heads of `versions` lie."""
+def forget_artifacts(
+    connection: Connection, model_version: int, stages: Sequence[str] = STAGES
+) -> None:
+    """Drop the record of where the heads of a version lie."""
     a = t.model_artifacts
-    connection.execute(sa.delete(a).where(a.c.model_version.in_(versions)))
+    connection.execute(
+        sa.delete(a).where(a.c.model_version == model_version, a.c.stage.in_(stages))
+    )

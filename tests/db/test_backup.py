@@ -164,7 +164,7 @@ def _save_and_die(world: World, folder: Path, at: int) -> None:
     own = replace(world.place, engine=database_engine(_url(world)))
     count = [0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "copy", _kill(count, at, parts.copy))
+        patch.setattr(saving, "write", _kill(count, at, saving.write))
         patch.setattr(saving, "_dump", _kill(count, at, saving._dump))
         patch.setattr(saving, "_finish", _kill(count, at, saving._finish))
         save_from(replace(world, place=own), folder)
@@ -189,8 +189,9 @@ def test_a_backup_that_was_killed_anywhere_is_none(
         survived += 1
         with pytest.raises(ConfigError, match=r"was never finished: it has no backup\.json"):
             restore_to(elsewhere, folder)
-        with pytest.raises(ConfigError, match="holds something"):
-            save_from(world, folder)
+        if any(folder.iterdir()):
+            with pytest.raises(ConfigError, match="holds something"):
+                save_from(world, folder)
     # Two snapshots' files, those of eight models, the dump and the manifest.
     assert survived > 20
     restore_to(elsewhere, folder)
@@ -212,9 +213,6 @@ def test_a_restore_that_was_killed_can_be_made_again(
 
     with child(restore_and_die) as work:
         assert work() == -signal.SIGKILL
-    # As a kill within the last file leaves it.
-    file = next(artifact_folder(elsewhere).rglob("*.npy"))
-    file.write_bytes(file.read_bytes()[:10])
     restore_to(elsewhere, tmp_path / "backup")
     assert md5_of_lists(elsewhere.place.engine) == md5_of_lists(world.place.engine)
 
