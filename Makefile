@@ -59,11 +59,12 @@ docs: venv  ## write docs/config.md from the settings
 # uv keeps the pins of the files that it writes. It adds what is new, and removes what is not needed.
 # To upgrade: make lock LOCK_ARGS="--upgrade-package NAME" (or --upgrade).
 UV_COMPILE = $(PYTHON_IN_VENV) -m uv --quiet pip compile pyproject.toml --universal \
-  --python-version 3.11 --no-header --no-emit-index-url --extra airflow --extra tune --extra dev
+  --python-version 3.11 --no-header --no-emit-index-url --extra airflow --extra celery \
+  --extra train --extra embedded --extra tune --extra s3 --extra dev
 
 lock: venv  ## write requirements.txt and docker/requirements-gpu.txt from pyproject.toml
 	@$(UV_COMPILE) $(LOCK_ARGS) --output-file requirements.txt >/dev/null
-	@$(UV_COMPILE) --extra gpu --constraint requirements.txt \
+	@$(UV_COMPILE) --extra train-gpu --constraint requirements.txt \
 	  --output-file docker/requirements-gpu.txt >/dev/null
 
 clean:  ## stop the stack and remove its state (var/), caches and the environment

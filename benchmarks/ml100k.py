@@ -26,11 +26,11 @@ from benchmarks.peer_runs import ML100K, PREDICTED_IN_FULL
 from benchmarks.request import Request
 from benchmarks.results import heading, kept, table, this_run, without_bars, write
 from benchmarks.running import FAILURES, peer_points
+from mf_core.backtest import read_folds
 from mf_core.config import BayesConfig, Config, make_config
 from mf_core.data.snapshot import Snapshot
 from mf_core.models.baselines import biases_only_model
 from mf_core.models.factors import FactorModel
-from mf_core.tune.backtest import read_folds
 
 ARCHIVE = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 FOLDS = range(1, 6)

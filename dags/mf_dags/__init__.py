@@ -2,3 +2,7 @@
 
 The trigger form, retry rules, alerts, and how a task finds its settings and its warehouse.
 """
+
+from mf_core.extras import AIRFLOW
+
+AIRFLOW.require()

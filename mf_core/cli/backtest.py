@@ -34,7 +34,7 @@ def backtest(
     as_json: bool,
 ) -> None:
     """Fit on --train, measure on --test, and print every metric."""
-    from mf_core.tune.backtest import backtest as run
+    from mf_core.backtest import backtest as run
 
     overrides = {
         "source.uri": train_file,

@@ -1,14 +1,12 @@
 """`mf tune`: choose settings on a validation part of the training rows."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mf_core.cli.options import json_option, open_workplace, print_table, settings_options, show
 from mf_core.config import Config, Head, make_config
-from mf_core.errors import ConfigError
+from mf_core.extras import TUNE
 
 if TYPE_CHECKING:
     from mf_core.tune import Task, TrialReport, TuneReport
@@ -82,7 +80,7 @@ def tune(
     looked at. Results stay in the warehouse: the same study continues where it stopped, and several
     processes may work on one study.
     """
-    with _naming_what_to_install():
+    with TUNE.required():
         from mf_core import tune as tuning
 
     with open_workplace() as place:
@@ -108,19 +106,6 @@ def tune(
         show(_as_dict(report), as_json)
     else:
         _print(report)
-
-
-@contextmanager
-def _naming_what_to_install() -> Iterator[None]:
-    """Turn a failed import of Optuna, which is an extra, into a sentence that says what to do."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if error.name != "optuna":
-            raise
-        raise ConfigError(
-            "tune needs Optuna, which is not installed. Run: pip install 'mf-retrain[tune]'"
-        ) from None
 
 
 def _task_of(

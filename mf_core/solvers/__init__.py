@@ -7,6 +7,10 @@ imported, since importing any module of the package runs it first.
 import logging
 import os
 
+from mf_core.extras import TRAIN
+
+TRAIN.require()
+
 # Errors reach us as exceptions; what TensorFlow logs by itself (CPU features, CUDA libraries that
 # are absent) is noise.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -26,7 +26,7 @@ def select_device(wanted: str) -> Device:
     if wanted == "gpu" and not gpus:
         raise TrainingError(
             "train.device is gpu, but TensorFlow sees no GPU. Check the driver (nvidia-smi), the "
-            "CUDA libraries (pip install 'tensorflow[and-cuda]') and CUDA_VISIBLE_DEVICES, or set "
+            "CUDA libraries (pip install 'mf-retrain[train-gpu]') and CUDA_VISIBLE_DEVICES, or set "
             "train.device to auto or cpu."
         )
     if wanted == "cpu" or not gpus:

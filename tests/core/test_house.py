@@ -13,6 +13,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 ORDER = (
     "redaction",
     "errors",
+    "extras",
     "catalogue",
     "ages",
     "scratch",
@@ -30,6 +31,7 @@ ORDER = (
     "training",
     "judging",
     "publishing",
+    "backtest",
     "tune",
     "pipeline",
     "cli",

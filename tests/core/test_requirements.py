@@ -10,6 +10,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
+LOCKED = ("airflow", "celery", "train", "embedded", "tune", "s3", "dev")
+"""The extras that requirements.txt holds."""
 
 
 def locked() -> dict[str, Requirement]:
@@ -31,7 +33,7 @@ def wanted() -> list[Requirement]:
     """What pyproject.toml asks for, with the extras that are locked."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    texts = [*project["dependencies"], *extras["airflow"], *extras["tune"], *extras["dev"]]
+    texts = [*project["dependencies"], *(text for name in LOCKED for text in extras[name])]
     return [Requirement(text) for text in texts]
 
 
