@@ -7,7 +7,7 @@ umask 077
 password() { cat "/run/secrets/$1"; }
 cat > /tmp/users.acl <<END
 user default on >$(password REDIS_PASSWORD) ~* &* +@all
-user training on >$(password REDIS_TRAINING_PASSWORD) &* ~gpu* ~training-* ~celery-task-meta-* ~*.reply.celery.pidbox* ~_kombu.binding.gpu ~_kombu.binding.celery.pidbox ~_kombu.binding.reply.celery.pidbox ~_kombu.binding.celeryev +@all -@admin -@dangerous +info
+user training on >$(password REDIS_TRAINING_PASSWORD) &* ~gpu* ~training-* ~celery-task-meta-* ~*celery.pidbox* ~*celeryev* ~_kombu.binding*gpu ~_kombu.binding_deadlines +@all -@admin -@dangerous +info
 END
 # Messages outlive a kill.
 exec redis-server --aclfile /tmp/users.acl --dir /data --appendonly yes "$@"
