@@ -48,6 +48,10 @@ class Catalogue:
         """Return the environment variable of this catalogue: of films, `MF_DATABASE_URL_FILMS`."""
         return f"{base}_{self.name.upper()}" if self.name else base
 
+    def command(self, words: str) -> str:
+        """Return the `mf` command that works on this catalogue: `mf --catalogue films status`."""
+        return f"mf --catalogue {self.name} {words}" if self.name else f"mf {words}"
+
     @property
     def schema(self) -> str:
         """The schema of its tables, in the warehouse."""

@@ -12,16 +12,21 @@ import click
 
 from mf_core import __version__
 from mf_core.cli import admin, backtest, readers, status, steps, tune
+from mf_core.cli.options import catalogue_option
 from mf_core.errors import MFError
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mf")
+@catalogue_option(envvar="MF_CATALOGUE")
 def cli() -> None:
     """Matrix-factorization retrain: ingest, split, train, evaluate, gate, recommend, publish.
 
     Works on the warehouse named by MF_DATABASE_URL. Without it, starts the embedded Postgres under
     MF_HOME (./var).
+
+    With --catalogue NAME the variables MF_DATABASE_URL, MF_CONFIG and those of the roles end with
+    that name: of films, MF_DATABASE_URL_FILMS.
 
     Exit codes: 0 done, 2 usage, 3 refused input, 4 failed data check, 5 refused by the gate, 6 lost
     a promotion race, 7 lists older than `mf status --max-age` allows, 10 database, 11 artifact

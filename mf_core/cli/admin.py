@@ -1,14 +1,21 @@
 """`mf config` and `mf db`: settings, roles and migrations."""
 
 import os
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import click
 from pydantic import BaseModel
 
-from mf_core.cli.options import settings_options
+from mf_core.cli.options import catalogue_option, settings_options, the_catalogue
 from mf_core.config import Config, settings
 from mf_core.deployment import Limits, TriggerRules
-from mf_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mf_core.warehouse.roles import Roles
+
+ROLES = ("writer", "reader", "console", "monitor")
 
 
 @click.command()
@@ -102,6 +109,27 @@ def db() -> None:
     """Set up the warehouse."""
 
 
+def role_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add an option for each role's name; they reach the command as one `roles`."""
+
+    @wraps(command)
+    def wrapped(**options: Any) -> Any:
+        """Name the roles, then run the command."""
+        from mf_core.warehouse.roles import Roles
+
+        catalogue = the_catalogue()
+        environ = dict(os.environ)
+        for role in ROLES:
+            if name := options.pop(f"{role}_role"):
+                environ[catalogue.variable(f"MF_{role.upper()}_ROLE")] = name
+        return command(roles=Roles.in_force(catalogue, environ), **options)
+
+    for role in reversed(ROLES):
+        text = f"Name of the {role}'s role; mf_{role} by default (MF_{role.upper()}_ROLE)."
+        wrapped = click.option(f"--{role}-role", metavar="NAME", help=text)(wrapped)
+    return wrapped
+
+
 @db.command()
 @click.option(
     "--admin-url",
@@ -110,46 +138,47 @@ def db() -> None:
     help="URL of a role that may create roles and databases.",
 )
 @click.option("--database", default="warehouse", show_default=True, help="Name of the warehouse.")
-def bootstrap(admin_url: str, database: str) -> None:
-    """Create the warehouse's database and the roles mf_writer, mf_reader and mf_console.
+@catalogue_option()
+@role_options
+def bootstrap(admin_url: str, database: str, roles: "Roles") -> None:
+    """Create the warehouse's database and its roles: writer, reader, console and monitor.
 
-    Do this once per server, and `mf db migrate` after it; doing it again changes nothing. The
-    passwords come from MF_WRITER_PASSWORD, MF_READER_PASSWORD and MF_CONSOLE_PASSWORD. Without one,
-    the role's password stays as it is.
+    Do this once per server and catalogue, and `mf db migrate` after it; doing it again changes
+    nothing. The passwords come from MF_WRITER_PASSWORD, MF_READER_PASSWORD, MF_CONSOLE_PASSWORD and
+    MF_MONITOR_PASSWORD. Without one, the role's password stays as it is.
     """
     from mf_core.warehouse.bootstrap import bootstrap_warehouse
 
-    bootstrap_warehouse(
-        admin_url,
-        database,
-        os.environ.get("MF_WRITER_PASSWORD"),
-        os.environ.get("MF_READER_PASSWORD"),
-        os.environ.get("MF_CONSOLE_PASSWORD"),
-    )
+    catalogue = the_catalogue()
+    variables = {role: catalogue.variable(f"MF_{role.upper()}_PASSWORD") for role in ROLES}
+    passwords = {role: os.environ[name] for role, name in variables.items() if os.environ.get(name)}
+    bootstrap_warehouse(admin_url, database, catalogue=catalogue, roles=roles, passwords=passwords)
     click.echo(
-        f"the database {database} and the roles mf_writer, mf_reader and mf_console are ready; "
-        "now run `mf db migrate` as mf_writer"
+        f"the database {database} and the roles {roles.writer}, {roles.reader}, {roles.console} "
+        f"and {roles.monitor} are ready; now run `{catalogue.command('db migrate')}` as "
+        f"{roles.writer}"
     )
 
 
 @db.command()
-@click.option(
-    "--url", envvar="MF_DATABASE_URL", help="URL of the warehouse as mf_writer (MF_DATABASE_URL)."
-)
+@click.option("--url", help="URL of the warehouse as its writer (MF_DATABASE_URL).")
 @click.option(
     "--revision",
     default="head",
     show_default=True,
     help="Target revision; `base` empties the schema.",
 )
-def migrate(url: str | None, revision: str) -> None:
+@catalogue_option()
+@role_options
+def migrate(url: str | None, revision: str, roles: "Roles") -> None:
     """Bring the warehouse's schema up to date."""
+    from mf_core.warehouse import warehouse_url
     from mf_core.warehouse.bootstrap import migrate as run_migrations
 
-    if not url:
-        raise ConfigError("no warehouse is named; set MF_DATABASE_URL or pass --url.")
-    run_migrations(url, revision)
-    click.echo(f"schema mf is at {revision}")
+    catalogue = the_catalogue()
+    url = url or warehouse_url(os.environ, catalogue=catalogue)
+    run_migrations(url, revision, catalogue=catalogue, roles=roles)
+    click.echo(f"the schema {catalogue.schema} is at {revision}")
 
 
 COMMANDS = (config, db)

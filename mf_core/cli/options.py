@@ -14,11 +14,36 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as BarsOnTerminal
 
+from mf_core.catalogue import DEFAULT, Catalogue
 from mf_core.config import make_config
 from mf_core.deployment import Deployment, load_deployment
 from mf_core.records import Progress
 
 _DEPLOYMENT = "mf_core.deployment"
+_CATALOGUE = "mf_core.catalogue"
+
+
+def catalogue_option(envvar: str | None = None) -> Callable[[Any], Any]:
+    """Add --catalogue to a command, or to a group and all its commands."""
+    return click.option(
+        "--catalogue",
+        envvar=envvar,
+        metavar="NAME",
+        expose_value=False,
+        callback=_choose_catalogue,
+        help="Work on this catalogue; the one without a name by default (MF_CATALOGUE).",
+    )
+
+
+def _choose_catalogue(context: click.Context, _option: click.Parameter, name: str | None) -> None:
+    if name is not None:
+        context.meta[_CATALOGUE] = Catalogue(name)
+
+
+def the_catalogue() -> Catalogue:
+    """Return the catalogue that the running command works on."""
+    catalogue: Catalogue = click.get_current_context().meta.get(_CATALOGUE, DEFAULT)
+    return catalogue
 
 
 def the_deployment() -> Deployment:
@@ -30,9 +55,7 @@ def the_deployment() -> Deployment:
 def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add --config and --set to a command; they reach it as one `config`."""
 
-    @click.option(
-        "--config", "config_file", envvar="MF_CONFIG", help="TOML file of settings (MF_CONFIG)."
-    )
+    @click.option("--config", "config_file", help="TOML file of settings (MF_CONFIG).")
     @click.option(
         "--set",
         "overrides",
@@ -42,7 +65,8 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     def wrapped(config_file: str | None, overrides: tuple[str, ...], **rest: Any) -> Any:
         """Read the settings, then run the command."""
-        deployment = load_deployment(config_file)
+        named = os.environ.get(the_catalogue().variable("MF_CONFIG"))
+        deployment = load_deployment(config_file or named)
         wanted = parse_overrides(overrides)
         config = make_config(wanted, deployment.config)
         click.get_current_context().meta[_DEPLOYMENT] = deployment
@@ -141,17 +165,23 @@ def open_workplace(by: str | None = None) -> Iterator[Any]:
 
     The embedded server is stopped at the end if nobody else uses it. `by` is the person who acts;
     None: the user of the operating system.
+
+    Raises:
+        ConfigError: the default catalogue has a server of its own, and this one has none.
     """
     from mf_core import pipeline
     from mf_core.sources.reach import Reach
+    from mf_core.warehouse.address import VARIABLE, warehouse_url
 
+    catalogue = the_catalogue()
     reporter = Reporter()
     with ExitStack() as stack:
         stack.callback(reporter.close)
-        url = os.environ.get("MF_DATABASE_URL")
         root = os.environ.get("MF_ARTIFACT_ROOT")
-        if not url:
-            url, embedded_root = stack.enter_context(_embedded())
+        if os.environ.get(VARIABLE) or os.environ.get(catalogue.variable(VARIABLE)):
+            url = warehouse_url(os.environ, catalogue=catalogue)
+        else:
+            url, embedded_root = stack.enter_context(_embedded(catalogue))
             root = root or embedded_root
 
         # Whoever runs `mf` is the operator: anything may be named, within the file's limits.
@@ -162,25 +192,27 @@ def open_workplace(by: str | None = None) -> Iterator[Any]:
             by,
             progress=reporter.progress,
             reach=Reach(the_deployment()),
+            catalogue=catalogue,
         )
         stack.callback(place.engine.dispose)
         yield place
 
 
 @contextmanager
-def _embedded() -> Iterator[tuple[str, str]]:
-    """Give the URL of the embedded warehouse, and the artifact root beside it."""
+def _embedded(catalogue: Catalogue) -> Iterator[tuple[str, str]]:
+    """Give the URL of a catalogue's embedded warehouse, and the artifact root beside it."""
     from mf_core.warehouse import database_engine
     from mf_core.warehouse.bootstrap import bootstrap_warehouse, migrate
     from mf_core.warehouse.embedded import exclusive, start_embedded
+    from mf_core.warehouse.roles import Roles
 
     home = Path(os.environ.get("MF_HOME", "var")).resolve()
     data_dir = home / "pgdata"
     with exclusive(data_dir):
         server = start_embedded(data_dir)
-        bootstrap_warehouse(server.admin_url)
-        url = server.url("warehouse", "mf_writer")
-        migrate(url)
+        bootstrap_warehouse(server.admin_url, catalogue=catalogue)
+        url = server.url("warehouse", Roles.in_force(catalogue).writer)
+        migrate(url, catalogue=catalogue)
 
         # An open connection tells any other `mf` that the server is in use.
         engine = database_engine(url)

@@ -27,17 +27,18 @@ from mf_core.data.ratings import IdMap, Ratings, concatenate, id_map
 from mf_core.data.snapshot import Snapshot
 from mf_core.errors import QualityError
 from mf_core.warehouse import tables
-from mf_core.warehouse.engine import psycopg2_cursor
+from mf_core.warehouse.schema import composed, psycopg2_cursor, schema_of, sql
 
 BUCKETS = 10_000
 _ROWS_AT_A_TIME = 1_000_000
 
 # Which ratings are test rows, as SQL over mf.ratings; `given` holds for rows with a side only.
 _IS_TEST = {
-    "hash": "mf.split_bucket(user_id, item_id, {seed}) < {threshold}",
+    "hash": "{mf}.split_bucket(user_id, item_id, {seed}) < {threshold}",
     "temporal": """
         coalesce(rated_at > (
-            SELECT percentile_disc(1 - {fraction}) WITHIN GROUP (ORDER BY rated_at) FROM mf.ratings
+            SELECT percentile_disc(1 - {fraction}) WITHIN GROUP (ORDER BY rated_at)
+            FROM {mf}.ratings
         ), false)
     """,
     # Of two ratings of one date the one of the higher item id counts as later.
@@ -55,7 +56,7 @@ _IS_TEST = {
 _COPY_SPLIT = """
 COPY (
     SELECT user_id, item_id, rating, ({is_test})::integer
-    FROM mf.ratings
+    FROM {mf}.ratings
     ORDER BY user_id, item_id
 ) TO STDOUT (FORMAT csv)
 """
@@ -63,14 +64,14 @@ COPY (
 # A forgotten user's attributes are not used, whoever wrote them.
 _KNOWN_USERS = """
 SELECT user_id, attributes::text
-FROM mf.users
+FROM {mf}.users
 WHERE jsonb_typeof(attributes) = 'object'
     AND attributes <> '{}'
-    AND user_id NOT IN (SELECT user_id FROM mf.forgotten_users)
+    AND user_id NOT IN (SELECT user_id FROM {mf}.forgotten_users)
 """
 _KNOWN_ITEMS = """
 SELECT item_id, attributes::text
-FROM mf.items
+FROM {mf}.items
 WHERE jsonb_typeof(attributes) = 'object'
     AND attributes <> '{}'
 """
@@ -139,7 +140,9 @@ def take_snapshot(
     users = _ids(connection, "user_id")
     items = _ids(connection, "item_id")
     if not len(users):
-        raise QualityError("mf.ratings is empty; ingest ratings first (`mf ingest`).")
+        raise QualityError(
+            f"{schema_of(connection)}.ratings is empty; ingest ratings first (`mf ingest`)."
+        )
 
     attributes = None
     if with_attributes:
@@ -162,13 +165,12 @@ def take_snapshot(
 
 
 def _ids(connection: Connection, column: str) -> IdMap:
-    """Return the distinct ids of a column of mf.ratings.
+    """Return the distinct ids of a column of `mf.ratings`.
 
     Postgres sorts them by their bytes (collation C), as `IdMap` wants them.
     """
     ids: sa.ColumnClause[str] = sa.column(column)
-    ratings = sa.text("mf.ratings")
-    statement = sa.select(ids).select_from(ratings).distinct().order_by(ids)
+    statement = sa.select(ids).select_from(tables.ratings).distinct().order_by(ids)
     found = connection.scalars(statement).all()
     return IdMap(np.array(found, dtype=object))
 
@@ -195,7 +197,7 @@ def _with_attributes(
 def _texts(connection: Connection, statement: str) -> dict[str, str]:
     """Return the attributes by id: the text of a JSON object each."""
     texts = {}
-    for external_id, text in connection.execute(sa.text(statement)):
+    for external_id, text in connection.execute(sql(connection, statement)):
         texts[external_id] = text
     return texts
 
@@ -216,14 +218,15 @@ def _check_sides(is_test: NDArray[np.bool_], config: SplitConfig) -> None:
 def _copy_split(connection: Connection, config: SplitConfig, spool: IO[bytes]) -> None:
     """Write user_id, item_id, rating and 1 for a test row (else 0) to `spool` as CSV."""
     # COPY takes no bound parameters; the driver quotes the values.
-    template = pg.SQL(_IS_TEST[config.protocol])
     threshold = round(config.test_fraction * BUCKETS)
-    is_test = template.format(
+    is_test = composed(
+        connection,
+        _IS_TEST[config.protocol],
         seed=pg.Literal(config.seed),
         threshold=pg.Literal(threshold),
         fraction=pg.Literal(config.test_fraction),
     )
-    statement = pg.SQL(_COPY_SPLIT).format(is_test=is_test)
+    statement = composed(connection, _COPY_SPLIT, is_test=is_test)
 
     with psycopg2_cursor(connection) as cursor:
         cursor.copy_expert(statement.as_string(cursor), spool)

@@ -32,8 +32,9 @@ from mf_core.sources.metadata import Metadata, MetadataRow, read_items, read_use
 from mf_core.sources.reach import Reach
 from mf_core.sources.source import RatingsSource, open_source
 from mf_core.warehouse import transaction
-from mf_core.warehouse.engine import copy_table, limit_lock_waits, psycopg2_cursor
+from mf_core.warehouse.engine import copy_table, limit_lock_waits
 from mf_core.warehouse.problems import LOCK_NOT_AVAILABLE
+from mf_core.warehouse.schema import psycopg2_cursor, schema_of, sql
 from mf_core.warehouse.tables import ingest_batches
 
 Log = Callable[[str], None]
@@ -60,7 +61,7 @@ CREATE TEMPORARY TABLE staged (
 # Who asked to be forgotten stays forgotten, whatever the source still holds.
 _SKIP_FORGOTTEN = """
 DELETE FROM staged
-WHERE user_id IN (SELECT user_id FROM mf.forgotten_users)
+WHERE user_id IN (SELECT user_id FROM {mf}.forgotten_users)
 """
 
 # One row per pair: the latest date, and of equal dates the later line; unknown dates come last.
@@ -83,11 +84,11 @@ SELECT
     count(*) FILTER (WHERE NOT EXISTS (
         SELECT FROM latest AS l WHERE l.user_id = r.user_id AND l.item_id = r.item_id
     ))
-FROM mf.ratings AS r
+FROM {mf}.ratings AS r
 """
 
 _REMOVE_GONE = """
-DELETE FROM mf.ratings AS r
+DELETE FROM {mf}.ratings AS r
 WHERE NOT EXISTS (
     SELECT FROM latest AS l WHERE l.user_id = r.user_id AND l.item_id = r.item_id
 )
@@ -97,7 +98,7 @@ WHERE NOT EXISTS (
 # batch changed it. When merging, an older rating does not replace a newer one, and an unknown date
 # (NULL is not >=) replaces an unknown one only.
 _UPDATE = """
-UPDATE mf.ratings AS r
+UPDATE {mf}.ratings AS r
 SET rating = l.rating, rated_at = l.rated_at, side = l.side, batch_id = :batch_id
 FROM latest AS l
 WHERE r.user_id = l.user_id AND r.item_id = l.item_id
@@ -106,22 +107,22 @@ WHERE r.user_id = l.user_id AND r.item_id = l.item_id
 """
 
 _INSERT = """
-INSERT INTO mf.ratings (user_id, item_id, rating, rated_at, side, batch_id)
+INSERT INTO {mf}.ratings (user_id, item_id, rating, rated_at, side, batch_id)
 SELECT l.user_id, l.item_id, l.rating, l.rated_at, l.side, :batch_id
 FROM latest AS l
 WHERE NOT EXISTS (
-    SELECT FROM mf.ratings AS r WHERE r.user_id = l.user_id AND r.item_id = l.item_id
+    SELECT FROM {mf}.ratings AS r WHERE r.user_id = l.user_id AND r.item_id = l.item_id
 )
 """
 
 # Merging a file twice changes nothing unless the table was replaced in between; replacing by a file
 # twice changes nothing only if no other batch was loaded in between.
 _SAME_AGAIN = """
-WITH loaded AS (SELECT * FROM mf.ingest_batches WHERE state = 'loaded')
+WITH loaded AS (SELECT * FROM {mf}.ingest_batches WHERE state = 'loaded')
 SELECT max(batch_id)
 FROM loaded
 WHERE fingerprint = :fingerprint
-    AND EXISTS (SELECT FROM mf.ratings)
+    AND EXISTS (SELECT FROM {mf}.ratings)
     AND CASE WHEN :replace
         THEN mode = 'replace' AND batch_id = (SELECT max(batch_id) FROM loaded)
         ELSE batch_id >= coalesce((SELECT max(batch_id) FROM loaded WHERE mode = 'replace'), 0)
@@ -139,7 +140,7 @@ CREATE TEMPORARY TABLE {} (
 
 # A row that would not change is left alone here as well, so that the row count is what changed.
 _UPSERT_ITEMS = """
-INSERT INTO mf.items AS i (item_id, title, attributes)
+INSERT INTO {mf}.items AS i (item_id, title, attributes)
 SELECT id, title, attributes::jsonb
 FROM staged_items
 ON CONFLICT (item_id) DO UPDATE SET title = excluded.title, attributes = excluded.attributes
@@ -147,28 +148,28 @@ WHERE (i.title, i.attributes) IS DISTINCT FROM (excluded.title, excluded.attribu
 """
 
 _UPSERT_USERS = """
-INSERT INTO mf.users AS u (user_id, attributes)
+INSERT INTO {mf}.users AS u (user_id, attributes)
 SELECT id, attributes::jsonb
 FROM staged_users
-WHERE id NOT IN (SELECT user_id FROM mf.forgotten_users)
+WHERE id NOT IN (SELECT user_id FROM {mf}.forgotten_users)
 ON CONFLICT (user_id) DO UPDATE SET attributes = excluded.attributes
 WHERE u.attributes IS DISTINCT FROM excluded.attributes
 """
 
 _REMOVE_GONE_ITEMS = """
-DELETE FROM mf.items
+DELETE FROM {mf}.items
 WHERE NOT EXISTS (SELECT FROM staged_items WHERE id = item_id)
 """
 
 _REMOVE_GONE_USERS = """
-DELETE FROM mf.users
+DELETE FROM {mf}.users
 WHERE NOT EXISTS (SELECT FROM staged_users WHERE id = user_id)
 """
 
-_COUNT_RATINGS = "SELECT count(*) FROM mf.ratings"
+_COUNT_RATINGS = "SELECT count(*) FROM {mf}.ratings"
 
 # Only who may write the table can take this lock; any role could take an advisory one.
-_LOCK = "LOCK TABLE mf.ingest_batches IN SHARE ROW EXCLUSIVE MODE"
+_LOCK = "LOCK TABLE {mf}.ingest_batches IN SHARE ROW EXCLUSIVE MODE"
 
 
 @dataclass
@@ -176,10 +177,10 @@ class _Batch:
     """A batch while it is loaded.
 
     Attributes:
-        batch_id: its number in mf.ingest_batches.
+        batch_id: its number in `mf.ingest_batches`.
         rows_read: rows read so far, good and bad.
         rows_rejected: the bad ones of them.
-        counts: what the merge changed, by column of mf.ingest_batches.
+        counts: what the merge changed, by column of `mf.ingest_batches`.
         examples: the first bad rows, in words.
         refusal: why the batch is refused, empty if it is not.
     """
@@ -214,7 +215,7 @@ def ingest(
     Raises:
         ConfigError: the source is beyond what whoever named it may reach.
         InputError: the source was refused; the ratings are as they were. Bad rows are in
-            mf.rejected_ratings.
+            `mf.rejected_ratings`.
         DatabaseError: Postgres, or the source's database, did not answer.
     """
     started = time.monotonic()
@@ -244,14 +245,17 @@ def _wait_for_turn(connection: Connection, log: Log) -> None:
     """Wait until no other ingest is under way, and keep others waiting until this one ends."""
     try:
         with connection.begin_nested():
-            connection.execute(sa.text(f"{_LOCK} NOWAIT"))
+            connection.execute(sql(connection, f"{_LOCK} NOWAIT"))
     except sa.exc.OperationalError as error:
         if getattr(error.orig, "pgcode", None) != LOCK_NOT_AVAILABLE:
             raise
         minutes = WAIT_FOR_ANOTHER / timedelta(minutes=1)
-        log(f"mf.ingest_batches is locked, by another ingest; waiting up to {minutes:g} minutes")
+        log(
+            f"{schema_of(connection)}.ingest_batches is locked, by another ingest; "
+            f"waiting up to {minutes:g} minutes"
+        )
         limit_lock_waits(connection, WAIT_FOR_ANOTHER)
-        connection.execute(sa.text(_LOCK))
+        connection.execute(sql(connection, _LOCK))
         limit_lock_waits(connection)
 
 
@@ -259,7 +263,7 @@ def _row_count(
     connection: Connection, statement: str, values: Mapping[str, Any] | None = None
 ) -> int:
     """Execute `statement` and return how many rows it touched."""
-    return connection.execute(sa.text(statement), values).rowcount
+    return connection.execute(sql(connection, statement), values).rowcount
 
 
 def _is_replacement(config: Config) -> bool:
@@ -273,7 +277,7 @@ def _find_same(connection: Connection, source: RatingsSource, config: Config) ->
         "fingerprint": source.fingerprint,
         "replace": _is_replacement(config),
     }
-    same: int | None = connection.scalar(sa.text(_SAME_AGAIN), values)
+    same: int | None = connection.scalar(sql(connection, _SAME_AGAIN), values)
     return same
 
 
@@ -284,7 +288,7 @@ def _load(
     batch = _Batch(_insert_batch(connection, source, config, now))
     _stage(connection, source, config, now=now, batch=batch, log=log)
 
-    batch.refusal = _refuse_rejects(batch, source, config)
+    batch.refusal = _refuse_rejects(connection, batch, source, config)
     if not batch.refusal:
         _merge(connection, batch, source, config)
 
@@ -311,7 +315,7 @@ def _insert_batch(
 
 def _finish_batch(connection: Connection, batch: _Batch) -> None:
     """Write what became of the batch."""
-    total = connection.scalar(sa.text(_COUNT_RATINGS))
+    total = connection.scalar(sql(connection, _COUNT_RATINGS))
     this_batch = ingest_batches.c.batch_id == batch.batch_id
     statement = (
         sa.update(ingest_batches)
@@ -337,7 +341,7 @@ def _stage(
     batch: _Batch,
     log: Log,
 ) -> None:
-    """Copy the good rows into the staging table and the bad ones into mf.rejected_ratings."""
+    """Copy the good rows into the staging table and the bad ones into `mf.rejected_ratings`."""
     connection.execute(sa.text(_STAGE))
     for name, chunk in source.chunks(config, now):
         copy_table(connection, ("staged",), chunk.rows.drop_columns(["line"]))
@@ -363,7 +367,7 @@ def _stage(
 def _keep_rejects(
     connection: Connection, batch_id: int, name: str, rejected: Iterable[RejectedRow]
 ) -> None:
-    """Write bad rows of the file `name` to mf.rejected_ratings."""
+    """Write bad rows of the file `name` to `mf.rejected_ratings`."""
     rows = [
         {
             "batch_id": batch_id,
@@ -376,10 +380,13 @@ def _keep_rejects(
     ]
     # A table of no rows would have no columns.
     if rows:
-        copy_table(connection, ("mf", "rejected_ratings"), pa.Table.from_pylist(rows))
+        target = (schema_of(connection), "rejected_ratings")
+        copy_table(connection, target, pa.Table.from_pylist(rows))
 
 
-def _refuse_rejects(batch: _Batch, source: RatingsSource, config: Config) -> str:
+def _refuse_rejects(
+    connection: Connection, batch: _Batch, source: RatingsSource, config: Config
+) -> str:
     """Return why the bad rows are too many, or an empty text."""
     share = batch.rows_rejected / batch.rows_read
     limit = config.data.max_rejected_share
@@ -389,13 +396,13 @@ def _refuse_rejects(batch: _Batch, source: RatingsSource, config: Config) -> str
         f"{source.uri}: {batch.rows_rejected:,} of {batch.rows_read:,} rows ({share:.2%}) are bad, "
         f"more than data.max_rejected_share {limit:.2%} allows: {'; '.join(batch.examples)}. "
         "The ratings are unchanged; "
-        f"all bad rows are in mf.rejected_ratings, batch {batch.batch_id}. "
+        f"all bad rows are in {schema_of(connection)}.rejected_ratings, batch {batch.batch_id}. "
         "Repair the source, or check data.scale_low and data.scale_high."
     )
 
 
 def _merge(connection: Connection, batch: _Batch, source: RatingsSource, config: Config) -> None:
-    """Bring the staged rows into mf.ratings, or set the batch's refusal."""
+    """Bring the staged rows into `mf.ratings`, or set the batch's refusal."""
     # Room for the sort of all staged rows; the setting ends with the transaction.
     connection.execute(sa.text("SET LOCAL work_mem = '256MB'"))
     forgotten = _row_count(connection, _SKIP_FORGOTTEN)
@@ -426,7 +433,7 @@ def _refuse_removal(
     connection: Connection, batch: _Batch, source: RatingsSource, config: Config
 ) -> str:
     """Return why a replacement would remove too much, or an empty text."""
-    total, gone = connection.execute(sa.text(_COUNT_GONE)).one()
+    total, gone = connection.execute(sql(connection, _COUNT_GONE)).one()
     limit = config.data.max_removed_share
     if not total or gone / total <= limit:
         return ""
@@ -447,7 +454,7 @@ def _report(
     started: float,
 ) -> IngestReport:
     """Return what the batch did; one that was loaded before did nothing."""
-    total = connection.scalar(sa.text(_COUNT_RATINGS))
+    total = connection.scalar(sql(connection, _COUNT_RATINGS))
     return IngestReport(
         batch_id=batch.batch_id,
         source_uri=source.uri,

@@ -3,32 +3,32 @@
 All checks that fail are named in one message.
 """
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from mf_core.config import Config, DataConfig
 from mf_core.errors import QualityError
 from mf_core.records import QualityReport
 from mf_core.warehouse import transaction
+from mf_core.warehouse.schema import sql
 
 # A DISTINCT in a subquery may use a hash, which count(DISTINCT ...) never does. An empty table has
 # no lowest rating; it is refused for its count, so 0 does no harm.
 _FIGURES = """
 SELECT
     count(*) AS n_ratings,
-    (SELECT count(*) FROM (SELECT DISTINCT user_id FROM mf.ratings) AS u) AS n_users,
-    (SELECT count(*) FROM (SELECT DISTINCT item_id FROM mf.ratings) AS i) AS n_items,
+    (SELECT count(*) FROM (SELECT DISTINCT user_id FROM {mf}.ratings) AS u) AS n_users,
+    (SELECT count(*) FROM (SELECT DISTINCT item_id FROM {mf}.ratings) AS i) AS n_items,
     coalesce(min(rating), 0) AS lowest,
     coalesce(max(rating), 0) AS highest,
     coalesce(avg(rating), 0) AS mean,
     count(*) FILTER (WHERE NOT rating BETWEEN :low AND :high) AS out_of_scale
-FROM mf.ratings
+FROM {mf}.ratings
 """
 
 # The newest snapshot holds what the last training saw.
 _LAST_TRAINED = """
 SELECT n_train + n_test
-FROM mf.snapshots
+FROM {mf}.snapshots
 ORDER BY created_at DESC
 LIMIT 1
 """
@@ -63,10 +63,10 @@ def check_ratings(engine: Engine, config: Config) -> QualityReport:
 def _measure(connection: Connection, data: DataConfig) -> tuple[QualityReport, int]:
     """Return the figures, and how many ratings lie outside the scale."""
     scale = {"low": data.scale_low, "high": data.scale_high}
-    row = connection.execute(sa.text(_FIGURES), scale).one()
+    row = connection.execute(sql(connection, _FIGURES), scale).one()
 
     # Before the first training there is nothing to compare with.
-    last = connection.scalar(sa.text(_LAST_TRAINED))
+    last = connection.scalar(sql(connection, _LAST_TRAINED))
     volume_change = (row.n_ratings - last) / last if last else None
 
     report = QualityReport(

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from sqlalchemy.engine import Engine
 
+from mf_core.catalogue import DEFAULT, Catalogue
 from mf_core.sources.reach import Reach
 from mf_core.training.launcher import ShowProgress
 from mf_core.warehouse import (
     database_engine,
     warehouse_url,
 )
+from mf_core.warehouse.schema import catalogue_of
 
 Log = Callable[[str], None]
 
@@ -38,6 +40,11 @@ class Workplace:
     progress: ShowProgress | None = None
     reach: Reach | None = None
 
+    @property
+    def catalogue(self) -> Catalogue:
+        """The catalogue whose lists it makes: that of the engine."""
+        return catalogue_of(self.engine)
+
 
 def workplace(
     database_url: str | None = None,
@@ -47,20 +54,22 @@ def workplace(
     *,
     progress: ShowProgress | None = None,
     reach: Reach | None = None,
+    catalogue: Catalogue = DEFAULT,
 ) -> Workplace:
     """Return the workplace of the given places, or of MF_DATABASE_URL and MF_ARTIFACT_ROOT.
 
-    Without an `actor` it is the user of the operating system.
+    Without an `actor` it is the user of the operating system. `artifact_root` is the one that all
+    catalogues share: what a named catalogue makes lies in a folder of its own below it.
 
     Raises:
         ConfigError: no database is named, or it is not Postgres.
     """
     here = (Path.cwd() / "var" / "artifacts").as_uri()
     root = artifact_root or os.environ.get("MF_ARTIFACT_ROOT") or here
-    url = database_url or warehouse_url(os.environ)
+    url = database_url or warehouse_url(os.environ, catalogue=catalogue)
     return Workplace(
-        engine=database_engine(url),
-        artifact_root=root.rstrip("/"),
+        engine=database_engine(url, catalogue=catalogue),
+        artifact_root=catalogue.artifacts(root),
         log=log,
         actor=actor or operating_system_user(),
         progress=progress,

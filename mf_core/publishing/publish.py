@@ -20,12 +20,19 @@ from mf_core.errors import VerificationError
 from mf_core.records import RollbackReport
 from mf_core.warehouse import retention, rollbacks, versions
 from mf_core.warehouse import tables as t
-from mf_core.warehouse.engine import copy_frame, psycopg2_cursor, transaction
+from mf_core.warehouse.engine import copy_frame, transaction
+from mf_core.warehouse.schema import composed, psycopg2_cursor, schema_of, sql
 
 _PARTITION = re.compile(r"recommendation_rows_v(\d+)")
 _LIST_CHECKS = Path(__file__).parent / "list_checks"
 _PLANNED_READERS_SECONDS = 2.0
 _POLL_SECONDS = 0.02
+_PLANNED_READERS = """
+SELECT virtualtransaction FROM pg_locks
+WHERE relation = '{mf}.recommendation_rows'::regclass AND mode = 'AccessShareLock'
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND pid <> pg_backend_pid()
+"""
 _TABLE = "r"
 _KINDS = {"v": "view", "m": "materialized view", "f": "foreign table", "S": "sequence"}
 
@@ -50,16 +57,17 @@ def create_table(connection: Connection, model_version: int, made_of: str) -> No
     versions.require(connection, model_version, ("approved",), "get new lists")
     name = table_name(model_version)
     _refuse_another_kind(connection, name)
-    run(connection, "DROP TABLE IF EXISTS mf.{}", pg.Identifier(name))
+    run(connection, "DROP TABLE IF EXISTS {mf}.{}", pg.Identifier(name))
     run(
         connection,
-        "CREATE TABLE mf.{} (LIKE mf.recommendation_rows INCLUDING DEFAULTS INCLUDING CONSTRAINTS, "
+        "CREATE TABLE {mf}.{} "
+        "(LIKE {mf}.recommendation_rows INCLUDING DEFAULTS INCLUDING CONSTRAINTS, "
         "CONSTRAINT {} CHECK (model_version = {}))",
         pg.Identifier(name),
         pg.Identifier(f"{name}_version_check"),
         pg.Literal(int(model_version)),
     )
-    run(connection, "COMMENT ON TABLE mf.{} IS {}", pg.Identifier(name), pg.Literal(made_of))
+    run(connection, "COMMENT ON TABLE {mf}.{} IS {}", pg.Identifier(name), pg.Literal(made_of))
 
 
 def attached_lists(connection: Connection, model_version: int) -> str | None:
@@ -69,15 +77,17 @@ def attached_lists(connection: Connection, model_version: int) -> str | None:
     """
     if model_version not in attached_versions(connection):
         return None
+    name = f"{schema_of(connection)}.{table_name(model_version)}"
     made_of = sa.text("SELECT obj_description(to_regclass(:name), 'pg_class')")
-    return connection.scalar(made_of, {"name": f"mf.{table_name(model_version)}"}) or ""
+    return connection.scalar(made_of, {"name": name}) or ""
 
 
 def _refuse_another_kind(connection: Connection, name: str) -> None:
     kind = _kind_of(connection, name)
     if kind not in (None, _TABLE):
+        known_kind = _KINDS.get(kind, "relation of another kind")
         raise VerificationError(
-            f"mf.{name} is a {_KINDS.get(kind, 'relation of another kind')}, expected a table or "
+            f"{schema_of(connection)}.{name} is a {known_kind}, expected a table or "
             "nothing of that name: rename or remove it, then run the step `prepare` again."
         )
 
@@ -88,7 +98,7 @@ def _kind_of(connection: Connection, name: str) -> str | None:
     A partition is of the kind that any table is.
     """
     kind = sa.text("SELECT relkind::text FROM pg_class WHERE oid = to_regclass(:name)")
-    found: str | None = connection.scalar(kind, {"name": f"mf.{name}"})
+    found: str | None = connection.scalar(kind, {"name": f"{schema_of(connection)}.{name}"})
     return found
 
 
@@ -96,10 +106,10 @@ def replace_rows(
     connection: Connection, table: str, model_version: int, frames: Iterable[pd.DataFrame]
 ) -> None:
     """Replace a version's rows of `mf.popular_items` or `mf.similar_items`."""
-    target = t.metadata.tables[f"mf.{table}"]
+    target = t.metadata.tables[f"{t.SCHEMA}.{table}"]
     connection.execute(sa.delete(target).where(target.c.model_version == model_version))
     for frame in frames:
-        copy_frame(connection, ("mf", table), frame)
+        copy_frame(connection, (schema_of(connection), table), frame)
 
 
 def write_shard(
@@ -127,14 +137,14 @@ def write_shard(
     _require_table(connection, name)
     run(
         connection,
-        "DELETE FROM mf.{} WHERE user_id BETWEEN {} AND {}",
+        "DELETE FROM {mf}.{} WHERE user_id BETWEEN {} AND {}",
         pg.Identifier(name),
         pg.Literal(first_user),
         pg.Literal(last_user),
     )
     rows = 0
     for frame in frames:
-        copy_frame(connection, ("mf", name), frame)
+        copy_frame(connection, (schema_of(connection), name), frame)
         rows += len(frame)
     return rows
 
@@ -158,7 +168,7 @@ def verify_table(connection: Connection, model_version: int, min_coverage: float
     problems = []
     for path in sorted(_LIST_CHECKS.glob("*.sql")):
         query = path.read_text().replace("recommendation_rows_candidate", name)
-        rows = connection.execute(sa.text(query), values).mappings().all()
+        rows = connection.execute(sql(connection, query), values).mappings().all()
         if rows:
             examples = "; ".join(str(dict(row)) for row in rows[:3])
             problems.append(f"{path.stem}: {examples}")
@@ -173,13 +183,15 @@ def verify_table(connection: Connection, model_version: int, min_coverage: float
 
 
 def _count_rows(connection: Connection, name: str) -> int:
-    return int(connection.scalar(sa.text(f"SELECT count(*) FROM mf.{name}")))
+    return int(connection.scalar(sql(connection, f"SELECT count(*) FROM {{mf}}.{name}")))
 
 
 def _require_table(connection: Connection, name: str) -> None:
     _refuse_another_kind(connection, name)
     if _kind_of(connection, name) is None:
-        raise VerificationError(f"the table mf.{name} is missing; run the step `prepare` again.")
+        raise VerificationError(
+            f"the table {schema_of(connection)}.{name} is missing; run the step `prepare` again."
+        )
 
 
 def _is_verified(connection: Connection, name: str) -> bool:
@@ -192,11 +204,11 @@ def _add_primary_key(connection: Connection, name: str) -> None:
         return
     run(
         connection,
-        "ALTER TABLE mf.{} ADD CONSTRAINT {} PRIMARY KEY (model_version, user_id, rank)",
+        "ALTER TABLE {mf}.{} ADD CONSTRAINT {} PRIMARY KEY (model_version, user_id, rank)",
         pg.Identifier(name),
         pg.Identifier(f"{name}_pkey"),
     )
-    run(connection, "ANALYZE mf.{}", pg.Identifier(name))
+    run(connection, "ANALYZE {mf}.{}", pg.Identifier(name))
 
 
 def attach(connection: Connection, model_version: int) -> None:
@@ -213,11 +225,12 @@ def attach(connection: Connection, model_version: int) -> None:
     _require_table(connection, name)
     if not _is_verified(connection, name):
         raise VerificationError(
-            f"the table mf.{name} was not verified; run the step `verify` first."
+            f"the table {schema_of(connection)}.{name} was not verified; "
+            "run the step `verify` first."
         )
     run(
         connection,
-        "ALTER TABLE mf.recommendation_rows ATTACH PARTITION mf.{} FOR VALUES IN ({})",
+        "ALTER TABLE {mf}.recommendation_rows ATTACH PARTITION {mf}.{} FOR VALUES IN ({})",
         pg.Identifier(name),
         pg.Literal(int(model_version)),
     )
@@ -234,14 +247,9 @@ def wait_for_planned_readers(
 
     Returns False if some have not ended.
     """
-    readers = sa.text("""
-        SELECT virtualtransaction FROM pg_locks
-        WHERE relation = 'mf.recommendation_rows'::regclass AND mode = 'AccessShareLock'
-          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-          AND pid <> pg_backend_pid()
-    """)
     deadline = time.monotonic() + at_most_seconds
     with transaction(engine, isolation_level="AUTOCOMMIT") as connection:
+        readers = sql(connection, _PLANNED_READERS)
         waiting = set(connection.scalars(readers))
         while waiting and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
@@ -303,9 +311,10 @@ def rollback(engine: Engine, model_version: int | None, by: str) -> RollbackRepo
 def attached_versions(connection: Connection) -> set[int]:
     """Return the versions whose tables are partitions that readers can reach."""
     names = connection.scalars(
-        sa.text(
+        sql(
+            connection,
             "SELECT inhrelid::regclass::text FROM pg_inherits "
-            "WHERE inhparent = 'mf.recommendation_rows'::regclass AND NOT inhdetachpending"
+            "WHERE inhparent = '{mf}.recommendation_rows'::regclass AND NOT inhdetachpending",
         )
     )
     return {_version_of(name) for name in names}
@@ -320,9 +329,10 @@ def detaching_tables(connection: Connection) -> list[str]:
     """Return the tables whose detachment was cut off, by name: one at most."""
     return list(
         connection.scalars(
-            sa.text(
+            sql(
+                connection,
                 "SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid "
-                "WHERE inhparent = 'mf.recommendation_rows'::regclass AND inhdetachpending"
+                "WHERE inhparent = '{mf}.recommendation_rows'::regclass AND inhdetachpending",
             )
         )
     )
@@ -331,9 +341,10 @@ def detaching_tables(connection: Connection) -> list[str]:
 def versions_with_lists(connection: Connection) -> set[int]:
     """Return the versions that have a table of their own, or a popular list."""
     tables = connection.scalars(
-        sa.text(
-            "SELECT relname FROM pg_class WHERE relnamespace = 'mf'::regnamespace "
-            "AND relkind = 'r' AND relname ~ '^recommendation_rows_v[0-9]+$'"
+        sql(
+            connection,
+            "SELECT relname FROM pg_class WHERE relnamespace = '{mf}'::regnamespace "
+            "AND relkind = 'r' AND relname ~ '^recommendation_rows_v[0-9]+$'",
         )
     )
     with_popular = connection.scalars(sa.select(t.popular_items.c.model_version).distinct())
@@ -343,7 +354,7 @@ def versions_with_lists(connection: Connection) -> set[int]:
 def drop_lists(connection: Connection, model_version: int) -> None:
     """Drop all lists of a version whose table is not, or no longer, attached."""
     if _kind_of(connection, table_name(model_version)) == _TABLE:
-        run(connection, "DROP TABLE mf.{}", pg.Identifier(table_name(model_version)))
+        run(connection, "DROP TABLE {mf}.{}", pg.Identifier(table_name(model_version)))
     for table in (t.popular_items, t.similar_items):
         connection.execute(sa.delete(table).where(table.c.model_version == model_version))
 
@@ -352,7 +363,7 @@ def _version_of(name: str) -> int:
     found = _PARTITION.search(name)
     if found is None:
         raise VerificationError(
-            f"expected tables named recommendation_rows_v<version> in schema mf, found {name!r}; "
+            f"expected tables named recommendation_rows_v<version> in the schema, found {name!r}; "
             "remove or rename it."
         )
     return int(found.group(1))
@@ -360,6 +371,6 @@ def _version_of(name: str) -> int:
 
 def run(connection: Connection, template: str, *parts: pg.Composable) -> None:
     """Run a statement with quoted identifiers and literals, where none takes bound parameters."""
-    statement = pg.SQL(template).format(*parts)
+    statement = composed(connection, template, *parts)
     with psycopg2_cursor(connection) as cursor:
         connection.exec_driver_sql(statement.as_string(cursor))

@@ -31,6 +31,7 @@ from mf_core.publishing.publish import (
 from mf_core.warehouse import retention, versions
 from mf_core.warehouse.engine import transaction
 from mf_core.warehouse.problems import first_line
+from mf_core.warehouse.schema import schema_of
 
 Log = Callable[[str], None]
 
@@ -101,7 +102,7 @@ def _finish_detachment(engine: Engine, log: Log) -> None:
         pending = detaching_tables(connection)
     for name in pending:
         with (
-            _left_for_later(f"the table mf.{name} stays half detached", log),
+            _left_for_later(f"the table {schema_of(engine)}.{name} stays half detached", log),
             transaction(engine, lock_timeout=_LOCK_TIMEOUT) as connection,
         ):
             _detach(connection, name, "FINALIZE")
@@ -139,5 +140,5 @@ def _drop_dead(engine: Engine, version: int, log: Log) -> None:
 
 
 def _detach(connection: Connection, name: str, how: str) -> None:
-    statement = "ALTER TABLE mf.recommendation_rows DETACH PARTITION mf.{} " + how
+    statement = "ALTER TABLE {mf}.recommendation_rows DETACH PARTITION {mf}.{} " + how
     run(connection, statement, pg.Identifier(name))

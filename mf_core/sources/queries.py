@@ -46,14 +46,14 @@ _SQLITE_READS = {
 
 # The value is bound, so that no part of the query can end this statement and begin another. It is
 # also the first statement that reads: from here on, the transaction can't be made to write.
-_HAND_OVER = "SELECT set_config('mf.query', :query, true)"
+_HAND_OVER = "SELECT set_config('mf_source.query', :query, true)"
 # `refcursor` names the cursor, which lives as long as the transaction.
 _OPEN = """
 DO $$
 DECLARE
     rows refcursor := 'mf_rows';
 BEGIN
-    OPEN rows NO SCROLL FOR EXECUTE current_setting('mf.query');
+    OPEN rows NO SCROLL FOR EXECUTE current_setting('mf_source.query');
 END
 $$
 """

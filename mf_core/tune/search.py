@@ -70,7 +70,7 @@ def tune(
         TrainingError: several trials in a row failed.
         DatabaseError: Postgres broke off.
     """
-    with session():
+    with session(engine):
         study = open_study(task, engine, study_name, heartbeat_seconds)
         began = time.monotonic()
         search_seconds = seconds * _SEARCH_SHARE if parts else seconds

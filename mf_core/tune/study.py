@@ -14,15 +14,17 @@ import sqlalchemy as sa
 from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection, Engine
 
 from mf_core.config import Config, settings
 from mf_core.errors import ConfigError, DatabaseError, TrainingError
 from mf_core.tune.space import Head
 from mf_core.tune.task import Task
+from mf_core.warehouse.address import VARIABLE
 from mf_core.warehouse.engine import LOCK_TIMEOUT, lock_schema, transaction, translated_errors
+from mf_core.warehouse.schema import catalogue_of
 
-SCHEMA = "mf_tune"
 RUNG_FACTOR = 3
 """One of so many trials that reach a rung goes on, and the next rung is so many times as far."""
 
@@ -142,7 +144,7 @@ def show(engine: Engine, study_name: str) -> TuneReport:
         ConfigError: there is none of that name.
         DatabaseError: Postgres broke off.
     """
-    with session():
+    with session(engine):
         storage = _storage(engine, None)
         if study_name not in optuna.get_all_study_names(storage):
             raise ConfigError(f"there is no study {study_name!r}; `mf tune --show` lists them.")
@@ -151,7 +153,7 @@ def show(engine: Engine, study_name: str) -> TuneReport:
 
 def studies(engine: Engine) -> list[dict[str, Any]]:
     """Return all studies: name, figure, number of trials, best value. Raises DatabaseError."""
-    with session():
+    with session(engine):
         storage = _storage(engine, None)
         names = optuna.get_all_study_names(storage)
         loaded = [optuna.load_study(study_name=name, storage=storage) for name in names]
@@ -309,9 +311,11 @@ def _storage(engine: Engine, heartbeat_seconds: int | None) -> optuna.storages.R
         ConfigError: the schema is missing.
     """
     with transaction(engine) as connection:
-        if not connection.scalar(sa.select(sa.func.to_regnamespace(SCHEMA))):
+        schema = catalogue_of(connection).tune_schema
+        if not connection.scalar(sa.select(sa.func.to_regnamespace(schema))):
             raise ConfigError(
-                f"the warehouse has no schema {SCHEMA}; bring it up to date with `mf db migrate`."
+                f"the warehouse has no schema {schema}; bring it up to date with "
+                f"`{catalogue_of(connection).command('db migrate')}`."
             )
         # Two processes that make the tables at once would get in each other's way.
         _lock(connection)
@@ -320,6 +324,7 @@ def _storage(engine: Engine, heartbeat_seconds: int | None) -> optuna.storages.R
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.storages.RDBStorage(
                 _url_template(engine),
+                engine_kwargs={"pool": _pool(engine)},
                 heartbeat_interval=heartbeat_seconds,
                 grace_period=heartbeat_seconds and _GRACE * heartbeat_seconds,
                 heartbeat_stale_trial_callback=put_in_line_again,
@@ -327,24 +332,40 @@ def _storage(engine: Engine, heartbeat_seconds: int | None) -> optuna.storages.R
 
 
 def _url_template(engine: Engine) -> str:
-    """Return the warehouse's URL, with the schema of the studies, as Optuna wants it.
-
-    Optuna fills the URL in as a template, so braces are doubled.
-    """
-    milliseconds = round(LOCK_TIMEOUT / timedelta(milliseconds=1))
-    options = {"options": f"-csearch_path={SCHEMA} -clock_timeout={milliseconds}"}
-    url = engine.url.update_query_dict(options)
-    text = url.render_as_string(hide_password=False)
+    """Return the warehouse's URL as Optuna wants it: a template, so braces are doubled."""
+    text = engine.url.render_as_string(hide_password=False)
     return text.replace("{", "{{").replace("}", "}}")
+
+
+def _pool(engine: Engine) -> sa.Pool:
+    """Return connections whose every transaction works in the schema of the studies.
+
+    Optuna names no schema, and takes a connection anew for each transaction. A pooler refuses
+    settings at the start of a connection, and hands on those of a session: so these begin the
+    transaction, and end with it.
+    """
+    schema = catalogue_of(engine).tune_schema
+    milliseconds = round(LOCK_TIMEOUT / timedelta(milliseconds=1))
+    settings = pg.SQL("SET LOCAL search_path = {}; SET LOCAL lock_timeout = {}").format(
+        pg.Identifier(schema), pg.Literal(milliseconds)
+    )
+    pool = engine.pool.recreate()
+
+    @sa.event.listens_for(pool, "checkout")
+    def _begin(connection: Any, _record: Any, _proxy: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(settings)
+
+    return pool
 
 
 def _lock(connection: Connection) -> None:
     """Wait until no other process makes tables or begins a study, to the transaction's end."""
-    lock_schema(connection, SCHEMA)
+    lock_schema(connection, catalogue_of(connection).tune_schema)
 
 
 @contextmanager
-def session() -> Iterator[None]:
+def session(engine: Engine) -> Iterator[None]:
     """Keep Optuna's own log lines back, and turn its errors into ours.
 
     Raises:
@@ -354,11 +375,12 @@ def session() -> Iterator[None]:
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.CRITICAL)
     try:
-        with translated_errors():
+        with translated_errors(engine):
             yield
     except optuna.exceptions.StorageInternalError as error:
+        variable = catalogue_of(engine).variable(VARIABLE)
         raise DatabaseError(
-            f"Postgres broke off in a study: {error.__cause__ or error}. Check MF_DATABASE_URL."
+            f"Postgres broke off in a study: {error.__cause__ or error}. Check {variable}."
         ) from error
     except optuna.exceptions.UpdateFinishedTrialError as error:
         raise TrainingError(

@@ -2,15 +2,17 @@
 
 `mf_writer` owns the warehouse's schema and is what the pipeline connects as; `mf_reader` sees the
 published views and the look-up function and nothing else; `mf_console` reads what the console
-shows. Roles belong to the server, not to a
-database, so they are made here and not in a migration.
+shows, `mf_monitor` what a monitoring system collects. Each catalogue has its own (`roles.py`).
+Roles belong to the server, not to a database, so they are made here and not in a migration.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 
 import psycopg2
 import sqlalchemy as sa
@@ -20,21 +22,19 @@ from alembic.util import CommandError
 from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection
 
+from mf_core.catalogue import DEFAULT, Catalogue
 from mf_core.errors import ConfigError, DatabaseError
 from mf_core.warehouse import revisions
 from mf_core.warehouse.engine import (
     database_engine,
     limit_lock_waits,
     lock_schema,
-    psycopg2_cursor,
     transaction,
     translated_errors,
 )
-from mf_core.warehouse.tables import SCHEMA
+from mf_core.warehouse.roles import Roles, present_roles, roles_of, run_named
+from mf_core.warehouse.schema import catalogue_of, make_schema, psycopg2_cursor, schema_of, sql
 
-WRITER = "mf_writer"
-READER = "mf_reader"
-CONSOLE = "mf_console"
 _READERS = Path(__file__).parent / "readers.sql"
 
 # Postgres looks for a deadlock after a wait of a second (deadlock_timeout).
@@ -43,13 +43,12 @@ _READERS_PAUSE_SECONDS = 1.0
 _READERS_ATTEMPTS = 20
 
 # What an ingest locks first of all as well.
-_WAIT_FOR_INGEST = "LOCK TABLE mf.ingest_batches IN SHARE ROW EXCLUSIVE MODE"
+_WAIT_FOR_INGEST = "LOCK TABLE {mf}.ingest_batches IN SHARE ROW EXCLUSIVE MODE"
 
 # The template without a locale of its own, so that UTF8 is possible on every server.
 _CREATE_DATABASE = "CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0"
 _FIND_DATABASE = "SELECT 1 FROM pg_database WHERE datname = :name"
 _FIND_ROLE = "SELECT 1 FROM pg_roles WHERE rolname = :role"
-_FIND_ROLES = "SELECT rolname FROM pg_roles WHERE rolname IN ('mf_writer', 'mf_reader')"
 
 
 def create_database(
@@ -77,49 +76,60 @@ def create_database(
 def bootstrap_warehouse(
     admin_url: str,
     database: str = "warehouse",
-    writer_password: str | None = None,
-    reader_password: str | None = None,
-    console_password: str | None = None,
+    *,
+    catalogue: Catalogue = DEFAULT,
+    roles: Roles | None = None,
+    passwords: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Create the warehouse's database and roles; repeatable.
+    """Create the database and the roles of a catalogue's warehouse; repeatable.
 
     Args:
         admin_url: URL of a superuser, or of a managed server's admin.
-        database: name of the warehouse's database.
-        writer_password: password of `mf_writer`; None: as it is.
-        reader_password: password of `mf_reader`; None: as it is.
-        console_password: password of `mf_console`; None: as it is.
+        database: name of the warehouse's database; several catalogues can share it.
+        catalogue: whose roles are made.
+        roles: their names; None: as `Roles.in_force` finds them.
+        passwords: by field of `Roles`; the password of a role that is not in it stays as it is.
 
     Raises:
+        ConfigError: the environment names what can't be a role.
         DatabaseError: the server can't be reached.
     """
-    create_database(admin_url, database, WRITER, writer_password)
+    roles = roles or Roles.in_force(catalogue)
+    create_database(admin_url, database, roles.writer, passwords.get("writer"))
     with _administer(admin_url) as connection:
-        for role, password in ((READER, reader_password), (CONSOLE, console_password)):
-            _ensure_role(connection, role, password)
+        for field, role in asdict(roles).items():
+            _ensure_role(connection, role, passwords.get(field))
             _execute(connection, "GRANT CONNECT ON DATABASE {} TO {}", database, role)
+        # The owner of the database may be another catalogue's writer.
+        _execute(connection, "GRANT CREATE, TEMPORARY ON DATABASE {} TO {}", database, roles.writer)
         # Retiring a version asks for the age of other sessions' transactions.
-        _execute(connection, "GRANT pg_read_all_stats TO {}", WRITER)
+        _execute(connection, "GRANT pg_read_all_stats TO {}", roles.writer)
 
 
-def migrate(url: str, revision: str = "head") -> None:
-    """Bring the warehouse's schema to `revision` (`base` empties it).
+def migrate(
+    url: str,
+    revision: str = "head",
+    *,
+    catalogue: Catalogue = DEFAULT,
+    roles: Roles | None = None,
+) -> None:
+    """Bring a catalogue's schema to `revision` (`base` empties it).
 
-    `url` must connect as `mf_writer`. One at a time: a second one waits for the first. With
-    something to migrate, it waits for an ingest as well, so that neither locks the other out.
+    `url` must connect as the catalogue's writer. One at a time: a second one waits for the first.
+    With something to migrate, it waits for an ingest as well, so that neither locks the other out.
 
     Raises:
         ConfigError: the roles are missing, the role is another one, or there is no such revision.
         DatabaseError: the server can't be reached, the schema is newer than this code, or another
             session is in the way.
     """
-    _make_schema(url)
-    with _connected(url) as connection:
-        lock_schema(connection, SCHEMA)
+    _make_schema(url, catalogue, roles)
+    with _connected(url, catalogue=catalogue, roles=roles) as connection:
+        lock_schema(connection, catalogue.schema)
         present = _known_revision(connection)
         nothing_to_do = revision == "head" and present == revisions.known()[0]
         if present is not None and not nothing_to_do:
-            connection.execute(sa.text(_WAIT_FOR_INGEST))
+            connection.execute(sql(connection, _WAIT_FOR_INGEST))
         config = alembic_config(connection)
         try:
             if revision == "base":
@@ -135,12 +145,15 @@ def migrate(url: str, revision: str = "head") -> None:
             replace_readers_objects(connection)
 
 
-def _make_schema(url: str) -> None:
+def _make_schema(url: str, catalogue: Catalogue, roles: Roles | None) -> None:
     """Make the empty schema, on which migrations that run at once then wait for each other."""
     # The same name twice: another one makes it at this moment.
-    with suppress(sa.exc.IntegrityError), _connected(url) as connection:
+    with (
+        suppress(sa.exc.IntegrityError),
+        _connected(url, catalogue=catalogue, roles=roles) as connection,
+    ):
         _require_roles(connection)
-        connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
+        make_schema(connection, catalogue.schema)
 
 
 def _known_revision(connection: Connection) -> str | None:
@@ -167,17 +180,18 @@ def replace_readers_objects(connection: Connection) -> None:
             return
         except psycopg2.errors.LockNotAvailable:
             time.sleep(_READERS_PAUSE_SECONDS)
+    schema = schema_of(connection)
     raise DatabaseError(
-        "the readers' views could not be replaced: a transaction that reads mf.recommendations or "
-        "mf.model_history does not end (SQLSTATE 55P03). Nothing was changed. End that "
+        "the readers' views could not be replaced: a transaction that reads "
+        f"{schema}.recommendations or {schema}.model_history does not end (SQLSTATE 55P03). "
+        "Nothing was changed. End that "
         "transaction, or run `mf db migrate` when it has ended; see docs/runbook.md#locks."
     )
 
 
 def _run_readers_sql(connection: Connection) -> None:
     limit_lock_waits(connection, _READERS_WAIT)
-    with psycopg2_cursor(connection) as cursor:
-        cursor.execute(_READERS.read_text(encoding="utf-8"))
+    run_named(connection, _READERS.read_text(encoding="utf-8"))
     limit_lock_waits(connection)
 
 
@@ -193,20 +207,27 @@ def alembic_config(connection: Connection) -> AlembicConfig:
 
 def _require_roles(connection: Connection) -> None:
     """Raise ConfigError if the server lacks a role that the migrations grant rights to."""
-    found = set(connection.scalars(sa.text(_FIND_ROLES)))
-    missing = {WRITER, READER} - found
+    roles = roles_of(connection)
+    missing = {roles.writer, roles.reader} - present_roles(connection, roles)
     if missing:
+        command = catalogue_of(connection).command("db bootstrap")
         raise ConfigError(
             f"the Postgres server lacks the role(s) {', '.join(sorted(missing))}; "
-            "an administrator makes them once with `mf db bootstrap --admin-url ...` "
+            f"an administrator makes them once with `{command} --admin-url ...` "
             "(docs/runbook.md#roles)."
         )
 
 
 @contextmanager
-def _connected(url: str, isolation_level: str | None = None) -> Iterator[Connection]:
+def _connected(
+    url: str,
+    isolation_level: str | None = None,
+    *,
+    catalogue: Catalogue = DEFAULT,
+    roles: Roles | None = None,
+) -> Iterator[Connection]:
     """Open one transaction on a connection of its own and leave none behind."""
-    engine = database_engine(url)
+    engine = database_engine(url, catalogue=catalogue, roles=roles)
     try:
         with transaction(engine, isolation_level=isolation_level) as connection:
             yield connection
@@ -238,5 +259,5 @@ def _execute(connection: Connection, template: str, *identifiers: str) -> None:
 
 def _run(connection: Connection, statement: pg.Composable) -> None:
     """Run a statement that takes no bound parameters, on a cursor of the driver itself."""
-    with translated_errors(), psycopg2_cursor(connection) as cursor:
+    with translated_errors(connection), psycopg2_cursor(connection) as cursor:
         cursor.execute(statement)

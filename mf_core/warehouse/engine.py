@@ -11,8 +11,14 @@ from psycopg2 import sql as pg
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
+from mf_core.catalogue import DEFAULT, Catalogue
 from mf_core.errors import ConfigError, DatabaseError
+from mf_core.warehouse import roles as role_names
+from mf_core.warehouse import schema
+from mf_core.warehouse.address import VARIABLE
 from mf_core.warehouse.problems import explain
+from mf_core.warehouse.roles import Roles
+from mf_core.warehouse.schema import psycopg2_cursor
 
 LOCK_TIMEOUT = timedelta(seconds=30)
 """How long a statement waits for a lock, unless its transaction says otherwise."""
@@ -28,12 +34,19 @@ _EXPECTED = "expected postgresql+psycopg2://USER:PASSWORD@HOST:PORT/DATABASE"
 
 
 def database_engine(
-    url: str, *, connect_args: Mapping[str, Any] | None = None, **options: Any
+    url: str,
+    *,
+    catalogue: Catalogue = DEFAULT,
+    roles: Roles | None = None,
+    connect_args: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Engine:
     """Return an engine for a Postgres URL: `postgres://`, `postgresql://`, or with `+psycopg2`.
 
     Args:
         url: the URL.
+        catalogue: whose schema the statements work on.
+        roles: the names of its roles; None: as `Roles.in_force` finds them.
         connect_args: parameters of libpq, over those that are set here.
         options: more arguments of `sqlalchemy.create_engine`.
 
@@ -43,30 +56,30 @@ def database_engine(
     # The pool may hold connections that the server has closed meanwhile: each is tried before use.
     parameters = {"connect_timeout": _CONNECT_SECONDS, "application_name": "mf"}
     return sa.create_engine(
-        _parsed(url).set(drivername="postgresql+psycopg2"),
+        _parsed(url, catalogue.variable(VARIABLE)).set(drivername="postgresql+psycopg2"),
         pool_pre_ping=True,
         connect_args={**parameters, **(connect_args or {})},
+        execution_options=schema.options(catalogue) | role_names.options(roles),
         **options,
     )
 
 
-def _parsed(url: str) -> URL:
+def _parsed(url: str, variable: str) -> URL:
     """Return the parts of a URL. Raises ConfigError, which does not quote it: it has a password."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         # A port that is no number is a ValueError.
-        raise ConfigError(f"MF_DATABASE_URL can't be read; {_EXPECTED}.") from None
+        raise ConfigError(f"{variable} can't be read; {_EXPECTED}.") from None
 
     if parsed.drivername.split("+")[0] not in ("postgres", "postgresql"):
         raise ConfigError(
-            f"MF_DATABASE_URL names {parsed.drivername}, "
+            f"{variable} names {parsed.drivername}, "
             "expected a Postgres database (postgresql+psycopg2://...). Correct the URL."
         )
     if parsed.port is not None and not 0 < parsed.port < 65_536:
         raise ConfigError(
-            f"MF_DATABASE_URL names port {parsed.port}, expected one from 1 to 65535. "
-            "Correct the URL."
+            f"{variable} names port {parsed.port}, expected one from 1 to 65535. Correct the URL."
         )
     return parsed
 
@@ -122,10 +135,11 @@ def limit_lock_waits(
 
 
 @contextmanager
-def translated_errors(engine: Engine | None = None) -> Iterator[None]:
+def translated_errors(bind: Engine | Connection) -> Iterator[None]:
     """Turn what Postgres says into the project's errors, as far as they are known.
 
-    Without an `engine` the revision of the schema is not looked up.
+    With an engine the revision of the schema is looked up where it may be the reason. On a
+    connection that has just met an error, that is not possible.
 
     Raises:
         DatabaseError: what failed may work in a while, or after a migration.
@@ -134,15 +148,13 @@ def translated_errors(engine: Engine | None = None) -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        known = explain(
-            error.orig, error.statement, engine=engine, lost=error.connection_invalidated
-        )
+        known = explain(error.orig, error.statement, bind=bind, lost=error.connection_invalidated)
         if known is None:
             raise
         raise known from error
     except psycopg2.Error as error:
         # From a cursor of the driver's own, whose errors SQLAlchemy does not see.
-        known = explain(error, None, engine=engine)
+        known = explain(error, None, bind=bind)
         if known is None:
             raise
         raise known from error
@@ -192,7 +204,7 @@ def copy_table(connection: Connection, name: tuple[str, ...], table: "pa.Table")
     statement = pg.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
         pg.Identifier(*name), pg.SQL(", ").join(columns)
     )
-    with translated_errors(), psycopg2_cursor(connection) as cursor:
+    with translated_errors(connection), psycopg2_cursor(connection) as cursor:
         cursor.copy_expert(statement, pa.BufferReader(sink.getvalue()))
 
 
@@ -206,11 +218,3 @@ def copy_frame(connection: Connection, name: tuple[str, ...], frame: "pd.DataFra
         is_float = column.dtype.kind == "f"
         columns[str(label)] = pa.array(column.to_numpy(), from_pandas=not is_float)
     copy_table(connection, name, pa.table(columns))
-
-
-def psycopg2_cursor(connection: Connection) -> Any:
-    """Return a cursor of the driver itself.
-
-    COPY needs one, and so do statements that take no bound parameters.
-    """
-    return connection.connection.cursor()

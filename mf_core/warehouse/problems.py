@@ -8,11 +8,13 @@ from typing import Any
 
 import psycopg2
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from mf_core.errors import ConfigError, DatabaseError, MFError
 from mf_core.warehouse import revisions
-from mf_core.warehouse.tables import SCHEMA
+from mf_core.warehouse.address import VARIABLE
+from mf_core.warehouse.roles import roles_of
+from mf_core.warehouse.schema import catalogue_of, schema_of
 
 LOCK_NOT_AVAILABLE = "55P03"
 _READ_ONLY = "25006"
@@ -24,11 +26,9 @@ _MAY_PASS = ("08", "40", "53", "57")
 _WHAT_TO_DO = {
     "53100": "The disk of the Postgres server is full: free some space there.",
     "53300": "The server takes no more connections: end idle ones, or raise max_connections.",
-    _READ_ONLY: (
-        "The server takes no writes, as a standby does: point MF_DATABASE_URL at the primary."
-    ),
+    _READ_ONLY: ("The server takes no writes, as a standby does: point {variable} at the primary."),
 }
-_ELSE = "Check MF_DATABASE_URL, the server and its disk."
+_ELSE = "Check {variable}, the server and its disk."
 
 # No such table, column, function or schema; no such constraint for ON CONFLICT.
 _NOT_THERE = ("42P01", "42703", "42883", "3F000", "42P10")
@@ -40,7 +40,7 @@ def explain(
     error: BaseException | None,
     statement: str | None,
     *,
-    engine: Engine | None,
+    bind: Engine | Connection,
     lost: bool = False,
 ) -> MFError | None:
     """Return the project's error for one of the driver's; None where it is a defect.
@@ -48,25 +48,26 @@ def explain(
     Args:
         error: what psycopg2 raised.
         statement: the SQL that it was raised for, if there was one.
-        engine: where the schema's revision is looked up; None: it is not.
+        bind: where it was raised. On an engine the schema's revision is looked up.
         lost: the connection is gone, whatever the error says.
     """
     code = getattr(error, "pgcode", None) or ""
+    variable = catalogue_of(bind).variable(VARIABLE)
     if code == LOCK_NOT_AVAILABLE:
-        return _locked(error, statement)
+        return _locked(error, statement, schema_of(bind))
     if code == _NO_RIGHT:
-        return _no_right(error, engine)
+        return _no_right(error, bind, variable)
     if lost or code.startswith(_MAY_PASS) or code == _READ_ONLY:
-        return _broken_off(error, code)
+        return _broken_off(error, code, variable)
     if not code and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
-        return _broken_off(error, code)
+        return _broken_off(error, code, variable)
     if not code and isinstance(error, psycopg2.ProgrammingError):
         return ConfigError(
-            f"MF_DATABASE_URL can't be used: {first_line(error)}. "
+            f"{variable} can't be used: {first_line(error)}. "
             "Expected postgresql+psycopg2://USER:PASSWORD@HOST:PORT/DATABASE."
         )
-    if engine is not None and code in _OF_THE_SCHEMA:
-        return _of_the_schema(error, code, engine)
+    if isinstance(bind, Engine) and code in _OF_THE_SCHEMA:
+        return _of_the_schema(error, code, bind)
     return None
 
 
@@ -77,24 +78,24 @@ def first_line(error: BaseException | None) -> str:
     return lines[0].rstrip(".") if lines else type(cause).__name__
 
 
-def _broken_off(error: BaseException | None, code: str) -> DatabaseError:
-    advice = _WHAT_TO_DO.get(code, _ELSE)
+def _broken_off(error: BaseException | None, code: str, variable: str) -> DatabaseError:
+    advice = _WHAT_TO_DO.get(code, _ELSE).format(variable=variable)
     return DatabaseError(f"Postgres did not answer as expected: {first_line(error)}. {advice}")
 
 
-def _locked(error: BaseException | None, statement: str | None) -> DatabaseError:
+def _locked(error: BaseException | None, statement: str | None, schema: str) -> DatabaseError:
     """Return the error for a lock that was not given in time."""
     cursor: Any = getattr(error, "cursor", None)
     query = getattr(cursor, "query", None)
     sql = statement or (query.decode(errors="replace") if query else "")
-    tables = sorted(set(re.findall(rf"\b{SCHEMA}\.(\w+)", sql.replace('"', ""))))
+    tables = sorted(set(re.findall(rf"\b{schema}\.(\w+)", sql.replace('"', ""))))
 
     # A wait for a row is told in the error's context, which names the table.
     context = getattr(getattr(error, "diag", None), "context", None) or ""
     if in_context := re.search(r'in relation "(\w+)"', context):
         tables = [in_context[1]]
-    named = " or ".join(f"{SCHEMA}.{table}" for table in tables) or "the warehouse"
-    wanted = ", ".join(f"'{SCHEMA}.{table}'::regclass" for table in tables)
+    named = " or ".join(f"{schema}.{table}" for table in tables) or "the warehouse"
+    wanted = ", ".join(f"'{schema}.{table}'::regclass" for table in tables)
     where = f"relation IN ({wanted})" if wanted else "granted"
     return DatabaseError(
         f"{named} is locked by another session, and the lock was not given within "
@@ -105,12 +106,13 @@ def _locked(error: BaseException | None, statement: str | None) -> DatabaseError
     )
 
 
-def _no_right(error: BaseException | None, engine: Engine | None) -> ConfigError:
-    role = engine.url.username if engine is not None else None
-    who = f"the role {role}" if role else "the role that MF_DATABASE_URL names"
+def _no_right(error: BaseException | None, bind: Engine | Connection, variable: str) -> ConfigError:
+    role = bind.engine.url.username
+    who = f"the role {role}" if role else f"the role that {variable} names"
+    writer = roles_of(bind).writer
     return ConfigError(
         f"{who} lacks a right: {first_line(error)}. The pipeline and the `mf` command connect as "
-        "mf_writer (MF_DATABASE_URL), `mf db bootstrap` as an administrator (--admin-url); "
+        f"{writer} ({variable}), `mf db bootstrap` as an administrator (--admin-url); "
         "see docs/runbook.md#roles."
     )
 
@@ -127,7 +129,8 @@ def _of_the_schema(error: BaseException | None, code: str, engine: Engine) -> Da
     if code not in _NOT_THERE:
         return None
     return DatabaseError(
-        f"{first_line(error)}, though the schema {SCHEMA} is at revision {revisions.known()[0]}: "
-        "somebody has dropped or renamed it. A version's table (recommendation_rows_v<version>) "
-        "is made again by a new run; anything else comes back from a backup."
+        f"{first_line(error)}, though the schema {schema_of(engine)} is at revision "
+        f"{revisions.known()[0]}: somebody has dropped or renamed it. "
+        "A version's table (recommendation_rows_v<version>) is made again by a new run; "
+        "anything else comes back from a backup."
     )

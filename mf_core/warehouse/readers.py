@@ -10,31 +10,32 @@ from sqlalchemy.engine import Connection
 
 from mf_core.warehouse import runs
 from mf_core.warehouse import tables as t
+from mf_core.warehouse.schema import sql
 from mf_core.warehouse.verdicts import gate_decisions
 
 _SHOWN_OF_LIVE = ("went_live", "published_at", "n_ratings", "rmse", "ndcg", "cutoff")
 
 _HISTORY = """
-SELECT * FROM mf.model_history ORDER BY model_version DESC LIMIT :n OFFSET :offset
+SELECT * FROM {mf}.model_history ORDER BY model_version DESC LIMIT :n OFFSET :offset
 """
 
 _LISTED = """
 SELECT r.*, items.title
-FROM mf.recommendations_for(:user_id, :n) AS r LEFT JOIN mf.items USING (item_id)
+FROM {mf}.recommendations_for(:user_id, :n) AS r LEFT JOIN {mf}.items USING (item_id)
 ORDER BY r.rank
 """
 
 _LIVE = """
 SELECT model_version, went_live, went_live_at, published_at, n_ratings, rmse, ndcg, cutoff,
     extract(epoch FROM now() - published_at)::bigint AS age_seconds
-FROM mf.model_history WHERE is_live
+FROM {mf}.model_history WHERE is_live
 """
 
 _SIZE = """
 SELECT count(*) AS ratings,
     count(DISTINCT user_id) AS users,
     count(DISTINCT item_id) AS items
-FROM mf.ratings
+FROM {mf}.ratings
 """
 
 
@@ -43,7 +44,7 @@ def model_history(connection: Connection, limit: int = 20, offset: int = 0) -> l
 
     A figure that is not a number is None.
     """
-    rows = connection.execute(sa.text(_HISTORY), {"n": limit, "offset": offset})
+    rows = connection.execute(sql(connection, _HISTORY), {"n": limit, "offset": offset})
     return [_finite(row) for row in rows.mappings()]
 
 
@@ -59,7 +60,7 @@ def live(connection: Connection) -> dict[str, Any] | None:
     `age_seconds` is the age of its lists: since they first went live. A rollback makes old lists
     live, and they are as old as they are.
     """
-    row = connection.execute(sa.text(_LIVE)).mappings().one_or_none()
+    row = connection.execute(sql(connection, _LIVE)).mappings().one_or_none()
     return None if row is None else _finite(row)
 
 
@@ -78,7 +79,7 @@ def recommendations_for(
 
     It is empty before the first publication.
     """
-    rows = connection.execute(sa.text(_LISTED), {"user_id": user_id, "n": n})
+    rows = connection.execute(sql(connection, _LISTED), {"user_id": user_id, "n": n})
     return [dict(row) for row in rows.mappings()]
 
 
@@ -87,7 +88,7 @@ def status(connection: Connection) -> dict[str, Any]:
     decisions = gate_decisions(connection, limit=1, stages=("evaluated",))
     latest = decisions[0] if decisions else {}
     shown = live(connection) or {}
-    size = connection.execute(sa.text(_SIZE)).mappings().one()
+    size = connection.execute(sql(connection, _SIZE)).mappings().one()
     n_hidden = sa.select(sa.func.count()).select_from(t.hidden_items)
     return {
         "live_version": shown.get("model_version"),

@@ -1,14 +1,17 @@
 -- What readers of the warehouse see: views, the look-up function, their comments, and the grants.
 --
+-- {mf} stands for the schema and {reader}, {console}, {monitor} for the roles, as the catalogue and the
+-- environment name them. A role that the server does not have gets nothing (warehouse/roles.py).
+--
 -- `mf db migrate` runs this file after the migrations, every time: what stands here is what exists.
 -- To add a column for readers, add it as the LAST one of its view (readers rely on the order), with
 -- its comment. CREATE OR REPLACE keeps grants, and views of other people's that read from these; it
 -- can't change what a function returns, so a migration drops the function first
 -- (docs/howto/add-a-column-for-readers.md).
 
--- The subqueries on mf.live are evaluated first, so that Postgres skips the partitions of all other
+-- The subqueries on {mf}.live are evaluated first, so that Postgres skips the partitions of all other
 -- versions at run time; a join would not do that.
-CREATE OR REPLACE VIEW mf.recommendations AS
+CREATE OR REPLACE VIEW {mf}.recommendations AS
 SELECT
   user_id,
   place::integer AS rank,
@@ -21,13 +24,13 @@ SELECT
   generated_at
 FROM (
   SELECT stored.*, row_number() OVER (PARTITION BY stored.user_id ORDER BY stored.rank) AS place
-  FROM mf.recommendation_rows AS stored
-  WHERE stored.model_version = (SELECT live.model_version FROM mf.live)
-    AND NOT EXISTS (SELECT FROM mf.hidden_items AS hidden WHERE hidden.item_id = stored.item_id)
+  FROM {mf}.recommendation_rows AS stored
+  WHERE stored.model_version = (SELECT live.model_version FROM {mf}.live)
+    AND NOT EXISTS (SELECT FROM {mf}.hidden_items AS hidden WHERE hidden.item_id = stored.item_id)
 ) AS visible
-WHERE place <= (SELECT models.top_n FROM mf.models JOIN mf.live USING (model_version));
+WHERE place <= (SELECT models.top_n FROM {mf}.models JOIN {mf}.live USING (model_version));
 
-CREATE OR REPLACE FUNCTION mf.recommendations_for(for_user_id text, n integer DEFAULT NULL)
+CREATE OR REPLACE FUNCTION {mf}.recommendations_for(for_user_id text, n integer DEFAULT NULL)
 RETURNS TABLE (
   rank integer,
   item_id text,
@@ -41,23 +44,23 @@ RETURNS TABLE (
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   WITH wanted AS (
     SELECT live.model_version, models.published_at, greatest(coalesce(n, models.top_n), 0) AS n
-    FROM mf.live JOIN mf.models USING (model_version)
+    FROM {mf}.live JOIN {mf}.models USING (model_version)
   ), own AS (
     SELECT stored.rank, stored.item_id, stored.score, stored.predicted_rating,
            stored.predicted_rating_sd, stored.source, stored.generated_at
-    FROM mf.recommendation_rows AS stored
+    FROM {mf}.recommendation_rows AS stored
     WHERE stored.model_version = (SELECT wanted.model_version FROM wanted)
       AND stored.user_id = for_user_id
-      AND NOT EXISTS (SELECT FROM mf.hidden_items AS hidden WHERE hidden.item_id = stored.item_id)
+      AND NOT EXISTS (SELECT FROM {mf}.hidden_items AS hidden WHERE hidden.item_id = stored.item_id)
     ORDER BY stored.rank
     LIMIT (SELECT wanted.n FROM wanted)
   ), popular AS (
     SELECT listed.rank, listed.item_id, listed.score, listed.predicted_rating,
            NULL::double precision, 'popular', (SELECT wanted.published_at FROM wanted)
-    FROM mf.popular_items AS listed
+    FROM {mf}.popular_items AS listed
     WHERE listed.model_version = (SELECT wanted.model_version FROM wanted)
       AND NOT EXISTS (SELECT FROM own)
-      AND NOT EXISTS (SELECT FROM mf.hidden_items AS hidden WHERE hidden.item_id = listed.item_id)
+      AND NOT EXISTS (SELECT FROM {mf}.hidden_items AS hidden WHERE hidden.item_id = listed.item_id)
     ORDER BY listed.rank
     LIMIT (SELECT wanted.n FROM wanted)
   )
@@ -74,11 +77,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   ORDER BY 1
 $$;
 
-CREATE OR REPLACE VIEW mf.model_history AS
+CREATE OR REPLACE VIEW {mf}.model_history AS
 SELECT
   models.model_version,
   models.state,
-  models.model_version IS NOT DISTINCT FROM (SELECT live.model_version FROM mf.live) AS is_live,
+  models.model_version IS NOT DISTINCT FROM (SELECT live.model_version FROM {mf}.live) AS is_live,
   models.created_at,
   models.published_at,
   models.retired_at,
@@ -110,8 +113,8 @@ SELECT
     WHEN decision.stage = 'override' THEN format('approved by an override of %s', decision.decided_by)
     WHEN decision.approved THEN 'approved'
   END AS verdict
-FROM mf.models
-JOIN mf.snapshots USING (snapshot_id)
+FROM {mf}.models
+JOIN {mf}.snapshots USING (snapshot_id)
 LEFT JOIN LATERAL (
   SELECT
     max(value) FILTER (WHERE metric = 'rmse') AS rmse,
@@ -119,12 +122,12 @@ LEFT JOIN LATERAL (
     max(value) FILTER (WHERE metric = 'ndcg_at_10') AS ndcg_at_10,
     max(value) FILTER (WHERE metric ~ '^ndcg_at_[0-9]+$') AS ndcg,
     max(substring(metric FROM '^ndcg_at_([0-9]+)$')::integer) AS cutoff
-  FROM mf.evaluations AS e
+  FROM {mf}.evaluations AS e
   WHERE e.model_version = models.model_version AND e.subject = 'candidate' AND e.slice = 'all'
 ) AS figures ON true
 LEFT JOIN LATERAL (
   SELECT approved, decided_by, decided_at, stage
-  FROM mf.gate_decisions AS d
+  FROM {mf}.gate_decisions AS d
   WHERE d.model_version = models.model_version
   ORDER BY d.decision_id DESC
   LIMIT 1
@@ -136,7 +139,7 @@ LEFT JOIN LATERAL (
     WHEN 'rollback' THEN
       format('by a rollback of %s, from version %s', p.promoted_by, p.previous_version)
   END AS went_live, p.promoted_at
-  FROM mf.promotions AS p
+  FROM {mf}.promotions AS p
   WHERE p.model_version = models.model_version
   ORDER BY p.promotion_id DESC
   LIMIT 1
@@ -148,82 +151,78 @@ LEFT JOIN LATERAL (
     (models.config #>> '{publish,refit}')::boolean,
     true
   ) AS is_refit
-  FROM mf.model_artifacts AS a
+  FROM {mf}.model_artifacts AS a
   WHERE a.model_version = models.model_version
 ) AS fit ON true;
 
-COMMENT ON FUNCTION mf.recommendations_for(text, integer) IS
+COMMENT ON FUNCTION {mf}.recommendations_for(text, integer) IS
   'The n best items for a user; the popular list for a user nobody has seen.';
 
-COMMENT ON VIEW mf.recommendations IS
+COMMENT ON VIEW {mf}.recommendations IS
   'The live recommendations: one row per user and rank. Columns are only ever appended.';
-COMMENT ON COLUMN mf.recommendations.user_id IS 'User.';
-COMMENT ON COLUMN mf.recommendations.rank IS 'Place in the user''s list, from 1.';
-COMMENT ON COLUMN mf.recommendations.item_id IS
+COMMENT ON COLUMN {mf}.recommendations.user_id IS 'User.';
+COMMENT ON COLUMN {mf}.recommendations.rank IS 'Place in the user''s list, from 1.';
+COMMENT ON COLUMN {mf}.recommendations.item_id IS
   'Recommended item, never one that the user has rated or that is hidden.';
-COMMENT ON COLUMN mf.recommendations.score IS
+COMMENT ON COLUMN {mf}.recommendations.score IS
   'What the list is ordered by; compare within a user only.';
-COMMENT ON COLUMN mf.recommendations.predicted_rating IS
+COMMENT ON COLUMN {mf}.recommendations.predicted_rating IS
   'Predicted rating, on the ratings'' scale.';
-COMMENT ON COLUMN mf.recommendations.predicted_rating_sd IS
+COMMENT ON COLUMN {mf}.recommendations.predicted_rating_sd IS
   'Its standard deviation; NULL where the solver gives none.';
-COMMENT ON COLUMN mf.recommendations.source IS
+COMMENT ON COLUMN {mf}.recommendations.source IS
   'model, or popular for a user without a positive rating.';
-COMMENT ON COLUMN mf.recommendations.model_version IS 'Version that made the row.';
-COMMENT ON COLUMN mf.recommendations.generated_at IS 'When the row was computed.';
+COMMENT ON COLUMN {mf}.recommendations.model_version IS 'Version that made the row.';
+COMMENT ON COLUMN {mf}.recommendations.generated_at IS 'When the row was computed.';
 
-COMMENT ON VIEW mf.model_history IS
+COMMENT ON VIEW {mf}.model_history IS
   'Every model version, newest figures and latest verdict included.';
-COMMENT ON COLUMN mf.model_history.model_version IS 'Version.';
-COMMENT ON COLUMN mf.model_history.state IS
+COMMENT ON COLUMN {mf}.model_history.model_version IS 'Version.';
+COMMENT ON COLUMN {mf}.model_history.state IS
   'Where the version stands: approved, refused, published, ...; see docs/architecture.md.';
-COMMENT ON COLUMN mf.model_history.is_live IS 'Whether readers see it now.';
-COMMENT ON COLUMN mf.model_history.created_at IS 'When the run took its snapshot.';
-COMMENT ON COLUMN mf.model_history.published_at IS
+COMMENT ON COLUMN {mf}.model_history.is_live IS 'Whether readers see it now.';
+COMMENT ON COLUMN {mf}.model_history.created_at IS 'When the run took its snapshot.';
+COMMENT ON COLUMN {mf}.model_history.published_at IS
   'When it first went live, with its lists just made; see also went_live_at.';
-COMMENT ON COLUMN mf.model_history.retired_at IS 'When its rows were dropped.';
-COMMENT ON COLUMN mf.model_history.snapshot_id IS 'Snapshot that it was trained on.';
-COMMENT ON COLUMN mf.model_history.split_id IS 'Split of that snapshot.';
-COMMENT ON COLUMN mf.model_history.n_train IS
+COMMENT ON COLUMN {mf}.model_history.retired_at IS 'When its rows were dropped.';
+COMMENT ON COLUMN {mf}.model_history.snapshot_id IS 'Snapshot that it was trained on.';
+COMMENT ON COLUMN {mf}.model_history.split_id IS 'Split of that snapshot.';
+COMMENT ON COLUMN {mf}.model_history.n_train IS
   'Ratings on the training side of the split; see also n_ratings.';
-COMMENT ON COLUMN mf.model_history.n_test IS 'Test ratings.';
-COMMENT ON COLUMN mf.model_history.rmse IS 'Test RMSE of the rating head.';
-COMMENT ON COLUMN mf.model_history.mae IS 'Test mean absolute error of the rating head.';
-COMMENT ON COLUMN mf.model_history.ndcg_at_10 IS
+COMMENT ON COLUMN {mf}.model_history.n_test IS 'Test ratings.';
+COMMENT ON COLUMN {mf}.model_history.rmse IS 'Test RMSE of the rating head.';
+COMMENT ON COLUMN {mf}.model_history.mae IS 'Test mean absolute error of the rating head.';
+COMMENT ON COLUMN {mf}.model_history.ndcg_at_10 IS
   'NDCG@10 of the lists on the test rows; NULL if another cutoff was set (see ndcg).';
-COMMENT ON COLUMN mf.model_history.approved IS 'Latest verdict; see also verdict.';
-COMMENT ON COLUMN mf.model_history.decided_by IS 'gate, or the person who overrode it.';
-COMMENT ON COLUMN mf.model_history.decided_at IS 'When.';
-COMMENT ON COLUMN mf.model_history.device IS 'Device that it was trained on.';
-COMMENT ON COLUMN mf.model_history.fit_seconds IS 'Seconds of training.';
-COMMENT ON COLUMN mf.model_history.code_version IS
+COMMENT ON COLUMN {mf}.model_history.approved IS 'Latest verdict; see also verdict.';
+COMMENT ON COLUMN {mf}.model_history.decided_by IS 'gate, or the person who overrode it.';
+COMMENT ON COLUMN {mf}.model_history.decided_at IS 'When.';
+COMMENT ON COLUMN {mf}.model_history.device IS 'Device that it was trained on.';
+COMMENT ON COLUMN {mf}.model_history.fit_seconds IS 'Seconds of training.';
+COMMENT ON COLUMN {mf}.model_history.code_version IS
   'Version of the code, with the hash of its sources and the commit.';
-COMMENT ON COLUMN mf.model_history.ndcg IS 'NDCG of the lists on the test rows, at cutoff.';
-COMMENT ON COLUMN mf.model_history.cutoff IS 'Length of the lists that ndcg looks at.';
-COMMENT ON COLUMN mf.model_history.went_live IS
+COMMENT ON COLUMN {mf}.model_history.ndcg IS 'NDCG of the lists on the test rows, at cutoff.';
+COMMENT ON COLUMN {mf}.model_history.cutoff IS 'Length of the lists that ndcg looks at.';
+COMMENT ON COLUMN {mf}.model_history.went_live IS
   'How the version last went live: by the gate, by an override (who, why), by a rollback (who).';
-COMMENT ON COLUMN mf.model_history.went_live_at IS
+COMMENT ON COLUMN {mf}.model_history.went_live_at IS
   'When it last went live; the live version is live since then.';
-COMMENT ON COLUMN mf.model_history.n_ratings IS
+COMMENT ON COLUMN {mf}.model_history.n_ratings IS
   'Ratings that its lists are made from: all after a refit, else the training side; NULL: no lists.';
-COMMENT ON COLUMN mf.model_history.verdict IS
+COMMENT ON COLUMN {mf}.model_history.verdict IS
   'Latest verdict in words: approved (by whose override), refused, dry run: would be approved.';
 
-REVOKE ALL ON FUNCTION mf.recommendations_for(text, integer) FROM PUBLIC;
-GRANT USAGE ON SCHEMA mf TO mf_reader;
-GRANT SELECT ON mf.recommendations, mf.model_history TO mf_reader;
-GRANT EXECUTE ON FUNCTION mf.recommendations_for(text, integer) TO mf_reader;
+REVOKE ALL ON FUNCTION {mf}.recommendations_for(text, integer) FROM PUBLIC;
+GRANT USAGE ON SCHEMA {mf} TO {reader};
+GRANT SELECT ON {mf}.recommendations, {mf}.model_history TO {reader};
+GRANT EXECUTE ON FUNCTION {mf}.recommendations_for(text, integer) TO {reader};
 
--- What the console shows, and nothing else. A server that was set up by an older release has no role
--- for it until `mf db bootstrap` runs there again.
-DO $$
-BEGIN
-  IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'mf_console') THEN
-    GRANT USAGE ON SCHEMA mf TO mf_console;
-    GRANT SELECT ON mf.model_history, mf.gate_decisions, mf.runs TO mf_console;
-    GRANT SELECT (model_version, state) ON mf.models TO mf_console;
-    GRANT SELECT (item_id, title) ON mf.items TO mf_console;
-    GRANT EXECUTE ON FUNCTION mf.recommendations_for(text, integer) TO mf_console;
-  END IF;
-END
-$$;
+-- What the console shows, and nothing else.
+GRANT USAGE ON SCHEMA {mf} TO {console};
+GRANT SELECT ON {mf}.model_history, {mf}.gate_decisions, {mf}.runs TO {console};
+GRANT SELECT (model_version, state) ON {mf}.models TO {console};
+GRANT SELECT (item_id, title) ON {mf}.items TO {console};
+GRANT EXECUTE ON FUNCTION {mf}.recommendations_for(text, integer) TO {console};
+
+-- What a monitoring system collects.
+GRANT USAGE ON SCHEMA {mf} TO {monitor};

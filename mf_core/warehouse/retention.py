@@ -7,13 +7,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mf_core.warehouse import tables as t
+from mf_core.warehouse.schema import sql
 from mf_core.warehouse.versions import began_before, by_last_promotion, is_dead
 
 # What was live when each of the last weeks ended; a rollback counts as a publication does.
 _LIVE_AT_THE_END_OF_A_WEEK = """
 SELECT (
     SELECT promotions.model_version
-    FROM mf.promotions
+    FROM {mf}.promotions
     WHERE promotions.promoted_at AT TIME ZONE 'UTC'
         < date_trunc('week', now() AT TIME ZONE 'UTC') - past.n * interval '7 days'
     ORDER BY promotions.promotion_id DESC
@@ -28,7 +29,7 @@ FROM generate_series(0, :weeks - 1) AS past (n)
 _SNAPSHOT_FROM_BEFORE = """
 WITH replacement AS (
     SELECT age(promotions.xmin) AS age
-    FROM mf.promotions
+    FROM {mf}.promotions
     WHERE promotions.previous_version = :version
     ORDER BY promotions.promotion_id DESC
     LIMIT 1
@@ -63,7 +64,7 @@ def kept(
         keep_weeks: 0 for none.
     """
     with_lists = [version for version in by_last_promotion(connection) if version in attached]
-    weekly = connection.scalars(sa.text(_LIVE_AT_THE_END_OF_A_WEEK), {"weeks": keep_weeks})
+    weekly = connection.scalars(sql(connection, _LIVE_AT_THE_END_OF_A_WEEK), {"weeks": keep_weeks})
     return {*with_lists[:keep_versions], *weekly} & set(attached)
 
 
@@ -98,7 +99,7 @@ def may_be_read(connection: Connection, model_version: int) -> bool:
     That is one with a snapshot from before the commit that last replaced the version. Call it
     under `lock_live`, so that no such commit is under way.
     """
-    found = connection.scalar(sa.text(_SNAPSHOT_FROM_BEFORE), {"version": model_version})
+    found = connection.scalar(sql(connection, _SNAPSHOT_FROM_BEFORE), {"version": model_version})
     return found is True
 
 

@@ -3,13 +3,13 @@
 from functools import cache
 from pathlib import Path
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from mf_core.warehouse.tables import SCHEMA
+from mf_core.warehouse.roles import roles_of
+from mf_core.warehouse.schema import catalogue_of, schema_of, sql
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-_TABLE = f"{SCHEMA}.alembic_version"
+_TABLE = "{mf}.alembic_version"
 
 
 @cache
@@ -23,9 +23,9 @@ def known() -> tuple[str, ...]:
 
 def present(connection: Connection) -> str | None:
     """Return the revision that the schema is at; None: it was never migrated, or is empty."""
-    if connection.scalar(sa.text("SELECT to_regclass(:name)"), {"name": _TABLE}) is None:
+    if connection.scalar(sql(connection, f"SELECT to_regclass('{_TABLE}')")) is None:
         return None
-    revision: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {_TABLE}"))
+    revision: str | None = connection.scalar(sql(connection, f"SELECT version_num FROM {_TABLE}"))
     return revision
 
 
@@ -36,19 +36,22 @@ def difference(connection: Connection) -> str | None:
     """
     needed = known()[0]
     found = present(connection)
+    schema = schema_of(connection)
+    writer = roles_of(connection).writer
+    command = catalogue_of(connection).command("db migrate")
     if found == needed:
         return None
     if found is None:
         return (
-            f"the warehouse's schema {SCHEMA} is missing, expected revision {needed}. "
-            "Run `mf db migrate` as mf_writer."
+            f"the warehouse's schema {schema} is missing, expected revision {needed}. "
+            f"Run `{command}` as {writer}."
         )
     if found in known():
         return (
-            f"the warehouse's schema {SCHEMA} is at revision {found}, this code needs {needed}. "
-            "Run `mf db migrate` as mf_writer."
+            f"the warehouse's schema {schema} is at revision {found}, this code needs {needed}. "
+            f"Run `{command}` as {writer}."
         )
     return (
-        f"the warehouse's schema {SCHEMA} is at revision {found}; this code is older and knows "
+        f"the warehouse's schema {schema} is at revision {found}; this code is older and knows "
         f"revisions up to {needed}. Install the release here that the schema was migrated with."
     )

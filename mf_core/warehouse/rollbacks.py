@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 from mf_core.errors import ConfigError
 from mf_core.warehouse import tables as t
 from mf_core.warehouse import versions
+from mf_core.warehouse.schema import sql
 
 # A kept version is one whose table readers can reach and that is not about to go. It was live until
 # the next promotion.
@@ -17,16 +18,16 @@ _CHOICES = """
 WITH periods AS (
   SELECT model_version, promotion_id, promoted_at AS live_from,
     lead(promoted_at) OVER (ORDER BY promotion_id) AS live_until
-  FROM mf.promotions
+  FROM {mf}.promotions
 ), last_periods AS (
   SELECT DISTINCT ON (model_version) * FROM periods ORDER BY model_version, promotion_id DESC
 )
 SELECT h.model_version, p.live_from, p.live_until, h.rmse, h.ndcg, h.cutoff
-FROM mf.model_history AS h JOIN last_periods AS p USING (model_version)
+FROM {mf}.model_history AS h JOIN last_periods AS p USING (model_version)
 WHERE NOT h.is_live AND h.retired_at IS NULL AND EXISTS (
   SELECT FROM pg_inherits
-  WHERE inhparent = 'mf.recommendation_rows'::regclass AND NOT inhdetachpending
-    AND inhrelid = to_regclass(format('mf.recommendation_rows_v%s', h.model_version))
+  WHERE inhparent = '{mf}.recommendation_rows'::regclass AND NOT inhdetachpending
+    AND inhrelid = to_regclass(format('{mf}.recommendation_rows_v%s', h.model_version))
 )
 ORDER BY p.promotion_id DESC
 """
@@ -122,7 +123,7 @@ class RollbackChoice:
 
 def rollback_choices(connection: Connection) -> list[RollbackChoice]:
     """Return what a rollback can choose from, the version that was live last first."""
-    rows = [dict(row) for row in connection.execute(sa.text(_CHOICES)).mappings()]
+    rows = [dict(row) for row in connection.execute(sql(connection, _CHOICES)).mappings()]
     kept = {row["model_version"] for row in rows}
     try:
         default, _, _ = rollback_target(connection, kept, None)

@@ -57,7 +57,7 @@ DOORS = {
 """The only module that writes each table."""
 
 HEAVY = {"tensorflow", "keras"}
-WRITES = r"(?i)\b(?:insert\s+into|update|delete\s+from|truncate)\s+mf\.(\w+)"
+WRITES = r"(?i)\b(?:insert\s+into|update|delete\s+from|truncate)\s+\{+mf\}+\.(\w+)"
 CORE_WRITES = r"\b(?:insert|update|delete)\((?:t|tables)\.(\w+)"
 
 
@@ -128,6 +128,31 @@ def test_each_table_is_written_by_one_module() -> None:
             written.setdefault(table, set()).add(name_of(path))
     assert written == {table: {door} for table, door in DOORS.items() if table in written}
     assert {"models", "live", "promotions", "evaluations", "ratings"} <= set(written)
+
+
+def statements(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and text of every string of a source that is no documentation."""
+    tree = ast.parse(path.read_text())
+    documentation = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and id(node) not in documentation:
+            yield node.lineno, str(node.value)
+
+
+def test_no_statement_names_the_schema_of_the_default_catalogue() -> None:
+    """`{mf}.ratings`, not `mf.ratings`, which is the default catalogue's whatever the engine."""
+    keywords = "from|join|into|update|table|schema|view|function|column|relation|select|on"
+    named = re.compile(rf"(?i)(?:\b(?:{keywords})\s+|['\"])mf\.[a-z]|schema mf\b")
+    guilty = [
+        f"{name_of(path)}:{line} {text.strip():.60}"
+        for path in SOURCES
+        for line, text in statements(path)
+        if named.search(text)
+    ]
+    for path in PACKAGE.rglob("*.sql"):
+        if named.search(re.sub(r"--.*", "", path.read_text())):
+            guilty.append(path.name)
+    assert guilty == []
 
 
 def test_states_are_written_by_the_door_only() -> None:

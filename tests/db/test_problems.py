@@ -86,7 +86,7 @@ def test_a_revision_that_is_none(warehouse_url: str) -> None:
 def test_a_readers_url(warehouse_url: str, command: tuple[str, ...]) -> None:
     reader = warehouse_url.replace("mf_writer", "mf_reader")
     said = refused(reader, *command, code=2)
-    assert "the role mf_reader lacks a right: permission denied" in said
+    assert "the role mf_reader lacks a right: " in said
     assert "connect as mf_writer" in said
 
 

@@ -66,6 +66,8 @@ def test_the_admin_of_a_managed_server_needs_no_superuser(bare_server: EmbeddedS
         "CREATE ROLE cloud_admin LOGIN CREATEROLE CREATEDB",
         "GRANT pg_read_all_stats TO cloud_admin WITH ADMIN OPTION",
     )
-    bootstrap_warehouse(bare_server.url("postgres", "cloud_admin"), console_password="hunter2")
+    bootstrap_warehouse(
+        bare_server.url("postgres", "cloud_admin"), passwords={"console": "hunter2"}
+    )
     migrate(bare_server.url("warehouse", "mf_writer"))
     assert count_as_console(bare_server) == 0

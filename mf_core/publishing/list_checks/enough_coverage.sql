@@ -5,11 +5,11 @@ SELECT
   covered.n AS items_listed,
   snapshots.n_items AS items,
   :min_coverage AS share_needed
-FROM mf.models
-JOIN mf.snapshots USING (snapshot_id),
+FROM {mf}.models
+JOIN {mf}.snapshots USING (snapshot_id),
 LATERAL (
   SELECT count(DISTINCT item_id) AS n
-  FROM mf.recommendation_rows_candidate
+  FROM {mf}.recommendation_rows_candidate
   WHERE rank <= models.top_n
 ) AS covered
 WHERE models.model_version = :model_version

@@ -5,23 +5,23 @@ WITH this AS (
     snapshots.unrated_users,
     least(
       models.top_n,
-      snapshots.n_items - (SELECT count(*) FROM mf.hidden_items)
+      snapshots.n_items - (SELECT count(*) FROM {mf}.hidden_items)
     ) AS length,
     -- A rating that was loaded after the snapshot does not make its user a known one.
     (
       SELECT coalesce(max(batch_id), 0)
-      FROM mf.ingest_batches
+      FROM {mf}.ingest_batches
       WHERE finished_at <= models.created_at
     ) AS last_batch
-  FROM mf.models
-  JOIN mf.snapshots USING (snapshot_id)
+  FROM {mf}.models
+  JOIN {mf}.snapshots USING (snapshot_id)
   WHERE model_version = :model_version
 ),
 listed AS (
   SELECT user_id, count(*) AS n
-  FROM mf.recommendation_rows_candidate AS candidate
+  FROM {mf}.recommendation_rows_candidate AS candidate
   WHERE NOT EXISTS (
-    SELECT FROM mf.ratings
+    SELECT FROM {mf}.ratings
     WHERE ratings.user_id = candidate.user_id
       AND batch_id <= (SELECT last_batch FROM this)
   )

@@ -8,22 +8,22 @@ WITH this AS (
     -- Ratings that were loaded after the snapshot are unknown to the lists.
     (
       SELECT coalesce(max(batch_id), 0)
-      FROM mf.ingest_batches
+      FROM {mf}.ingest_batches
       WHERE finished_at <= models.created_at
     ) AS last_batch
-  FROM mf.models
-  JOIN mf.snapshots USING (snapshot_id)
+  FROM {mf}.models
+  JOIN {mf}.snapshots USING (snapshot_id)
   WHERE model_version = :model_version
 ),
 rated AS (
   SELECT user_id, count(*) AS n
-  FROM mf.ratings
+  FROM {mf}.ratings
   WHERE batch_id <= (SELECT last_batch FROM this)
   GROUP BY user_id
 ),
 listed AS (
   SELECT user_id, count(*) AS n
-  FROM mf.recommendation_rows_candidate
+  FROM {mf}.recommendation_rows_candidate
   GROUP BY user_id
 )
 SELECT
@@ -37,6 +37,6 @@ LEFT JOIN listed USING (user_id),
 this
 WHERE coalesce(listed.n, 0) < least(
   this.top_n,
-  this.n_items - rated.n - (SELECT count(*) FROM mf.hidden_items)
+  this.n_items - rated.n - (SELECT count(*) FROM {mf}.hidden_items)
 )
 LIMIT 5

@@ -1,7 +1,7 @@
 -- Scores and predictions are numbers.
 -- Postgres sorts NaN above infinity, so the upper bounds find it too.
 SELECT user_id, rank, score, predicted_rating
-FROM mf.recommendation_rows_candidate
+FROM {mf}.recommendation_rows_candidate
 WHERE NOT (
     score > '-Infinity'
     AND score < 'Infinity'

@@ -6,7 +6,7 @@ FROM (
     rank,
     score,
     lag(score) OVER (PARTITION BY user_id ORDER BY rank) AS before
-  FROM mf.recommendation_rows_candidate
+  FROM {mf}.recommendation_rows_candidate
 ) AS ordered
 WHERE score > before
 LIMIT 5

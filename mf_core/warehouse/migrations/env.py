@@ -4,6 +4,7 @@ import re
 
 from alembic import context
 
+from mf_core.warehouse.schema import schema_of
 from mf_core.warehouse.tables import SCHEMA, metadata
 
 _RUN_TIME_PARTITION = re.compile(r"recommendation_rows_v\d+(_.*)?")
@@ -25,10 +26,13 @@ def include_name(name: str | None, type_: str, _parents: object) -> bool:
     return name == SCHEMA
 
 
+# What SQLAlchemy renders (CREATE TABLE, an index, a constraint) goes from schema `mf` to that of
+# the connection's catalogue; Alembic's own ALTER TABLE does not, so migrations say `schema_of`.
+connection = context.config.attributes["connection"]
 context.configure(
-    connection=context.config.attributes["connection"],
+    connection=connection,
     target_metadata=metadata,
-    version_table_schema=SCHEMA,
+    version_table_schema=schema_of(connection),
     include_schemas=True,
     include_name=include_name,
     include_object=include_object,

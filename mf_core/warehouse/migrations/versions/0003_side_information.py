@@ -7,6 +7,8 @@ Revises: 0002
 import sqlalchemy as sa
 from alembic import op
 
+from mf_core.warehouse.schema import schema_of
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -22,16 +24,16 @@ def upgrade() -> None:
     op.add_column(
         "snapshots",
         _counter("unrated_users", "Further users, with attributes and no rating."),
-        schema="mf",
+        schema=schema_of(op.get_bind()),
     )
     op.add_column(
         "snapshots",
         _counter("unrated_items", "Further items, with attributes and no rating."),
-        schema="mf",
+        schema=schema_of(op.get_bind()),
     )
 
 
 def downgrade() -> None:
     """Forget them."""
-    op.drop_column("snapshots", "unrated_items", schema="mf")
-    op.drop_column("snapshots", "unrated_users", schema="mf")
+    op.drop_column("snapshots", "unrated_items", schema=schema_of(op.get_bind()))
+    op.drop_column("snapshots", "unrated_users", schema=schema_of(op.get_bind()))

@@ -7,6 +7,8 @@ Revises: 0003
 import sqlalchemy as sa
 from alembic import op
 
+from mf_core.warehouse.schema import schema_of
+
 revision = "0004"
 down_revision = "0003"
 branch_labels = None
@@ -19,10 +21,10 @@ def upgrade() -> None:
     op.add_column(
         "models",
         sa.Column("warm_started_from", sa.BigInteger(), nullable=True, comment=comment),
-        schema="mf",
+        schema=schema_of(op.get_bind()),
     )
 
 
 def downgrade() -> None:
     """Drop it."""
-    op.drop_column("models", "warm_started_from", schema="mf")
+    op.drop_column("models", "warm_started_from", schema=schema_of(op.get_bind()))

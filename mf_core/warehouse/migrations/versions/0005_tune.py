@@ -8,6 +8,9 @@ Revises: 0004
 
 from alembic import op
 
+from mf_core.warehouse.roles import run_named
+from mf_core.warehouse.schema import catalogue_of, make_schema
+
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
@@ -16,10 +19,13 @@ depends_on = None
 
 def upgrade() -> None:
     """Make the schema."""
-    op.execute("CREATE SCHEMA mf_tune")
-    op.execute("COMMENT ON SCHEMA mf_tune IS 'Studies of mf tune; the tables are Optuna''s.'")
+    connection = op.get_bind()
+    make_schema(connection, catalogue_of(connection).tune_schema)
+    run_named(
+        connection, "COMMENT ON SCHEMA {tune} IS 'Studies of mf tune; the tables are Optuna''s.'"
+    )
 
 
 def downgrade() -> None:
     """Drop it with all studies."""
-    op.execute("DROP SCHEMA mf_tune CASCADE")
+    run_named(op.get_bind(), "DROP SCHEMA {tune} CASCADE")
