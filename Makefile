@@ -59,12 +59,13 @@ docs: venv  ## write docs/config.md from the settings
 # uv keeps the pins of the files that it writes. It adds what is new, and removes what is not needed.
 # To upgrade: make lock LOCK_ARGS="--upgrade-package NAME" (or --upgrade).
 UV_COMPILE = $(PYTHON_IN_VENV) -m uv --quiet pip compile pyproject.toml --universal \
-  --python-version 3.11 --no-header --no-emit-index-url --extra airflow --extra celery --extra s3
+  --python-version 3.11 --no-header --no-emit-index-url --extra airflow --extra celery --extra s3 \
+  $(LOCK_ARGS)
 # What the images hold: each a set of pins of its own, the same ones as everywhere.
 IMAGE_COMPILE = $(UV_COMPILE) --extra gcs --extra azure --constraint requirements.txt
 
 lock: venv  ## write requirements.txt, and docker/requirements-*.txt for the images, from pyproject.toml
-	@$(UV_COMPILE) --extra train --extra embedded --extra tune --extra dev $(LOCK_ARGS) \
+	@$(UV_COMPILE) --extra train --extra embedded --extra tune --extra dev \
 	  --output-file requirements.txt >/dev/null
 	@$(IMAGE_COMPILE) --output-file docker/requirements-service.txt >/dev/null
 	@$(IMAGE_COMPILE) --constraint docker/requirements-service.txt --extra train-cpu \

@@ -23,10 +23,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # Run as a script, it finds only the modules beside it.
 sys.path.insert(0, str(ROOT))
 
+from secret_files import fingerprint, write_secrets  # noqa: E402
+
 from compose_command import Compose, StackError, find_compose, output  # noqa: E402
 from demo.airflow_api import AirflowApi, ApiError  # noqa: E402
 from env_file import asked, ensure_env_file, values_of  # noqa: E402
-from secret_files import fingerprint, write_secrets  # noqa: E402
 
 ENV_FILE = ROOT / ".env"
 EXAMPLE = ROOT / "docker" / ".env.example"

@@ -16,7 +16,9 @@ def python_packages() -> list[dict[str, Any]]:
     components = {}
     for package in importlib.metadata.distributions():
         name, version = package.metadata["Name"], package.version
-        component = _component(name, version, f"pkg:pypi/{name.lower().replace('_', '-')}@{version}")
+        component = _component(
+            name, version, f"pkg:pypi/{name.lower().replace('_', '-')}@{version}"
+        )
         license_name = package.metadata.get("License-Expression")
         if license_name:
             component["licenses"] = [{"expression": license_name}]

@@ -46,6 +46,7 @@ class Checkpoint:
         fingerprint: str,
         every_seconds: float,
         log: Callable[[str], None],
+        *,
         told_to_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """`every_seconds` 0 means every iteration; `told_to_stop`: this iteration, and no other."""
@@ -83,8 +84,8 @@ class Checkpoint:
         self._last = time.monotonic()
         if self._told_to_stop():
             raise TrainerKilledError(
-                f"the {self._head} head's training was told to stop (SIGTERM) and wrote a checkpoint "
-                f"after iteration {iteration}; started again it goes on from there."
+                f"the {self._head} head's training was told to stop (SIGTERM) and wrote a "
+                f"checkpoint after iteration {iteration}; started again it goes on from there."
             )
 
     def load(self) -> Saved | None:

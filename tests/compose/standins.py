@@ -39,6 +39,27 @@ def docker(*arguments: str) -> str:
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
+def says(*arguments: str) -> str:
+    """Run a command of Docker, well or not, and return what it prints on both streams."""
+    command = ["docker", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def host_address() -> str:
+    """Return an address of this host that containers of other networks reach, if they get out."""
+    form = "{{(index .IPAM.Config 0).Gateway}}"
+    return docker("network", "inspect", "bridge", "--format", form).strip()
+
+
+@contextmanager
+def talk(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command of Docker that waits for its standard input to end."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(["docker", *arguments], text=True, **pipes) as process:
+        yield process
+
+
 def make_missing() -> list[str]:
     """Make a stand-in for every base image that is not there, and return their names."""
     missing = [name for name in BASES if name not in images()]
