@@ -23,11 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # Run as a script, it finds only the modules beside it.
 sys.path.insert(0, str(ROOT))
 
-from secret_files import fingerprint, write_secrets  # noqa: E402
-
 from compose_command import Compose, StackError, find_compose, output  # noqa: E402
 from demo.airflow_api import AirflowApi, ApiError  # noqa: E402
 from env_file import asked, ensure_env_file, values_of  # noqa: E402
+from secret_files import fingerprint, write_secrets  # noqa: E402
 
 ENV_FILE = ROOT / ".env"
 EXAMPLE = ROOT / "docker" / ".env.example"
@@ -235,9 +234,11 @@ def make_files() -> dict[str, str]:
     write_secrets(SECRETS, {name: values[name] for name in asked(example)}, written)
 
     for name in ("data", "settings"):
-        if not values.get(f"MF_{name.upper()}_FOLDER"):
-            # Docker would make it too, and root would own it.
-            (ROOT / name).mkdir(exist_ok=True)
+        folder = ROOT / name
+        if not values.get(f"MF_{name.upper()}_FOLDER") and not folder.exists():
+            # Docker would make it too, and root would own it. The containers have to enter it.
+            folder.mkdir()
+            folder.chmod(0o755)
     return values
 
 

@@ -97,6 +97,8 @@ def write_private(file: Path, text: str, mode: int = 0o600) -> None:
     """Write in one step, so that a kill leaves the old file or the new one."""
     temporary = file.with_name(f"{file.name}.{os.getpid()}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    # Whatever the umask takes away.
+    os.fchmod(descriptor, mode)
     with os.fdopen(descriptor, "w") as stream:
         stream.write(text)
     temporary.replace(file)

@@ -93,7 +93,8 @@ def scale_workers(trial: Trial) -> str:
 def one_training_on_the_host(trial: Trial) -> str:
     """Hold the training lock in one training worker and find that the other one has to wait."""
     first, second = trial.containers("worker-gpu")
-    take = "import fcntl, os, sys; file = os.open(os.environ['MF_GPU_LOCK'], os.O_RDWR | os.O_CREAT, 0o600)"
+    opening = "os.open(os.environ['MF_GPU_LOCK'], os.O_RDWR | os.O_CREAT, 0o600)"
+    take = f"import fcntl, os, sys; file = {opening}"
     hold = f"{take}; fcntl.flock(file, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
     attempt = f"{take}; fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)"
     with standins.talk("exec", "--interactive", first, "python", "-c", hold) as holder:
