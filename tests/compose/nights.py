@@ -83,11 +83,17 @@ def name_a_source(trial: Trial) -> str:
 
 def scale_workers(trial: Trial) -> str:
     """Give queue `default` a second worker, and the host a second worker for training."""
-    options = ["--detach", "--no-build", "--no-recreate"]
-    trial.compose("up", *options, "--scale", "worker=2", "--scale", "worker-gpu=2")
-    expect(len(trial.containers("worker")) == 2, "no second worker")
-    expect(len(trial.containers("worker-gpu")) == 2, "no second training worker")
+    _scale(trial, workers=2, trainers=2)
     return "2 workers for each queue"
+
+
+def _scale(trial: Trial, workers: int, trainers: int) -> None:
+    numbers = {"worker": workers, "worker-gpu": trainers}
+    options = [f"--scale={service}={number}" for service, number in numbers.items()]
+    trial.compose("up", "--detach", "--no-build", "--no-recreate", *options)
+    for service, number in numbers.items():
+        found = len(trial.containers(service))
+        expect(found == number, f"{found} containers of {service}")
 
 
 def one_training_on_the_host(trial: Trial) -> str:
@@ -102,8 +108,7 @@ def one_training_on_the_host(trial: Trial) -> str:
         refused = standins.says("exec", second, "python", "-c", attempt)
     taken = standins.says("exec", second, "python", "-c", attempt)
     expect("BlockingIOError" in refused and taken == "", f"the lock: {refused!r}, then {taken!r}")
-    trial.compose("up", "--detach", "--no-build", "--no-recreate", "--scale", "worker-gpu=1")
-    expect(len(trial.containers("worker")) == 2, "the second worker is gone")
+    _scale(trial, workers=2, trainers=1)
     return "the lock of one is waited for by the other"
 
 
