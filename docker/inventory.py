@@ -19,9 +19,8 @@ def python_packages() -> list[dict[str, Any]]:
         component = _component(
             name, version, f"pkg:pypi/{name.lower().replace('_', '-')}@{version}"
         )
-        license_name = package.metadata.get("License-Expression")
-        if license_name:
-            component["licenses"] = [{"expression": license_name}]
+        if "License-Expression" in package.metadata:
+            component["licenses"] = [{"expression": package.metadata["License-Expression"]}]
         components[component["purl"]] = component
     return sorted(components.values(), key=lambda component: component["purl"])
 

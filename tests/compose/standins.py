@@ -58,8 +58,10 @@ def host_address() -> str:
 @contextmanager
 def talk(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """Run a command of Docker that waits for its standard input to end."""
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(["docker", *arguments], text=True, **pipes) as process:
+    command = ["docker", *arguments]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         yield process
 
 
