@@ -7,13 +7,12 @@ at any moment and started again: it goes on from its checkpoints, and one that h
 what it wrote, if that is still whole.
 """
 
-import ctypes
 import dataclasses
 import fcntl
 import os
-import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,12 +39,12 @@ from mf_core.training.manifest import (
     versions,
     write_result,
 )
+from mf_core.training.parent import die_with_parent
 
 if TYPE_CHECKING:
     from mf_core.solvers.fit import FitResult
 
 HEADS = ("rating", "ranking")
-_PR_SET_PDEATHSIG = 1
 _REPORTS_PER_FIT = 60
 
 
@@ -65,23 +64,6 @@ def main(arguments: list[str]) -> int:
         say(encode(Problem(type(error).__name__, str(error))))
         return error.exit_code
     return 0
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when its parent ends, and let SIGTERM end it at once.
-
-    Raises:
-        TrainingError: the parent has ended already.
-    """
-    # The default action: a Python handler would wait for a long TensorFlow call to return.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent_pid:
-        raise TrainingError(
-            f"the process {parent_pid} that asked for this training has ended; "
-            "start the step again."
-        )
 
 
 def lock_path() -> Path:
@@ -212,17 +194,33 @@ def _fit_heads(
     )
     attributes = encoded_attributes(config, snapshot, say)
     _import_tensorflow()
-    return {
-        head: _fit(
-            head,
-            manifest,
-            ratings,
-            snapshot,
-            attributes=attributes,
-            start=starts.get(head),
-        )
-        for head in HEADS
-    }
+    with _sigterm_waits() as told_to_stop:
+        return {
+            head: _fit(
+                head,
+                manifest,
+                ratings,
+                snapshot,
+                attributes=attributes,
+                start=starts.get(head),
+                told_to_stop=told_to_stop,
+            )
+            for head in HEADS
+        }
+
+
+@contextmanager
+def _sigterm_waits() -> Iterator[Callable[[], bool]]:
+    """Let SIGTERM wait for the end of an iteration; the block gets a function that says it came.
+
+    Who can't wait for so long sends SIGKILL.
+    """
+    came = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.set())
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fit(
@@ -233,6 +231,7 @@ def _fit(
     *,
     attributes: AttributeMatrices | None,
     start: FactorModel | None,
+    told_to_stop: Callable[[], bool],
 ) -> "FitResult":
     from mf_core.solvers.checkpoint import Checkpoint
     from mf_core.solvers.fit import fit_ranking_head, fit_rating_head
@@ -244,6 +243,7 @@ def _fit(
         fingerprint=manifest.fingerprint(),
         every_seconds=config.train.checkpoint_seconds,
         log=say,
+        told_to_stop=told_to_stop,
     )
     common: dict[str, Any] = {
         "start": start,

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from mf_core.catalogue import DEFAULT
 from mf_core.records import Progress
 from tests.db.conftest import engine, server, warehouse_url  # noqa: F401
 from tests.db.test_cli import SMALL
@@ -80,13 +81,14 @@ def test_whatever_is_wrong_with_metrics_is_a_line_in_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from mf_dags import metrics
+    from mf_dags.sites import Site
 
     class Broken:
         def gauge(self, *_: Any, **__: Any) -> None:
             raise OSError("no buffer space")
 
     monkeypatch.setattr(metrics, "_client", Broken)
-    monkeypatch.setattr(metrics, "_schema", lambda: "mf")
+    monkeypatch.setattr(metrics, "current_site", lambda: Site(DEFAULT))
     nowhere = sa.create_engine("postgresql+psycopg2://127.0.0.1:9/warehouse")
     metrics.send_progress(Progress("rating", "sweep", 1, 2, 0.9, None, 1.0, 1.0, 1.0))
     metrics.send_state(SimpleNamespace(engine=nowhere))  # type: ignore[arg-type]
@@ -103,11 +105,12 @@ def test_what_was_not_measured_is_not_sent(
     monkeypatch: pytest.MonkeyPatch, value: float | None
 ) -> None:
     from mf_dags import metrics
+    from mf_dags.sites import Site
 
     sent: list[Any] = []
     gauge = SimpleNamespace(gauge=lambda *what, **tags: sent.append((what, tags)))
     monkeypatch.setattr(metrics, "_client", lambda: gauge)
-    monkeypatch.setattr(metrics, "_schema", lambda: "mf")
+    monkeypatch.setattr(metrics, "current_site", lambda: Site(DEFAULT))
     metrics.send(metrics.RMSE, value)
     assert sent == []
     metrics.send(metrics.RMSE, 0.9)
@@ -207,7 +210,9 @@ def test_a_server_that_is_down_holds_a_process_up_for_seconds_and_no_more(tmp_pa
         "from airflow.sdk.observability import stats\n"
         "from airflow.sdk.observability.metrics import stats_utils\n"
         "from mf_dags import metrics\n"
-        "metrics._schema = lambda: 'mf'\n"
+        "from mf_core.catalogue import DEFAULT\n"
+        "from mf_dags.sites import Site\n"
+        "metrics.current_site = lambda: Site(DEFAULT)\n"
         "factory = stats_utils.get_stats_factory()\n"
         "stats.initialize(factory=factory, export_legacy_names=False)\n"
         "for metric in metrics.METRICS: metrics.send(metric, 1.0)\n"

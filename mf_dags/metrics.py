@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from airflow.sdk import get_current_context
-from airflow.sdk.configuration import conf
-
-from mf_core.catalogue import Catalogue
 from mf_core.records import EvalReport, ModelRef, Progress, PublishReport
+from mf_dags.features import conf
+from mf_dags.sites import current_site
 
 if TYPE_CHECKING:
     from mf_core.pipeline import Workplace
@@ -31,8 +29,6 @@ log = logging.getLogger(__name__)
 
 # Any of these options of `[metrics]` turns Airflow's client on.
 _SWITCHES = ("statsd_on", "otel_on", "statsd_datadog_enabled")
-# A DAG of a catalogue that has a name carries it as a tag.
-_CATALOGUE_TAG = "mf-catalogue:"
 _ENDS = ("published", "nothing_new", "dry_run", "refused", "failed")
 
 
@@ -123,7 +119,9 @@ def send(metric: Metric, value: float | None, **tags: str) -> None:
     try:
         if value is None or not math.isfinite(value) or not are_on():
             return
-        _client().gauge(metric.name, value, tags={"schema": _schema(), **tags})
+        _client().gauge(
+            metric.name, value, tags={"schema": current_site().catalogue.schema, **tags}
+        )
     except Exception as error:
         log.warning("The metric %s was not sent: %s: %s", metric.name, type(error).__name__, error)
 
@@ -200,14 +198,6 @@ def _readings_of_state(found: dict[str, dict[str, Any]]) -> Iterator[Reading]:
         yield ROWS_REJECTED, batch["rows_rejected"], {}
         yield BATCH_REFUSED, int(batch["state"] == "refused"), {}
         yield RATINGS, batch["total_ratings"], {}
-
-
-def _schema() -> str:
-    """Return the schema of the catalogue that the running DAG belongs to."""
-    for tag in get_current_context()["dag"].tags:
-        if tag.startswith(_CATALOGUE_TAG):
-            return Catalogue(tag.removeprefix(_CATALOGUE_TAG)).schema
-    return Catalogue().schema
 
 
 def _client() -> Any:
