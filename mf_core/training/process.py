@@ -10,6 +10,7 @@ what it wrote, if that is still whole.
 import dataclasses
 import fcntl
 import os
+import signal
 import sys
 import tempfile
 import threading
