@@ -210,23 +210,31 @@ def test_a_backup_that_was_killed_anywhere_is_none(
     assert md5_of_lists(elsewhere.place.engine) == md5_of_lists(world.place.engine)
 
 
+@pytest.mark.parametrize("step", ["write", "_load", "_finish"])
 def test_a_restore_that_was_killed_can_be_made_again(
-    world: World, elsewhere: World, tmp_path: Path
+    world: World, elsewhere: World, tmp_path: Path, step: str
 ) -> None:
     save_from(world, tmp_path / "backup")
     world.place.engine.dispose()
     elsewhere.place.engine.dispose()
+    # Of the files, within them; of the warehouse, before it and after it.
+    at = 9 if step == "write" else 1
 
     def restore_and_die() -> None:
         own = replace(elsewhere.place, engine=database_engine(url_of(elsewhere.place.engine)))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(restoring, "_load", _kill([0], 1, restoring._load))
+            patch.setattr(restoring, step, _kill([0], at, getattr(restoring, step)))
             restore_to(replace(elsewhere, place=own), tmp_path / "backup")
 
     with child(restore_and_die) as work:
         assert work() == -signal.SIGKILL
     restore_to(elsewhere, tmp_path / "backup")
     assert md5_of_lists(elsewhere.place.engine) == md5_of_lists(world.place.engine)
+    assert all(artifact_folder(elsewhere) in artifact.parents for artifact in _named(elsewhere))
+    schemas = {name for (name,) in rows(elsewhere.place.engine, "SELECT nspname FROM pg_namespace")}
+    assert not [name for name in schemas if "restored" in name]
+    with pytest.raises(ConfigError, match="expected an empty warehouse"):
+        restore_to(elsewhere, tmp_path / "backup")
 
 
 @pytest.mark.parametrize("damage", ["changed", "removed", "added"])
