@@ -344,7 +344,7 @@ def _mf(world: World) -> Mf:
 
 
 def test_the_command_saves_and_restores(world: World, elsewhere: World, tmp_path: Path) -> None:
-    folder = tmp_path / "backup"
+    folder = tmp_path / "back up 100%#1 'é'"
     here = Mf(
         MF_DATABASE_URL=url_of(world.place.engine), MF_ARTIFACT_ROOT=world.place.artifact_root
     )
