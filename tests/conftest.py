@@ -17,14 +17,20 @@ SLOW = (
     "tests/core/test_object_store.py*",
     "tests/core/test_solvers_*",
     "tests/core/test_train_process.py*",
+    "tests/dags/test_keys.py*",
+    "tests/dags/test_metrics.py*",
     "tests/dags/test_retrain.py*",
     "tests/db/test_aimed_kills.py*",
+    "tests/db/test_backup.py*",
+    "tests/db/test_catalogues_upkeep.py*",
     "tests/db/test_cli.py*",
     "tests/db/test_damage.py*",
     "tests/db/test_documents.py*",
     "tests/db/test_going_live.py*",
     "tests/db/test_locks.py*",
     "tests/db/test_migrations.py*",
+    "tests/db/test_monitoring.py*",
+    "tests/db/test_passwords.py*",
     "tests/db/test_object_store_night.py*",
     "tests/db/test_pipeline.py*",
     "tests/db/test_problems.py*",
@@ -36,6 +42,7 @@ SLOW = (
     "tests/db/test_side_information.py*",
     "tests/db/test_status.py*",
     "tests/db/test_tune.py*",
+    "tests/db/test_upgrade.py*",
     "tests/db/test_warm_start.py*",
     "tests/e2e/*",
     "tests/plugins/*",
@@ -49,13 +56,16 @@ UNMEASURED = (
 # They wait for Airflow's scheduler half of the time, and take as long as all others together.
 STACK = "tests/e2e"
 ROOT = Path(__file__).parents[1]
-BROWSER = Path(__file__).parent / "browser"
+# What needs a program that no Python package brings: `make test-browser`, `make test-systems`.
+APART = ("browser", "systems")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the tests that need a browser, unless they are named (`make test-browser`)."""
-    named = any("tests/browser" in argument for argument in config.args)
-    return True if collection_path == BROWSER and not named else None
+    """Leave out the tests that need programs of the system, unless they are named."""
+    if collection_path.parent != Path(__file__).parent or collection_path.name not in APART:
+        return None
+    named = any(f"tests/{collection_path.name}" in argument for argument in config.args)
+    return None if named else True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

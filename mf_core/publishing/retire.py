@@ -29,7 +29,7 @@ from mf_core.publishing.publish import (
     versions_with_lists,
 )
 from mf_core.warehouse import retention, versions
-from mf_core.warehouse.engine import transaction
+from mf_core.warehouse.engine import cancelled_after, transaction
 from mf_core.warehouse.problems import first_line
 from mf_core.warehouse.schema import schema_of
 
@@ -109,11 +109,10 @@ def _detach_and_drop(engine: Engine, version: int, log: Log) -> bool:
     """Drop the lists of a marked version; return whether they are gone."""
     dropped = False
     with _left_for_later(f"version {version} is kept", log):
-        with transaction(
-            engine, isolation_level="AUTOCOMMIT", lock_timeout=_LOCK_TIMEOUT
-        ) as connection:
+        with transaction(engine, isolation_level="AUTOCOMMIT") as connection:
             if version in attached_versions(connection):
-                _detach(connection, table_name(version), "CONCURRENTLY")
+                with cancelled_after(connection, _LOCK_TIMEOUT):
+                    _detach(connection, table_name(version), "CONCURRENTLY")
         with transaction(engine, lock_timeout=_LOCK_TIMEOUT) as connection:
             # Half detached: to drop it would take a lock that readers wait for.
             half_detached = table_name(version) in detaching_tables(connection)

@@ -300,6 +300,7 @@ def _write_result(
         device=results["rating"].device,
         fit_seconds=sum(result.seconds for result in results.values()),
         warm_started_from=_start_version(work),
+        peak_bytes=max(result.peak_bytes for result in results.values()),
     )
     write_result(manifest, model)
 

@@ -1,6 +1,7 @@
 """Where snapshots and models lie: every statement on `mf.snapshots` and `mf.model_artifacts`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,9 +11,18 @@ from sqlalchemy.engine import Connection
 from mf_core.errors import ArtifactError, ConfigError
 from mf_core.records import ModelRef, SplitRef, StartRef
 from mf_core.warehouse import tables as t
+from mf_core.warehouse.retention import LEFTOVER_AFTER
 
 HEADS = ("rating", "ranking")
 STAGES = ("evaluated", "refit")
+
+
+@dataclass(frozen=True)
+class StoredArtifact:
+    """An artifact that a row names, with the sha256 of its manifest."""
+
+    uri: str
+    sha256: str
 
 
 def save_snapshot(connection: Connection, values: dict[str, Any]) -> None:
@@ -135,6 +145,34 @@ def _start(connection: Connection, version: int | None) -> StartRef | None:
         return load_model_ref(connection, version, "evaluated").as_start()
     except ArtifactError:
         return None
+
+
+def stored_artifacts(connection: Connection) -> list[StoredArtifact]:
+    """Return every artifact that should lie in the store: models, and the snapshots they are of.
+
+    The row of a snapshot outlives its files. Those of one that a run has just taken may be needed,
+    though there are no models of it yet.
+    """
+    m = t.models
+    s = t.snapshots
+    a = t.model_artifacts
+    with_models = sa.select(m.c.snapshot_id).join(a, a.c.model_version == m.c.model_version)
+    is_needed = sa.or_(
+        s.c.snapshot_id.in_(with_models), s.c.used_at > sa.func.now() - LEFTOVER_AFTER
+    )
+    snapshots = connection.execute(sa.select(s.c.uri, s.c.sha256).where(is_needed))
+    models = connection.execute(sa.select(a.c.uri, a.c.sha256))
+    return [StoredArtifact(row.uri, row.sha256) for row in (*snapshots, *models)]
+
+
+def move_artifacts(connection: Connection, before: str, after: str) -> None:
+    """Put on record that all artifacts under the URI `before` lie under `after` now."""
+    if before == after:
+        return
+    for table in (t.snapshots, t.model_artifacts):
+        rest = sa.func.substr(table.c.uri, len(before) + 1)
+        below = sa.func.starts_with(table.c.uri, f"{before}/")
+        connection.execute(sa.update(table).where(below).values(uri=sa.literal(after) + rest))
 
 
 def forget_artifacts(

@@ -224,6 +224,3 @@ GRANT SELECT ON {mf}.model_history, {mf}.gate_decisions, {mf}.runs TO {console};
 GRANT SELECT (model_version, state) ON {mf}.models TO {console};
 GRANT SELECT (item_id, title) ON {mf}.items TO {console};
 GRANT EXECUTE ON FUNCTION {mf}.recommendations_for(text, integer) TO {console};
-
--- What a monitoring system collects.
-GRANT USAGE ON SCHEMA {mf} TO {monitor};

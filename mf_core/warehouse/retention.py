@@ -28,8 +28,10 @@ FROM generate_series(0, :weeks - 1) AS past (n)
 """
 
 # `xmin` of the row is the transaction that wrote it, which is the one that replaced the version. A
-# snapshot sees what that one did unless its own oldest running transaction is as old or older. A
-# session whose snapshot can't be seen (no pg_read_all_stats) counts as having an old one.
+# snapshot sees what that one did unless its own oldest running transaction is as old or older.
+# Where snapshots can't be seen (no pg_read_all_stats), any transaction counts as having an old one;
+# its lock on its own number (`virtualxid`) tells that there is one. Another catalogue's writer
+# reads nothing here. Its readers may, by a view or a function of somebody who has the right to.
 _SNAPSHOT_FROM_BEFORE = """
 WITH replacement AS (
     SELECT age(promotions.xmin) AS age
@@ -48,6 +50,13 @@ SELECT EXISTS (
             age(session.backend_xmin) >= replacement.age
             OR NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
                 AND session.usename <> current_user
+                AND session.pid IN (SELECT pid FROM pg_locks WHERE locktype = 'virtualxid')
+        )
+        AND NOT EXISTS (
+            SELECT FROM pg_class AS lists
+            WHERE lists.relname = 'recommendation_rows'
+                AND lists.relowner = session.usesysid
+                AND NOT has_schema_privilege(lists.relowner, '{mf}', 'USAGE')
         )
 )
 """
