@@ -4,7 +4,6 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from .worlds import World, fit, load, make_ratings, make_world
 
 
 @pytest.fixture(params=["file", "s3"])
-def world(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> World:
     """Ratings in the warehouse; artifacts on a disk, or in an object store."""
     made = make_world(engine, tmp_path, log=[])
     if request.param == "s3":
