@@ -151,7 +151,7 @@ def test_without_the_provider_the_extra_is_named() -> None:
     program = (
         "import sys\n"
         "from mf_dags.pods import pod_override\n"
-        "sys.modules['airflow.providers.cncf'] = None\n"
+        "sys.modules['airflow.providers.cncf.kubernetes.pod_generator'] = None\n"
         f"pod_override({str(POD)!r})\n"
     )
     command = [sys.executable, "-c", program]
