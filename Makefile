@@ -41,7 +41,7 @@ test-quick: venv  ## run the tests that neither fit a model nor start a schedule
 test-browser: venv  ## run the tests that look at the pages in a browser (Debian: apt-get install chromium)
 	@exec $(PYTHON_IN_VENV) -m pytest tests/browser $(PYTEST_ARGS)
 
-test-systems: venv  ## run the tests on programs of the system (Debian: apt-get install prometheus)
+test-systems: venv  ## run the tests on programs of the system (Debian: apt-get install prometheus postgresql pgbouncer)
 	@exec $(PYTHON_IN_VENV) -m pytest tests/systems $(PYTEST_ARGS)
 
 test-compose: venv  ## bring the real compose stack up on stand-ins for the base images (Debian, root, Docker)
