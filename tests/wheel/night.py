@@ -29,7 +29,7 @@ from demo.settings import ADMIN, component_environment, load_secrets  # noqa: E4
 
 DAG_ID = "mf_retrain"
 START_SECONDS = 120
-NIGHT_SECONDS = 300
+NIGHT_SECONDS = 600
 PACKAGES = ("mf_core", "mf_dags", "mf_console")
 SHOWN = ("python", "apache-airflow", "SQLAlchemy", "pandas", "tensorflow", "mf-retrain")
 LISTS = "SELECT count(*), count(DISTINCT user_id), min(model_version) FROM mf.recommendations"
