@@ -66,11 +66,17 @@ docs: venv  ## write docs/config.md from the settings
 # To upgrade: make lock LOCK_ARGS="--upgrade-package NAME" (or --upgrade).
 UV_COMPILE = $(PYTHON_IN_VENV) -m uv --quiet pip compile pyproject.toml --universal \
   --python-version 3.11 --no-header --no-emit-index-url --extra airflow --extra celery \
-  --extra kubernetes --extra train --extra embedded --extra metrics --extra tune --extra s3 --extra dev
+  --extra metrics --extra s3 $(LOCK_ARGS)
+# What the images hold: each a set of pins of its own, the same ones as everywhere.
+IMAGE_COMPILE = $(UV_COMPILE) --extra gcs --extra azure --constraint requirements.txt
 
-lock: venv  ## write requirements.txt and docker/requirements-gpu.txt from pyproject.toml
-	@$(UV_COMPILE) $(LOCK_ARGS) --output-file requirements.txt >/dev/null
-	@$(UV_COMPILE) --extra train-gpu --constraint requirements.txt \
+lock: venv  ## write requirements.txt, and docker/requirements-*.txt for the images, from pyproject.toml
+	@$(UV_COMPILE) --extra kubernetes --extra train --extra embedded --extra tune --extra dev \
+	  --output-file requirements.txt >/dev/null
+	@$(IMAGE_COMPILE) --output-file docker/requirements-service.txt >/dev/null
+	@$(IMAGE_COMPILE) --constraint docker/requirements-service.txt --extra train-cpu \
+	  --output-file docker/requirements-cpu.txt >/dev/null
+	@$(IMAGE_COMPILE) --constraint docker/requirements-service.txt --extra train-gpu \
 	  --output-file docker/requirements-gpu.txt >/dev/null
 
 clean:  ## stop the stack and remove its state (var/), caches and the environment

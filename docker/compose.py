@@ -1,6 +1,7 @@
 """The compose stack from one command: keys and passwords, one build, a wait until all is well.
 
     python3 docker/compose.py up [--demo]
+    python3 docker/compose.py files             # .env and secrets/ alone, to go on by hand
     python3 docker/compose.py down [--volumes]
 
 It needs Python's standard library, Docker, and Compose (`docker compose` or `docker-compose`). What
@@ -24,10 +25,12 @@ sys.path.insert(0, str(ROOT))
 
 from compose_command import Compose, StackError, find_compose, output  # noqa: E402
 from demo.airflow_api import AirflowApi, ApiError  # noqa: E402
-from env_file import ensure_env_file, read_lines, values_of  # noqa: E402
+from env_file import asked, ensure_env_file, values_of  # noqa: E402
+from secret_files import fingerprint, write_secrets  # noqa: E402
 
 ENV_FILE = ROOT / ".env"
 EXAMPLE = ROOT / "docker" / ".env.example"
+SECRETS = ROOT / "secrets"
 DAG_ID = "mf_retrain"
 DEMO_SOURCE = "ml-100k"
 # It prepares what the others need, and ends.
@@ -156,7 +159,7 @@ def start_nights(api: AirflowApi, source: str, schedule: str) -> str:
         return (
             f"{DAG_ID} is paused: no source is named, and no night shall run on the demo's data "
             "by itself.\nName one in a settings file (README, 'Your own ratings'), put it into the "
-            "folder MF_DATA_FOLDER,\nset MF_CONFIG=/data/mf.toml in .env, and run "
+            "folder MF_SETTINGS_FOLDER,\nset MF_CONFIG=/settings/mf.toml in .env, and run "
             "`make compose-up` again. `make compose-up DEMO=1` runs one night on MovieLens 100K."
         )
 
@@ -214,20 +217,59 @@ def _follow(api: AirflowApi, run_id: str, started: float) -> str:
         time.sleep(POLL_SECONDS)
 
 
+def make_files() -> dict[str, str]:
+    """Make or complete .env and the files of the secrets, and return the settings of the stack.
+
+    Raises:
+        StackError: .env is missing, and databases are there whose passwords it had.
+    """
+    if not ENV_FILE.exists():
+        _refuse_foreign_volumes()
+    example = EXAMPLE.read_text()
+    if done := ensure_env_file(ENV_FILE, example):
+        print(done)
+    written = values_of(ENV_FILE.read_text())
+    # The environment goes before the file, as it does for compose.
+    values = {**written, **os.environ}
+    write_secrets(SECRETS, {name: values[name] for name in asked(example)}, written)
+
+    for name in ("data", "settings"):
+        folder = ROOT / name
+        if not values.get(f"MF_{name.upper()}_FOLDER") and not folder.exists():
+            # Docker would make it too, and root would own it. The containers have to enter it.
+            folder.mkdir()
+            folder.chmod(0o755)
+    return values
+
+
+def derived(values: Mapping[str, str]) -> dict[str, str]:
+    """Return what compose shall know beside the settings, and what follows from them."""
+    root = values.get("MF_ARTIFACT_ROOT") or "file:"
+    goes_out = values.get("MF_ALERT_WEBHOOK") or not root.startswith(("file:", "/"))
+    version = re.search(r'__version__ = "(.+)"', (ROOT / "mf_core" / "__init__.py").read_text())
+    found = {
+        # Other secrets: the containers that read them are made anew.
+        "SECRETS_FINGERPRINT": fingerprint(SECRETS),
+        "TRAINING_IS_SHUT": "false" if goes_out else "true",
+        "MF_VERSION": version[1] if version else "unknown",
+        "MF_REVISION": _revision(),
+    }
+    return {name: values.get(name) or value for name, value in found.items()}
+
+
+def _revision() -> str:
+    """Return the commit that the images are built from, where git knows it."""
+    try:
+        return output(["git", "rev-parse", "HEAD"], os.environ).strip()
+    except (StackError, OSError):
+        return "unknown"
+
+
 def up(demo: bool) -> None:
     """Bring the stack up, and say where it is and what it will do. Raises StackError."""
     find_compose()
-    if not ENV_FILE.exists():
-        _refuse_foreign_volumes()
-    if done := ensure_env_file(ENV_FILE, EXAMPLE.read_text()):
-        print(done)
-    # The environment goes before the file, as it does for compose.
-    values = {**values_of(ENV_FILE.read_text()), **os.environ}
-    compose = Compose(os.environ)
-
-    if not values.get("MF_DATA_FOLDER"):
-        # Docker would make it too, and root would own it.
-        (ROOT / "data").mkdir(exist_ok=True)
+    values = make_files()
+    compose = Compose({**os.environ, **derived(values)})
     compose.run("build")
     try:
         compose.run("up", "--detach", "--no-build", "--remove-orphans")
@@ -291,7 +333,7 @@ def _refuse_foreign_volumes() -> None:
 
 def down(volumes: bool) -> None:
     """Stop the stack and remove its containers; its data too if `volumes`. Raises StackError."""
-    compose = Compose({**_missing_values(), **os.environ})
+    compose = Compose(os.environ)
     if volumes:
         compose.run("down", "--remove-orphans", "--volumes")
         print("Stopped. The data are removed.")
@@ -300,25 +342,13 @@ def down(volumes: bool) -> None:
         print("Stopped. The data are kept in volumes.")
 
 
-def _missing_values() -> dict[str, str]:
-    """Return a stopgap for each variable without a value.
-
-    Compose reads the whole file even to stop the stack, and its secrets have no defaults.
-    """
-    known = values_of(ENV_FILE.read_text()) if ENV_FILE.exists() else {}
-    missing = {}
-    for line in read_lines(EXAMPLE.read_text()):
-        if line.is_set and not known.get(line.name):
-            missing[line.name] = "unknown"
-    return missing
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command of `arguments` and return the exit status."""
     parser = argparse.ArgumentParser(prog="compose.py", description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     upward = commands.add_parser("up", help="start all, and wait until it is healthy")
     upward.add_argument("--demo", action="store_true", help="run one night on MovieLens 100K")
+    commands.add_parser("files", help="make .env and secrets/")
     downward = commands.add_parser("down", help="stop all")
     downward.add_argument("--volumes", action="store_true", help="remove all data too")
     chosen = parser.parse_args(arguments)
@@ -326,6 +356,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if chosen.command == "up":
             up(chosen.demo)
+        elif chosen.command == "files":
+            make_files()
         else:
             down(chosen.volumes)
     except (StackError, ApiError, OSError) as error:

@@ -61,8 +61,8 @@ def completed(text: str, example: str) -> str:
     rows = []
     for row in text.splitlines():
         empty = re.match(r"^([A-Z][A-Z0-9_]*)=\s*$", row)
-        asked = empty and _is_asked(empty[1], example)
-        rows.append(f"{empty[1]}={random_value(empty[1])}" if empty and asked else row)
+        wanted = empty and empty[1] in asked(example)
+        rows.append(f"{empty[1]}={random_value(empty[1])}" if empty and wanted else row)
 
     for line in read_lines(example):
         if line.name in known:
@@ -72,15 +72,16 @@ def completed(text: str, example: str) -> str:
     return "\n".join(rows) + "\n"
 
 
-def _is_asked(name: str, example: str) -> bool:
-    return any(line.name == name and line.is_set for line in read_lines(example))
+def asked(example: str) -> list[str]:
+    """Return the names of the keys and passwords that a stack needs."""
+    return [line.name for line in read_lines(example) if line.is_set]
 
 
 def ensure_env_file(file: Path, example: str) -> str:
     """Make or complete the file `file`, for its owner alone, and say what was done."""
     if not file.exists():
         head = "# Keys and passwords of the stack, made by `make compose-up`. Keep a copy.\n"
-        _write_private(file, completed(head, example))
+        write_private(file, completed(head, example))
         return f"{file.name} is made, with random keys and passwords: keep a copy of it"
 
     text = file.read_text()
@@ -88,14 +89,16 @@ def ensure_env_file(file: Path, example: str) -> str:
     if wanted.rstrip("\n") == text.rstrip("\n"):
         return ""
     new = sorted({line.name for line in read_lines(wanted)} - {x.name for x in read_lines(text)})
-    _write_private(file, wanted)
+    write_private(file, wanted)
     return f"{file.name} is completed: {', '.join(new) or 'empty lines have values now'}"
 
 
-def _write_private(file: Path, text: str) -> None:
+def write_private(file: Path, text: str, mode: int = 0o600) -> None:
     """Write in one step, so that a kill leaves the old file or the new one."""
     temporary = file.with_name(f"{file.name}.{os.getpid()}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    # Whatever the umask takes away.
+    os.fchmod(descriptor, mode)
     with os.fdopen(descriptor, "w") as stream:
         stream.write(text)
     temporary.replace(file)

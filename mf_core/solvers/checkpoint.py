@@ -21,7 +21,7 @@ from mf_core.data.artifacts import (
     read_unchecked_manifest,
     write_artifact,
 )
-from mf_core.errors import ArtifactError
+from mf_core.errors import ArtifactError, TrainerKilledError
 
 _NUMBERS = "numbers.json"
 _N_SLOTS = 3
@@ -46,24 +46,32 @@ class Checkpoint:
         fingerprint: str,
         every_seconds: float,
         log: Callable[[str], None],
+        *,
+        told_to_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`every_seconds` 0 means every iteration."""
+        """`every_seconds` 0 means every iteration; `told_to_stop`: this iteration, and no other."""
         self._slots = [f"{uri}/{head}-{slot}" for slot in range(_N_SLOTS)]
         self._head = head
         self._fingerprint = fingerprint
         self._every_seconds = every_seconds
         self._log = log
+        self._told_to_stop = told_to_stop
         self._last = time.monotonic()
         self._next_slot = 0
 
     def is_due(self) -> bool:
         """Say whether it is time for the next one."""
-        return time.monotonic() - self._last >= self._every_seconds
+        return self._told_to_stop() or time.monotonic() - self._last >= self._every_seconds
 
     def save(
         self, iteration: int, numbers: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     ) -> None:
-        """Write a checkpoint. Raises ArtifactStoreError."""
+        """Write a checkpoint.
+
+        Raises:
+            TrainerKilledError: it is written, and the training has been told to stop.
+            ArtifactStoreError: it can't be written.
+        """
         files = {}
         for name, array in arrays.items():
             files[f"{name}.npy"] = npy_bytes(array)
@@ -74,6 +82,11 @@ class Checkpoint:
         write_artifact(self._slots[self._next_slot], files, metadata)
         self._next_slot = (self._next_slot + 1) % _N_SLOTS
         self._last = time.monotonic()
+        if self._told_to_stop():
+            raise TrainerKilledError(
+                f"the {self._head} head's training was told to stop (SIGTERM) and wrote a "
+                f"checkpoint after iteration {iteration}; started again it goes on from there."
+            )
 
     def load(self) -> Saved | None:
         """Return the newest whole checkpoint of this very work, None if there is none.

@@ -24,7 +24,9 @@ from mf_core.training.process import lock_path
 Log = Callable[[str], None]
 ShowProgress = Callable[[Progress], None]
 
-_GRACE_SECONDS = 2.0
+# An iteration of a large fit, and its checkpoint, take some seconds. Who ends a task from without
+# has less patience, and the trainer dies with the task.
+_GRACE_SECONDS = 120.0
 _TERMINATED = 128 + signal.SIGTERM
 
 

@@ -10,8 +10,10 @@ what it wrote, if that is still whole.
 import dataclasses
 import fcntl
 import os
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -193,17 +195,33 @@ def _fit_heads(
     )
     attributes = encoded_attributes(config, snapshot, say)
     _import_tensorflow()
-    return {
-        head: _fit(
-            head,
-            manifest,
-            ratings,
-            snapshot,
-            attributes=attributes,
-            start=starts.get(head),
-        )
-        for head in HEADS
-    }
+    with _sigterm_waits() as told_to_stop:
+        return {
+            head: _fit(
+                head,
+                manifest,
+                ratings,
+                snapshot,
+                attributes=attributes,
+                start=starts.get(head),
+                told_to_stop=told_to_stop,
+            )
+            for head in HEADS
+        }
+
+
+@contextmanager
+def _sigterm_waits() -> Iterator[Callable[[], bool]]:
+    """Let SIGTERM wait for the end of an iteration; the block gets a function that says it came.
+
+    Who can't wait for so long sends SIGKILL.
+    """
+    came = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: came.set())
+    try:
+        yield came.is_set
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fit(
@@ -214,6 +232,7 @@ def _fit(
     *,
     attributes: AttributeMatrices | None,
     start: FactorModel | None,
+    told_to_stop: Callable[[], bool],
 ) -> "FitResult":
     from mf_core.solvers.checkpoint import Checkpoint
     from mf_core.solvers.fit import fit_ranking_head, fit_rating_head
@@ -225,6 +244,7 @@ def _fit(
         fingerprint=manifest.fingerprint(),
         every_seconds=config.train.checkpoint_seconds,
         log=say,
+        told_to_stop=told_to_stop,
     )
     common: dict[str, Any] = {
         "start": start,

@@ -5,6 +5,7 @@ that is there already, such as the real one, is left alone and used.
 """
 
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,31 @@ def docker(*arguments: str) -> str:
     """Run a command of Docker and return what it prints. Raises CalledProcessError."""
     command = ["docker", *arguments]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+def says(*arguments: str) -> str:
+    """Run a command of Docker, well or not, and return what it prints on both streams."""
+    command = ["docker", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def host_address() -> str:
+    """Return the address of this host that others reach it by."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        # Nothing is sent: the kernel only chooses the way.
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
+
+
+@contextmanager
+def talk(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """Run a command of Docker that waits for its standard input to end."""
+    command = ["docker", *arguments]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
 
 
 def make_missing() -> list[str]:

@@ -262,6 +262,35 @@ def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
     assert sorted(path.name for path in written) == ["ranking", "rating", "result.json"]
 
 
+# So long that no checkpoint is due by itself, and that no signal comes too late.
+LONG_CONFIG = make_config(
+    {"train.checkpoint_seconds": 3600, "rating_head.als.iterations": 1000}, CONFIG
+)
+
+
+@pytest.mark.parametrize("whom", ["trainer", "launcher"])
+def test_a_training_told_to_stop_writes_a_checkpoint_and_goes(
+    data: Data, tmp_path: Path, whom: str
+) -> None:
+    def stop(line: str) -> None:
+        if "rating: sweep" in line and len(told) == 0:
+            (trainer,) = trainers()
+            told.append(line)
+            os.kill(trainer.pid if whom == "trainer" else os.getpid(), signal.SIGTERM)
+
+    told: list[str] = []
+    ended = TrainerKilledError if whom == "trainer" else SystemExit
+    with pytest.raises(ended, match="told to stop" if whom == "trainer" else "143"):
+        run(data, tmp_path, stop, LONG_CONFIG)
+    assert trainers() == []
+
+    (checkpoint,) = whole_checkpoints(tmp_path, "rating")
+    lines: list[str] = []
+    with pytest.raises(TrainerKilledError):
+        run(data, tmp_path, kill_at("rating: sweep", lines), LONG_CONFIG)
+    assert f"rating: resuming after iteration {checkpoint.iteration}" in lines
+
+
 @dataclass(frozen=True)
 class SavedCheckpoint:
     """A checkpoint: the iteration that it was written after, and one of its files."""
