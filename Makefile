@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 # Nothing but Python's standard library is needed to bring the compose stack up.
 PYTHON_OF_HOST := $(or $(PYTHON),python3)
-.PHONY: help demo up down psql compose-up compose-down test test-quick test-browser test-compose lint bench docs lock clean venv
+.PHONY: help demo up down psql compose-up compose-down test test-quick test-browser test-systems test-compose test-wheel lint bench docs lock clean venv
 
 PYTHON_IN_VENV := .venv/bin/python
 
@@ -41,8 +41,14 @@ test-quick: venv  ## run the tests that neither fit a model nor start a schedule
 test-browser: venv  ## run the tests that look at the pages in a browser (Debian: apt-get install chromium)
 	@exec $(PYTHON_IN_VENV) -m pytest tests/browser $(PYTEST_ARGS)
 
+test-systems: venv  ## run the tests on programs of the system (Debian: apt-get install prometheus)
+	@exec $(PYTHON_IN_VENV) -m pytest tests/systems $(PYTEST_ARGS)
+
 test-compose: venv  ## bring the real compose stack up on stand-ins for the base images (Debian, root, Docker)
 	@exec $(PYTHON_IN_VENV) -m tests.compose $(TEST_COMPOSE_ARGS)
+
+test-wheel: venv  ## install the wheel beside the oldest and the newest Airflow, and run a night in each (PyPI)
+	@exec $(PYTHON_IN_VENV) -m tests.wheel $(TEST_WHEEL_ARGS)
 
 lint: venv  ## check style, formatting and types: ruff and mypy
 	@$(PYTHON_IN_VENV) -m ruff check .
@@ -59,8 +65,8 @@ docs: venv  ## write docs/config.md from the settings
 # uv keeps the pins of the files that it writes. It adds what is new, and removes what is not needed.
 # To upgrade: make lock LOCK_ARGS="--upgrade-package NAME" (or --upgrade).
 UV_COMPILE = $(PYTHON_IN_VENV) -m uv --quiet pip compile pyproject.toml --universal \
-  --python-version 3.11 --no-header --no-emit-index-url --extra airflow --extra celery --extra s3 \
-  $(LOCK_ARGS)
+  --python-version 3.11 --no-header --no-emit-index-url --extra airflow --extra celery \
+  --extra metrics --extra s3 $(LOCK_ARGS)
 # What the images hold: each a set of pins of its own, the same ones as everywhere.
 IMAGE_COMPILE = $(UV_COMPILE) --extra gcs --extra azure --constraint requirements.txt
 

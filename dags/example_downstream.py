@@ -15,12 +15,15 @@ from datetime import timedelta
 
 from airflow.sdk import dag, task
 
+from mf_core.catalogue import DEFAULT
 from mf_dags.alerts import alert_failure
-from mf_dags.assets import RECOMMENDATIONS
 from mf_dags.failures import told
 from mf_dags.retries import RETRY_ARGS
 from mf_dags.runtime import find_warehouse, say
+from mf_dags.sites import Site
 
+# Of the default catalogue; of another: Site(Catalogue("films")), and the schema mf_films below.
+SITE = Site(DEFAULT)
 COUNT_USERS = "SELECT count(DISTINCT user_id) FROM mf.recommendations"
 
 
@@ -33,20 +36,20 @@ def read_recommendations(*, triggering_asset_events=None) -> int:  # type: ignor
     """
     import sqlalchemy as sa
 
-    url = os.environ.get("MF_READER_DATABASE_URL") or find_warehouse()
+    url = os.environ.get("MF_READER_DATABASE_URL") or find_warehouse(SITE.catalogue)
     engine = sa.create_engine(url)
     with engine.connect() as connection:
         users = connection.execute(sa.text(COUNT_USERS)).scalar_one()
 
     # Several publications between two runs make one run with several events.
-    for event in triggering_asset_events[RECOMMENDATIONS]:
+    for event in triggering_asset_events[SITE.recommendations]:
         say(f"{users} users have recommendations; the event says {event.extra}.")
     return int(users)
 
 
 @dag(
     dag_id="example_downstream",
-    schedule=[RECOMMENDATIONS],
+    schedule=[SITE.recommendations],
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=1),

@@ -98,6 +98,9 @@ def component_environment(
         # No percent-encoding here: fsspec takes the path as it stands.
         "MF_ARTIFACT_ROOT": f"file://{layout.artifacts}",
         "MF_CACHE_DIR": str(layout.cache),
+        # The supervisor makes the pool; the queue is for the Celery workers of the tests.
+        "MF_TRAIN_POOL": "gpu",
+        "MF_TRAIN_QUEUE": "gpu",
         "MF_CONFIG": _settings_files(layout, inherited.get("MF_CONFIG", "")),
         "NO_PROXY": local,
         "no_proxy": local,

@@ -49,8 +49,9 @@ class TriggerRules(Section):
     )
     connections: tuple[str, ...] = Field(
         (),
-        description="Airflow connections to Postgres on which a trigger may run `source.query`. "
-        "Their role should be able to read only what everybody who may trigger may read.",
+        description="Airflow connections that a trigger may name: to Postgres, for `source.query`, "
+        "or to a store, for the buckets in `hosts`. They should be able to read only what "
+        "everybody who may trigger may read.",
     )
 
 

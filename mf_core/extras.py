@@ -1,7 +1,8 @@
 """What only an extra of the package brings, and what to say where it is not installed.
 
-The library alone reads the warehouse and judges models. Training, the embedded Postgres, the search
-and the DAGs need packages that are large, or that a team has already; each has an extra.
+The library alone reads the warehouse and judges models. Training, the embedded Postgres, the
+search, object stores and the DAGs need packages that are large, or that a team has already; each
+has an extra.
 """
 
 from collections.abc import Iterator
@@ -37,9 +38,13 @@ class Extra:
             f"Run: pip install 'mf-retrain[{self.name}]'"
         )
 
+    def is_installed(self) -> bool:
+        """Say whether the package is there, without importing it."""
+        return find_spec(self.package) is not None
+
     def require(self) -> None:
         """Make sure that the package is there, without importing it. Raises `error`."""
-        if find_spec(self.package) is None:
+        if not self.is_installed():
             raise self.missing()
 
     @contextmanager
@@ -62,3 +67,6 @@ EMBEDDED = Extra(
 )
 TRAIN = Extra("train", "tensorflow", "TensorFlow", "Training", TrainingError)
 TUNE = Extra("tune", "optuna", "Optuna", "The search of `mf tune`")
+S3 = Extra("s3", "s3fs", "s3fs", "A URI s3://")
+GCS = Extra("gcs", "gcsfs", "gcsfs", "A URI gs://")
+AZURE = Extra("azure", "adlfs", "adlfs", "A URI abfs://")

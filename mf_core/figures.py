@@ -147,4 +147,6 @@ def headline(
         popularity_ndcg=figures.value("popularity", ndcg),
         champion_rmse=figures.find("champion", RMSE.name),
         champion_ndcg=figures.find("champion", ndcg),
+        coverage=figures.find("candidate", COVERAGE.stored(cutoff)),
+        cutoff=cutoff,
     )

@@ -141,7 +141,8 @@ class ModelRef:
     """Both heads of one trained model, where they lie, and how the training went.
 
     `stage` is evaluated or refit. `warm_started_from` is the version whose evaluated model the fit
-    really started from; None: a cold start.
+    really started from; None: a cold start. `peak_bytes` is the most memory that it held: on a GPU
+    that of the device, on a CPU that of the trainer's process; None: not known.
     """
 
     model_version: int
@@ -155,6 +156,7 @@ class ModelRef:
     device: str
     fit_seconds: float
     warm_started_from: int | None = None
+    peak_bytes: int | None = None
 
     def sentence(self) -> str:
         """Return what was fitted, in one line for people."""
@@ -181,7 +183,8 @@ class Progress:
     """How far the fit of one head is.
 
     `iteration` counts from 1 to at most `iterations`. `unit` is what the solver calls an iteration
-    (sweep, epoch, step). `ratings_per_second` and `eta_seconds` are of this process's iterations.
+    (sweep, epoch, step). `ratings_per_second`, `eta_seconds` and `iteration_seconds` (the mean) are
+    of this process's iterations.
     """
 
     head: str
@@ -192,6 +195,7 @@ class Progress:
     validation_rmse: float | None
     ratings_per_second: float
     eta_seconds: float
+    iteration_seconds: float
 
     def sentence(self) -> str:
         """Return the figures in one line for people."""
@@ -220,6 +224,10 @@ class EvalReport:
     popularity_ndcg: float
     champion_rmse: float | None
     champion_ndcg: float | None
+    coverage: float | None = None
+    """Share of the items that the lists show to anybody; None: not measured."""
+    cutoff: int | None = None
+    """Length of the lists that `ndcg` and `coverage` look at; None: of an older release."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Fixtures that every test may use, and which tests are slow."""
 
 import os
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -8,20 +9,27 @@ from typing import Any
 import pytest
 
 from mf_core.sources.demo import fetch_ml100k
+from tests.s3 import Door, client_variables, forget_clients, s3_server
 
 # What fits models, starts Airflow's scheduler or its web application, or otherwise takes long.
 # `make test-quick` leaves these out.
 SLOW = (
     "tests/core/test_solvers_*",
     "tests/core/test_train_process.py*",
+    "tests/dags/test_keys.py*",
+    "tests/dags/test_metrics.py*",
     "tests/dags/test_retrain.py*",
     "tests/db/test_aimed_kills.py*",
+    "tests/db/test_backup.py*",
+    "tests/db/test_catalogues_upkeep.py*",
     "tests/db/test_cli.py*",
     "tests/db/test_damage.py*",
     "tests/db/test_documents.py*",
     "tests/db/test_going_live.py*",
     "tests/db/test_locks.py*",
     "tests/db/test_migrations.py*",
+    "tests/db/test_monitoring.py*",
+    "tests/db/test_passwords.py*",
     "tests/db/test_pipeline.py*",
     "tests/db/test_problems.py*",
     "tests/db/test_publish.py*",
@@ -31,6 +39,7 @@ SLOW = (
     "tests/db/test_side_information.py*",
     "tests/db/test_status.py*",
     "tests/db/test_tune.py*",
+    "tests/db/test_upgrade.py*",
     "tests/db/test_warm_start.py*",
     "tests/e2e/*",
     "tests/plugins/*",
@@ -44,13 +53,16 @@ UNMEASURED = (
 # They wait for Airflow's scheduler half of the time, and take as long as all others together.
 STACK = "tests/e2e"
 ROOT = Path(__file__).parents[1]
-BROWSER = Path(__file__).parent / "browser"
+# What needs a program that no Python package brings: `make test-browser`, `make test-systems`.
+APART = ("browser", "systems")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the tests that need a browser, unless they are named (`make test-browser`)."""
-    named = any("tests/browser" in argument for argument in config.args)
-    return True if collection_path == BROWSER and not named else None
+    """Leave out the tests that need programs of the system, unless they are named."""
+    if collection_path.parent != Path(__file__).parent or collection_path.name not in APART:
+        return None
+    named = any(f"tests/{collection_path.name}" in argument for argument in config.args)
+    return None if named else True
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -103,3 +115,20 @@ def ml100k() -> Path:
 
     cache = os.environ.get("MF_CACHE_DIR") or "~/.cache/mf-retrain"
     return fetch_ml100k(Path(cache).expanduser())
+
+
+@pytest.fixture(scope="session")
+def s3_door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """An S3 server that lives as long as the session."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as door:
+        yield door
+
+
+@pytest.fixture
+def s3(s3_door: Door, monkeypatch: pytest.MonkeyPatch) -> Iterator[Door]:
+    """The S3 server, which clients of this process and of its children find and may use."""
+    for name, value in client_variables(s3_door).items():
+        monkeypatch.setenv(name, value)
+    forget_clients()
+    yield s3_door
+    forget_clients()

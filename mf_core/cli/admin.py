@@ -13,6 +13,7 @@ from mf_core.config import Config, settings
 from mf_core.deployment import Limits, TriggerRules
 
 if TYPE_CHECKING:
+    from mf_core.warehouse.needs import Unmet
     from mf_core.warehouse.roles import Roles
 
 ROLES = ("writer", "reader", "console", "monitor")
@@ -138,26 +139,71 @@ def role_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="URL of a role that may create roles and databases.",
 )
 @click.option("--database", default="warehouse", show_default=True, help="Name of the warehouse.")
+@click.option(
+    "--reader-statement-timeout",
+    envvar="MF_READER_STATEMENT_TIMEOUT",
+    metavar="TIME",
+    help="How long a reader's statement may take, such as 30s; 0: any time. A new role has 5min.",
+)
+@click.option(
+    "--reader-connections",
+    envvar="MF_READER_CONNECTIONS",
+    type=click.IntRange(min=-1),
+    help="How many sessions of the reader there may be; -1: any number. A new role has 50.",
+)
 @catalogue_option()
 @role_options
-def bootstrap(admin_url: str, database: str, roles: "Roles") -> None:
+def bootstrap(
+    admin_url: str,
+    database: str,
+    reader_statement_timeout: str | None,
+    reader_connections: int | None,
+    roles: "Roles",
+) -> None:
     """Create the warehouse's database and its roles: writer, reader, console and monitor.
 
     Do this once per server and catalogue, and `mf db migrate` after it; doing it again changes
-    nothing. The passwords come from MF_WRITER_PASSWORD, MF_READER_PASSWORD, MF_CONSOLE_PASSWORD and
-    MF_MONITOR_PASSWORD. Without one, the role's password stays as it is.
+    nothing. What is there stays as it is, and what the administrator may not make is printed as SQL
+    for somebody who may. The passwords come from MF_WRITER_PASSWORD, MF_READER_PASSWORD,
+    MF_CONSOLE_PASSWORD and MF_MONITOR_PASSWORD. Without one, the role's password stays as it is.
     """
     from mf_core.warehouse.bootstrap import bootstrap_warehouse
+    from mf_core.warehouse.needs import Limits
 
     catalogue = the_catalogue()
     variables = {role: catalogue.variable(f"MF_{role.upper()}_PASSWORD") for role in ROLES}
     passwords = {role: os.environ[name] for role, name in variables.items() if os.environ.get(name)}
-    bootstrap_warehouse(admin_url, database, catalogue=catalogue, roles=roles, passwords=passwords)
+    unmet = bootstrap_warehouse(
+        admin_url,
+        database,
+        catalogue=catalogue,
+        roles=roles,
+        passwords=passwords,
+        limits=Limits(reader_statement_timeout, reader_connections),
+    )
+    _warn(unmet, roles)
     click.echo(
         f"the database {database} and the roles {roles.writer}, {roles.reader}, {roles.console} "
         f"and {roles.monitor} are ready; now run `{catalogue.command('db migrate')}` as "
         f"{roles.writer}"
     )
+
+
+def _warn(unmet: "Unmet", roles: "Roles") -> None:
+    """Say what an administrator could not do, as SQL for somebody who can."""
+    if unmet.wanted:
+        click.echo(
+            "This administrator may not do what follows. It works without, as the comments say; "
+            f"a database administrator can run it:\n{unmet.script()}",
+            err=True,
+        )
+    if unmet.elsewhere:
+        click.echo(
+            f"{roles.reader} may connect to other databases of this server as well, since every "
+            "role may. Nothing was changed there. To close one, give those who need it the right "
+            "CONNECT, and run:\n" + "\n".join(unmet.elsewhere),
+            err=True,
+        )
 
 
 @db.command()

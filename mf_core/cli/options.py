@@ -167,7 +167,7 @@ def open_workplace(by: str | None = None) -> Iterator[Any]:
     None: the user of the operating system.
 
     Raises:
-        ConfigError: the default catalogue has a server of its own, and this one has none.
+        ConfigError: another catalogue has a server of its own, and this one has none.
     """
     from mf_core import pipeline
     from mf_core.sources.reach import Reach
@@ -178,7 +178,8 @@ def open_workplace(by: str | None = None) -> Iterator[Any]:
     with ExitStack() as stack:
         stack.callback(reporter.close)
         root = os.environ.get("MF_ARTIFACT_ROOT")
-        if os.environ.get(VARIABLE) or os.environ.get(catalogue.variable(VARIABLE)):
+        # Whoever names a server for one catalogue does not mean an embedded one for another.
+        if any(name.startswith(VARIABLE) and value for name, value in os.environ.items()):
             url = warehouse_url(os.environ, catalogue=catalogue)
         else:
             url, embedded_root = stack.enter_context(_embedded(catalogue))

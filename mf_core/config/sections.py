@@ -259,6 +259,22 @@ class PublishConfig(Section):
         ge=0,
         le=52,
     )
+    keep_days: int = setting(
+        14,
+        shapes="nothing",
+        description="Days that is kept what runs have left that did not go live (models, "
+        "checkpoints, snapshots), and rows that an ingest has rejected.",
+        ge=2,
+        le=3650,
+    )
+    keep_history_days: int = setting(
+        400,
+        shapes="nothing",
+        description="Days that a run stays on record (`mf.runs`), and a study of `mf tune` after "
+        "its last trial.",
+        ge=2,
+        le=36_500,
+    )
     min_coverage: float = setting(
         0.0,
         shapes="verdict",

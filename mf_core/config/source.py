@@ -96,8 +96,9 @@ class SourceConfig(Section):
     connection: str = setting(
         "",
         shapes="nothing",
-        description="With uri `sql`, in a DAG: the Airflow connection (Postgres) of the database; "
-        "empty: `database_url_env` says it.",
+        description="In a DAG: the Airflow connection of the database (Postgres), with uri `sql`; "
+        "or of the store (aws, google_cloud_platform), with a uri s3:// or gs://. Empty: "
+        "`database_url_env` says it, or the store's client finds its credentials by itself.",
     )
     database_url_env: str = setting(
         "MF_SOURCE_DATABASE_URL",

@@ -12,7 +12,6 @@ artifact is never taken away on the way.
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -21,20 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 from upath import UPath
 
-from mf_core.data.store import (
-    is_abandoned,
-    is_disk,
-    remove,
-    sweep_temporaries,
-    temporary_beside,
-    write_file,
-)
+from mf_core.data import store
 from mf_core.errors import ArtifactError, ArtifactStoreError
 
 MANIFEST = "manifest.json"
-# Where artifacts lie below the root.
-_FOLDERS = ("snapshots", "models", "checkpoints")
-_ARTIFACTS = ("snapshots/*", "models/*/*/*", "checkpoints/*/*")
+# Where artifacts lie below the root, and how many folders deep.
+_DEPTHS = {"snapshots": 1, "models": 3, "checkpoints": 2}
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:
@@ -63,16 +54,11 @@ def write_artifact(uri: str, files: Mapping[str, bytes], metadata: Mapping[str, 
         ArtifactStoreError: the store can't be written to.
     """
     manifest = _manifest(files, metadata)
-    target = UPath(uri)
-    try:
-        # On a disk, what has an artifact's name was never half of one.
-        if not is_disk(target) or target.exists() or not _write_anew(target, files, manifest):
-            _write_in_place(target, files, manifest)
-    except OSError as error:
-        raise ArtifactStoreError(
-            f"the artifact {uri} could not be written: {error}. "
-            "Check the store and MF_ARTIFACT_ROOT."
-        ) from error
+    target = store.store_path(uri)
+    # On a disk, what has an artifact's name was never half of one.
+    anew = store.is_disk(target) and not store.exists(target)
+    if not anew or not store.write_folder(target, {**files, MANIFEST: manifest}):
+        _write_in_place(target, files, manifest)
     return hashlib.sha256(manifest).hexdigest()
 
 
@@ -86,79 +72,74 @@ def _manifest(files: Mapping[str, bytes], metadata: Mapping[str, Any]) -> bytes:
     return json.dumps(content, indent=1, sort_keys=True).encode()
 
 
-def _write_anew(target: UPath, files: Mapping[str, bytes], manifest: bytes) -> bool:
-    """Write an artifact on a disk, and say whether it came to stand there.
-
-    It does not where a run beside this one has written one meanwhile.
-    """
-    with temporary_beside(target) as temporary:
-        temporary.mkdir(parents=True)
-        for name, data in files.items():
-            (temporary / name).write_bytes(data)
-        (temporary / MANIFEST).write_bytes(manifest)
-        try:
-            # Atomic, and refuses a folder that holds something.
-            os.rename(temporary.path, target.path)
-        except OSError:
-            if not target.exists():
-                raise
-            return False
-    return True
-
-
 def _write_in_place(target: UPath, files: Mapping[str, bytes], manifest: bytes) -> None:
     """Write those files of an artifact that are not there as they should be, the manifest last.
 
     Two that do so at once write the same bytes, and a reader finds each file damaged or whole.
     """
-    target.mkdir(parents=True, exist_ok=True)
     # Another manifest is that of other content, of which no file is worth a look.
     same = _content(target / MANIFEST) == manifest
     for name, data in files.items():
         path = target / name
         if not same or _content(path) != data:
-            write_file(path, data)
+            store.write(path, data)
     if not same:
-        write_file(target / MANIFEST, manifest)
-        _remove_others(target, {*files, MANIFEST})
+        store.write(target / MANIFEST, manifest)
+    # Also of one who was killed before he came so far.
+    _remove_others(target, {*files, MANIFEST})
 
 
 def _content(path: UPath) -> bytes | None:
-    """Return what a file holds; None where it can't be read, and so has to be written."""
+    """Return what a file holds; None where it has to be written (again)."""
     try:
-        return path.read_bytes()
-    except OSError:
-        return None
+        return store.read(path)
+    except ArtifactStoreError:
+        # What a disk can't read, it may still replace.
+        if store.is_disk(path):
+            return None
+        raise
 
 
 def _remove_others(target: UPath, names: set[str]) -> None:
     """Remove what is none of the artifact's files, but for temporary names: `sweep` knows those."""
-    for path in target.iterdir():
-        if path.name not in names and not path.name.startswith("."):
-            remove(path)
+    for name in store.names_in(target):
+        if name not in names and not name.startswith("."):
+            store.remove(target / name)
+
+
+def is_temporary(name: str) -> bool:
+    """Say whether a file or folder has a name that only its writer knows, until it is whole."""
+    return name.startswith(".")
 
 
 def sweep(root: str) -> None:
     """Remove what writers that were killed have left in the artifact store at `root`.
 
     What a living process may be writing stays, be it on another machine.
+
+    Raises:
+        ArtifactStoreError: the store can't be listed.
     """
-    store = UPath(root)
-    for folder in _FOLDERS:
-        sweep_temporaries(store / folder)
-
-    # In an object store, an artifact without a manifest is one whose writer never came so far.
-    if is_disk(store):
-        return
-    for pattern in _ARTIFACTS:
-        for artifact in store.glob(pattern):
-            with suppress(OSError):
-                if _is_unfinished(artifact) and is_abandoned(artifact):
-                    remove(artifact)
+    top = store.store_path(root)
+    for folder, depth in _DEPTHS.items():
+        store.sweep_temporaries(top / folder)
+        # In an object store, an artifact without a manifest is one whose writer never came so far.
+        if store.is_disk(top):
+            continue
+        for artifact in _unfinished(top / folder, depth):
+            with suppress(ArtifactStoreError):
+                if store.is_abandoned(artifact):
+                    store.remove(artifact)
 
 
-def _is_unfinished(artifact: UPath) -> bool:
-    return artifact.is_dir() and not (artifact / MANIFEST).exists()
+def _unfinished(folder: UPath, depth: int) -> list[UPath]:
+    """Return the artifacts, so many folders below `folder`, that have files and no manifest."""
+    files_of: dict[str, set[str]] = {}
+    for name in store.files_below(folder):
+        parts = name.split("/")
+        if len(parts) == depth + 1:
+            files_of.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
+    return [folder / name for name, files in files_of.items() if MANIFEST not in files]
 
 
 def read_manifest(uri: str, sha256: str) -> dict[str, Any]:
@@ -168,7 +149,7 @@ def read_manifest(uri: str, sha256: str) -> dict[str, Any]:
         ArtifactError: it is missing, or is not the one that was written.
         ArtifactStoreError: the store can't be read.
     """
-    data = _read(UPath(uri) / MANIFEST)
+    data = _read(uri, MANIFEST)
     _check(f"{uri}/{MANIFEST}", data, sha256)
     manifest: dict[str, Any] = json.loads(data)
     return manifest
@@ -182,7 +163,7 @@ def read_unchecked_manifest(uri: str) -> dict[str, Any]:
         ValueError: it is no JSON.
         ArtifactStoreError: the store can't be read.
     """
-    manifest: dict[str, Any] = json.loads(_read(UPath(uri) / MANIFEST))
+    manifest: dict[str, Any] = json.loads(_read(uri, MANIFEST))
     return manifest
 
 
@@ -191,7 +172,7 @@ def read_file(uri: str, name: str, manifest: Mapping[str, Any]) -> bytes:
 
     Raises as `read_manifest` does.
     """
-    data = _read(UPath(uri) / name)
+    data = _read(uri, name)
     _check(f"{uri}/{name}", data, manifest["files"][name])
     return data
 
@@ -211,23 +192,20 @@ def check_artifact(uri: str, sha256: str) -> None:
 
 
 def remove_artifact(uri: str) -> None:
-    """Remove the folder `uri`; one that is not there is fine."""
-    remove(UPath(uri))
+    """Remove the folder `uri`; one that is not there is fine. Raises ArtifactStoreError."""
+    # Without its manifest it is no artifact any more, should the rest stay.
+    store.remove(store.store_path(uri), first=MANIFEST)
 
 
-def _read(path: UPath) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
+def _read(uri: str, name: str) -> bytes:
+    path = store.store_path(uri) / name
+    data = store.read(path)
+    if data is None:
         raise ArtifactError(
             f"expected the artifact file {path}, but it is not there; "
             "run the step that writes it again."
-        ) from None
-    except OSError as error:
-        raise ArtifactStoreError(
-            f"the artifact file {path} could not be read: {error}. "
-            "Check the store and MF_ARTIFACT_ROOT."
-        ) from error
+        )
+    return data
 
 
 def _check(name: str, data: bytes, expected: str) -> None:

@@ -1,8 +1,15 @@
-"""Writing into the artifact store: what has its name is whole, and what dead writers left goes.
+"""The one door to the artifact store: a disk, or an object store behind any fsspec URI.
 
-On a disk, a file or folder gets its name by a rename, when all of it is there. Until then it has a
-temporary name, which says which process writes it: `.NAME.OWNER.RANDOM`. An object store has no
-rename and needs none: an object appears when all of it has arrived.
+**What has its name is whole.** On a disk, a file or folder gets its name by a rename, when all of
+it is there. Until then it has a temporary name, which says which process writes it:
+`.NAME.OWNER.RANDOM`. An object store has no rename and needs none: an object appears when all of it
+has arrived.
+
+**One kind of error.** Each client library raises errors of its own, and so does what it is built
+on. Here they become an `ArtifactStoreError` that says what failed and what to do. What is not there
+is no error of the store: only the caller knows what that means.
+
+**No endless wait.** Clients give up after a few tries, each of them bounded in time.
 """
 
 import os
@@ -11,60 +18,236 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
-from pathlib import Path
+from typing import Any
 
+from fsspec.config import conf as fsspec_settings
 from upath import UPath
 
+from mf_core.data import owner
+from mf_core.errors import ArtifactStoreError, ConfigError
+from mf_core.extras import AZURE, GCS, S3, Extra
+from mf_core.redaction import reason_of, redacted
+
 # Without an owner: how releases up to 0.2.0 named them.
-_TEMPORARY = re.compile(r"\..+?(\.(?P<owner>[0-9a-f]{16}-\d+-\d+))?\.[0-9a-f]{32}")
+_TEMPORARY = re.compile(rf"\..+?(\.(?P<owner>{owner.PATTERN}))?\.[0-9a-f]{{32}}")
 # No write goes on for so long without a change: a run may take 20 hours in all.
 _LONGER_THAN_ANY_WRITE = timedelta(days=1)
-# The place of `starttime` among what follows the command's name in /proc/PID/stat.
-_START_TIME = 19
+
+_DISK = ("", "file", "local")
+_EXTRAS: dict[str, Extra] = {
+    **dict.fromkeys(("s3", "s3a"), S3),
+    **dict.fromkeys(("gs", "gcs"), GCS),
+    **dict.fromkeys(("abfs", "abfss", "az", "adl"), AZURE),
+}
+# Listings are never remembered: other processes write as well. s3fs tries five times by itself, so
+# botocore's own tries are few: a server that takes a request and is silent then holds a call for
+# two and a half minutes.
+_OPTIONS: dict[str, dict[str, Any]] = {
+    S3.name: {
+        "use_listings_cache": False,
+        "config_kwargs": {"connect_timeout": 5, "read_timeout": 15, "retries": {"max_attempts": 1}},
+    },
+    GCS.name: {"use_listings_cache": False, "requests_timeout": 60},
+    AZURE.name: {
+        "use_listings_cache": False,
+        "timeout": 60,
+        "connection_timeout": 5,
+        "read_timeout": 60,
+    },
+}
+# What the clients and what they are built on raise, by the top-level package of the class.
+_CLIENTS = {
+    *("s3fs", "aiobotocore", "botocore", "boto3", "aiohttp", "aiohappyeyeballs"),
+    *("gcsfs", "google", "requests", "urllib3", "adlfs", "azure", "msal", "fsspec"),
+}
+_REFUSALS = (401, 403)
+_WITHOUT_CREDENTIALS = ("Credential", "NoAuthToken", "ClientAuthentication")
+_CHECK = "Check the store and MF_ARTIFACT_ROOT; see docs/runbook.md#artifact-store."
+
+
+def store_path(uri: str, **options: Any) -> UPath:
+    """Return the path of a URI, with a client that gives up in time.
+
+    Args:
+        uri: any that fsspec knows.
+        options: those of fsspec's file system, such as `key` and `secret`; without any, the client
+            looks for credentials where it always does.
+
+    Raises:
+        ConfigError: nothing here can open such a URI, or a package is missing.
+    """
+    scheme = uri.partition("://")[0].lower() if "://" in uri else ""
+    extra = _EXTRAS.get(scheme)
+    if extra is None:
+        ours: dict[str, Any] = {}
+    else:
+        extra.require()
+        # What somebody has set for fsspec itself (FSSPEC_S3_..., ~/.config/fsspec) comes first.
+        ours = {**client_settings(extra.name), **fsspec_settings.get(scheme, {})}
+    try:
+        return UPath(uri, **{**ours, **options})
+    except (ValueError, ImportError) as error:
+        raise ConfigError(
+            f"expected a folder, or a URI that fsspec can open (file://, s3://, gs://, abfs://), "
+            f"got {redacted(uri)}: {reason_of(error, uri).rstrip('.')}. "
+            "Install its package, or correct the URI."
+        ) from None
+
+
+def client_settings(extra: str) -> dict[str, Any]:
+    """Return what the client of an object store is told: how long to try, to remember nothing."""
+    return _OPTIONS[extra]
 
 
 def is_disk(path: UPath) -> bool:
     """Say whether `path` lies on a disk of this machine or one that it has mounted."""
-    return path.protocol in ("", "file", "local")
+    return path.protocol in _DISK
 
 
-def write_file(path: UPath, data: bytes) -> None:
+def read(path: UPath) -> bytes | None:
+    """Return what a file holds, None if it is not there.
+
+    Raises:
+        ArtifactStoreError: the store can't be read.
+    """
+    with _explained(path, "read"), suppress(FileNotFoundError):
+        content: bytes = path.fs.cat_file(path.path)
+        return content
+    return None
+
+
+def write(path: UPath, data: bytes) -> None:
     """Write a file in one go: who reads it meanwhile finds the old content or the new one.
 
     Raises:
-        OSError: the store can't be written to.
+        ArtifactStoreError: the store can't be written to.
     """
-    if not is_disk(path):
-        path.write_bytes(data)
-        return
-    with temporary_beside(path) as temporary:
-        temporary.write_bytes(data)
-        os.replace(temporary.path, path.path)
+    with _explained(path, "written"):
+        if not is_disk(path):
+            path.fs.pipe_file(path.path, data)
+            return
+        os.makedirs(path.parent.path, exist_ok=True)
+        with temporary_beside(path) as temporary:
+            temporary.write_bytes(data)
+            os.replace(temporary.path, path.path)
+
+
+def write_folder(target: UPath, files: dict[str, bytes]) -> bool:
+    """Write a new folder on a disk in one go, and say whether it came to stand there.
+
+    It does not where a writer beside this one has made one meanwhile.
+
+    Raises:
+        ArtifactStoreError: the store can't be written to.
+    """
+    with _explained(target, "written"), temporary_beside(target) as temporary:
+        temporary.mkdir(parents=True)
+        for name, data in files.items():
+            (temporary / name).write_bytes(data)
+        try:
+            # Atomic, and refuses a folder that holds something.
+            os.rename(temporary.path, target.path)
+        except OSError:
+            if not target.exists():
+                raise
+            return False
+    return True
+
+
+def exists(path: UPath) -> bool:
+    """Say whether a file or a folder is there. Raises ArtifactStoreError."""
+    with _explained(path, "read"):
+        return bool(path.fs.exists(path.path))
+
+
+def names_in(folder: UPath) -> list[str]:
+    """Return the names of what a folder holds; none if it is not there.
+
+    Raises:
+        ArtifactStoreError: the store can't be read.
+    """
+    with _explained(folder, "listed"), suppress(FileNotFoundError):
+        found = folder.fs.ls(folder.path, detail=False)
+        return sorted({name for path in found if (name := _below(folder, path))})
+    return []
+
+
+def files_below(folder: UPath, *, folders: bool = False) -> list[str]:
+    """Return the path of every file below a folder, seen from there; `folders`: of these as well.
+
+    Raises:
+        ArtifactStoreError: the store can't be read.
+    """
+    with _explained(folder, "listed"), suppress(FileNotFoundError):
+        found = folder.fs.find(folder.path, withdirs=folders)
+        return sorted(name for path in found if (name := _below(folder, path)))
+    return []
+
+
+def size_of(folder: UPath) -> int:
+    """Return the bytes of all files below a folder. Raises ArtifactStoreError."""
+    with _explained(folder, "listed"), suppress(FileNotFoundError):
+        return sum(file["size"] for file in folder.fs.find(folder.path, detail=True).values())
+    return 0
+
+
+def remove(path: UPath, first: str = "") -> None:
+    """Remove a file or a folder with all that it holds; one that is not there is fine.
+
+    Args:
+        path: the file or folder.
+        first: name of the files in it that go before the others, in an object store.
+
+    Raises:
+        ArtifactStoreError: the store can't be written to.
+    """
+    with _explained(path, "removed"):
+        # Somebody else may be removing it, too.
+        with suppress(FileNotFoundError):
+            if is_disk(path):
+                path.fs.rm(path.path, recursive=path.fs.isdir(path.path))
+                return
+        # One by one: a client that removes many takes `*` in a name for a pattern, and says nothing
+        # of those that the store refuses to remove.
+        files = path.fs.find(path.path)
+        for file in sorted(files, key=lambda file: file.rpartition("/")[2] != first):
+            with suppress(FileNotFoundError):
+                path.fs.rm_file(file)
+
+
+def try_store(folder: UPath) -> None:
+    """Write a small file below a folder, read it back and remove it.
+
+    That takes three requests, and is done before anything that takes long.
+
+    Raises:
+        ArtifactStoreError: one of them failed; the message says which, and why.
+    """
+    with temporary_beside(folder / "try") as file:
+        sent = uuid.uuid4().bytes
+        write(file, sent)
+        if read(file) != sent:
+            raise ArtifactStoreError(
+                f"the artifact store at {folder} does not give back what was just written to it. "
+                f"{_CHECK}"
+            )
 
 
 @contextmanager
 def temporary_beside(target: UPath) -> Iterator[UPath]:
-    """Give a path beside `target` on a disk, to write to and to rename; what stays there goes."""
-    temporary = target.parent / f".{target.name}.{_owner()}{uuid.uuid4().hex}"
+    """Give a path beside `target`, to write to and perhaps to rename; what stays there goes."""
+    process = owner.this_process()
+    middle = f"{process}." if process else ""
+    temporary = target.parent / f".{target.name}.{middle}{uuid.uuid4().hex}"
     try:
         yield temporary
-    finally:
-        remove(temporary)
-
-
-def remove(path: UPath) -> None:
-    """Remove a file or a folder with all that it holds; one that is not there is fine.
-
-    Raises:
-        OSError: the store can't be written to.
-    """
-    # Somebody else may be removing it, too.
-    with suppress(FileNotFoundError):
-        if path.is_dir():
-            path.rmdir(recursive=True)
-        elif path.exists():
-            path.unlink()
+    except BaseException:
+        # Of a write that failed, an object store holds nothing; and it may be the store that fails.
+        if is_disk(target):
+            with suppress(ArtifactStoreError):
+                remove(temporary)
+        raise
+    remove(temporary)
 
 
 def sweep_temporaries(root: UPath) -> None:
@@ -72,78 +255,75 @@ def sweep_temporaries(root: UPath) -> None:
 
     That is what belongs to a process of this machine that is gone, and what has not changed for a
     day: the writer may live on another machine.
+
+    Raises:
+        ArtifactStoreError: the store can't be listed.
     """
-    for folder, folders, files in root.fs.walk(root.path):
-        for name in (*folders, *files):
-            temporary = _TEMPORARY.fullmatch(name)
-            if not temporary:
-                continue
-            path = root.with_segments(f"{folder}/{name}")
-            # One that can't be removed is somebody else's to remove, or the next run's.
-            with suppress(OSError):
-                if _is_gone(temporary["owner"]) or is_abandoned(path):
-                    remove(path)
+    for name in files_below(root, folders=True):
+        temporary = _TEMPORARY.fullmatch(name.rpartition("/")[2])
+        if not temporary:
+            continue
+        # One that can't be removed is somebody else's to remove, or the next run's.
+        with suppress(ArtifactStoreError):
+            if owner.is_gone(temporary["owner"]) or is_abandoned(root / name):
+                remove(root / name)
 
 
-def is_abandoned(path: UPath) -> bool:
-    """Say whether a file, or all that a folder holds, has not changed for longer than writes take.
+def is_abandoned(path: UPath, longer_than: timedelta = _LONGER_THAN_ANY_WRITE) -> bool:
+    """Say whether a file, or all that a folder holds, has not changed for so long.
 
     Where the store can't tell, it may have.
 
     Raises:
-        OSError: the store can't be read.
+        ArtifactStoreError: the store can't be read.
     """
-    files = path.fs.find(path.path)
-    # A folder in an object store has no time of its own. On a disk an empty one has.
-    if not files and is_disk(path):
-        files = [path.path]
-    newest = datetime.now(UTC) - _LONGER_THAN_ANY_WRITE
-    return bool(files) and all(path.fs.modified(file) < newest for file in files)
+    with _explained(path, "read"), suppress(FileNotFoundError):
+        files = path.fs.find(path.path)
+        # A folder in an object store has no time of its own. On a disk an empty one has.
+        if not files and is_disk(path):
+            files = [path.path]
+        newest = datetime.now(UTC) - longer_than
+        return bool(files) and all(path.fs.modified(file) < newest for file in files)
+    return False
 
 
-def _owner() -> str:
-    """Return this process's name among all that ever ran anywhere, and a dot.
-
-    Empty where the system tells no such thing.
-    """
-    pid = os.getpid()
-    started = _start_of(pid)
-    machine = _machine()
-    return f"{machine}-{pid}-{started}." if machine and started else ""
+def _below(folder: UPath, path: str) -> str:
+    """Return the path of what a client has listed, seen from the folder; "" for the folder."""
+    start = os.path.abspath(folder.path) if is_disk(folder) else folder.path
+    return path.removeprefix(start.rstrip("/")).strip("/")
 
 
-def _machine() -> str | None:
-    """Return what names this machine since its last start, and this container on it."""
+@contextmanager
+def _explained(path: UPath, done: str) -> Iterator[None]:
+    """Turn whatever the store's client raises in the block into one kind of error."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
-        numbers = Path("/proc/self/ns/pid").stat().st_ino
-    except OSError:
-        return None
-    return sha256(f"{boot.strip()} {numbers}".encode()).hexdigest()[:16]
+        yield
+    except Exception as error:
+        if not isinstance(error, OSError) and not _is_of_a_client(error):
+            raise
+        is_ours = _TEMPORARY.fullmatch(path.name)
+        shown = f"a temporary file in {path.parent}" if is_ours else str(path)
+        raise ArtifactStoreError(
+            f"{redacted(shown)} could not be {done}: {why(error, str(path))} {_CHECK}"
+        ) from error
 
 
-def _start_of(pid: int) -> str | None:
-    """Return when a process started, in ticks since the machine did; None if it can't be read."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    # The command's name stands in brackets, and may hold some itself.
-    return status.rpartition(")")[2].split()[_START_TIME]
+def _is_of_a_client(error: Exception) -> bool:
+    return any(kind.__module__.partition(".")[0] in _CLIENTS for kind in type(error).__mro__)
 
 
-def _is_gone(owner: str | None) -> bool:
-    """Say whether the process of that name ran on this machine, and surely runs no more."""
-    if not owner:
-        return False
-    machine, pid, started = owner.split("-")
-    if machine != _machine():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
-    # Its number may be another process's by now.
-    return _start_of(int(pid)) not in (None, started)
+def why(error: Exception, uri: str) -> str:
+    """Return in one sentence why a store's client has raised an error."""
+    reason = reason_of(error, uri).rstrip(".")
+    kinds = [kind.__name__ for kind in type(error).__mro__]
+    status = getattr(error, "status_code", None) or getattr(error, "code", None)
+
+    if isinstance(error, FileNotFoundError):
+        return f"there is no such bucket, container or folder ({reason})."
+    if any(word in kind for kind in kinds for word in _WITHOUT_CREDENTIALS):
+        return f"no credentials for the store were found ({reason})."
+    if isinstance(error, PermissionError) or str(status) in map(str, _REFUSALS):
+        return f"the store refuses it ({reason})."
+    if isinstance(error, OSError) and error.errno:
+        return f"{reason}."
+    return f"the store does not answer ({reason})."

@@ -35,7 +35,7 @@ from mf_core.warehouse import transaction
 from mf_core.warehouse.engine import copy_table, limit_lock_waits
 from mf_core.warehouse.problems import LOCK_NOT_AVAILABLE
 from mf_core.warehouse.schema import psycopg2_cursor, schema_of, sql
-from mf_core.warehouse.tables import ingest_batches
+from mf_core.warehouse.tables import ingest_batches, rejected_ratings
 
 Log = Callable[[str], None]
 
@@ -520,3 +520,17 @@ def _metadata_table(rows: Iterable[MetadataRow]) -> pa.Table:
     # Named types, since a table without rows or titles would have none.
     schema = pa.schema([(name, pa.string()) for name in ("id", "title", "attributes")])
     return pa.Table.from_pylist(records, schema=schema)
+
+
+def forget_rejected(connection: Connection, older_than: timedelta) -> int:
+    """Drop the rejected rows of batches that ended longer ago; return how many those are.
+
+    Those of the last batch stay.
+    """
+    b = ingest_batches
+    r = rejected_ratings
+    last = sa.select(sa.func.max(b.c.batch_id)).scalar_subquery()
+    old = sa.select(b.c.batch_id).where(
+        b.c.finished_at < sa.func.now() - older_than, b.c.batch_id < last
+    )
+    return connection.execute(sa.delete(r).where(r.c.batch_id.in_(old))).rowcount

@@ -20,9 +20,11 @@ from mf_core.pipeline.models import (
     train,
 )
 from mf_core.pipeline.place import Workplace, operating_system_user, workplace
+from mf_core.pipeline.pruning import Removed, prune
 from mf_core.pipeline.whole import close_run, record_failure, run_all, run_to_readers, start_run
 
 __all__ = [
+    "Removed",
     "Workplace",
     "check",
     "check_settings",
@@ -33,6 +35,7 @@ __all__ = [
     "operating_system_user",
     "override",
     "prepare",
+    "prune",
     "publish",
     "recommend_shard",
     "record_failure",

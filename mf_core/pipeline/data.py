@@ -9,6 +9,7 @@ from mf_core.config import Config
 from mf_core.data.artifacts import sweep
 from mf_core.data.snapshot import Snapshot, content_hash, write_snapshot
 from mf_core.data.split import knows_sides, split_id, take_snapshot
+from mf_core.data.store import store_path, try_store
 from mf_core.errors import ConfigError
 from mf_core.intake import ingest as intake
 from mf_core.intake import quality
@@ -29,13 +30,20 @@ from mf_core.warehouse import (
 
 
 def check_settings(config: Config, place: Workplace) -> None:
-    """Refuse settings that are wrong for this warehouse; `Config` refuses what is wrong anywhere.
+    """Refuse what a run can't work with here; `Config` refuses what is wrong anywhere.
 
-    A run does so before any work.
+    That is settings that are wrong for this warehouse, and an artifact store that can't be written
+    to and read. A run does so before any work.
 
     Raises:
         ConfigError: the message names the settings.
+        ArtifactStoreError: the message says what the store does not do, and why.
     """
+    _check_sides(config, place)
+    try_store(store_path(f"{place.artifact_root}/snapshots"))
+
+
+def _check_sides(config: Config, place: Workplace) -> None:
     source = config.source
     if source.side_column and source.test_uri:
         raise ConfigError(
@@ -116,6 +124,8 @@ def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, An
     split = split_id(config.split)
     snapshot_id = f"{split}-{content_hash(snapshot)[:16]}"
     uri = f"{place.artifact_root}/snapshots/{snapshot_id}"
+    with transaction(place.engine) as connection:
+        lineage.take_snapshot_again(connection, snapshot_id)
     metadata = {
         "snapshot_id": snapshot_id,
         "split_id": split,

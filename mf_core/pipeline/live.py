@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mf_core.config import Config
-from mf_core.data.artifacts import remove_artifact
 from mf_core.errors import PromotionRaceError
 from mf_core.pipeline.models import evaluate, gate
 from mf_core.pipeline.place import Workplace
+from mf_core.pipeline.pruning import prune
 from mf_core.publishing import publish as publishing
 from mf_core.publishing.retire import retire
 from mf_core.records import (
@@ -16,7 +16,7 @@ from mf_core.records import (
     RollbackReport,
     SplitRef,
 )
-from mf_core.training.manifest import seal, stored_versions
+from mf_core.training.manifest import seal
 from mf_core.warehouse import (
     lineage,
     retention,
@@ -78,8 +78,8 @@ def _clean_up(config: Config, place: Workplace) -> list[int]:
         _seal_published(place)
     with _next_time(place, "old versions are not retired"):
         retired = retire(place.engine, config.publish, place.log)
-    with _next_time(place, "old artifacts are not removed"):
-        _prune(config, place)
+    with _next_time(place, "what is needed no more is not removed"):
+        prune(config, place)
     return retired
 
 
@@ -150,19 +150,3 @@ def rollback(place: Workplace, model_version: int | None = None) -> RollbackRepo
     report = publishing.rollback(place.engine, model_version, place.actor)
     place.log(f"rollback: {report.sentence()}, by {report.rolled_back_by}")
     return report
-
-
-def _prune(config: Config, place: Workplace) -> None:
-    """Remove the artifacts of versions that are neither kept nor recent enough to compare with."""
-    stored = stored_versions(place.artifact_root)
-    with transaction(place.engine) as connection:
-        kept = publishing.attached_versions(connection)
-        days = config.gate.recent_days
-        forgotten = retention.forgettable(connection, kept, days, stored=set(stored))
-    for version in forgotten:
-        for uri in stored.get(version, ()):
-            remove_artifact(uri)
-        # The record goes last: what is on record and was not removed is removed the next time.
-        with transaction(place.engine) as connection:
-            lineage.forget_artifacts(connection, [version])
-        place.log(f"removed the artifacts of version {version}")

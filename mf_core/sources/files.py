@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
-from upath import UPath
-
-from mf_core.errors import InputError, MFError
+from mf_core.data.store import store_path, why
+from mf_core.errors import ConfigError, InputError, MFError
 from mf_core.redaction import reason_of, redacted, without_query
 from mf_core.sources.chunks import printable
+from mf_core.sources.connections import credentials
 from mf_core.sources.formats import (
     GZIP,
     ZIP,
@@ -164,8 +164,11 @@ def _locate(uri: str, spool: Spool, permit: Permit) -> Any:
     # Judged as such once more: whatever it is called, a library will open it.
     permit.judge_store(uri)
     refuse_special(local_path(last_of_chain(uri)))
+    options = credentials(uri, permit)
     try:
-        return UPath(uri)
+        return store_path(uri, **options)
+    except ConfigError as error:
+        raise InputError(str(error)) from None
     except Exception as error:
         raise InputError(
             f"{redacted(uri)}: expected a path or a URI that fsspec can open, but "
@@ -196,6 +199,11 @@ def _explained(uri: str, place: Any) -> Iterator[None]:
             f"{shown}: expected a file or folder, but nothing is there. Check source.uri."
         ) from None
     except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        if not isinstance(place, Path):
+            raise InputError(
+                f"{shown}: could not be read: {why(error, uri)} "
+                "Check source.uri, and the credentials for the store."
+            ) from None
         raise InputError(
             f"{shown}: expected a readable file, but {error.strerror or type(error).__name__}. "
             "Check the path and its rights."
@@ -215,9 +223,9 @@ def _raise_for(error: Exception, uri: str, place: Any) -> NoReturn:
     # A disk that fails here will fail again; a store that did not answer may answer later.
     lasting = isinstance(place, Path) or isinstance(error, _SENSELESS)
     failure = InputError if lasting else SourceUnavailableError
+    reason = f"{reason_of(error, uri)}." if lasting else why(error, uri)
     raise failure(
-        f"{redacted(uri)}: could not be read: {reason_of(error, uri)}. "
-        "Check source.uri and the store."
+        f"{redacted(uri)}: could not be read: {reason} Check source.uri and the store."
     ) from None
 
 

@@ -25,6 +25,9 @@ _QUERY_SETTINGS = ("uri", "query", "database_url_env", "connection")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
 _WEB_PORTS = {"http": 80, "https": 443}
 LOCAL_SCHEMES = ("file", "local")
+CONNECTED_SCHEMES = ("s3", "s3a", "gs", "gcs")
+"""Those whose credentials may come from an Airflow connection."""
+
 # Two colons chain URIs: a library opens the last part, and the parts before it in what it finds.
 _CHAIN = re.compile(r":{2}")
 # A bucket or a host, and nothing that a library could take for a user, a port or an option.
@@ -41,10 +44,15 @@ class Permit:
     Attributes:
         setting: its dotted name, for messages.
         rules: what it is judged by; None: the operator's, who may name anything.
+        connection: the Airflow connection whose credentials an object store is read with; "": what
+            its client finds by itself.
+        find_connection: looks up Airflow's connections; None outside Airflow.
     """
 
     setting: str
     rules: TriggerRules | None = None
+    connection: str = ""
+    find_connection: FindConnection | None = None
 
     def judge(self, uri: str) -> None:
         """Judge a path or URI before anything is opened.
@@ -138,6 +146,8 @@ class Permit:
         # A library looks its host up by itself, so only a host that is listed by name will do.
         if match[2].lower() not in map(str.lower, self.rules.hosts):
             self._refuse(uri, "its host or bucket is none of trigger.hosts")
+        if self.connection and self.connection not in self.rules.connections:
+            self._refuse(uri, "source.connection is none of trigger.connections")
 
     def _is_listed(self, host: str, port: int, usual_port: int) -> bool:
         assert self.rules is not None
@@ -176,11 +186,20 @@ class Reach:
 
     def permit(self, source: SourceConfig, setting: str) -> Permit:
         """Return the permit of one of the settings that name a place (`SOURCE_URIS`)."""
-        name = f"source.{setting}"
         own = self.deployment.operators_own(source) if self.by_trigger else source
-        if getattr(source, setting) == getattr(own, setting):
-            return Permit(name)
-        return Permit(name, self.deployment.trigger)
+        uri = getattr(source, setting)
+        # Beside a query, the connection is that of its database.
+        connection = "" if source.uri == SQL_URI else source.connection
+        is_own = uri == getattr(own, setting)
+        # Another connection is another one who asks, or another server that is asked.
+        if connection and scheme_of(uri) in CONNECTED_SCHEMES:
+            is_own = is_own and connection == own.connection
+        return Permit(
+            f"source.{setting}",
+            rules=None if is_own else self.deployment.trigger,
+            connection=connection,
+            find_connection=self.find_connection,
+        )
 
     def judge(self, config: Config) -> None:
         """Judge all places that a run's source names, without opening any.

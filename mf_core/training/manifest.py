@@ -9,13 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from upath import UPath
-
 from mf_core import __version__
 from mf_core.config import Config
+from mf_core.data import store
 from mf_core.data.artifacts import check_artifact
-from mf_core.data.store import write_file
-from mf_core.errors import ArtifactError, ArtifactStoreError, StateError
+from mf_core.errors import ArtifactError, StateError
 from mf_core.extras import TRAIN
 from mf_core.provenance import MODEL_SOURCES, source_hash
 from mf_core.records import ModelRef, Progress, SplitRef, StartRef
@@ -142,7 +140,8 @@ def write_result(manifest: Manifest, model: ModelRef) -> None:
     """
     fields = {**dataclasses.asdict(model), "fingerprint": manifest.fingerprint()}
     content = {"result": fields, "sha256": _checksum(fields)}
-    _write(UPath(manifest.output_uri) / RESULT, json.dumps(content, indent=1).encode())
+    path = store.store_path(manifest.output_uri) / RESULT
+    store.write(path, json.dumps(content, indent=1).encode())
 
 
 def read_result(manifest: Manifest) -> ModelRef | None:
@@ -153,21 +152,19 @@ def read_result(manifest: Manifest) -> ModelRef | None:
     Raises:
         ArtifactStoreError: the store can't be read.
     """
-    path = UPath(manifest.output_uri) / RESULT
+    written = store.read(store.store_path(manifest.output_uri) / RESULT)
+    if written is None:
+        return None
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(written)
         fields = content["result"]
         if content["sha256"] != _checksum(fields):
             return None
         if fields.pop("fingerprint") != manifest.fingerprint():
             return None
         return ModelRef(**fields)
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    except OSError as error:
-        raise ArtifactStoreError(
-            f"{path} could not be read: {error}. Check the store and MF_ARTIFACT_ROOT."
-        ) from error
 
 
 def _checksum(fields: dict[str, Any]) -> str:
@@ -202,22 +199,10 @@ def seal(artifact_root: str, model_version: int) -> None:
     Raises:
         ArtifactStoreError: the store can't be written to.
     """
-    path = UPath(f"{artifact_root}/models/{model_version}") / _SEAL
+    path = store.store_path(f"{artifact_root}/models/{model_version}") / _SEAL
     # Read, and not only looked for: a damaged one seals as well, but should not stay so.
-    with suppress(OSError):
-        if path.read_bytes() == _SEALED:
-            return
-    _write(path, _SEALED)
-
-
-def _write(path: UPath, data: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, data)
-    except OSError as error:
-        raise ArtifactStoreError(
-            f"{path} could not be written: {error}. Check the store and MF_ARTIFACT_ROOT."
-        ) from error
+    if store.read(path) != _SEALED:
+        store.write(path, _SEALED)
 
 
 def refuse_sealed(manifest: Manifest) -> None:
@@ -227,14 +212,7 @@ def refuse_sealed(manifest: Manifest) -> None:
         StateError: it was.
         ArtifactStoreError: the store can't be read.
     """
-    path = UPath(manifest.output_uri).parent / _SEAL
-    try:
-        sealed = path.exists()
-    except OSError as error:
-        raise ArtifactStoreError(
-            f"{path} could not be read: {error}. Check the store and MF_ARTIFACT_ROOT."
-        ) from error
-    if sealed:
+    if store.exists(store.store_path(manifest.output_uri).parent / _SEAL):
         raise StateError(
             f"model version {manifest.model_version} was published, so it can't be trained again: "
             "later nights are compared with it. Start a new run to make a new version. If its "
@@ -250,14 +228,7 @@ def stored_versions(artifact_root: str) -> dict[int, list[str]]:
     """
     found: dict[int, list[str]] = {}
     for folder in ("models", "checkpoints"):
-        path = UPath(artifact_root) / folder
-        try:
-            names = [version.name for version in path.iterdir()] if path.exists() else []
-        except OSError as error:
-            raise ArtifactStoreError(
-                f"{path} could not be read: {error}. Check the store and MF_ARTIFACT_ROOT."
-            ) from error
-        for name in names:
+        for name in store.names_in(store.store_path(artifact_root) / folder):
             # As `Manifest.of` names them: 7 and 7-refit.
             version = name.partition("-")[0]
             if version.isdecimal():

@@ -20,14 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from upath import UPath
-
 from mf_core.config import Config
+from mf_core.data import store
 from mf_core.data.artifacts import remove_artifact
 from mf_core.data.attributes import AttributeMatrices, encode_sides
 from mf_core.data.ratings import Ratings
 from mf_core.data.snapshot import Snapshot, read_snapshot, sort_ratings
-from mf_core.data.store import sweep_temporaries
 from mf_core.errors import ArtifactError, MFError, TrainingError
 from mf_core.models.factors import FactorModel, save_model
 from mf_core.models.heads import load_models
@@ -131,9 +129,11 @@ def train(manifest: Manifest) -> None:
     refuse_sealed(manifest)
     if read_result(manifest):
         say(f"{manifest.stage}: trained, but the models are damaged by now; they are made again")
+    # A worker that may read the store and not write it would say so after hours.
+    store.try_store(store.store_path(manifest.output_uri))
     snapshot = read_snapshot(manifest.snapshot_uri, manifest.snapshot_sha256)
     for uri in (manifest.output_uri, manifest.checkpoint_uri):
-        sweep_temporaries(UPath(uri))
+        store.sweep_temporaries(store.store_path(uri))
     starts = _load_starts(manifest)
 
     # What was asked for names the result; what is really done names the checkpoints.
@@ -338,6 +338,7 @@ def _write_result(
         device=results["rating"].device,
         fit_seconds=sum(result.seconds for result in results.values()),
         warm_started_from=_start_version(work),
+        peak_bytes=max(result.peak_bytes for result in results.values()),
     )
     write_result(manifest, model)
 

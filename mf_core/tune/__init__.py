@@ -14,7 +14,7 @@ processes may work on one study.
 
 from mf_core.tune.search import tune
 from mf_core.tune.space import Head, search_space
-from mf_core.tune.study import TrialReport, TuneReport, show, studies
+from mf_core.tune.study import TrialReport, TuneReport, forget, show, studies
 from mf_core.tune.task import (
     Task,
     TrainingRows,
@@ -30,6 +30,7 @@ __all__ = [
     "TrainingRows",
     "TrialReport",
     "TuneReport",
+    "forget",
     "make_task",
     "read_training_file",
     "read_warehouse",

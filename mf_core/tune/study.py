@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import count, takewhile
 from typing import Any
 
@@ -159,6 +159,40 @@ def studies(engine: Engine) -> list[dict[str, Any]]:
         loaded = [optuna.load_study(study_name=name, storage=storage) for name in names]
         reports = [report_of(study) for study in loaded]
     return [_summary(report) for report in reports]
+
+
+def forget(engine: Engine, older_than: timedelta, *, dry_run: bool = False) -> list[str]:
+    """Drop the studies whose last trial began or ended longer ago; return their names.
+
+    `dry_run`: drop none.
+
+    Raises:
+        DatabaseError: Postgres did not answer.
+    """
+    with transaction(engine) as connection:
+        schema = catalogue_of(connection).tune_schema
+        # Nobody has begun one, and none is begun by looking.
+        if connection.scalar(sa.select(sa.func.to_regclass(f"{schema}.studies"))) is None:
+            return []
+    with translated_errors(engine):
+        storage = _storage(engine, None)
+        # Optuna knows times of this machine without a zone.
+        newest = datetime.now() - older_than
+        old = [
+            study.study_name
+            for study in optuna.get_all_study_summaries(storage)
+            if (last := _last_change(storage, study.study_name)) is not None and last < newest
+        ]
+        for name in () if dry_run else old:
+            optuna.delete_study(study_name=name, storage=storage)
+    return old
+
+
+def _last_change(storage: optuna.storages.RDBStorage, name: str) -> datetime | None:
+    """Return when a trial of a study last began or ended; None for a study without trials."""
+    trials = storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
+    times = [trial.datetime_complete or trial.datetime_start for trial in trials]
+    return max((moment for moment in times if moment), default=None)
 
 
 def _summary(report: TuneReport) -> dict[str, Any]:

@@ -7,9 +7,9 @@ Roles belong to the server, not to a database, so they are made here and not in 
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -19,23 +19,23 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.util import CommandError
-from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection
 
 from mf_core.catalogue import DEFAULT, Catalogue
 from mf_core.errors import ConfigError, DatabaseError
-from mf_core.warehouse import revisions
+from mf_core.warehouse import needs, revisions
 from mf_core.warehouse.engine import (
     database_engine,
     limit_lock_waits,
     lock_schema,
     transaction,
-    translated_errors,
 )
+from mf_core.warehouse.needs import NO_LIMITS_NAMED, Limits, Need, Unmet
 from mf_core.warehouse.roles import Roles, present_roles, roles_of, run_named
-from mf_core.warehouse.schema import catalogue_of, make_schema, psycopg2_cursor, schema_of, sql
+from mf_core.warehouse.schema import catalogue_of, make_schema, schema_of, sql
 
-_READERS = Path(__file__).parent / "readers.sql"
+# In this order: the monitoring's views read from the readers'.
+_VIEWS = tuple(Path(__file__).parent / name for name in ("readers.sql", "monitoring.sql"))
 
 # Postgres looks for a deadlock after a wait of a second (deadlock_timeout).
 _READERS_WAIT = timedelta(milliseconds=500)
@@ -44,11 +44,6 @@ _READERS_ATTEMPTS = 20
 
 # What an ingest locks first of all as well.
 _WAIT_FOR_INGEST = "LOCK TABLE {mf}.ingest_batches IN SHARE ROW EXCLUSIVE MODE"
-
-# The template without a locale of its own, so that UTF8 is possible on every server.
-_CREATE_DATABASE = "CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0"
-_FIND_DATABASE = "SELECT 1 FROM pg_database WHERE datname = :name"
-_FIND_ROLE = "SELECT 1 FROM pg_roles WHERE rolname = :role"
 
 
 def create_database(
@@ -59,18 +54,12 @@ def create_database(
     Every other role is kept out of the database.
 
     Raises:
+        ConfigError: something is missing that this administrator may not make.
         DatabaseError: the server can't be reached.
     """
     with _administer(admin_url) as connection:
-        _ensure_role(connection, owner, owner_password)
-
-        # An admin who is no superuser may give a database only to a role that he is a member of.
-        _execute(connection, "GRANT {} TO CURRENT_USER", owner)
-        if not connection.scalar(sa.text(_FIND_DATABASE), {"name": database}):
-            _execute(connection, _CREATE_DATABASE, database, owner)
-
-        # Postgres lets every role connect to a new database.
-        _execute(connection, "REVOKE ALL ON DATABASE {} FROM PUBLIC", database)
+        of_owner = needs.role(owner, owner_password)
+        _meet(connection, [*of_owner, needs.acting_for(owner), *needs.database(database, owner)])
 
 
 def bootstrap_warehouse(
@@ -80,30 +69,57 @@ def bootstrap_warehouse(
     catalogue: Catalogue = DEFAULT,
     roles: Roles | None = None,
     passwords: Mapping[str, str] = MappingProxyType({}),
-) -> None:
+    limits: Limits = NO_LIMITS_NAMED,
+) -> Unmet:
     """Create the database and the roles of a catalogue's warehouse; repeatable.
 
     Args:
-        admin_url: URL of a superuser, or of a managed server's admin.
+        admin_url: URL of a superuser, of a managed server's admin, or of anybody else: what is
+            there already needs no right.
         database: name of the warehouse's database; several catalogues can share it.
         catalogue: whose roles are made.
         roles: their names; None: as `Roles.in_force` finds them.
         passwords: by field of `Roles`; the password of a role that is not in it stays as it is.
+        limits: of the reader.
+
+    Returns:
+        What this administrator may not do, and what works without.
 
     Raises:
-        ConfigError: the environment names what can't be a role.
+        ConfigError: the environment names what can't be a role, or something is missing that this
+            administrator may not make. The message has the SQL for somebody who may.
         DatabaseError: the server can't be reached.
     """
     roles = roles or Roles.in_force(catalogue)
-    create_database(admin_url, database, roles.writer, passwords.get("writer"))
+    wanted = [
+        *needs.role(roles.writer, passwords.get("writer")),
+        *needs.role(roles.reader, passwords.get("reader")),
+        *needs.role(
+            roles.console, passwords.get("console"), "the console reads as the pipeline does"
+        ),
+        *needs.role(roles.monitor, passwords.get("monitor"), "monitoring has no role of its own"),
+        needs.acting_for(roles.writer),
+        *needs.database(database, roles.writer),
+        *needs.rights(database, roles),
+        *needs.limits(database, roles.reader, limits),
+    ]
     with _administer(admin_url) as connection:
-        for field, role in asdict(roles).items():
-            _ensure_role(connection, role, passwords.get(field))
-            _execute(connection, "GRANT CONNECT ON DATABASE {} TO {}", database, role)
-        # The owner of the database may be another catalogue's writer.
-        _execute(connection, "GRANT CREATE, TEMPORARY ON DATABASE {} TO {}", database, roles.writer)
-        # Retiring a version asks for the age of other sessions' transactions.
-        _execute(connection, "GRANT pg_read_all_stats TO {}", roles.writer)
+        unmet = _meet(connection, wanted)
+        elsewhere = needs.closing_others(connection, database)
+    return replace(unmet, elsewhere=elsewhere)
+
+
+def _meet(connection: Connection, wanted: Sequence[Need]) -> Unmet:
+    """Meet needs as far as that is allowed. Raises ConfigError if what all rests on is missing."""
+    unmet = needs.meet(connection, wanted)
+    if unmet.needed:
+        raise ConfigError(
+            f"the server lacks {', '.join(unmet.needed)}, and the role "
+            f"{connection.engine.url.username} may not make that. "
+            "Run `mf db bootstrap` as an administrator (--admin-url) who may, or have one run this "
+            f"and then try again (docs/howto/managed-postgres.md):\n{unmet.script()}"
+        )
+    return unmet
 
 
 def migrate(
@@ -113,7 +129,7 @@ def migrate(
     catalogue: Catalogue = DEFAULT,
     roles: Roles | None = None,
 ) -> None:
-    """Bring a catalogue's schema to `revision` (`base` empties it).
+    """Bring a catalogue's schema to `revision`, up or down (`base` empties it).
 
     `url` must connect as the catalogue's writer. One at a time: a second one waits for the first.
     With something to migrate, it waits for an ingest as well, so that neither locks the other out.
@@ -132,7 +148,7 @@ def migrate(
             connection.execute(sql(connection, _WAIT_FOR_INGEST))
         config = alembic_config(connection)
         try:
-            if revision == "base":
+            if _is_older(revision, present):
                 command.downgrade(config, revision)
             else:
                 command.upgrade(config, revision)
@@ -156,6 +172,14 @@ def _make_schema(url: str, catalogue: Catalogue, roles: Roles | None) -> None:
         make_schema(connection, catalogue.schema)
 
 
+def _is_older(revision: str, present: str | None) -> bool:
+    """Say whether `revision` comes before the one that the schema is at."""
+    known = revisions.known()
+    if present is None or revision not in known:
+        return revision == "base"
+    return known.index(revision) > known.index(present)
+
+
 def _known_revision(connection: Connection) -> str | None:
     """Return the revision that the schema is at. Raises DatabaseError if this code is older."""
     present = revisions.present(connection)
@@ -165,7 +189,7 @@ def _known_revision(connection: Connection) -> str | None:
 
 
 def replace_readers_objects(connection: Connection) -> None:
-    """Make the views, functions, comments and grants for readers what `readers.sql` says.
+    """Make views, functions, comments and grants what `readers.sql` and `monitoring.sql` say.
 
     Whoever reads waits while this waits. So it gives up soon, lets them pass and tries again; and
     it never waits for so long that Postgres looks for a deadlock, whose victim may be a reader.
@@ -191,7 +215,8 @@ def replace_readers_objects(connection: Connection) -> None:
 
 def _run_readers_sql(connection: Connection) -> None:
     limit_lock_waits(connection, _READERS_WAIT)
-    run_named(connection, _READERS.read_text(encoding="utf-8"))
+    for file in _VIEWS:
+        run_named(connection, file.read_text(encoding="utf-8"))
     limit_lock_waits(connection)
 
 
@@ -238,26 +263,3 @@ def _connected(
 def _administer(admin_url: str) -> AbstractContextManager[Connection]:
     """Return a context with an autocommit connection: CREATE DATABASE runs in no transaction."""
     return _connected(admin_url, "AUTOCOMMIT")
-
-
-def _ensure_role(connection: Connection, role: str, password: str | None) -> None:
-    """Create the login role where it is missing; set its password if one is given."""
-    if not connection.scalar(sa.text(_FIND_ROLE), {"role": role}):
-        _execute(connection, "CREATE ROLE {} LOGIN", role)
-
-    if password is not None:
-        template = pg.SQL("ALTER ROLE {} PASSWORD {}")
-        statement = template.format(pg.Identifier(role), pg.Literal(password))
-        _run(connection, statement)
-
-
-def _execute(connection: Connection, template: str, *identifiers: str) -> None:
-    """Run a statement whose placeholders stand for identifiers."""
-    quoted = [pg.Identifier(identifier) for identifier in identifiers]
-    _run(connection, pg.SQL(template).format(*quoted))
-
-
-def _run(connection: Connection, statement: pg.Composable) -> None:
-    """Run a statement that takes no bound parameters, on a cursor of the driver itself."""
-    with translated_errors(connection), psycopg2_cursor(connection) as cursor:
-        cursor.execute(statement)

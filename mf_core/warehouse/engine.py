@@ -1,9 +1,10 @@
 """Connections to the warehouse: SQLAlchemy 2 over psycopg2, and COPY."""
 
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import sqlalchemy as sa
@@ -93,8 +94,8 @@ def transaction(
 ) -> Iterator[Connection]:
     """Open a transaction that commits at the end of the block and rolls back on an error.
 
-    With the isolation level AUTOCOMMIT every statement is one of its own, on a connection that is
-    closed afterwards.
+    With the isolation level AUTOCOMMIT every statement is one of its own, and waits for locks as
+    long as the server lets it: see `cancelled_after`.
 
     Args:
         engine: the warehouse.
@@ -110,28 +111,45 @@ def transaction(
     if isolation_level:
         target = engine.execution_options(isolation_level=isolation_level)
     with translated_errors(engine), target.begin() as connection:
-        if isolation_level == _AUTOCOMMIT:
-            # There is no transaction for the setting to end with: it ends with the connection.
-            connection.detach()
-            limit_lock_waits(connection, lock_timeout, scope="SESSION")
-        else:
+        if isolation_level != _AUTOCOMMIT:
             limit_lock_waits(connection, lock_timeout)
         yield connection
 
 
-def limit_lock_waits(
-    connection: Connection,
-    at_most: timedelta | None = None,
-    *,
-    scope: Literal["LOCAL", "SESSION"] = "LOCAL",
-) -> None:
+def limit_lock_waits(connection: Connection, at_most: timedelta | None = None) -> None:
     """Let no later statement of this transaction wait longer than that for a lock.
 
-    None stands for LOCK_TIMEOUT. LOCAL ends with the transaction, since a pooler may give the
+    None stands for LOCK_TIMEOUT. The setting ends with the transaction, since a pooler may give the
     session to somebody else then.
     """
     milliseconds = round((at_most or LOCK_TIMEOUT) / timedelta(milliseconds=1))
-    connection.exec_driver_sql(f"SET {scope} lock_timeout = {milliseconds}")
+    connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+
+
+@contextmanager
+def cancelled_after(connection: Connection, at_most: timedelta) -> Iterator[None]:
+    """Have the server cancel the block's statement if it takes longer.
+
+    For what runs in no transaction: a setting of the session would stay with it when a pooler hands
+    the session on, and need not be there at the next statement. The error is that of a cancelled
+    statement (SQLSTATE 57014).
+    """
+    driver_connection: Any = connection.connection.driver_connection
+
+    def cancel() -> None:
+        # A connection that is lost has nothing to cancel; the statement says what happened.
+        with suppress(psycopg2.Error):
+            driver_connection.cancel()
+
+    timer = threading.Timer(at_most.total_seconds(), cancel)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        # One that is under way must not meet the next statement.
+        timer.join()
 
 
 @contextmanager

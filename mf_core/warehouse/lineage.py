@@ -1,6 +1,7 @@
 """Where snapshots and models lie: every statement on `mf.snapshots` and `mf.model_artifacts`."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +13,15 @@ from mf_core.records import ModelRef, SplitRef, StartRef
 from mf_core.warehouse import tables as t
 
 HEADS = ("rating", "ranking")
+STAGES = ("evaluated", "refit")
+
+
+@dataclass(frozen=True)
+class StoredArtifact:
+    """An artifact that a row names, with the sha256 of its manifest."""
+
+    uri: str
+    sha256: str
 
 
 def save_snapshot(connection: Connection, values: dict[str, Any]) -> None:
@@ -22,6 +32,25 @@ def save_snapshot(connection: Connection, values: dict[str, Any]) -> None:
     statement = insert(t.snapshots).values(values)
     moved = {"uri": statement.excluded.uri, "sha256": statement.excluded.sha256}
     connection.execute(statement.on_conflict_do_update(index_elements=["snapshot_id"], set_=moved))
+
+
+def take_snapshot_again(connection: Connection, snapshot_id: str) -> None:
+    """Keep the files of a snapshot, should it be on record, from being removed.
+
+    A run does so before it looks at them. Whoever removes them at this moment is waited for.
+    """
+    s = t.snapshots
+    connection.execute(
+        sa.update(s).where(s.c.snapshot_id == snapshot_id).values(used_at=sa.func.now())
+    )
+
+
+def lock_snapshot(connection: Connection, snapshot_id: str) -> bool:
+    """Let no run take a snapshot again until this transaction ends; False: one is about to."""
+    s = t.snapshots
+    row = sa.select(s.c.snapshot_id).where(s.c.snapshot_id == snapshot_id)
+    locked = row.with_for_update(key_share=True, skip_locked=True)
+    return connection.scalar(locked) is not None
 
 
 def save_artifacts(connection: Connection, model: ModelRef, split_id: str) -> None:
@@ -117,7 +146,30 @@ def _start(connection: Connection, version: int | None) -> StartRef | None:
         return None
 
 
-def forget_artifacts(connection: Connection, versions: Sequence[int]) -> None:
-    """Drop the record of where the heads of `versions` lie."""
+def stored_artifacts(connection: Connection) -> list[StoredArtifact]:
+    """Return every artifact that a row names: snapshots and models."""
+    found: list[StoredArtifact] = []
+    for table in (t.snapshots, t.model_artifacts):
+        rows = connection.execute(sa.select(table.c.uri, table.c.sha256).order_by(table.c.uri))
+        found.extend(StoredArtifact(row.uri, row.sha256) for row in rows)
+    return found
+
+
+def move_artifacts(connection: Connection, before: str, after: str) -> None:
+    """Put on record that all artifacts under the URI `before` lie under `after` now."""
+    if before == after:
+        return
+    for table in (t.snapshots, t.model_artifacts):
+        rest = sa.func.substr(table.c.uri, len(before) + 1)
+        below = sa.func.starts_with(table.c.uri, f"{before}/")
+        connection.execute(sa.update(table).where(below).values(uri=sa.literal(after) + rest))
+
+
+def forget_artifacts(
+    connection: Connection, model_version: int, stages: Sequence[str] = STAGES
+) -> None:
+    """Drop the record of where the heads of a version lie."""
     a = t.model_artifacts
-    connection.execute(sa.delete(a).where(a.c.model_version.in_(versions)))
+    connection.execute(
+        sa.delete(a).where(a.c.model_version == model_version, a.c.stage.in_(stages))
+    )

@@ -31,6 +31,12 @@ SELECT model_version, went_live, went_live_at, published_at, n_ratings, rmse, nd
 FROM {mf}.model_history WHERE is_live
 """
 
+_LAST_RUN = """
+SELECT * FROM {mf}.monitoring_runs WHERE ended_at IS NOT NULL ORDER BY started_at DESC LIMIT 1
+"""
+
+_LAST_BATCH = "SELECT * FROM {mf}.monitoring_ingests ORDER BY batch_id DESC LIMIT 1"
+
 _SIZE = """
 SELECT count(*) AS ratings,
     count(DISTINCT user_id) AS users,
@@ -104,6 +110,23 @@ def status(connection: Connection) -> dict[str, Any]:
         "latest_verdict_at": latest.get("decided_at"),
         "latest_reasons": latest.get("reasons", []),
     }
+
+
+def monitored(connection: Connection) -> dict[str, dict[str, Any]]:
+    """Return what the views for monitoring say of the `lists`, the `last_run` and the `last_batch`.
+
+    The last run is the one among those that have ended. What there is none of yet is empty.
+    """
+    asked = {
+        "lists": "SELECT * FROM {mf}.monitoring_lists",
+        "last_run": _LAST_RUN,
+        "last_batch": _LAST_BATCH,
+    }
+    found = {}
+    for name, query in asked.items():
+        row = connection.execute(sql(connection, query)).mappings().one_or_none()
+        found[name] = {} if row is None else dict(row)
+    return found
 
 
 def hidden_items(connection: Connection) -> list[str]:

@@ -144,13 +144,14 @@ LEFT JOIN LATERAL (
   ORDER BY p.promotion_id DESC
   LIMIT 1
 ) AS promotion ON true
--- The artifacts tell which fit the lists were made from. Once they are gone, the settings do.
+-- The artifacts tell which fit the lists were made from. Those of the refit go with the lists; then
+-- the settings tell it.
 LEFT JOIN LATERAL (
-  SELECT coalesce(
-    bool_or(a.stage = 'refit'),
-    (models.config #>> '{publish,refit}')::boolean,
-    true
-  ) AS is_refit
+  SELECT CASE
+    WHEN bool_or(a.stage = 'refit') THEN true
+    WHEN count(*) > 0 AND models.retired_at IS NULL THEN false
+    ELSE coalesce((models.config #>> '{publish,refit}')::boolean, true)
+  END AS is_refit
   FROM {mf}.model_artifacts AS a
   WHERE a.model_version = models.model_version
 ) AS fit ON true;
@@ -223,6 +224,3 @@ GRANT SELECT ON {mf}.model_history, {mf}.gate_decisions, {mf}.runs TO {console};
 GRANT SELECT (model_version, state) ON {mf}.models TO {console};
 GRANT SELECT (item_id, title) ON {mf}.items TO {console};
 GRANT EXECUTE ON FUNCTION {mf}.recommendations_for(text, integer) TO {console};
-
--- What a monitoring system collects.
-GRANT USAGE ON SCHEMA {mf} TO {monitor};

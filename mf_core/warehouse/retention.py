@@ -1,6 +1,7 @@
 """Which versions are kept, whose lists may go, and whose artifacts: read, never written."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import timedelta
 
 import sqlalchemy as sa
@@ -9,6 +10,9 @@ from sqlalchemy.engine import Connection
 from mf_core.warehouse import tables as t
 from mf_core.warehouse.schema import sql
 from mf_core.warehouse.versions import began_before, by_last_promotion, is_dead
+
+LEFTOVER_AFTER = timedelta(days=2)
+"""When a run that has not ended counts as dead: longer than any run may take."""
 
 # What was live when each of the last weeks ended; a rollback counts as a publication does.
 _LIVE_AT_THE_END_OF_A_WEEK = """
@@ -24,8 +28,10 @@ FROM generate_series(0, :weeks - 1) AS past (n)
 """
 
 # `xmin` of the row is the transaction that wrote it, which is the one that replaced the version. A
-# snapshot sees what that one did unless its own oldest running transaction is as old or older. A
-# session whose snapshot can't be seen (no pg_read_all_stats) counts as having an old one.
+# snapshot sees what that one did unless its own oldest running transaction is as old or older.
+# Where snapshots can't be seen (no pg_read_all_stats), any transaction counts as having an old one;
+# its lock on its own number (`virtualxid`) tells that there is one. Another catalogue's writer
+# reads nothing here. Its readers may, by a view or a function of somebody who has the right to.
 _SNAPSHOT_FROM_BEFORE = """
 WITH replacement AS (
     SELECT age(promotions.xmin) AS age
@@ -44,6 +50,13 @@ SELECT EXISTS (
             age(session.backend_xmin) >= replacement.age
             OR NOT pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
                 AND session.usename <> current_user
+                AND session.pid IN (SELECT pid FROM pg_locks WHERE locktype = 'virtualxid')
+        )
+        AND NOT EXISTS (
+            SELECT FROM pg_class AS lists
+            WHERE lists.relname = 'recommendation_rows'
+                AND lists.relowner = session.usesysid
+                AND NOT has_schema_privilege(lists.relowner, '{mf}', 'USAGE')
         )
 )
 """
@@ -112,19 +125,72 @@ def published_with_artifacts(connection: Connection) -> list[int]:
     return list(connection.scalars(statement))
 
 
-def forgettable(
-    connection: Connection, kept: Collection[int], days: int, *, stored: Collection[int]
-) -> list[int]:
-    """Return the versions, not `kept`, that are older than `days` days and have artifacts.
+@dataclass(frozen=True)
+class Terms:
+    """How long is kept what no list of readers needs.
 
-    `stored` are those of which some lie in the store: a run that was killed has none on record.
+    Attributes:
+        recent_days: a version that was live: its evaluated model and its snapshot, since later
+            nights are compared with it.
+        left_days: what a run has left that did not go live, counted from its beginning or from the
+            last verdict on it.
+    """
+
+    recent_days: int
+    left_days: int
+
+
+def forgettable(
+    connection: Connection, kept: Collection[int], terms: Terms, *, stored: Collection[int]
+) -> list[int]:
+    """Return the versions of whose artifacts nothing is needed any more, and that have some.
+
+    `kept` have their lists. `stored` are those of which some lie in the store: a run that was
+    killed has none on record.
     """
     m = t.models
     a = t.model_artifacts
     on_record = sa.exists().where(a.c.model_version == m.c.model_version)
     with_artifacts = sa.or_(on_record, m.c.model_version.in_(stored))
-    old = began_before(timedelta(days=days))
+    statement = sa.select(m.c.model_version).where(_is_over(kept, terms), with_artifacts)
+    return sorted(connection.scalars(statement))
+
+
+def without_lists(
+    connection: Connection, kept: Collection[int], *, stored: Collection[int]
+) -> list[int]:
+    """Return those of `stored` whose lists are gone for good: no refit of theirs has any use."""
+    m = t.models
     statement = sa.select(m.c.model_version).where(
-        old, with_artifacts, m.c.model_version.not_in(kept)
+        m.c.model_version.in_(stored),
+        m.c.model_version.not_in(kept),
+        m.c.retired_at.is_not(None),
     )
-    return list(connection.scalars(statement))
+    return sorted(connection.scalars(statement))
+
+
+def unused_snapshots(
+    connection: Connection, kept: Collection[int], terms: Terms, *, stored: Collection[str]
+) -> list[str]:
+    """Return those of the `stored` snapshots that no version needs, and that no run has just taken.
+
+    A run takes its snapshot before it has a version.
+    """
+    s = t.snapshots
+    m = t.models
+    needed = sa.exists().where(m.c.snapshot_id == s.c.snapshot_id, ~_is_over(kept, terms))
+    statement = sa.select(s.c.snapshot_id).where(
+        s.c.snapshot_id.in_(stored),
+        s.c.used_at < sa.func.now() - LEFTOVER_AFTER,
+        ~needed,
+    )
+    return sorted(connection.scalars(statement))
+
+
+def _is_over(kept: Collection[int], terms: Terms) -> sa.ColumnElement[bool]:
+    """Return whether nothing comes of a version any more, and nothing is compared with it."""
+    m = t.models
+    was_live = m.c.published_at.is_not(None)
+    compared_no_more = sa.and_(was_live, began_before(timedelta(days=terms.recent_days)))
+    given_up = sa.and_(~was_live, is_dead(timedelta(days=terms.left_days)))
+    return sa.and_(m.c.model_version.not_in(kept), sa.or_(compared_no_more, given_up))

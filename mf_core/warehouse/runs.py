@@ -156,6 +156,13 @@ def _outcome(made: versions.MadeVersion) -> Outcome:
     return "failed"
 
 
+def forget(connection: Connection, older_than: timedelta) -> int:
+    """Drop the record of runs that were started longer ago; return how many those are."""
+    r = t.runs
+    old = r.c.started_at < sa.func.now() - older_than
+    return connection.execute(sa.delete(r).where(old)).rowcount
+
+
 def latest(connection: Connection, limit: int = 1, offset: int = 0) -> list[dict[str, Any]]:
     """Return the runs that were started last, the newest first, with words for people.
 

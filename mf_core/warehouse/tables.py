@@ -252,6 +252,13 @@ snapshots = Table(
     ),
     _counter("unrated_users", "Further users, with attributes and no rating."),
     _counter("unrated_items", "Further items, with attributes and no rating."),
+    Column(
+        "used_at",
+        _TIME,
+        nullable=False,
+        server_default=func.now(),
+        comment="When a run last took it.",
+    ),
     comment="Immutable train/test snapshots.",
 )
 

@@ -33,6 +33,7 @@ ORDER = (
     "publishing",
     "backtest",
     "tune",
+    "backup",
     "pipeline",
     "cli",
 )

@@ -193,7 +193,7 @@ def test_every_page_and_heading_that_the_sources_name_exists() -> None:
     kinds = {source.suffix for _, source in found}
     folders = {source.relative_to(ROOT).parts[0] for _, source in found}
     assert {".py", ".sql"} <= kinds
-    assert {"mf_core", "dags", "tests"} <= folders
+    assert {"mf_core", "mf_dags", "tests"} <= folders
     anchored = {name for name, _ in found if "#" in name}
     assert {"docs/runbook.md#check", "docs/runbook.md#gate", "docs/runbook.md#roles"} <= anchored
     assert broken(found, problem_of_name) == []

@@ -104,7 +104,7 @@ def test_training_without_tensorflow_says_what_to_install(tmp_path: Path) -> Non
 
 
 def test_the_dags_without_airflow_say_what_to_install() -> None:
-    done = run_without_extras("import mf_dags", PYTHONPATH="dags")
+    done = run_without_extras("import mf_dags")
     assert "ConfigError" in done.stderr
     assert "pip install 'mf-retrain[airflow]'" in done.stderr
 

@@ -22,7 +22,7 @@ from mf_core.data.artifacts import (
     sweep,
     write_artifact,
 )
-from mf_core.data.store import temporary_beside, write_file
+from mf_core.data.store import temporary_beside, write
 from mf_core.errors import ArtifactStoreError
 from tests.damage import do_damage
 
@@ -169,7 +169,7 @@ def test_in_an_object_store_an_artifact_without_manifest_goes_when_it_is_old(
     halves = [root / "snapshots" / "half", root / "models" / "1" / "refit" / "rating"]
     for folder in halves:
         folder.mkdir(parents=True)
-        write_file(folder / "x", b"")
+        write(folder / "x", b"")
     sweep(str(root))
     assert all((folder / "x").exists() for folder in halves)
 
@@ -185,8 +185,8 @@ def test_a_file_is_replaced_in_one_go_and_nothing_is_left_beside_it(
     tmp_path: Path, scheme: str
 ) -> None:
     path = UPath(scheme.format(tmp_path / "x"))
-    write_file(path, b"1")
-    write_file(path, b"2")
+    write(path, b"1")
+    write(path, b"2")
     assert path.read_bytes() == b"2"
     assert [file.name for file in path.parent.iterdir()] == ["x"]
 

@@ -15,6 +15,8 @@ os.environ.setdefault(
     "AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES", "airflow.* mf_core.records.*"
 )
 os.environ.setdefault("AIRFLOW__CORE__DAGS_FOLDER", str(DAGS))
+# As docker-compose.yaml has it.
+os.environ["MF_TRAIN_QUEUE"] = os.environ["MF_TRAIN_POOL"] = "gpu"
 # The DAG processor and the workers put the bundle's folder on the path, too.
 sys.path.insert(0, str(DAGS))
 

@@ -40,6 +40,9 @@ def _queues(service: dict[str, Any]) -> set[str]:
 def test_every_queue_of_the_dags_has_a_worker(dagbag: Any, services: dict[str, Any]) -> None:
     wanted = {task.queue for dag in dagbag.dags.values() for task in dag.tasks}
     assert wanted == set().union(*map(_queues, services.values()))
+    for name in ("dag-processor", "worker-gpu"):
+        environment = services[name]["environment"]
+        assert environment["MF_TRAIN_QUEUE"] == environment["MF_TRAIN_POOL"] == "gpu"
 
 
 def test_one_worker_trains_one_model_at_a_time(services: dict[str, Any]) -> None:
@@ -66,9 +69,18 @@ def test_celery_does_not_deliver_a_running_training_twice(
 
 
 def test_tasks_find_warehouse_artifacts_and_settings(services: dict[str, Any]) -> None:
-    source = "".join(path.read_text() for path in (ROOT / "dags").rglob("*.py"))
-    read = set(re.findall(r'environ(?:\.get\(|\[)"(MF_\w+)"', source)) - {"MF_READER_DATABASE_URL"}
-    assert {"MF_ARTIFACT_ROOT", "MF_SCHEDULE", "MF_CONFIG", "MF_ALERT_WEBHOOK"} <= read
+    files = [*(ROOT / "dags").glob("*.py"), *(ROOT / "mf_dags").glob("*.py")]
+    source = "".join(path.read_text() for path in files)
+    read = set(re.findall(r'"(MF_[A-Z_]+)"', source))
+    assert {
+        "MF_ARTIFACT_ROOT",
+        "MF_SCHEDULE",
+        "MF_CONFIG",
+        "MF_ALERT_WEBHOOK",
+        "MF_TRAIN_QUEUE",
+    } <= read
+    # Those of other executors, and the warehouse's, which training has no use for.
+    read -= {"MF_TRAIN_EXECUTOR", "MF_TRAIN_POD", address.VARIABLE, "MF_READER_DATABASE_URL"}
     for name in ("dag-processor", "worker", "worker-gpu"):
         assert read <= set(services[name]["environment"])
     assert "@warehouse/" in services["worker"]["environment"][address.VARIABLE]

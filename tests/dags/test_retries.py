@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy.exc
 
 from mf_core import errors
+from mf_core.catalogue import DEFAULT
 
 RUNBOOK = Path(__file__).resolve().parents[2] / "docs" / "runbook.md"
 REFUSALS = [
@@ -30,9 +31,10 @@ REFUSALS = [
 
 
 def _decision(error: BaseException) -> str:
-    from mf_dags.retries import RETRY_POLICY
+    from mf_dags.retries import RETRY_ARGS
 
-    return RETRY_POLICY.evaluate(error, try_number=1, max_tries=4).action.value
+    policy = RETRY_ARGS["retry_policy"]
+    return str(policy.evaluate(error, try_number=1, max_tries=4).action.value)
 
 
 def _left_by(error: BaseException) -> BaseException:
@@ -105,6 +107,22 @@ def test_the_link_leads_to_the_deployments_runbook_or_to_the_one_that_the_consol
         monkeypatch.setenv(name, value)
     said = Failure.of(errors.GateError("no")).sentence("gate")
     assert said.endswith(f"More: {link}")
+
+
+def test_where_airflow_has_no_policies_a_refusal_leaves_as_what_it_never_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    from mf_dags import retries
+
+    monkeypatch.setattr(retries, "HAS_RETRY_POLICIES", False)
+    for refusal in (errors.GateError("no"), ZeroDivisionError("a defect")):
+        left = _left_by(refusal)
+        assert isinstance(left, AirflowFailException)
+        assert retries.cause_of(left) is refusal
+    assert isinstance(_left_by(errors.DatabaseError("later")), SystemExit)
+    assert isinstance(_left_by(ConnectionError("later")), ConnectionError)
 
 
 def test_a_task_that_was_told_to_end_is_tried_again() -> None:
@@ -180,7 +198,9 @@ def test_a_warehouse_that_does_not_answer_hides_no_failure_and_takes_no_time(
     context: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from mf_dags.alerts import record_failure
+    from mf_dags.sites import Site, register
 
+    register(Site(DEFAULT))
     caplog.set_level(logging.INFO)
     # Takes connections and never answers.
     with socket.create_server(("127.0.0.1", 0)) as silent:

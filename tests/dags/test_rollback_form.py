@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mf_core.catalogue import DEFAULT
 from mf_core.warehouse.rollbacks import RollbackChoice
 
 CHOICES = [
@@ -34,9 +35,10 @@ CHOICES = [
 
 def _form(monkeypatch: pytest.MonkeyPatch, choices: Sequence[RollbackChoice]) -> Any:
     from mf_dags import rollbacks
+    from mf_dags.sites import Site
 
-    monkeypatch.setattr(rollbacks, "_choices", lambda: choices)
-    return rollbacks.version_param()
+    monkeypatch.setattr(rollbacks, "_choices", lambda site: choices)
+    return rollbacks.version_param(Site(DEFAULT))
 
 
 def test_the_form_lists_the_versions_their_times_and_figures_and_the_default(
@@ -82,13 +84,14 @@ def test_what_names_no_version_is_refused(monkeypatch: pytest.MonkeyPatch, sent:
 
 def test_a_silent_warehouse_does_not_hold_up_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     from mf_dags.rollbacks import version_param
+    from mf_dags.sites import Site
 
     # Takes connections and never answers.
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         monkeypatch.setenv("MF_DATABASE_URL", f"postgresql://mf@127.0.0.1:{port}/warehouse")
         started = time.monotonic()
-        form = version_param()
+        form = version_param(Site(DEFAULT))
     assert time.monotonic() - started < 8
     assert form.schema["examples"] == []
     assert "`mf history` lists them" in form.schema["description_md"]
@@ -100,9 +103,10 @@ def test_without_a_warehouse_the_dag_parses_all_the_same(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     from mf_dags.rollbacks import version_param
+    from mf_dags.sites import Site
 
     monkeypatch.setenv("MF_DATABASE_URL", url)
-    assert version_param().schema["examples"] == []
+    assert version_param(Site(DEFAULT)).schema["examples"] == []
 
 
 def test_a_rollback_is_not_created_paused(dagbag: Any) -> None:

@@ -49,7 +49,7 @@ def warehouse_url(server: EmbeddedServer) -> Iterator[str]:
     statements = [
         f'CREATE DATABASE "{name}" OWNER mf_writer TEMPLATE template_warehouse',
         f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC',
-        f'GRANT CONNECT ON DATABASE "{name}" TO mf_reader, mf_console',
+        f'GRANT CONNECT ON DATABASE "{name}" TO mf_reader, mf_console, mf_monitor',
     ]
     with admin.connect() as connection:
         for statement in statements:

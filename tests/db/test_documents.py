@@ -57,6 +57,23 @@ def test_the_page_names_every_table() -> None:
         assert f"`{name.removeprefix('mf.')}`" in PAGE, name
 
 
+def test_the_page_names_every_column_of_the_views_for_monitoring(engine: Engine) -> None:
+    listed = dict(re.findall(r"^\| `mf\.(monitoring_\w+)` \|.*\| (.*) \|$", PAGE, re.MULTILINE))
+    assert len(listed) == 5
+    for view, columns in listed.items():
+        with transaction(engine) as connection:
+            there = list(connection.execute(sa.text(f"SELECT * FROM mf.{view}")).keys())
+            commented = connection.scalars(
+                sa.text(
+                    "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass(:view) "
+                    "AND attnum > 0 AND col_description(attrelid, attnum) IS NOT NULL"
+                ),
+                {"view": f"mf.{view}"},
+            ).all()
+        assert re.findall(r"`(\w+)`", columns) == there
+        assert set(commented) == set(there)
+
+
 def test_the_page_names_every_column_of_the_view(engine: Engine) -> None:
     with transaction(engine) as connection:
         columns = list(connection.execute(sa.text("SELECT * FROM mf.recommendations")).keys())

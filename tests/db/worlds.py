@@ -21,6 +21,7 @@ from mf_core.pipeline import Workplace
 from mf_core.records import ModelRef, SplitRef
 from mf_core.warehouse import tables, transaction
 from mf_core.warehouse.engine import copy_frame
+from mf_core.warehouse.schema import schema_of
 
 N_USERS = 60
 N_ITEMS = 40
@@ -113,7 +114,7 @@ def load(engine: Engine, ratings: pd.DataFrame) -> int:
 
     with transaction(engine) as connection:
         batch = connection.scalar(insert.returning(tables.ingest_batches.c.batch_id))
-        copy_frame(connection, ("mf", "ratings"), ratings.assign(batch_id=batch))
+        copy_frame(connection, (schema_of(engine), "ratings"), ratings.assign(batch_id=batch))
 
     return int(batch)
 

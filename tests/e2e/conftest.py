@@ -3,6 +3,8 @@
 It is Postgres and Airflow's scheduler, DAG processor and API server.
 """
 
+import io
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +12,27 @@ from typing import Any
 
 import psutil
 import pytest
+from rich.console import Console
 
 from demo.airflow_api import RunState, TaskState
 from demo.launcher import Stack, temporary_stack
 from demo.layout import REPOSITORY, Layout
 from demo.processes import wait_until
-from demo.run import DAG_ID
+from demo.run import DAG_ID, run_conf, run_demo
 from demo.sources import by_name
 from demo.task_logs import log_file
+from tests.metrics_servers import Received, statsd_server
+
+# Exit status, what was printed, and the report.
+Outcome = tuple[int, str, dict[str, Any]]
+
+_METRICS_ON = """
+[metrics]
+statsd_on = True
+statsd_host = 127.0.0.1
+statsd_port = {port}
+statsd_influxdb_enabled = True
+"""
 
 
 @dataclass(frozen=True)
@@ -107,11 +122,21 @@ def _command(process: psutil.Process) -> str:
 
 
 @pytest.fixture(scope="session")
-def retrain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Retrain]:
+def statsd() -> Iterator[Received]:
+    """A StatsD server that the stack sends its metrics to."""
+    with statsd_server() as received:
+        yield received
+
+
+@pytest.fixture(scope="session")
+def retrain(tmp_path_factory: pytest.TempPathFactory, statsd: Received) -> Iterator[Retrain]:
     """A stack of the tests' own, and the DAG on it."""
     var = tmp_path_factory.mktemp("stack") / "var"
     layout = Layout(REPOSITORY, var)
     layout.make_folders()
+    # The launcher takes no settings of Airflow from its caller, and leaves its settings file alone.
+    layout.airflow_home.mkdir(exist_ok=True)
+    (layout.airflow_home / "airflow.cfg").write_text(_METRICS_ON.format(port=statsd.port))
     settings_file = var.parent / "settings.toml"
     settings_file.write_text("")
 
@@ -122,6 +147,24 @@ def retrain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Retrain]:
             yield Retrain(stack, settings_file)
 
     assert processes_of(layout.var) == []
+
+
+def demo(retrain: Retrain, conf: dict[str, Any]) -> Outcome:
+    """Run the demo; return its exit status, what it printed, and its report."""
+    printed = io.StringIO()
+    console = Console(file=printed, width=200)
+    status = run_demo(retrain.stack, conf, console)
+
+    report_file = retrain.stack.layout.report_file
+    report = json.loads(report_file.read_text()) if report_file.exists() else {}
+    return status, printed.getvalue(), report
+
+
+@pytest.fixture(scope="session")
+def published(retrain: Retrain, ml100k: Path) -> Outcome:
+    """The outcome of one whole demo on MovieLens 100K."""
+    conf = {**run_conf(str(ml100k)), "gate.max_rmse": 0.935}
+    return demo(retrain, conf)
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,7 @@ def celery_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CelerySta
                 metadata_url=metadata_url,
                 warehouse_url=warehouse_url,
                 console_url=warehouse_url,
-                inherited={**os.environ, "MF_CONFIG": str(_settings(layout))},
+                inherited={**os.environ, "MF_CONFIG": str(planted_settings(layout.var))},
             ),
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CELERY__BROKER_URL": broker_url or f"sqla+{metadata_url}",
@@ -131,13 +131,13 @@ def celery_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CelerySta
     assert processes_of(layout.var) == []
 
 
-def _settings(layout: Layout) -> Path:
+def planted_settings(folder: Path) -> Path:
     """Write a settings file for a night on planted ratings, which lie beside it."""
-    ratings = layout.var / "ratings.csv"
+    ratings = folder / "ratings.csv"
     planted = make_ratings().rename(columns={"rated_at": "timestamp"})
     planted.to_csv(ratings, index=False)
 
-    file = layout.var / "mf.toml"
+    file = folder / "mf.toml"
     settings: dict[str, Any] = {
         **SETTINGS,
         "source.uri": str(ratings),

@@ -1,6 +1,5 @@
 """The real DAG through the real scheduler, on real ratings."""
 
-import io
 import json
 import re
 import signal
@@ -11,13 +10,12 @@ from typing import Any
 import psutil
 import pytest
 import sqlalchemy as sa
-from rich.console import Console
 
 from demo.airflow_api import ApiError
 from demo.processes import wait_until
-from demo.run import DAG_ID, FAILED, PUBLISHED, REFUSED, run_conf, run_demo
+from demo.run import DAG_ID, FAILED, PUBLISHED, REFUSED, run_conf
 
-from .conftest import Retrain
+from .conftest import Outcome, Retrain, demo
 
 REPORT_KEYS = {
     "test_rmse",
@@ -32,19 +30,6 @@ REPORT_KEYS = {
     "rows_published",
     "seconds",
 }
-# Exit status, what was printed, and the report.
-Outcome = tuple[int, str, dict[str, Any]]
-
-
-def _demo(retrain: Retrain, conf: dict[str, Any]) -> Outcome:
-    """Run the demo; return its exit status, what it printed, and its report."""
-    printed = io.StringIO()
-    console = Console(file=printed, width=200)
-    status = run_demo(retrain.stack, conf, console)
-
-    report_file = retrain.stack.layout.report_file
-    report = json.loads(report_file.read_text()) if report_file.exists() else {}
-    return status, printed.getvalue(), report
 
 
 def _no_trainer(retrain: Retrain) -> Callable[[], bool]:
@@ -71,13 +56,6 @@ def _live(retrain: Retrain) -> list[Any]:
     with engine.connect() as connection:
         found = connection.execute(query)
         return list(found.all())
-
-
-@pytest.fixture(scope="module")
-def published(retrain: Retrain, ml100k: Path) -> Outcome:
-    """The outcome of one whole demo on MovieLens 100K."""
-    conf = {**run_conf(str(ml100k)), "gate.max_rmse": 0.935}
-    return _demo(retrain, conf)
 
 
 def test_demo_publishes_a_list_for_every_user_and_says_so(
@@ -187,7 +165,7 @@ def test_refused_gate_exits_5_and_changes_nothing_for_readers(
 ) -> None:
     before = _live(retrain)
     conf = {**run_conf(str(ml100k)), "gate.max_rmse": 0.5}
-    status, printed, report = _demo(retrain, conf)
+    status, printed, report = demo(retrain, conf)
 
     assert status == REFUSED, printed
     assert report["verdict"] == "refused"
@@ -203,7 +181,7 @@ def test_refused_gate_exits_5_and_changes_nothing_for_readers(
 
 def test_refused_source_fails_with_the_task_and_its_error(retrain: Retrain, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere.csv"
-    status, printed, _ = _demo(retrain, run_conf(str(nowhere)))
+    status, printed, _ = demo(retrain, run_conf(str(nowhere)))
 
     assert status == FAILED
     assert "Task ingest failed" in printed

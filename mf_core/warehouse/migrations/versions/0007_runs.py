@@ -4,14 +4,27 @@ Revision ID: 0007
 Revises: 0006
 """
 
+from pathlib import Path
+
 import sqlalchemy as sa
 from alembic import op
+
+from mf_core.warehouse.roles import run_named
 
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None
 
+_READERS = Path(__file__).parents[1] / "readers" / "0006.sql"
+_VIEWS = (
+    "monitoring_lists",
+    "monitoring_runs",
+    "monitoring_versions",
+    "monitoring_ingests",
+    "monitoring_sizes",
+    "model_history",
+)
 _OUTCOMES = "outcome IN ('running', 'published', 'nothing_new', 'dry_run', 'refused', 'failed')"
 
 
@@ -56,5 +69,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drop it."""
+    """Drop it, with the views that later code has built on it, and bring back the one of then."""
+    for view in _VIEWS:
+        run_named(op.get_bind(), f"DROP VIEW IF EXISTS {{mf}}.{view}")
+    run_named(op.get_bind(), _READERS.read_text(encoding="utf-8"))
     op.drop_table("runs", schema="mf")

@@ -13,7 +13,8 @@ from dataclasses import asdict
 from typing import Any
 
 from mf_core.errors import RetryableError
-from mf_dags.failures import Failure, Told, cause_of, runbook_url
+from mf_dags.failures import Failure, runbook_url
+from mf_dags.retries import Final, Told, cause_of
 from mf_dags.runtime import place_of_callback
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def alert_failure(context: Mapping[str, Any]) -> None:
     failure = Failure.of(exception)
     where = f"{task_instance.dag_id}.{task_instance.task_id} of {task_instance.run_id}"
     # The first ERROR line of the task's log has said it.
-    if not isinstance(exception, Told):
+    if not isinstance(exception, (Told, Final)):
         log.error(failure.sentence(where))
     _post(
         {
@@ -54,7 +55,7 @@ def alert_timeout(context: Mapping[str, Any]) -> None:
         message="the run took longer than its dagrun_timeout",
         action=(
             "see which task it waited for "
-            "(a missing worker on queue gpu, a missing pool gpu, a slow source)"
+            "(no worker on the queue of `train`, a missing pool, a slow source)"
         ),
         runbook=runbook_url("train"),
     )

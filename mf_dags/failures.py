@@ -1,8 +1,8 @@
 """How a task fails: what happened, what to do and a link come first, before any traceback.
 
 An expected failure (`MFError`) is told in one line of the task's log, and that is all. Airflow logs
-the traceback of whatever a task raises, SystemExit excepted, so such a failure leaves the task as a
-`Told`, which is one. What nobody expected keeps its traceback, below the line.
+the traceback of whatever a task raises, SystemExit excepted, so such a failure leaves the task as
+one (`retries.leave`). What nobody expected keeps its traceback, below the line.
 """
 
 import logging
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
-from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import AirflowTaskTimeout
-
 from mf_core import errors
 from mf_core.redaction import without_secrets
+from mf_dags.features import AirflowTaskTimeout, conf
+from mf_dags.metrics import measured
+from mf_dags.retries import cause_of, leave
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,12 +31,12 @@ ADVICE: dict[type[BaseException], tuple[str, str]] = {
     errors.ConfigError: ("correct the settings and trigger again", "start"),
     errors.StateError: ("start a new run; a published version stays as it is", "state"),
     errors.InputError: (
-        "look at the source and at mf.rejected_ratings; the ratings are unchanged",
+        "look at the source and at the table rejected_ratings; the ratings are unchanged",
         "ingest",
     ),
     errors.QualityError: ("look at the source; the ratings are not fit to train on", "check"),
     errors.GateError: (
-        "read the verdict in mf.gate_decisions; what readers see is unchanged",
+        "read the verdict in the console; what readers see is unchanged",
         "gate",
     ),
     errors.PromotionRaceError: (
@@ -68,38 +68,21 @@ UNEXPECTED = (
 )
 
 
-class Told(SystemExit):
-    """The end of a task whose failure the log has told already.
-
-    Attributes:
-        error: the failure.
-    """
-
-    def __init__(self, error: errors.MFError) -> None:
-        """`error` is what the task failed with."""
-        super().__init__(error.exit_code)
-        self.error = error
-
-
-def cause_of(exception: BaseException | None) -> BaseException | None:
-    """Return what a task failed with, whether the log has told it or not."""
-    return exception.error if isinstance(exception, Told) else exception
-
-
 def told(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a task's function tell its failure in the first ERROR line of the task's log."""
+    """Let a task's function tell how it went.
+
+    That is its metrics, and its failure in the first ERROR line of the task's log.
+    """
+    in_metrics = measured(function)
 
     @wraps(function)
     def telling(*args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function."""
         try:
-            return function(*args, **kwargs)
-        except errors.MFError as error:
-            tell(error, function.__name__)
-            raise Told(error) from None
+            return in_metrics(*args, **kwargs)
         except BaseException as error:
             tell(error, function.__name__)
-            raise
+            leave(error)
 
     return telling
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import Param
 
 from mf_dags.runtime import find_warehouse
+from mf_dags.sites import Site
 
 if TYPE_CHECKING:
     from mf_core.warehouse.rollbacks import RollbackChoice
@@ -21,9 +22,9 @@ log = logging.getLogger(__name__)
 _CHOSEN = r"^[1-9][0-9]*( .*)?$"
 
 
-def version_param() -> Param:
+def version_param(site: Site) -> Param:
     """Return the field that takes the version to go back to."""
-    choices = _choices()
+    choices = _choices(site)
     return Param(
         None,
         # A text field offers the examples; a number field would not.
@@ -31,7 +32,7 @@ def version_param() -> Param:
         minimum=1,
         pattern=_CHOSEN,
         examples=[f"{choice.model_version} - {_about(choice)}" for choice in choices],
-        description_md=_help(choices),
+        description_md=_help(choices, site),
     )
 
 
@@ -43,7 +44,7 @@ def chosen_version(value: str | int | None) -> int | None:
     return int(number)
 
 
-def _choices() -> "Sequence[RollbackChoice]":
+def _choices(site: Site) -> "Sequence[RollbackChoice]":
     """Return what a rollback can choose from, nothing where the warehouse can't say.
 
     DAG files are parsed on workers too, which may have no warehouse, and while it is down.
@@ -53,25 +54,27 @@ def _choices() -> "Sequence[RollbackChoice]":
         from mf_core.warehouse.impatient import impatient
         from mf_core.warehouse.rollbacks import rollback_choices
 
-        engine = impatient(database_engine(find_warehouse()))
+        url = find_warehouse(site.catalogue)
+        engine = impatient(database_engine(url, catalogue=site.catalogue))
         try:
             with transaction(engine) as connection:
                 return rollback_choices(connection)
         finally:
             engine.dispose()
     except Exception as error:
-        log.info("The form of mf_rollback lists no versions (%s).", type(error).__name__)
+        log.info("The form of %s lists no versions (%s).", site.rollback_id, type(error).__name__)
         return ()
 
 
-def _help(choices: "Sequence[RollbackChoice]") -> str:
+def _help(choices: "Sequence[RollbackChoice]", site: Site) -> str:
     """Return the field's help as Markdown: what it takes, and a table of the versions."""
     takes = "Number of the version to make live; empty: the one that was live before"
     default = [choice.model_version for choice in choices if choice.is_default]
     if default:
         takes += f", which is version {default[0]}"
     if not choices:
-        return f"{takes}. No version could be listed here; `mf history` lists them."
+        command = site.catalogue.command("history")
+        return f"{takes}. No version could be listed here; `{command}` lists them."
     rows = [
         f"| {choice.model_version} | {choice.period()} | {choice.figures()} |" for choice in choices
     ]

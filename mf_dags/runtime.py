@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from airflow.sdk import Connection, get_current_context
-from airflow.sdk.exceptions import AirflowNotFoundException
 
 from mf_core.config import Config
 from mf_core.errors import ConfigError
+from mf_dags.features import AirflowNotFoundException
+from mf_dags.metrics import send_progress
 from mf_dags.params import config_from_params
+from mf_dags.sites import current_site, site_of
 
 if TYPE_CHECKING:
+    from mf_core.catalogue import Catalogue
     from mf_core.deployment import Deployment
     from mf_core.pipeline import Workplace
     from mf_core.records import Progress
@@ -38,10 +41,10 @@ def run_config() -> Config:
 
 
 def the_deployment() -> "Deployment":
-    """Return what the operator says in the file of `MF_CONFIG`. Raises ConfigError."""
+    """Return what the operator says in the catalogue's settings file. Raises ConfigError."""
     from mf_core.deployment import load_deployment
 
-    return load_deployment(os.environ.get("MF_CONFIG"))
+    return load_deployment(current_site().settings_file)
 
 
 def source_reach() -> "Reach":
@@ -72,12 +75,14 @@ def place() -> "Workplace":
     """Return the warehouse and the artifact root that the steps work on, and who acts."""
     from mf_core import pipeline
 
+    catalogue = current_site().catalogue
     return pipeline.workplace(
-        database_url=find_warehouse(),
-        artifact_root=artifact_root(),
+        database_url=find_warehouse(catalogue),
+        artifact_root=common_artifact_root(),
         log=say,
         actor=actor(get_current_context()),
         reach=source_reach(),
+        catalogue=catalogue,
     )
 
 
@@ -90,7 +95,10 @@ def place_of_callback(context: Mapping[str, Any]) -> "Workplace":
     from mf_core import pipeline
     from mf_core.warehouse.impatient import impatient
 
-    place = pipeline.workplace(find_warehouse(), log=say, actor=actor(context))
+    catalogue = site_of(context["task_instance"].dag_id).catalogue
+    place = pipeline.workplace(
+        find_warehouse(catalogue), log=say, actor=actor(context), catalogue=catalogue
+    )
     impatient(place.engine)
     return place
 
@@ -130,14 +138,20 @@ def say(line: str) -> None:
 
 
 def show_progress(progress: "Progress") -> None:
-    """Put into the task's log how far a fit is: a sentence for people, and the figures as data."""
+    """Tell how far a fit is: a sentence for people, the figures as data, its pace as a metric."""
     from dataclasses import asdict
 
     log.info(progress.sentence(), progress=asdict(progress))
+    send_progress(progress)
 
 
 def artifact_root() -> str:
-    """Return the URI under which snapshots and models lie; every worker must reach the same one."""
+    """Return the URI under which the snapshots and models of the task's catalogue lie."""
+    return current_site().catalogue.artifacts(common_artifact_root())
+
+
+def common_artifact_root() -> str:
+    """Return the URI of all catalogues' artifacts; every worker must reach the same one."""
     root = os.environ.get("MF_ARTIFACT_ROOT")
     if not root:
         raise ConfigError(
@@ -147,15 +161,15 @@ def artifact_root() -> str:
     return root
 
 
-def find_warehouse() -> str:
-    """Return the SQLAlchemy URL of the warehouse.
+def find_warehouse(catalogue: "Catalogue") -> str:
+    """Return the SQLAlchemy URL of a catalogue's warehouse.
 
     Raises:
         ConfigError: none is named.
     """
     from mf_core.warehouse import warehouse_url
 
-    return warehouse_url(os.environ, _connection_uri)
+    return warehouse_url(os.environ, _connection_uri, catalogue)
 
 
 def _connection_uri(connection_id: str) -> str | None:

@@ -1,0 +1,333 @@
+"""Backups of the warehouse and the artifacts: they fit each other, and come back elsewhere."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import stat
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from mf_core import backup, pipeline
+from mf_core.backup import manifest as parts
+from mf_core.backup import restoring, saving
+from mf_core.backup.programs import Database, run_program
+from mf_core.errors import ArtifactError, ConfigError, DatabaseError
+from mf_core.warehouse import database_engine, transaction
+from mf_core.warehouse.bootstrap import migrate
+from mf_core.warehouse.embedded import EmbeddedServer
+
+from .nights import child
+from .test_cli import Mf
+from .test_publish import as_reader, publish_one, rows
+from .worlds import World, artifact_folder, make_world
+
+LISTS = "SELECT * FROM mf.recommendations ORDER BY user_id, rank"
+
+
+def md5_of_lists(engine: Engine) -> str:
+    """Return the md5 of what readers see, every row and column of it."""
+    reader = as_reader(engine.url.render_as_string(hide_password=False))
+    try:
+        return hashlib.md5(repr(rows(reader, LISTS)).encode()).hexdigest()
+    finally:
+        reader.dispose()
+
+
+@pytest.fixture
+def world(engine: Engine, tmp_path: Path) -> World:
+    """A warehouse in which a second version is live, and the first one is kept."""
+    world = make_world(engine, tmp_path / "artifacts")
+    publish_one(world, "one")
+    publish_one(world, "two")
+    return world
+
+
+@pytest.fixture
+def elsewhere(server: EmbeddedServer, tmp_path: Path, world: World) -> Iterator[World]:
+    """An empty database and an empty artifact store."""
+    name = f"elsewhere {uuid.uuid4().hex[:8]}'%"
+    admin = sa.create_engine(server.admin_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f'CREATE DATABASE "{name.replace("%", "%%")}" OWNER mf_writer')
+    engine = database_engine(server.url(name, "mf_writer"))
+    root = tmp_path / "another store"
+    yield replace(world, place=replace(world.place, engine=engine, artifact_root=f"file://{root}"))
+    engine.dispose()
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f'DROP DATABASE "{name.replace("%", "%%")}" WITH (FORCE)')
+
+
+def save_from(world: World, folder: Path) -> parts.Manifest:
+    place = world.place
+    return backup.save(place.engine, place.artifact_root, folder, None, place.log)
+
+
+def restore_to(world: World, folder: Path) -> parts.Manifest:
+    place = world.place
+    return backup.restore(place.engine, place.artifact_root, folder, None, place.log)
+
+
+def test_the_lists_come_back_and_the_next_night_goes_on(
+    world: World, elsewhere: World, tmp_path: Path
+) -> None:
+    folder = tmp_path / "backup"
+    made = save_from(world, folder)
+    assert made.lost == ()
+    before = md5_of_lists(world.place.engine)
+    shutil.rmtree(artifact_folder(world))
+
+    assert restore_to(elsewhere, folder) == made
+    assert md5_of_lists(elsewhere.place.engine) == before
+    migrate(elsewhere.place.engine.url.render_as_string(hide_password=False))
+
+    # The champion is found where it lies now, and compared with.
+    publish_one(elsewhere, "three")
+    [(rmse,)] = rows(
+        elsewhere.place.engine,
+        "SELECT value FROM mf.evaluations WHERE model_version = 3 "
+        "AND subject = 'champion' AND metric = 'rmse' AND slice = 'all'",
+    )
+    assert 0 < rmse < 3
+    assert pipeline.rollback(elsewhere.place).model_version == 2
+    assert md5_of_lists(elsewhere.place.engine) == before
+
+
+def test_a_backup_is_for_its_owner_only(world: World, tmp_path: Path) -> None:
+    save_from(world, tmp_path / "backup")
+    assert stat.S_IMODE((tmp_path / "backup").stat().st_mode) == 0o700
+
+
+def test_a_night_that_ends_meanwhile_is_in_it_with_its_artifacts(
+    world: World, elsewhere: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It publishes, and retires the first version, between the artifacts and the warehouse."""
+    copy_all = saving._copy_all
+
+    def copy_and_publish(*arguments: Any) -> int:
+        n_files = copy_all(*arguments)
+        publish_one(world.with_settings(publish__keep_versions=1), "three")
+        return n_files
+
+    monkeypatch.setattr(saving, "_copy_all", copy_and_publish)
+    made = save_from(world, tmp_path / "backup")
+    assert made.lost == ()
+    restore_to(elsewhere, tmp_path / "backup")
+    assert rows(elsewhere.place.engine, "SELECT model_version FROM mf.live") == [(3,)]
+    assert md5_of_lists(elsewhere.place.engine) == md5_of_lists(world.place.engine)
+    for artifact in _named(elsewhere):
+        assert (artifact / "manifest.json").exists()
+
+
+def _named(world: World) -> list[Path]:
+    found = rows(
+        world.place.engine,
+        "SELECT uri FROM mf.snapshots UNION ALL SELECT uri FROM mf.model_artifacts",
+    )
+    assert found
+    return [Path(uri.removeprefix("file://")) for (uri,) in found]
+
+
+def test_what_is_lost_in_the_store_is_named_and_the_rest_is_saved(
+    world: World, elsewhere: World, tmp_path: Path
+) -> None:
+    lost = artifact_folder(world) / "models" / "1" / "evaluated" / "rating"
+    shutil.rmtree(lost)
+    made = save_from(world, tmp_path / "backup")
+    assert made.lost == (f"file://{lost}",)
+    restore_to(elsewhere, tmp_path / "backup")
+    assert md5_of_lists(elsewhere.place.engine) == md5_of_lists(world.place.engine)
+
+
+def _kill(count: list[int], at: int, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `function`, which kills this process when it and its like are called `at` times."""
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        count[0] += 1
+        if count[0] == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **named)
+
+    return counting
+
+
+def _save_and_die(world: World, folder: Path, at: int) -> None:
+    """Take a backup in a process that is killed before its n-th copy, dump or last step."""
+    own = replace(world.place, engine=database_engine(_url(world)))
+    count = [0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "copy", _kill(count, at, parts.copy))
+        patch.setattr(saving, "_dump", _kill(count, at, saving._dump))
+        patch.setattr(saving, "_finish", _kill(count, at, saving._finish))
+        save_from(replace(world, place=own), folder)
+
+
+def _url(world: World) -> str:
+    return world.place.engine.url.render_as_string(hide_password=False)
+
+
+def test_a_backup_that_was_killed_anywhere_is_none(
+    world: World, elsewhere: World, tmp_path: Path
+) -> None:
+    world.place.engine.dispose()
+    survived = 0
+    for at in range(1, 100):
+        folder = tmp_path / f"backup {at}"
+        with child(lambda folder=folder, at=at: _save_and_die(world, folder, at)) as work:
+            code = work()
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        survived += 1
+        with pytest.raises(ConfigError, match=r"was never finished: it has no backup\.json"):
+            restore_to(elsewhere, folder)
+        with pytest.raises(ConfigError, match="holds something"):
+            save_from(world, folder)
+    # Two snapshots' files, those of eight models, the dump and the manifest.
+    assert survived > 20
+    restore_to(elsewhere, folder)
+    assert md5_of_lists(elsewhere.place.engine) == md5_of_lists(world.place.engine)
+
+
+def test_a_restore_that_was_killed_can_be_made_again(
+    world: World, elsewhere: World, tmp_path: Path
+) -> None:
+    save_from(world, tmp_path / "backup")
+    world.place.engine.dispose()
+    elsewhere.place.engine.dispose()
+
+    def restore_and_die() -> None:
+        own = replace(elsewhere.place, engine=database_engine(_url(elsewhere)))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(restoring, "_load", _kill([0], 1, restoring._load))
+            restore_to(replace(elsewhere, place=own), tmp_path / "backup")
+
+    with child(restore_and_die) as work:
+        assert work() == -signal.SIGKILL
+    # As a kill within the last file leaves it.
+    file = next(artifact_folder(elsewhere).rglob("*.npy"))
+    file.write_bytes(file.read_bytes()[:10])
+    restore_to(elsewhere, tmp_path / "backup")
+    assert md5_of_lists(elsewhere.place.engine) == md5_of_lists(world.place.engine)
+
+
+@pytest.mark.parametrize("damage", ["changed", "removed", "added"])
+def test_a_damaged_backup_changes_nothing(
+    world: World, elsewhere: World, tmp_path: Path, damage: str
+) -> None:
+    folder = tmp_path / "backup"
+    save_from(world, folder)
+    file = next((folder / "artifacts").rglob("*.npy"))
+    if damage == "changed":
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+    elif damage == "removed":
+        file.unlink()
+    else:
+        file.with_name("strange.npy").write_bytes(b"")
+    with pytest.raises(ArtifactError, match="1 of its files are missing, changed or strange"):
+        restore_to(elsewhere, folder)
+    assert not artifact_folder(elsewhere).exists()
+
+
+def test_nothing_is_overwritten(world: World, elsewhere: World, tmp_path: Path) -> None:
+    folder = tmp_path / "backup"
+    save_from(world, folder)
+    before = md5_of_lists(world.place.engine)
+    with pytest.raises(ConfigError, match="expected an empty warehouse"):
+        restore_to(world, folder)
+    assert md5_of_lists(world.place.engine) == before
+
+    # A warehouse that was only set up is empty enough.
+    migrate(_url(elsewhere))
+    strange = artifact_folder(elsewhere) / "models" / "1" / "published"
+    strange.parent.mkdir(parents=True)
+    strange.write_bytes(b"of another warehouse")
+    with pytest.raises(ConfigError, match="expected an empty store"):
+        restore_to(elsewhere, folder)
+    strange.unlink()
+    restore_to(elsewhere, folder)
+    assert md5_of_lists(elsewhere.place.engine) == before
+
+
+def test_tables_that_are_not_ours_keep_the_schema(
+    elsewhere: World, world: World, tmp_path: Path
+) -> None:
+    save_from(world, tmp_path / "backup")
+    with transaction(elsewhere.place.engine) as connection:
+        connection.execute(sa.text("CREATE SCHEMA mf; CREATE TABLE mf.mine AS SELECT 1"))
+    with pytest.raises(ConfigError, match=r"mf\.mine has rows"):
+        restore_to(elsewhere, tmp_path / "backup")
+    assert rows(elsewhere.place.engine, "SELECT * FROM mf.mine") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": 2}, "Restore it with the release that has made it"),
+        ({"revision": "9999"}, "this code is older"),
+        ({"schema": "mf_films"}, "expected mf"),
+    ],
+)
+def test_a_backup_that_does_not_fit_is_refused_by_name(
+    world: World, elsewhere: World, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    folder = tmp_path / "backup"
+    save_from(world, folder)
+    file = folder / parts.NAME
+    file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    with pytest.raises(ConfigError, match=said):
+        restore_to(elsewhere, folder)
+
+
+def test_without_pg_dump_of_the_servers_version_it_says_so(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "pg_dump"
+    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'\n")
+    old.chmod(0o755)
+    monkeypatch.setenv("MF_PG_BIN", str(tmp_path))
+    with pytest.raises(
+        ConfigError, match=r"pg_dump of Postgres 18 is needed.*found: 9 \(.*MF_PG_BIN"
+    ):
+        save_from(world, tmp_path / "backup")
+
+
+def test_a_program_that_fails_says_why_and_no_password(world: World) -> None:
+    database = Database.of(world.place.engine)
+    with_password = replace(database, url=database.url.set(password="hunter2", database="nowhere"))
+    with pytest.raises(DatabaseError, match='database "nowhere" does not exist') as error:
+        run_program("pg_dump", with_password, ["--schema-only"])
+    assert "hunter2" not in str(error.value)
+
+
+def test_metadata_that_are_not_in_postgres_are_refused(world: World, tmp_path: Path) -> None:
+    place = world.place
+    with pytest.raises(ConfigError, match="metadata lie in sqlite, expected Postgres"):
+        backup.save(
+            place.engine,
+            place.artifact_root,
+            tmp_path / "b",
+            "sqlite:////tmp/airflow.db",
+            place.log,
+        )
+
+
+def test_the_command_saves_and_restores(world: World, elsewhere: World, tmp_path: Path) -> None:
+    folder = tmp_path / "backup"
+    here = Mf(MF_DATABASE_URL=_url(world), MF_ARTIFACT_ROOT=world.place.artifact_root)
+    assert "without Airflow's metadata" in here("backup", str(folder))
+    there = Mf(MF_DATABASE_URL=_url(elsewhere), MF_ARTIFACT_ROOT=elsewhere.place.artifact_root)
+    assert "now run `mf db migrate`" in there("restore", str(folder))
+    there("db", "migrate")
+    assert there.json("status")["live_version"] == 2
+    there("restore", str(folder), code=2)
+    assert "expected an empty warehouse" in there.errors
+    here("backup", str(folder), code=2)
