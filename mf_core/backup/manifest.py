@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from mf_core.errors import ArtifactError, ConfigError
 
@@ -14,7 +13,6 @@ WAREHOUSE = "warehouse.dump"
 METADATA = "metadata.dump"
 ARTIFACTS = "artifacts"
 _FORMAT = 1
-_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -85,12 +83,6 @@ def sha256_of(path: Path) -> str:
     """Return the sha256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def copy(source: BinaryIO, target: BinaryIO) -> None:
-    """Copy what is left of one file to another."""
-    while chunk := source.read(_CHUNK_BYTES):
-        target.write(chunk)
 
 
 def require_whole(folder: Path, manifest: Manifest) -> None:

@@ -10,7 +10,8 @@ from upath import UPath
 from mf_core.backup import manifest as parts
 from mf_core.backup.manifest import Manifest
 from mf_core.backup.programs import Database, run_program
-from mf_core.errors import ArtifactStoreError, ConfigError
+from mf_core.data.store import read, store_path, write
+from mf_core.errors import ConfigError
 from mf_core.warehouse import lineage, revisions, transaction
 from mf_core.warehouse.schema import catalogue_of, schema_of
 
@@ -120,38 +121,27 @@ def _require_empty_metadata(url: str) -> None:
 def _copy_artifacts(source: Path, artifact_root: str) -> int:
     """Copy the artifacts into the store; return how many files they are."""
     n_files = 0
-    target = UPath(artifact_root)
     for file in parts.files_of(source):
-        path = target / file.relative_to(source).as_posix()
-        try:
-            _copy_file(file, path)
-        except OSError as error:
-            raise ArtifactStoreError(
-                f"{path} could not be written: {error}. Check the store and MF_ARTIFACT_ROOT."
-            ) from error
+        _copy_file(file, store_path(artifact_root) / file.relative_to(source).as_posix())
         n_files += 1
     return n_files
 
 
-def _copy_file(file: Path, path: UPath) -> None:
-    """Copy one file into the store, unless the same stands there.
+def _copy_file(file: Path, target: UPath) -> None:
+    """Copy one file into the store, unless the same stands there, of an earlier restore.
 
     Raises:
         ConfigError: something else stands there.
     """
     data = file.read_bytes()
-    if path.exists():
-        # An earlier restore may have been killed while it wrote: that one is a beginning of it.
-        present = path.read_bytes()
-        if present == data:
-            return
-        if not data.startswith(present):
-            raise ConfigError(
-                f"expected an empty store to restore into, but {path} is there and differs. "
-                "Set MF_ARTIFACT_ROOT to a place of its own."
-            )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    present = read(target)
+    if present not in (None, data):
+        raise ConfigError(
+            f"expected an empty store to restore into, but {target} is there and differs. "
+            "Set MF_ARTIFACT_ROOT to a place of its own."
+        )
+    if present is None:
+        write(target, data)
 
 
 def _load(database: Database, file: Path) -> None:

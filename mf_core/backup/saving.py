@@ -7,13 +7,13 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
-from upath import UPath
 
 from mf_core.backup import manifest as parts
 from mf_core.backup.manifest import Manifest
 from mf_core.backup.programs import Database, run_program
-from mf_core.data.artifacts import check_artifact, is_temporary
-from mf_core.errors import ArtifactError, ArtifactStoreError, ConfigError, DatabaseError
+from mf_core.data.artifacts import check_artifact
+from mf_core.data.store import files_below, read, store_path, write
+from mf_core.errors import ArtifactError, ConfigError, DatabaseError
 from mf_core.provenance import code_version
 from mf_core.warehouse import lineage, revisions, transaction
 from mf_core.warehouse.lineage import StoredArtifact
@@ -115,34 +115,19 @@ def _snapshot(engine: Engine) -> Iterator[tuple[Connection, str]]:
 
 def _copy_all(artifact_root: str, copy: Path) -> int:
     """Copy all artifacts; return how many files those are."""
-    n_files = 0
-    for folder in _FOLDERS:
-        n_files += _copy_folder(f"{artifact_root}/{folder}", copy / folder)
-    return n_files
+    return sum(_copy_folder(f"{artifact_root}/{folder}", copy / folder) for folder in _FOLDERS)
 
 
 def _copy_folder(uri: str, target: Path) -> int:
-    """Copy a folder of the store over what stands at `target`; return how many files it holds."""
-    source = UPath(uri)
+    """Copy a folder of the store over what stands at `target`; return how many files those are."""
+    source = store_path(uri)
     n_files = 0
-    try:
-        for path in source.fs.find(source.path):
-            relative = source.with_segments(path).path[len(source.path) :].strip("/")
-            if any(is_temporary(part) for part in relative.split("/")):
-                continue
-            file = target / relative
-            file.parent.mkdir(parents=True, exist_ok=True)
-            # A publication beside this may be removing old versions.
-            try:
-                with source.fs.open(path, "rb") as opened, file.open("wb") as written:
-                    parts.copy(opened, written)
-            except FileNotFoundError:
-                continue
+    for name in files_below(source):
+        # A publication beside this may be removing old versions; a writer knows its own files.
+        data = None if "/." in f"/{name}" else read(source / name)
+        if data is not None:
+            write(store_path(str(target / name)), data)
             n_files += 1
-    except OSError as error:
-        raise ArtifactStoreError(
-            f"{uri} could not be copied: {error}. Check the store, MF_ARTIFACT_ROOT and the disk."
-        ) from error
     return n_files
 
 

@@ -107,11 +107,6 @@ def _remove_others(target: UPath, names: set[str]) -> None:
             store.remove(target / name)
 
 
-def is_temporary(name: str) -> bool:
-    """Say whether a file or folder has a name that only its writer knows, until it is whole."""
-    return name.startswith(".")
-
-
 def sweep(root: str) -> None:
     """Remove what writers that were killed have left in the artifact store at `root`.
 

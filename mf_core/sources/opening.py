@@ -1,9 +1,12 @@
 """Opening local files: regular ones only, and only where the permit says so.
 
-What was judged is what is read: a file is judged by what its descriptor says, and read through that
-descriptor, so that nobody can put another one in its place between the two.
+What was judged is what is read: a file is judged by what its descriptor says, and read through
+that descriptor, so that nobody can put another one in its place between the two. That takes Linux.
+On other systems the file is read by its real path, and refused afterwards if it is another one by
+then.
 """
 
+import fcntl
 import os
 import stat
 from collections.abc import Iterator
@@ -16,6 +19,9 @@ from mf_core.sources.reach import Permit
 
 # A FIFO without a writer, or a terminal, must not hold the opener.
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+# A file opened by such a path is the very file of the descriptor, read from its beginning.
+_DESCRIPTORS = Path("/proc/self/fd")
+_LONGEST_PATH = 1024
 _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
@@ -48,12 +54,17 @@ def opened(path: Path, permit: Permit, expected: Identity | None = None) -> Iter
     try:
         status = os.fstat(descriptor)
         _require_regular(status, path)
-        permit.judge_real_path(_real_path(descriptor), shown=path)
-        if expected is not None and expected != _identity(status):
-            raise InputError(
-                f"{path.name}: changed while it was read. Load it again once it is complete."
-            )
-        yield Path(f"/proc/self/fd/{descriptor}")
+        real_path = _real_path(descriptor, path)
+        permit.judge_real_path(real_path, shown=path)
+        identity = _identity(status)
+        if expected not in (None, identity):
+            raise _changed(path)
+        if _DESCRIPTORS.exists():
+            yield _DESCRIPTORS / str(descriptor)
+            return
+        yield Path(real_path)
+        if identity_of(Path(real_path)) != identity:
+            raise _changed(path)
     finally:
         os.close(descriptor)
 
@@ -67,7 +78,7 @@ def names_in(folder: Path, permit: Permit) -> list[str]:
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        permit.judge_real_path(_real_path(descriptor), shown=folder)
+        permit.judge_real_path(_real_path(descriptor, folder), shown=folder)
         with os.scandir(descriptor) as entries:
             return [entry.name for entry in entries if entry.is_file()]
     finally:
@@ -106,9 +117,19 @@ def _not_regular(path: Path, mode: int) -> InputError:
     )
 
 
-def _real_path(descriptor: int) -> str:
-    """Return where an open file really lies, with all links followed."""
-    return os.readlink(f"/proc/self/fd/{descriptor}")
+def _changed(path: Path) -> InputError:
+    return InputError(f"{path.name}: changed while it was read. Load it again once it is complete.")
+
+
+def _real_path(descriptor: int, path: Path) -> str:
+    """Return where an open file really lies, with all links followed; `path` opened it."""
+    if _DESCRIPTORS.exists():
+        return os.readlink(_DESCRIPTORS / str(descriptor))
+    # As macOS has it.
+    if get_path := getattr(fcntl, "F_GETPATH", None):
+        found = fcntl.fcntl(descriptor, get_path, bytes(_LONGEST_PATH))
+        return os.fsdecode(found.rstrip(b"\0"))
+    return os.path.realpath(path)
 
 
 def _identity(status: os.stat_result) -> Identity:

@@ -7,7 +7,6 @@ at any moment and started again: it goes on from its checkpoints, and one that h
 what it wrote, if that is still whole.
 """
 
-import ctypes
 import dataclasses
 import fcntl
 import os
@@ -41,12 +40,12 @@ from mf_core.training.manifest import (
     versions,
     write_result,
 )
+from mf_core.training.parent import die_with_parent
 
 if TYPE_CHECKING:
     from mf_core.solvers.fit import FitResult
 
 HEADS = ("rating", "ranking")
-_PR_SET_PDEATHSIG = 1
 _REPORTS_PER_FIT = 60
 
 
@@ -66,23 +65,6 @@ def main(arguments: list[str]) -> int:
         say(encode(Problem(type(error).__name__, str(error))))
         return error.exit_code
     return 0
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when its parent ends, and let SIGTERM end it at once.
-
-    Raises:
-        TrainingError: the parent has ended already.
-    """
-    # The default action: a Python handler would wait for a long TensorFlow call to return.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent_pid:
-        raise TrainingError(
-            f"the process {parent_pid} that asked for this training has ended; "
-            "start the step again."
-        )
 
 
 def lock_path() -> Path:

@@ -94,8 +94,8 @@ def transaction(
 ) -> Iterator[Connection]:
     """Open a transaction that commits at the end of the block and rolls back on an error.
 
-    With the isolation level AUTOCOMMIT every statement is one of its own, and waits for locks as
-    long as the server lets it: see `cancelled_after`.
+    With the isolation level AUTOCOMMIT every statement is one of its own, on a connection that is
+    closed afterwards. It waits for locks as long as the server lets it: see `cancelled_after`.
 
     Args:
         engine: the warehouse.
@@ -107,13 +107,17 @@ def transaction(
             the schema is not the one that this code needs.
         ConfigError: the role lacks a right.
     """
-    target = engine
-    if isolation_level:
-        target = engine.execution_options(isolation_level=isolation_level)
-    with translated_errors(engine), target.begin() as connection:
-        if isolation_level != _AUTOCOMMIT:
-            limit_lock_waits(connection, lock_timeout)
-        yield connection
+    with translated_errors(engine), engine.connect() as connection:
+        # SQLAlchemy's own option for a level sets, and resets, the default of the session.
+        if isolation_level == _AUTOCOMMIT:
+            connection.detach()
+            _driver_connection(connection).autocommit = True
+        with connection.begin():
+            if isolation_level != _AUTOCOMMIT:
+                if isolation_level:
+                    connection.exec_driver_sql(f"SET TRANSACTION ISOLATION LEVEL {isolation_level}")
+                limit_lock_waits(connection, lock_timeout)
+            yield connection
 
 
 def limit_lock_waits(connection: Connection, at_most: timedelta | None = None) -> None:
@@ -134,7 +138,7 @@ def cancelled_after(connection: Connection, at_most: timedelta) -> Iterator[None
     the session on, and need not be there at the next statement. The error is that of a cancelled
     statement (SQLSTATE 57014).
     """
-    driver_connection: Any = connection.connection.driver_connection
+    driver_connection = _driver_connection(connection)
 
     def cancel() -> None:
         # A connection that is lost has nothing to cancel; the statement says what happened.
@@ -150,6 +154,11 @@ def cancelled_after(connection: Connection, at_most: timedelta) -> Iterator[None
         timer.cancel()
         # One that is under way must not meet the next statement.
         timer.join()
+
+
+def _driver_connection(connection: Connection) -> Any:
+    """Return psycopg2's own connection, of one that is detached from its pool too."""
+    return connection.connection.dbapi_connection
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 from mf_core.errors import ArtifactError, ConfigError
 from mf_core.records import ModelRef, SplitRef, StartRef
 from mf_core.warehouse import tables as t
+from mf_core.warehouse.retention import LEFTOVER_AFTER
 
 HEADS = ("rating", "ranking")
 STAGES = ("evaluated", "refit")
@@ -147,12 +148,21 @@ def _start(connection: Connection, version: int | None) -> StartRef | None:
 
 
 def stored_artifacts(connection: Connection) -> list[StoredArtifact]:
-    """Return every artifact that a row names: snapshots and models."""
-    found: list[StoredArtifact] = []
-    for table in (t.snapshots, t.model_artifacts):
-        rows = connection.execute(sa.select(table.c.uri, table.c.sha256).order_by(table.c.uri))
-        found.extend(StoredArtifact(row.uri, row.sha256) for row in rows)
-    return found
+    """Return every artifact that should lie in the store: models, and the snapshots they are of.
+
+    The row of a snapshot outlives its files. Those of one that a run has just taken may be needed,
+    though there are no models of it yet.
+    """
+    m = t.models
+    s = t.snapshots
+    a = t.model_artifacts
+    with_models = sa.select(m.c.snapshot_id).join(a, a.c.model_version == m.c.model_version)
+    is_needed = sa.or_(
+        s.c.snapshot_id.in_(with_models), s.c.used_at > sa.func.now() - LEFTOVER_AFTER
+    )
+    snapshots = connection.execute(sa.select(s.c.uri, s.c.sha256).where(is_needed))
+    models = connection.execute(sa.select(a.c.uri, a.c.sha256))
+    return [StoredArtifact(row.uri, row.sha256) for row in (*snapshots, *models)]
 
 
 def move_artifacts(connection: Connection, before: str, after: str) -> None:

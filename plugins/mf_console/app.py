@@ -1,8 +1,9 @@
 """The console's web application.
 
-Every route, static files included, asks Airflow whether the caller may see the runs of
-`mf_retrain`. Nobody else gets an answer. The figures come from `mf_core`; this module only passes
-them on.
+Every route, static files included, asks Airflow whether the caller may see the runs of the
+catalogue's DAG (`mf_retrain`; of films, `mf_retrain_films`). Nobody else gets an answer. Each
+catalogue has all pages: the default one at the root, films below `of/films/`. The figures come from
+`mf_core`; this module only passes them on.
 
 Annotations must stay real objects here: with `from __future__ import annotations`, FastAPI may take
 a dependency for a query parameter, and then no check is done.
@@ -14,22 +15,21 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import requires_access_dag
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 from pydantic import AfterValidator
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from mf_console.access import Asked, Readable, catalogue_of, may_read
 from mf_console.runbook import runbook_page
 from mf_console.warehouse import STATEMENT_SECONDS, NoAnswerError, NoPlaceError, look_up
+from mf_core.catalogue import Catalogue
 from mf_core.errors import MFError
-from mf_core.warehouse import readers, runs, verdicts
+from mf_core.warehouse import address, readers, runs, verdicts
 from mf_core.warehouse.text import storable
 
-DAG_ID = "mf_retrain"
 STATIC = Path(__file__).parent / "static"
 MEDIA_TYPES = {
     "console.html": "text/html",
@@ -70,33 +70,59 @@ Offset = Annotated[int, Query(ge=0, le=1_000_000_000)]
 @cache
 def build_app() -> FastAPI:
     """Return the console."""
-    may_read = requires_access_dag("GET", DagAccessEntity.RUN, param_dag_id=DAG_ID)
     app = FastAPI(
         title="Recommendations",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        dependencies=[Depends(may_read), Depends(_harden)],
+        dependencies=[Depends(_harden)],
     )
+    pages = APIRouter(dependencies=[Depends(may_read)])
     for path, name in (
         ("/", "console.html"),
         ("/console.js", "console.js"),
         ("/console.css", "console.css"),
     ):
-        app.add_api_route(path, partial(_send, name), response_model=None)
-    app.add_api_route("/runbook", _runbook, response_model=None)
-    app.add_api_route("/api/overview", overview)
-    app.add_api_route("/api/versions", versions_page)
-    app.add_api_route("/api/verdicts", verdicts_page)
-    app.add_api_route("/api/runs", runs_page)
-    app.add_api_route("/api/recommendations", recommendations)
+        pages.add_api_route(path, partial(_send, name), response_model=None)
+    pages.add_api_route("/runbook", _runbook, response_model=None)
+    pages.add_api_route("/api/catalogues", catalogues)
+    pages.add_api_route("/api/overview", overview)
+    pages.add_api_route("/api/versions", versions_page)
+    pages.add_api_route("/api/verdicts", verdicts_page)
+    pages.add_api_route("/api/runs", runs_page)
+    pages.add_api_route("/api/recommendations", recommendations)
+    app.include_router(pages, prefix="/of/{catalogue}")
+    # The one place in Airflow's navigation leads here, whichever catalogue one may see.
+    app.add_api_route("/", home, response_model=None)
+    app.include_router(pages)
     app.add_exception_handler(MFError, _say_what_is_wrong)
     app.add_exception_handler(SQLAlchemyError, _say_what_is_wrong)
     app.add_exception_handler(RequestValidationError, _say_what_was_asked)
     return app
 
 
-async def overview() -> dict[str, Any]:
+async def home(readable: Readable) -> Response:
+    """Send the page of the default catalogue; who may not see it is led to the first other."""
+    first = readable[0]
+    if first.name:
+        return RedirectResponse(f"of/{first.name}/", status_code=307, headers=HEADERS)
+    return await _send("console.html")
+
+
+async def catalogues(asked: Asked, readable: Readable) -> list[dict[str, Any]]:
+    """Return the catalogues that the caller may see, each with its address from this page."""
+    root = "../../" if asked.name else "./"
+    return [
+        {
+            "name": catalogue.name or "default",
+            "href": f"{root}of/{catalogue.name}/" if catalogue.name else root,
+            "shown": catalogue == asked,
+        }
+        for catalogue in readable
+    ]
+
+
+async def overview(asked: Asked) -> dict[str, Any]:
     """Return the live version, the last run, and the first page of each table."""
 
     def find(connection: Connection) -> dict[str, Any]:
@@ -105,30 +131,33 @@ async def overview() -> dict[str, Any]:
         last_run = next(iter(pages["runs"]["rows"]), None)
         return {"live": readers.live(connection), "last_run": last_run, **pages}
 
-    return await look_up(find)
+    return await look_up(asked, find)
 
 
-async def versions_page(offset: Offset = 0) -> dict[str, Any]:
+async def versions_page(asked: Asked, offset: Offset = 0) -> dict[str, Any]:
     """Return a page of the versions, the newest first, and how many there are."""
-    return await look_up(lambda connection: _page("versions", connection, offset))
+    return await look_up(asked, lambda connection: _page("versions", connection, offset))
 
 
-async def verdicts_page(offset: Offset = 0) -> dict[str, Any]:
+async def verdicts_page(asked: Asked, offset: Offset = 0) -> dict[str, Any]:
     """Return a page of the verdicts, the newest first, and how many there are."""
-    return await look_up(lambda connection: _page("verdicts", connection, offset))
+    return await look_up(asked, lambda connection: _page("verdicts", connection, offset))
 
 
-async def runs_page(offset: Offset = 0) -> dict[str, Any]:
+async def runs_page(asked: Asked, offset: Offset = 0) -> dict[str, Any]:
     """Return a page of the runs, the newest first, and how many there are."""
-    return await look_up(lambda connection: _page("runs", connection, offset))
+    return await look_up(asked, lambda connection: _page("runs", connection, offset))
 
 
 async def recommendations(
+    asked: Asked,
     user_id: UserId,
     n: Annotated[int, Query(ge=1, le=LISTED)] = 10,
 ) -> dict[str, Any]:
     """Return the first `n` items of one user's list."""
-    items = await look_up(lambda connection: readers.recommendations_for(connection, user_id, n))
+    items = await look_up(
+        asked, lambda connection: readers.recommendations_for(connection, user_id, n)
+    )
     return {"user_id": user_id, "items": items}
 
 
@@ -172,12 +201,14 @@ async def _say_what_was_asked(_request: Request, error: Exception) -> JSONRespon
     return JSONResponse({"detail": detail}, status_code=422, headers=HEADERS)
 
 
-async def _say_what_is_wrong(_request: Request, error: Exception) -> JSONResponse:
+async def _say_what_is_wrong(request: Request, error: Exception) -> JSONResponse:
     """Answer 503 with a sentence where the warehouse is missing, slow or not set up."""
     # The caller gets a sentence of ours. The error may name hosts and roles, so only the server's
     # log gets it.
     _log.warning("The console can't read the warehouse: %s", error)
-    return JSONResponse({"detail": _sentence(error)}, status_code=503, headers=HEADERS)
+    return JSONResponse(
+        {"detail": _sentence(error, catalogue_of(request))}, status_code=503, headers=HEADERS
+    )
 
 
 # Postgres' codes, with what to do about them.
@@ -185,11 +216,11 @@ _SENTENCES = {
     # A schema, a table, a column or a function that is not there.
     **dict.fromkeys(
         ("3F000", "42P01", "42703", "42883"),
-        "The warehouse is not set up yet, or is of an older release: run `mf db migrate`.",
+        "The warehouse is not set up yet, or is of an older release: run `{migrate}`.",
     ),
     "42501": (
-        "The console's role may not read what it shows: run `mf db bootstrap` as an administrator, "
-        "then `mf db migrate`."
+        "The console's role may not read what it shows: run `{bootstrap}` as an administrator, "
+        "then `{migrate}`."
     ),
     # A lock, or a statement, that took too long.
     **dict.fromkeys(
@@ -200,15 +231,23 @@ _SENTENCES = {
 }
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: Exception, catalogue: Catalogue) -> str:
     if isinstance(error, NoPlaceError):
         return "Too many people ask at once, or the warehouse is slow. Reload in a while."
     if isinstance(error, NoAnswerError):
         return "The warehouse does not answer. Look whether it is up, and reload in a while."
-    return _SENTENCES.get(
+    sentence = _SENTENCES.get(
         _code_of(error),
-        "The warehouse can't be read. Check MF_CONSOLE_DATABASE_URL or the connection mf_console "
-        "(without them MF_DATABASE_URL or mf_warehouse); the server's log says more.",
+        "The warehouse can't be read. Check {console_variable} or the connection {console} "
+        "(without them {variable} or {connection}); the server's log says more.",
+    )
+    return sentence.format(
+        migrate=catalogue.command("db migrate"),
+        bootstrap=catalogue.command("db bootstrap"),
+        console_variable=catalogue.variable(address.CONSOLE_VARIABLE),
+        console=catalogue.named(address.CONSOLE_CONNECTION),
+        variable=catalogue.variable(address.VARIABLE),
+        connection=catalogue.named(address.CONNECTION),
     )
 
 

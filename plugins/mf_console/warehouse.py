@@ -20,6 +20,7 @@ from airflow.exceptions import AirflowNotFoundException
 from airflow.models.connection import Connection as AirflowConnection
 from sqlalchemy.engine import Connection, Engine
 
+from mf_core.catalogue import DEFAULT, Catalogue
 from mf_core.errors import RetryableError
 from mf_core.warehouse import console_url, database_engine, transaction
 from mf_core.warehouse.impatient import impatient
@@ -47,8 +48,8 @@ class NoAnswerError(RetryableError):
     """The warehouse has not answered in time."""
 
 
-async def look_up(find: Callable[[Connection], T]) -> T:
-    """Return what `find` finds in one transaction that can't write.
+async def look_up(catalogue: Catalogue, find: Callable[[Connection], T]) -> T:
+    """Return what `find` finds in a catalogue, in one transaction that can't write.
 
     Raises:
         NoPlaceError: all places stayed taken.
@@ -57,7 +58,7 @@ async def look_up(find: Callable[[Connection], T]) -> T:
         DatabaseError, SQLAlchemyError: the warehouse refused, or gave up.
     """
     await _take_place()
-    searching = _threads.submit(_look_up, find)
+    searching = _threads.submit(_look_up, catalogue, find)
     # The place is free when the thread is: giving up below does not end a thread that waits.
     searching.add_done_callback(lambda _: _places.release())
     try:
@@ -74,18 +75,19 @@ async def _take_place() -> None:
         await asyncio.sleep(0.02)
 
 
-def _look_up(find: Callable[[Connection], T]) -> T:
+def _look_up(catalogue: Catalogue, find: Callable[[Connection], T]) -> T:
     # What one answer says is of one moment, however many statements it takes.
-    with transaction(warehouse_engine(), isolation_level="REPEATABLE READ") as connection:
+    with transaction(warehouse_engine(catalogue), isolation_level="REPEATABLE READ") as connection:
         connection.execute(sa.text("SET TRANSACTION READ ONLY"))
         return find(connection)
 
 
 @cache
-def warehouse_engine() -> Engine:
-    """Return the engine on the warehouse. Raises ConfigError if none is named."""
+def warehouse_engine(catalogue: Catalogue = DEFAULT) -> Engine:
+    """Return the engine on a catalogue's warehouse. Raises ConfigError if none is named."""
     engine = database_engine(
-        console_url(os.environ, _connection_uri),
+        console_url(os.environ, _connection_uri, catalogue),
+        catalogue=catalogue,
         pool_size=PLACES,
         max_overflow=0,
         connect_args={"application_name": "mf console"},

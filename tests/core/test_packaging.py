@@ -109,6 +109,22 @@ def test_the_dags_without_airflow_say_what_to_install() -> None:
     assert "pip install 'mf-retrain[airflow]'" in done.stderr
 
 
+def test_every_file_of_the_packages_goes_into_the_wheel(pyproject: dict[str, Any]) -> None:
+    declared = pyproject["tool"]["setuptools"]["package-data"]
+    folders = {"mf_core": ROOT, "mf_dags": ROOT, "mf_console": ROOT / "plugins"}
+    assert set(declared) == set(folders)
+
+    left_out = []
+    for package, parent in folders.items():
+        folder = parent / package
+        taken = {path for pattern in declared[package] for path in folder.glob(pattern)}
+        for path in folder.rglob("*"):
+            is_data = path.is_file() and path.suffix not in (".py", ".pyc")
+            if is_data and path not in taken:
+                left_out.append(path.relative_to(ROOT).as_posix())
+    assert left_out == []
+
+
 def test_help_shows_every_target_of_the_makefile() -> None:
     text = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z][a-z-]*):", text, flags=re.MULTILINE))

@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-LOCKED = ("airflow", "celery", "train", "embedded", "metrics", "tune", "s3", "dev")
+LOCKED = ("airflow", "celery", "kubernetes", "train", "embedded", "metrics", "tune", "s3", "dev")
 """The extras that requirements.txt holds."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 FILE = '"""A DAG file of Airflow."""\nfrom mf_dags import retrain_dag\n'
 
 
@@ -55,6 +56,17 @@ def test_what_a_dag_says_of_itself_has_its_own_names(read: Any) -> None:
     assert "Training runs here: wherever other tasks run." in default
     assert "`mf_retrain_films`" in dags["mf_rollback_films"].doc_md
     assert not re.search(r"\bmf\.[a-z]", films.replace("mf.toml", ""))
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/howto/existing-airflow.md"])
+def test_what_the_pages_show_makes_dags(read: Any, tmp_path: Path, page: str) -> None:
+    (tmp_path / "films.toml").write_text("")
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert "airflow" in example.lower(), "without the word Airflow reads no file"
+    bag = read(example)
+    assert bag.import_errors == {}
+    assert bag.dags["mf_retrain_films"].timetable.expression == "30 1 * * *"
+    assert bag.dags["mf_retrain_films"].get_task("train").queue == "gpu"
 
 
 def test_two_catalogues_share_a_file_and_nothing_else(read: Any) -> None:

@@ -5,6 +5,8 @@ The Helm chart is not to be had from a package registry, so its own names are no
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,19 @@ def test_a_pod_that_would_lose_something_without_a_word_is_refused(
     file.write_text(text.replace(*change))
     with pytest.raises(ConfigError, match=said):
         pod_override(str(file))
+
+
+def test_without_the_provider_the_extra_is_named() -> None:
+    program = (
+        "import sys\n"
+        "sys.modules['airflow.providers.cncf'] = None\n"
+        "from mf_dags.pods import pod_override\n"
+        f"pod_override({str(POD)!r})\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert "ConfigError: MF_TRAIN_POD needs Airflow's provider for Kubernetes" in done.stderr
+    assert "pip install 'mf-retrain[kubernetes]'" in done.stderr
 
 
 def test_a_missing_file_is_named() -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +17,9 @@ from sqlalchemy.engine import Engine
 from mf_core import pipeline
 from mf_core.errors import ConfigError, GateError, InputError
 from mf_core.warehouse import database_engine, readers, tables, transaction
+from mf_core.warehouse.embedded import EmbeddedServer
 
+from .databases import new_database, url_of
 from .test_publish import publish_one, rows
 from .worlds import N_USERS, World, fit, make_ratings, make_world
 
@@ -33,20 +36,45 @@ VIEWS = {
 SECRET = "user-4711"
 
 
-@pytest.fixture
-def world(engine: Engine, tmp_path: Path) -> World:
+@pytest.fixture(scope="module")
+def nights(server: EmbeddedServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A warehouse after two nights that went well, one that was refused, and one that failed."""
     ratings = make_ratings()
     ratings.loc[ratings.user_id == "u001", "user_id"] = SECRET
-    world = make_world(engine, tmp_path, ratings).with_settings(gate__cutoff=10)
-    for night in ("one", "two"):
-        pipeline.start_run(world.place, night)
-        publish_one(world, night)
-        pipeline.close_run(world.place, night)
-    _is_refused(world.with_settings(gate__max_rmse=0.001), "three")
-    pipeline.start_run(world.place, "four")
-    _end_badly(world, "four", "ingest", InputError(f"line 7: {SECRET},,"))
-    return world
+    with new_database(server, "nights", "template_warehouse") as engine:
+        world = make_world(engine, tmp_path_factory.mktemp("artifacts"), ratings)
+        world = world.with_settings(gate__cutoff=10)
+        for night in ("one", "two"):
+            pipeline.start_run(world.place, night)
+            publish_one(world, night)
+            pipeline.close_run(world.place, night)
+        _is_refused(world.with_settings(gate__max_rmse=0.001), "three")
+        pipeline.start_run(world.place, "four")
+        _end_badly(world, "four", "ingest", InputError(f"line 7: {SECRET},,"))
+        engine.dispose()
+        yield world
+
+
+@pytest.fixture
+def world(server: EmbeddedServer, nights: World) -> Iterator[World]:
+    """A copy of it, as `mf_writer`."""
+    template = str(nights.place.engine.url.database)
+    with new_database(server, "warehouse", template) as engine:
+        yield replace(nights, place=replace(nights.place, engine=engine))
+
+
+@pytest.fixture
+def engine(world: World) -> Engine:
+    """That copy."""
+    return world.place.engine
+
+
+@pytest.fixture
+def monitor(engine: Engine) -> Iterator[Engine]:
+    """The same, as a monitoring system connects to it."""
+    made = database_engine(url_of(engine).replace("mf_writer", "mf_monitor"))
+    yield made
+    made.dispose()
 
 
 def _is_refused(world: World, night: str) -> None:
@@ -61,14 +89,6 @@ def _is_refused(world: World, night: str) -> None:
 def _end_badly(world: World, night: str, step: str, error: Exception) -> None:
     pipeline.record_failure(world.place, night, step, error)
     pipeline.close_run(world.place, night, [step])
-
-
-@pytest.fixture
-def monitor(warehouse_url: str) -> Iterator[Engine]:
-    """The warehouse, as a monitoring system connects to it."""
-    made = database_engine(warehouse_url.replace("mf_writer", "mf_monitor"))
-    yield made
-    made.dispose()
 
 
 def test_a_monitoring_system_may_read_its_views_and_nothing_else(
@@ -132,9 +152,9 @@ def test_the_views_tell_what_mf_status_tells(world: World, engine: Engine, monit
         assert 0 < shown["coverage"] <= 1
 
 
-def test_an_empty_warehouse_has_one_row_of_lists_without_an_age(monitor: Engine) -> None:
-    with transaction(monitor) as connection:
-        found = readers.monitored(connection)
+def test_an_empty_warehouse_has_one_row_of_lists_without_an_age(server: EmbeddedServer) -> None:
+    with new_database(server, "empty", "template_warehouse") as empty, transaction(empty) as asked:
+        found = readers.monitored(asked)
     assert found["lists"]["age_seconds"] is None
     assert found["last_run"] == found["last_batch"] == {}
 

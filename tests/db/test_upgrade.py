@@ -6,7 +6,6 @@ ratings, a refusal that was overridden, and a hidden item. It is at revision 000
 
 import subprocess
 import threading
-import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ from mf_core.warehouse.bootstrap import migrate
 from mf_core.warehouse.embedded import EmbeddedServer
 from tests.pages import commands, run
 
+from .databases import new_database, url_of
 from .test_cli import Mf
 from .test_publish import as_reader, rows
 
@@ -52,28 +52,17 @@ WHERE attrelid = to_regclass(:view) AND attnum > 0 ORDER BY attnum
 @pytest.fixture
 def old(server: EmbeddedServer) -> Iterator[Engine]:
     """The warehouse as 0.2.0 has left it, as `mf_writer`."""
-    name = f"old_{uuid.uuid4().hex[:8]}"
-    admin = sa.create_engine(server.admin_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} OWNER mf_writer")
-    subprocess.run(
-        [
-            *(server.bin_dir / "psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"),
-            *("--host", server.socket_dir, "--username=mf_writer", f"--dbname={name}"),
-            *("--file", DUMP),
-        ],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    engine = database_engine(server.url(name, "mf_writer"))
-    yield engine
-    engine.dispose()
-    with admin.connect() as connection:
-        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def url_of(engine: Engine) -> str:
-    return engine.url.render_as_string(hide_password=False)
+    with new_database(server, "old") as engine:
+        subprocess.run(
+            [
+                *(server.bin_dir / "psql", "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"),
+                *("--host", server.socket_dir, "--username=mf_writer"),
+                *(f"--dbname={engine.url.database}", "--file", DUMP),
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+        yield engine
 
 
 def read(engine: Engine) -> list[list[Any]]:

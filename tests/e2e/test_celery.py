@@ -1,4 +1,4 @@
-"""A small night through Celery: a real broker, and a worker of its own for each queue."""
+"""Small nights through Celery: a real broker, a worker for each queue, two catalogues."""
 
 import os
 import shutil
@@ -20,6 +20,7 @@ from demo.layout import REPOSITORY, Layout
 from demo.run import DAG_ID
 from demo.settings import ADMIN, component_environment, load_secrets, write_private
 from demo.sources import forget_sources
+from mf_core.catalogue import DEFAULT, Catalogue
 from mf_core.warehouse.bootstrap import bootstrap_warehouse, create_database, migrate
 from mf_core.warehouse.embedded import start_embedded
 from tests.db.worlds import N_USERS, SETTINGS, make_ratings
@@ -27,6 +28,13 @@ from tests.db.worlds import N_USERS, SETTINGS, make_ratings
 from .conftest import processes_of
 
 GPU_TASKS = {"train", "refit"}
+FILMS = Catalogue("films")
+FILMS_DAG_ID = FILMS.named(DAG_ID)
+FILMS_FILE = """# A DAG file of Airflow.
+from mf_dags import retrain_dag
+
+retrain_dag("films", config="films.toml", schedule=None)
+"""
 START_SECONDS = 120
 NIGHT_SECONDS = 180
 GRACE_SECONDS = 10
@@ -88,9 +96,10 @@ def celery_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CelerySta
         server = start_embedded(layout.postgres_data)
         stack.callback(server.stop)
         create_database(server.admin_url, "airflow", "airflow")
-        bootstrap_warehouse(server.admin_url)
+        for catalogue in (DEFAULT, FILMS):
+            bootstrap_warehouse(server.admin_url, catalogue=catalogue)
+            migrate(server.url("warehouse", catalogue.named("mf_writer")), catalogue=catalogue)
         warehouse_url = server.url("warehouse", "mf_writer")
-        migrate(warehouse_url)
 
         metadata_url = server.url("airflow", "airflow")
         port = processes.free_port(0)
@@ -103,6 +112,8 @@ def celery_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CelerySta
                 console_url=warehouse_url,
                 inherited={**os.environ, "MF_CONFIG": str(planted_settings(layout.var))},
             ),
+            "MF_DATABASE_URL_FILMS": server.url("warehouse", "mf_writer_films"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(_dag_files(layout)),
             "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
             "AIRFLOW__CELERY__BROKER_URL": broker_url or f"sqla+{metadata_url}",
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+{metadata_url}",
@@ -126,15 +137,26 @@ def celery_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CelerySta
         api = AirflowApi(f"http://127.0.0.1:{port}", ADMIN, passwords[ADMIN])
         assert processes.wait_until(api.is_healthy, START_SECONDS, 0.5)
         api.ensure_pool("gpu", 1, "one training at a time")
-        api.wait_for_dag(DAG_ID, START_SECONDS)
+        for dag_id in (DAG_ID, FILMS_DAG_ID):
+            api.wait_for_dag(dag_id, START_SECONDS)
         yield CeleryStack(api, layout, warehouse_url)
     assert processes_of(layout.var) == []
 
 
-def planted_settings(folder: Path) -> Path:
+def _dag_files(layout: Layout) -> Path:
+    """Lay out the DAG file of the default catalogue, and one of films with its own ratings."""
+    folder = layout.var / "dags"
+    folder.mkdir()
+    shutil.copy(REPOSITORY / "dags" / "mf_retrain.py", folder)
+    planted_settings(folder, seed=1).rename(folder / "films.toml")
+    (folder / "films.py").write_text(FILMS_FILE)
+    return folder
+
+
+def planted_settings(folder: Path, seed: int = 0) -> Path:
     """Write a settings file for a night on planted ratings, which lie beside it."""
     ratings = folder / "ratings.csv"
-    planted = make_ratings().rename(columns={"rated_at": "timestamp"})
+    planted = make_ratings(seed).rename(columns={"rated_at": "timestamp"})
     planted.to_csv(ratings, index=False)
 
     file = folder / "mf.toml"
@@ -180,7 +202,7 @@ def _start_worker(
     """Start the worker of a queue; the one for training is given no way into the warehouse."""
     own = dict(environment)
     if queue == "gpu":
-        del own["MF_DATABASE_URL"]
+        del own["MF_DATABASE_URL"], own["MF_DATABASE_URL_FILMS"]
     name = f"{queue}@localhost"
     command = ["celery", "worker", "--skip-serve-logs", "--celery-hostname", name, *options]
     return _start(layout, f"worker-{queue}", command, own)
@@ -207,23 +229,69 @@ def test_a_night_goes_through_celery_and_only_trainings_through_the_gpu_queue(
     celery_stack: CeleryStack,
 ) -> None:
     api = celery_stack.api
-    api.set_paused(DAG_ID, False)
-    run_id = api.trigger(DAG_ID, {})
-
-    def has_ended() -> bool:
-        return api.run(DAG_ID, run_id).state in ("success", "failed")
-
-    ended = processes.wait_until(has_ended, NIGHT_SECONDS, 0.5)
-    states = {task.task_id: task.state for task in api.tasks(DAG_ID, run_id)}
-    assert ended, (states, _tail(celery_stack.layout, "worker-default"))
-    assert set(states.values()) == {"success"}, states
+    run_id = _start_night(api, DAG_ID)
+    _wait_for_success(celery_stack, {DAG_ID: run_id})
 
     for task in api.tasks(DAG_ID, run_id):
         assert task.try_number == 1, task
         worker = "gpu" if task.task_id in GPU_TASKS else "default"
         assert _workers_of(celery_stack.layout, task.task_id) == {worker}
 
-    query = sa.text("SELECT count(DISTINCT user_id) FROM mf.recommendations")
-    engine = sa.create_engine(celery_stack.warehouse_url, poolclass=sa.NullPool)
+    assert _lists(celery_stack, DEFAULT).users == N_USERS
+
+
+def test_two_catalogues_have_their_nights_side_by_side(celery_stack: CeleryStack) -> None:
+    api = celery_stack.api
+    runs = {dag_id: _start_night(api, dag_id) for dag_id in (DAG_ID, FILMS_DAG_ID)}
+    _wait_for_success(celery_stack, runs)
+
+    spans = []
+    for dag_id, run_id in runs.items():
+        tasks = api.tasks(dag_id, run_id)
+        spans.append((min(str(t.started) for t in tasks), max(str(t.ended) for t in tasks)))
+    assert spans[0][0] < spans[1][1]
+    assert spans[1][0] < spans[0][1]
+
+    own, films = (_lists(celery_stack, catalogue) for catalogue in (DEFAULT, FILMS))
+    assert own.users == films.users == N_USERS
+    assert own.ratings == len(make_ratings(0))
+    assert films.ratings == len(make_ratings(1))
+    assert own.digest != films.digest
+    artifacts = celery_stack.layout.artifacts
+    assert {"models", "mf_films"} <= {path.name for path in artifacts.iterdir()}
+    assert "models" in {path.name for path in (artifacts / "mf_films").iterdir()}
+
+
+def _start_night(api: AirflowApi, dag_id: str) -> str:
+    """Unpause a DAG, trigger it, and return the run's id."""
+    api.set_paused(dag_id, False)
+    return api.trigger(dag_id, {})
+
+
+def _wait_for_success(stack: CeleryStack, runs: Mapping[str, str]) -> None:
+    """Wait for the end of runs, by their DAGs; each of their tasks has succeeded then."""
+
+    def have_ended() -> bool:
+        states = [stack.api.run(dag_id, run_id).state for dag_id, run_id in runs.items()]
+        return all(state in ("success", "failed") for state in states)
+
+    ended = processes.wait_until(have_ended, NIGHT_SECONDS, 0.5)
+    for dag_id, run_id in runs.items():
+        states = {task.task_id: task.state for task in stack.api.tasks(dag_id, run_id)}
+        assert ended, (states, _tail(stack.layout, "worker-default"))
+        assert set(states.values()) == {"success"}, states
+
+
+def _lists(stack: CeleryStack, catalogue: Catalogue) -> Any:
+    """Return what a catalogue holds: users with a list, ratings, a hash over the lists."""
+    query = f"""
+SELECT (SELECT count(DISTINCT user_id) FROM {catalogue.schema}.recommendations) AS users,
+       (SELECT count(*) FROM {catalogue.schema}.ratings) AS ratings,
+       (SELECT md5(string_agg(user_id || item_id || rank, ',' ORDER BY user_id, rank))
+        FROM {catalogue.schema}.recommendations) AS digest
+"""
+    # The server asks for no password; the writer of a catalogue reads no other one.
+    url = sa.make_url(stack.warehouse_url).set(username=catalogue.named("mf_writer"))
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
     with engine.connect() as connection:
-        assert connection.scalar(query) == N_USERS
+        return connection.execute(sa.text(query)).one()

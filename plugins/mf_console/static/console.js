@@ -240,7 +240,7 @@ async function fetchJson(path) {
   const { status } = response;
   const words = {
     401: "Your session has ended. Reload Airflow and log in.",
-    403: "You may not see the runs of mf_retrain.",
+    403: "You may not see the runs that make these recommendations.",
   };
   const detail = typeof body.detail === "string" ? body.detail : `The server answered ${status}.`;
   throw new Error(words[status] ?? detail);
@@ -249,6 +249,23 @@ async function fetchJson(path) {
 function say(problem) {
   byId("problem").textContent = problem;
   byId("problem").hidden = !problem;
+}
+
+// With one catalogue there is nothing to choose.
+function showCatalogues(catalogues) {
+  const links = catalogues.map(({ name, href, shown: isShown }) => {
+    return element("a", { href, ariaCurrent: isShown ? "page" : null }, name);
+  });
+  byId("catalogues").replaceChildren(...links);
+  byId("catalogues").hidden = links.length < 2;
+}
+
+async function loadCatalogues() {
+  try {
+    showCatalogues(await fetchJson("api/catalogues"));
+  } catch (error) {
+    say(error.message);
+  }
 }
 
 async function loadOverview() {
@@ -307,3 +324,4 @@ byId("zone").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
 byId("look-up").addEventListener("submit", lookUp);
 byId("reload").addEventListener("click", loadOverview);
 loadOverview();
+loadCatalogues();
