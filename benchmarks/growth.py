@@ -265,7 +265,12 @@ def _write(options: argparse.Namespace, wanted: dict[str, str], nights: list[Nig
         f"MovieLens 100K, days from night to night: {options.days_apart}, settings {settings}; "
         f"run {run['run']}, commit {run['commit']}."
     )
-    text = "\n\n".join(["# Growth per night", said, markdown_table(header, rows), parts]) + "\n"
+    weeks = (
+        "Dating back leaves the day of the week as it is, so none of the versions of past weeks "
+        "(`publish.keep_weeks`) is among them: add four."
+    )
+    pieces = ["# Growth per night", said, markdown_table(header, rows), f"{parts} {weeks}"]
+    text = "\n\n".join(pieces) + "\n"
     (RESULTS / f"{options.name}.md").write_text(text)
     print(text)
 
