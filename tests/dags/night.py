@@ -33,4 +33,5 @@ def main() -> int:
 if __name__ == "__main__":
     sys.path.insert(0, str(DAGS))
     os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+    os.environ.setdefault("AIRFLOW__CORE__DAGS_FOLDER", str(DAGS))
     sys.exit(main())
