@@ -178,7 +178,7 @@ def bootstrap(
         reader_statement_timeout = os.environ.get(catalogue.variable("MF_READER_STATEMENT_TIMEOUT"))
     connections = os.environ.get(catalogue.variable("MF_READER_CONNECTIONS"))
     if reader_connections is None and connections:
-        reader_connections = _CONNECTIONS.convert(connections, None, None)
+        reader_connections = _CONNECTIONS(connections)
     unmet = bootstrap_warehouse(
         admin_url,
         database,
