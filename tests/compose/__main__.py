@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.compose import doors, hosts, nights, standins
+from tests.compose import doors, hosts, nights, standins, stores
 from tests.compose.trial import REPOSITORY, Trial, expect
 
 OWN_IMAGES = (
@@ -83,6 +83,7 @@ STEPS: tuple[Callable[[Trial], str], ...] = (
     hosts.speak_tls,
     hosts.train_on_a_second_host,
     hosts.wrong_authority_on_the_second_host,
+    stores.artifacts_in_an_object_store,
     take_down,
 )
 

@@ -1,6 +1,5 @@
 """Other passwords, TLS, and a second host for training."""
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -8,10 +7,11 @@ import psycopg2
 
 from tests.compose import standins
 from tests.compose.nights import NIGHT_SECONDS, digest
-from tests.compose.trial import DAG_ID, Failure, Trial, expect
+from tests.compose.trial import DAG_ID, REPOSITORY, Failure, Trial, expect
 
 TLS_FILES = "docker-compose.yaml:docker/docker-compose.tls.yaml"
 SECOND = "docker-compose.worker.yaml"
+PAGE = REPOSITORY / "docs" / "howto" / "second-host.md"
 TASKS_OF_TRAINING = {"train", "refit"}
 ROTATED = (
     "ADMIN_PASSWORD",
@@ -78,36 +78,18 @@ def other_passwords(trial: Trial) -> str:
     raise Failure("an old password is good for mf_reader")
 
 
-def authority(folder: Path, names: dict[str, str]) -> None:
-    """Make a certificate authority and certificates, as docs/howto/second-host.md says."""
-    folder.mkdir(parents=True, exist_ok=True)
-    _openssl(
-        folder, "req -x509 -newkey rsa:2048 -nodes -days 30 -keyout ca.key -out ca.crt", "/CN=CA"
-    )
-    for name, more in names.items():
-        _openssl(
-            folder, f"req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr", f"/CN={name}"
-        )
-        (folder / "names").write_text(f"subjectAltName=DNS:{name},{more}")
-        signing = f"x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30"
-        _openssl(folder, f"{signing} -extfile names -out {name}.crt")
-    for file in folder.iterdir():
-        file.chmod(0o444)
-    folder.chmod(0o700)
-
-
-def _openssl(folder: Path, arguments: str, subject: str = "") -> None:
-    command = ["openssl", *arguments.split(), *(["-subj", subject] if subject else [])]
-    subprocess.run(command, cwd=folder, capture_output=True, check=True)
+def make_certificates(folder: Path, address: str) -> Path:
+    """Run what the page says in `folder`; the services are reached by `address` too."""
+    block = PAGE.read_text().partition("       mkdir tls")[2].partition("\n\n")[0]
+    commands = f"mkdir tls{block}".replace("DNS:airflow.example.org", f"IP:{address}")
+    subprocess.run(["sh", "-euc", commands], cwd=folder, capture_output=True, check=True)
+    return folder / "tls"
 
 
 def speak_tls(trial: Trial) -> str:
     """Bring the stack up with TLS; another authority, another name and plain words are refused."""
-    names = dict.fromkeys(("metadata", "warehouse"), "DNS:localhost,IP:127.0.0.1")
-    tls = trial.clone / "tls"
-    authority(tls, {**names, "redis": f"IP:{standins.host_address()}"})
-    other = trial.scratch / "other"
-    authority(other, {})
+    tls = make_certificates(trial.clone, standins.host_address())
+    other = make_certificates(trial.scratch, standins.host_address())
     trial.environment |= {
         "COMPOSE_FILE": TLS_FILES,
         "AIRFLOW_BIND": "0.0.0.0",
@@ -171,8 +153,7 @@ def train_on_a_second_host(trial: Trial) -> str:
 
 def wrong_authority_on_the_second_host(trial: Trial) -> str:
     """Give the second host another authority: it does not speak to the broker."""
-    other = trial.clone / "tls-other"
-    authority(other, {})
+    other = make_certificates(trial.scratch, standins.host_address())
     second = {"COMPOSE_PROJECT_NAME": trial.second_project, "COMPOSE_FILE": SECOND}
     missing = dict.fromkeys(("AIRFLOW_API_URL", "WORKER_HOST", "MF_ARTIFACT_FOLDER"), "/none")
     address = {
@@ -188,6 +169,5 @@ def wrong_authority_on_the_second_host(trial: Trial) -> str:
         trial.compose(*asked, **second, **missing, **address)
     except subprocess.CalledProcessError:
         trial.compose("down", "--volumes", **second, **missing, **address)
-        shutil.rmtree(other)
         return "refused"
     raise Failure("a broker of an unknown authority is believed")

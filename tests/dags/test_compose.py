@@ -79,8 +79,8 @@ def test_tasks_find_warehouse_artifacts_and_settings(services: dict[str, Any]) -
         "MF_ALERT_WEBHOOK",
         "MF_TRAIN_QUEUE",
     } <= read
-    # Those of other executors.
-    read -= {"MF_TRAIN_EXECUTOR", "MF_TRAIN_POD", "MF_READER_DATABASE_URL"}
+    # Those of other executors, and the warehouse's, which training has no use for.
+    read -= {"MF_TRAIN_EXECUTOR", "MF_TRAIN_POD", address.VARIABLE, "MF_READER_DATABASE_URL"}
     for name in ("dag-processor", "worker", "worker-gpu"):
         assert read <= set(services[name]["environment"])
     assert "@warehouse/" in services["worker"]["environment"][address.VARIABLE]
