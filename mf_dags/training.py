@@ -21,7 +21,7 @@ class Training:
     Attributes:
         queue: the queue of Celery's workers.
         pool: the pool whose slots they take. Airflow leaves a task whose pool does not exist
-            waiting, and warns at the DAG.
+            waiting without a word; the console names the pool.
         executor: one of several configured executors.
         executor_config: for the executor; for that of Kubernetes a `pod_override`.
     """

@@ -14,6 +14,7 @@ from tests.s3 import Door, client_variables, forget_clients, s3_server
 # What fits models, starts Airflow's scheduler or its web application, or otherwise takes long.
 # `make test-quick` leaves these out.
 SLOW = (
+    "tests/core/test_object_store.py*",
     "tests/core/test_solvers_*",
     "tests/core/test_train_process.py*",
     "tests/dags/test_keys.py*",
@@ -30,8 +31,10 @@ SLOW = (
     "tests/db/test_migrations.py*",
     "tests/db/test_monitoring.py*",
     "tests/db/test_passwords.py*",
+    "tests/db/test_object_store_night.py*",
     "tests/db/test_pipeline.py*",
     "tests/db/test_problems.py*",
+    "tests/db/test_prune.py*",
     "tests/db/test_publish.py*",
     "tests/db/test_retirement.py*",
     "tests/db/test_roles.py*",

@@ -12,11 +12,10 @@ from mf_core.backup.manifest import Manifest
 from mf_core.backup.programs import Database, run_program
 from mf_core.data.store import read, store_path, write
 from mf_core.errors import ConfigError
-from mf_core.warehouse import lineage, revisions, transaction
+from mf_core.warehouse import database_engine, lineage, revisions, transaction
 from mf_core.warehouse.schema import catalogue_of, schema_of
 
 _FILLED_BY_MIGRATIONS = ("alembic_version",)
-_COUNT_TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"
 
 
 def restore(
@@ -28,9 +27,10 @@ def restore(
 ) -> Manifest:
     """Bring a backup back: the artifacts, then the warehouse, then Airflow's metadata.
 
-    All of it goes into empty places: nothing is overwritten. Each database is restored as a whole
-    or not at all; artifacts that are there already, byte by byte the same, are left alone. So a
-    restore that was killed can be made again.
+    All of it goes into empty places: nothing is overwritten. A restore that was killed can be made
+    again: a schema of its own stands beside the warehouse's until all is done, so what lies there
+    is known to be a beginning. Airflow's metadata come as a whole or not at all, and artifacts that
+    are there already, byte by byte the same, are left alone.
 
     Args:
         engine: the new warehouse, as its owner.
@@ -48,19 +48,24 @@ def restore(
     manifest = parts.read(folder)
     parts.require_whole(folder, manifest)
     _refuse_what_does_not_fit(manifest, schema_of(engine), metadata_url)
-    _empty_warehouse(engine)
-    if metadata_url:
-        _require_empty_metadata(metadata_url)
+    goes_on = _make_room(engine)
+    metadata_are_back = _has_tables(metadata_url) if metadata_url else False
+    if metadata_are_back and not goes_on:
+        raise ConfigError(
+            "expected an empty database for Airflow's metadata, but it has tables. "
+            "Make a new one, and run no `airflow db migrate` there before the restore."
+        )
+    _begin(engine)
 
     n_files = _copy_artifacts(folder / parts.ARTIFACTS, artifact_root)
     log(f"restore: {n_files:,} files of artifacts are in {artifact_root}")
     _load(Database.of(engine), folder / parts.WAREHOUSE)
-    with transaction(engine) as connection:
-        lineage.move_artifacts(connection, manifest.artifact_root, artifact_root)
-    log(f"restore: the warehouse is as it was at {manifest.made_at}")
     if metadata_url:
-        _load(Database.at(metadata_url), folder / parts.METADATA)
+        if not metadata_are_back:
+            _load(Database.at(metadata_url), folder / parts.METADATA)
         log("restore: Airflow's metadata are back")
+    _finish(engine, manifest.artifact_root, artifact_root)
+    log(f"restore: the warehouse is as it was at {manifest.made_at}")
     return manifest
 
 
@@ -79,16 +84,43 @@ def _refuse_what_does_not_fit(manifest: Manifest, schema: str, metadata_url: str
         raise ConfigError("the backup has no metadata of Airflow; leave --metadata-url out.")
 
 
-def _empty_warehouse(engine: Engine) -> None:
-    """Take away the schemas of a warehouse that holds nothing. Raises ConfigError if it does."""
+def _make_room(engine: Engine) -> bool:
+    """Take away the schemas of a warehouse that holds nothing, or the beginning of a restore.
+
+    Returns whether there was such a beginning.
+
+    Raises:
+        ConfigError: it holds something.
+    """
     catalogue = catalogue_of(engine)
     schemas = (catalogue.schema, catalogue.tune_schema)
     with transaction(engine) as connection:
-        for schema in schemas:
-            for name in sa.inspect(connection).get_table_names(schema):
+        inspector = sa.inspect(connection)
+        goes_on = inspector.has_schema(_mark(engine))
+        for schema in () if goes_on else schemas:
+            for name in inspector.get_table_names(schema):
                 _require_no_rows(connection, sa.table(name, schema=schema))
         for schema in schemas:
             connection.execute(sa.schema.DropSchema(schema, cascade=True, if_exists=True))
+    return goes_on
+
+
+def _mark(engine: Engine) -> str:
+    """Return the schema that says that a restore is under way; no catalogue can be called so."""
+    return f"{schema_of(engine)} is being restored"
+
+
+def _begin(engine: Engine) -> None:
+    with transaction(engine) as connection:
+        if not sa.inspect(connection).has_schema(_mark(engine)):
+            connection.execute(sa.schema.CreateSchema(_mark(engine)))
+
+
+def _finish(engine: Engine, root_before: str, root: str) -> None:
+    """Let the rows name the artifacts where they lie now; with that the restore is done."""
+    with transaction(engine) as connection:
+        lineage.move_artifacts(connection, root_before, root)
+        connection.execute(sa.schema.DropSchema(_mark(engine)))
 
 
 def _require_no_rows(connection: Connection, table: sa.TableClause) -> None:
@@ -103,19 +135,14 @@ def _require_no_rows(connection: Connection, table: sa.TableClause) -> None:
         )
 
 
-def _require_empty_metadata(url: str) -> None:
-    database = Database.at(url)
-    engine = sa.create_engine(database.url.set(drivername="postgresql+psycopg2"))
+def _has_tables(metadata_url: str) -> bool:
+    """Say whether a database for Airflow's metadata holds some already."""
+    engine = database_engine(Database.at(metadata_url).url.render_as_string(hide_password=False))
     try:
         with transaction(engine) as connection:
-            n_tables = connection.scalar(sa.text(_COUNT_TABLES))
+            return bool(sa.inspect(connection).get_table_names("public"))
     finally:
         engine.dispose()
-    if n_tables:
-        raise ConfigError(
-            f"expected an empty database for Airflow's metadata, but it has {n_tables} tables. "
-            "Make a new one, and run no `airflow db migrate` there before the restore."
-        )
 
 
 def _copy_artifacts(source: Path, artifact_root: str) -> int:

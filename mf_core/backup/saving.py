@@ -89,8 +89,10 @@ def save(
 
 def _make_folder(folder: Path) -> None:
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         in_use = any(folder.iterdir())
+        if not in_use:
+            folder.chmod(0o700)
     except OSError as error:
         raise ConfigError(f"the folder {folder} can't be used: {error.strerror}.") from error
     if in_use:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mf_core.warehouse.roles import Roles
 
 ROLES = ("writer", "reader", "console", "monitor")
+_CONNECTIONS = click.IntRange(min=-1)
 
 
 @click.command()
@@ -141,15 +142,15 @@ def role_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--database", default="warehouse", show_default=True, help="Name of the warehouse.")
 @click.option(
     "--reader-statement-timeout",
-    envvar="MF_READER_STATEMENT_TIMEOUT",
     metavar="TIME",
-    help="How long a reader's statement may take, such as 30s; 0: any time. A new role has 5min.",
+    help="How long a reader's statement may take, such as 30s; 0: any time. A new role has 5min "
+    "(MF_READER_STATEMENT_TIMEOUT).",
 )
 @click.option(
     "--reader-connections",
-    envvar="MF_READER_CONNECTIONS",
-    type=click.IntRange(min=-1),
-    help="How many sessions of the reader there may be; -1: any number. A new role has 50.",
+    type=_CONNECTIONS,
+    help="How many sessions of the reader there may be; -1: any number. A new role has 50 "
+    "(MF_READER_CONNECTIONS).",
 )
 @catalogue_option()
 @role_options
@@ -173,13 +174,18 @@ def bootstrap(
     catalogue = the_catalogue()
     variables = {role: catalogue.variable(f"MF_{role.upper()}_PASSWORD") for role in ROLES}
     passwords = {role: os.environ[name] for role, name in variables.items() if os.environ.get(name)}
+    if reader_statement_timeout is None:
+        reader_statement_timeout = os.environ.get(catalogue.variable("MF_READER_STATEMENT_TIMEOUT"))
+    connections = os.environ.get(catalogue.variable("MF_READER_CONNECTIONS"))
+    if reader_connections is None and connections:
+        reader_connections = _CONNECTIONS.convert(connections, None, None)
     unmet = bootstrap_warehouse(
         admin_url,
         database,
         catalogue=catalogue,
         roles=roles,
         passwords=passwords,
-        limits=Limits(reader_statement_timeout, reader_connections),
+        limits=Limits(reader_statement_timeout or None, reader_connections),
     )
     _warn(unmet, roles)
     click.echo(

@@ -219,7 +219,8 @@ def _embedded(catalogue: Catalogue) -> Iterator[tuple[str, str]]:
         engine = database_engine(url)
         presence = engine.connect()
     try:
-        yield url, (home / "artifacts").as_uri()
+        # Not percent-encoded: fsspec takes a path as it stands.
+        yield url, f"file://{home}/artifacts"
     finally:
         presence.close()
         engine.dispose()

@@ -262,7 +262,7 @@ class PublishConfig(Section):
     keep_days: int = setting(
         14,
         shapes="nothing",
-        description="Days that is kept what runs have left that did not go live (models, "
+        description="Days for which is kept what runs leave that do not go live (models, "
         "checkpoints, snapshots), and rows that an ingest has rejected.",
         ge=2,
         le=3650,
@@ -270,8 +270,8 @@ class PublishConfig(Section):
     keep_history_days: int = setting(
         400,
         shapes="nothing",
-        description="Days that a run stays on record (`mf.runs`), and a study of `mf tune` after "
-        "its last trial.",
+        description="Days for which a run stays on record (`mf.runs`), and a study of `mf tune` "
+        "after its last trial.",
         ge=2,
         le=36_500,
     )

@@ -64,7 +64,8 @@ def workplace(
     Raises:
         ConfigError: no database is named, or it is not Postgres.
     """
-    here = (Path.cwd() / "var" / "artifacts").as_uri()
+    # Not percent-encoded: fsspec takes a path as it stands.
+    here = f"file://{Path.cwd()}/var/artifacts"
     root = artifact_root or os.environ.get("MF_ARTIFACT_ROOT") or here
     url = database_url or warehouse_url(os.environ, catalogue=catalogue)
     return Workplace(

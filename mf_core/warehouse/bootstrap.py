@@ -42,6 +42,10 @@ _READERS_WAIT = timedelta(milliseconds=500)
 _READERS_PAUSE_SECONDS = 1.0
 _READERS_ATTEMPTS = 20
 
+_READERS_VIEWS = ("recommendations", "model_history")
+# Postgres locks what a view reads from along with it.
+_LOCK_READERS_VIEWS = "LOCK TABLE {mf}.recommendations, {mf}.model_history IN ACCESS EXCLUSIVE MODE"
+
 # What an ingest locks first of all as well.
 _WAIT_FOR_INGEST = "LOCK TABLE {mf}.ingest_batches IN SHARE ROW EXCLUSIVE MODE"
 
@@ -132,7 +136,8 @@ def migrate(
     """Bring a catalogue's schema to `revision`, up or down (`base` empties it).
 
     `url` must connect as the catalogue's writer. One at a time: a second one waits for the first.
-    With something to migrate, it waits for an ingest as well, so that neither locks the other out.
+    With something to migrate, it waits for an ingest as well, so that neither locks the other out;
+    and readers wait for it.
 
     Raises:
         ConfigError: the roles are missing, the role is another one, or there is no such revision.
@@ -146,6 +151,7 @@ def migrate(
         nothing_to_do = revision == "head" and present == revisions.known()[0]
         if present is not None and not nothing_to_do:
             connection.execute(sql(connection, _WAIT_FOR_INGEST))
+            _stop_readers(connection)
         config = alembic_config(connection)
         try:
             if _is_older(revision, present):
@@ -191,8 +197,34 @@ def _known_revision(connection: Connection) -> str | None:
 def replace_readers_objects(connection: Connection) -> None:
     """Make views, functions, comments and grants what `readers.sql` and `monitoring.sql` say.
 
-    Whoever reads waits while this waits. So it gives up soon, lets them pass and tries again; and
-    it never waits for so long that Postgres looks for a deadlock, whose victim may be a reader.
+    Raises:
+        DatabaseError: a reader's transaction has been in the way all the time.
+    """
+    for file in _VIEWS:
+        _run_between_readers(connection, file.read_text(encoding="utf-8"))
+
+
+def _stop_readers(connection: Connection) -> None:
+    """Let no reader's query begin from now on until this transaction ends.
+
+    Before a migration changes a table that the views read from. A query takes its locks from the
+    view down, so this does too: whoever locked a table first and wanted the view then would wait
+    for a reader who waits for the table. Where there are no views yet, nobody reads.
+    """
+    views = [f"{schema_of(connection)}.{view}" for view in _READERS_VIEWS]
+    found = connection.scalars(
+        sa.text("SELECT name FROM unnest(:views) AS name WHERE to_regclass(name) IS NOT NULL"),
+        {"views": views},
+    )
+    if len(found.all()) == len(views):
+        _run_between_readers(connection, _LOCK_READERS_VIEWS)
+
+
+def _run_between_readers(connection: Connection, template: str) -> None:
+    """Run statements on what people read, whose queries wait while this waits.
+
+    So it gives up soon, lets them pass and tries again; and it never waits for so long that
+    Postgres looks for a deadlock, whose victim may be a reader.
 
     Raises:
         DatabaseError: a reader's transaction has been in the way all the time.
@@ -200,7 +232,9 @@ def replace_readers_objects(connection: Connection) -> None:
     for _ in range(_READERS_ATTEMPTS):
         try:
             with connection.begin_nested():
-                _run_readers_sql(connection)
+                limit_lock_waits(connection, _READERS_WAIT)
+                run_named(connection, template)
+                limit_lock_waits(connection)
             return
         except psycopg2.errors.LockNotAvailable:
             time.sleep(_READERS_PAUSE_SECONDS)
@@ -211,13 +245,6 @@ def replace_readers_objects(connection: Connection) -> None:
         "Nothing was changed. End that "
         "transaction, or run `mf db migrate` when it has ended; see docs/runbook.md#locks."
     )
-
-
-def _run_readers_sql(connection: Connection) -> None:
-    limit_lock_waits(connection, _READERS_WAIT)
-    for file in _VIEWS:
-        run_named(connection, file.read_text(encoding="utf-8"))
-    limit_lock_waits(connection)
 
 
 def alembic_config(connection: Connection) -> AlembicConfig:

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mf_console.access import Asked, Readable, catalogue_of, may_read
 from mf_console.runbook import runbook_page
+from mf_console.waiting import MissingPools
 from mf_console.warehouse import STATEMENT_SECONDS, NoAnswerError, NoPlaceError, look_up
 from mf_core.catalogue import Catalogue
 from mf_core.errors import MFError
@@ -122,8 +123,8 @@ async def catalogues(asked: Asked, readable: Readable) -> list[dict[str, Any]]:
     ]
 
 
-async def overview(asked: Asked) -> dict[str, Any]:
-    """Return the live version, the last run, and the first page of each table."""
+async def overview(asked: Asked, missing_pools: MissingPools) -> dict[str, Any]:
+    """Return the live version, the last run, what it waits for, and each table's first page."""
 
     def find(connection: Connection) -> dict[str, Any]:
         """Return all of it as of one moment."""
@@ -131,7 +132,7 @@ async def overview(asked: Asked) -> dict[str, Any]:
         last_run = next(iter(pages["runs"]["rows"]), None)
         return {"live": readers.live(connection), "last_run": last_run, **pages}
 
-    return await look_up(asked, find)
+    return {**await look_up(asked, find), "missing_pools": missing_pools}
 
 
 async def versions_page(asked: Asked, offset: Offset = 0) -> dict[str, Any]:

@@ -168,3 +168,10 @@ def test_states_are_written_by_the_door_only() -> None:
         and bare.search(path.read_text())
     ]
     assert guilty == []
+
+
+def test_one_module_opens_the_artifact_store() -> None:
+    """What its clients raise, and how long they try, is said in one place."""
+    opens = re.compile(r"^\s*(?:import|from) fsspec|\bUPath\(", re.MULTILINE)
+    guilty = [name_of(path) for path in SOURCES if opens.search(path.read_text())]
+    assert guilty == ["data/store.py"]

@@ -4,7 +4,6 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -281,14 +280,3 @@ def test_a_trial_file_of_a_process_that_is_gone_is_swept(root: str, s3: Door) ->
 
 def _try(folder: str) -> None:
     store.try_store(store.store_path(folder))
-
-
-def test_only_the_door_knows_the_clients() -> None:
-    package = Path(__file__).parents[2] / "mf_core"
-    allowed = {"data/store.py"}
-    guilty = [
-        path.relative_to(package).as_posix()
-        for path in package.rglob("*.py")
-        if any(word in path.read_text() for word in ("import fsspec", "from fsspec", "UPath("))
-    ]
-    assert set(guilty) - allowed == set()

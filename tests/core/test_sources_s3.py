@@ -49,7 +49,7 @@ def connection(login: str = "", password: str = "", kind: str = "aws", **extra: 
     return f"{kind}://{user}/?{urlencode({'__extra__': json.dumps(extra)})}"
 
 
-def reach(known: Mapping[str, str], own: Config | None = None, **rules: Any) -> Reach:
+def reach(known: Mapping[str, str], own: Config | None = None, /, **rules: Any) -> Reach:
     """Return what a run reaches in Airflow that somebody triggered."""
     deployment = Deployment(own or Config(), trigger=TriggerRules(**rules))
     return Reach(deployment, by_trigger=True, find_connection=known.get)
@@ -107,17 +107,18 @@ def test_who_triggers_may_name_a_bucket_with_a_connection_that_are_both_listed(
 ) -> None:
     known = {"the_store": connection("k", "s", endpoint_url=s3.url)}
     with_store = {"source__connection": "the_store"}
-    bucket = {"schemes": ["s3"], "hosts": [BUCKET]}
+    bucket: dict[str, Any] = {"schemes": ["s3"], "hosts": [BUCKET]}
 
     assert load(uri, reach(known, **bucket, connections=["the_store"]), **with_store) == 5
     assert load(uri, reach(known, **bucket)) == 5
-    for rules in (
+    wrong: list[dict[str, Any]] = [
         {},
         {"connections": ["the_store"]},
         bucket,
         {**bucket, "connections": ["another"]},
         {**bucket, "hosts": ["another"], "connections": ["the_store"]},
-    ):
+    ]
+    for rules in wrong:
         with pytest.raises(ConfigError, match="a trigger may not reach"):
             load(uri, reach(known, **rules), **with_store)
 

@@ -24,6 +24,7 @@ from mf_core.data.artifacts import (
 )
 from mf_core.data.store import temporary_beside, write
 from mf_core.errors import ArtifactStoreError
+from mf_core.pipeline import workplace
 from tests.damage import do_damage
 
 FILES = {f"{n}.npy": npy_bytes(np.full(100, n)) for n in range(3)}
@@ -198,3 +199,16 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ArtifactStoreError, match="could not be written"):
         write_artifact(uri, {"0": b"1", "no/such/folder": b"2"}, {})
     assert list((tmp_path / "snapshots").iterdir()) == []
+
+
+def test_the_default_root_lies_in_this_folder_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strange = tmp_path / "a b%20#ü"
+    strange.mkdir()
+    monkeypatch.chdir(strange)
+    monkeypatch.delenv("MF_ARTIFACT_ROOT", raising=False)
+    place = workplace("postgresql+psycopg2://nobody@localhost/nothing")
+    write_artifact(f"{place.artifact_root}/snapshots/a", FILES, {})
+    assert (strange / "var" / "artifacts" / "snapshots" / "a" / "0.npy").exists()
+    assert list(tmp_path.iterdir()) == [strange]

@@ -150,8 +150,8 @@ def test_a_pod_that_would_lose_something_without_a_word_is_refused(
 def test_without_the_provider_the_extra_is_named() -> None:
     program = (
         "import sys\n"
-        "sys.modules['airflow.providers.cncf'] = None\n"
         "from mf_dags.pods import pod_override\n"
+        "sys.modules['airflow.providers.cncf.kubernetes.pod_generator'] = None\n"
         f"pod_override({str(POD)!r})\n"
     )
     command = [sys.executable, "-c", program]

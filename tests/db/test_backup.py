@@ -9,6 +9,7 @@ import stat
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mf_core.backup import manifest as parts
 from mf_core.backup import restoring, saving
 from mf_core.backup.programs import Database, run_program
 from mf_core.config import make_config
+from mf_core.data.store import write
 from mf_core.errors import ArtifactError, ConfigError, DatabaseError
 from mf_core.pipeline import Workplace
 from mf_core.warehouse import database_engine, lineage, transaction
@@ -76,7 +78,7 @@ def elsewhere(server: EmbeddedServer, tmp_path: Path) -> Iterator[World]:
     """An empty database and an empty artifact store."""
     with new_database(server, "else where'%") as engine:
         root = tmp_path / "another store"
-        place = Workplace(engine, f"file://{root}", [].append)
+        place = Workplace(engine, f"file://{root}", log=lambda _line: None)
         yield World(place, make_config(SETTINGS))
 
 
@@ -178,7 +180,7 @@ def _save_and_die(world: World, folder: Path, at: int) -> None:
     own = replace(world.place, engine=database_engine(url_of(world.place.engine)))
     count = [0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saving, "write", _kill(count, at, saving.write))
+        patch.setattr(saving, "write", _kill(count, at, write))
         patch.setattr(saving, "_dump", _kill(count, at, saving._dump))
         patch.setattr(saving, "_finish", _kill(count, at, saving._finish))
         save_from(replace(world, place=own), folder)
@@ -191,7 +193,7 @@ def test_a_backup_that_was_killed_anywhere_is_none(
     survived = 0
     for at in range(1, 100):
         folder = tmp_path / f"backup {at}"
-        with child(lambda folder=folder, at=at: _save_and_die(world, folder, at)) as work:
+        with child(partial(_save_and_die, world, folder, at)) as work:
             code = work()
         if code == 0:
             break
@@ -208,23 +210,31 @@ def test_a_backup_that_was_killed_anywhere_is_none(
     assert md5_of_lists(elsewhere.place.engine) == md5_of_lists(world.place.engine)
 
 
+@pytest.mark.parametrize("step", ["write", "_load", "_finish"])
 def test_a_restore_that_was_killed_can_be_made_again(
-    world: World, elsewhere: World, tmp_path: Path
+    world: World, elsewhere: World, tmp_path: Path, step: str
 ) -> None:
     save_from(world, tmp_path / "backup")
     world.place.engine.dispose()
     elsewhere.place.engine.dispose()
+    # Of the files, within them; of the warehouse, before it and after it.
+    at = 9 if step == "write" else 1
 
     def restore_and_die() -> None:
         own = replace(elsewhere.place, engine=database_engine(url_of(elsewhere.place.engine)))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(restoring, "_load", _kill([0], 1, restoring._load))
+            patch.setattr(restoring, step, _kill([0], at, getattr(restoring, step)))
             restore_to(replace(elsewhere, place=own), tmp_path / "backup")
 
     with child(restore_and_die) as work:
         assert work() == -signal.SIGKILL
     restore_to(elsewhere, tmp_path / "backup")
     assert md5_of_lists(elsewhere.place.engine) == md5_of_lists(world.place.engine)
+    assert all(artifact_folder(elsewhere) in artifact.parents for artifact in _named(elsewhere))
+    schemas = {name for (name,) in rows(elsewhere.place.engine, "SELECT nspname FROM pg_namespace")}
+    assert not [name for name in schemas if "restored" in name]
+    with pytest.raises(ConfigError, match="expected an empty warehouse"):
+        restore_to(elsewhere, tmp_path / "backup")
 
 
 @pytest.mark.parametrize("damage", ["changed", "removed", "added"])
@@ -328,8 +338,13 @@ def test_metadata_that_are_not_in_postgres_are_refused(world: World, tmp_path: P
         )
 
 
+def _mf(world: World) -> Mf:
+    place = world.place
+    return Mf(MF_DATABASE_URL=url_of(place.engine), MF_ARTIFACT_ROOT=place.artifact_root)
+
+
 def test_the_command_saves_and_restores(world: World, elsewhere: World, tmp_path: Path) -> None:
-    folder = tmp_path / "backup"
+    folder = tmp_path / "back up 100%#1 'é'"
     here = Mf(
         MF_DATABASE_URL=url_of(world.place.engine), MF_ARTIFACT_ROOT=world.place.artifact_root
     )

@@ -2,8 +2,9 @@
 
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -90,7 +91,8 @@ def lists(world: World) -> pd.DataFrame:
     """Return all lists that readers of a world see."""
     with transaction(world.place.engine) as connection:
         query = "SELECT * FROM {mf}.recommendations ORDER BY user_id, rank"
-        return pd.DataFrame(connection.execute(sql(connection, query)).mappings())
+        rows = connection.execute(sql(connection, query)).mappings()
+        return pd.DataFrame([dict(row) for row in rows])
 
 
 def fingerprint(shared: Shared, catalogue: Catalogue) -> dict[str, str]:
@@ -111,7 +113,7 @@ def fingerprint(shared: Shared, catalogue: Catalogue) -> dict[str, str]:
         return {name: str(connection.scalar(sa.text(digest.format(name)))) for name in names}
 
 
-def run_beside(works: list[Callable[[], object]]) -> list[object]:
+def run_beside(works: Sequence[Callable[[], object]]) -> list[object]:
     """Do several things at once, and return what comes of each."""
     results: list[object] = [None] * len(works)
 
@@ -135,10 +137,11 @@ def run_beside(works: list[Callable[[], object]]) -> list[object]:
 def test_nights_side_by_side_give_each_catalogue_its_own_lists(
     worlds: dict[Catalogue, World],
 ) -> None:
-    nights = [
-        lambda world=world: [publish_one(world, f"night {n}") for n in range(3)]
-        for world in worlds.values()
-    ]
+
+    def three_nights(world: World) -> list[int]:
+        return [publish_one(world, f"night {n}") for n in range(3)]
+
+    nights = [partial(three_nights, world) for world in worlds.values()]
     assert run_beside(nights) == [[1, 2, 3], [1, 2, 3]]
 
     ours, theirs = (lists(world) for world in worlds.values())

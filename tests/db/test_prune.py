@@ -4,11 +4,11 @@ import os
 import signal
 import threading
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
@@ -19,15 +19,17 @@ from mf_core.data.snapshot import read_snapshot
 from mf_core.data.store import exists, files_below, store_path
 from mf_core.pipeline import Removed, pruning
 from mf_core.records import SplitRef
+from mf_core.tune import study
 from mf_core.warehouse import database_engine, lineage, transaction, versions
 from tests.s3 import BUCKET, Door
 
+from .test_cli import Mf
 from .test_publish import publish_one, rows
 from .worlds import World, fit, load, make_ratings, make_world
 
 
 @pytest.fixture(params=["file", "s3"])
-def world(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, engine: Engine, tmp_path: Path) -> World:
     """Ratings in the warehouse; artifacts on a disk, or in an object store."""
     made = make_world(engine, tmp_path, log=[])
     if request.param == "s3":
@@ -344,3 +346,48 @@ def test_a_store_that_refuses_fails_no_night(s3: Door, engine: Engine, tmp_path:
     assert live == second.model_version
     assert any("needed no more is not removed yet" in line for line in log)
     assert prune(world) != []
+
+
+def test_old_studies_go_and_looking_begins_none(engine: Engine, tmp_path: Path) -> None:
+    world = make_world(engine, tmp_path, log=[])
+    assert prune(world) == []
+    tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'mf_tune'"
+    assert rows(engine, tables) == [(0,)]
+
+    storage = study._storage(engine, None)
+    for name in ("old", "new", "empty"):
+        begun = optuna.create_study(study_name=name, storage=storage)
+        if name != "empty":
+            begun.add_trial(optuna.trial.create_trial(value=1.0))
+    with transaction(engine) as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE mf_tune.trials SET datetime_start = now() - interval '402 days', "
+                "datetime_complete = now() - interval '401 days' "
+                "WHERE study_id = (SELECT study_id FROM mf_tune.studies WHERE study_name = 'old')"
+            )
+        )
+    assert [one.what for one in prune(world, dry_run=True)] == ["study old of `mf tune`"]
+    assert [one.what for one in prune(world)] == ["study old of `mf tune`"]
+    left = rows(engine, "SELECT study_name FROM mf_tune.studies ORDER BY 1")
+    assert [row.study_name for row in left] == ["empty", "new"]
+    assert rows(engine, "SELECT count(*) FROM mf_tune.trials") == [(1,)]
+
+
+def test_the_command_lists_and_removes(engine: Engine, tmp_path: Path) -> None:
+    world = make_world(engine, tmp_path, log=[])
+    split = pipeline.split(world.config, world.place, "left")
+    fit(world, split)
+    age(engine, 40)
+    mf = Mf(MF_DATABASE_URL=_url(engine), MF_ARTIFACT_ROOT=world.place.artifact_root)
+
+    would_go = mf.json("prune", "--dry-run")
+    assert [one["what"] for one in would_go] == [
+        f"models of version {split.model_version}",
+        f"snapshot {split.snapshot_id}",
+    ]
+    assert "would remove models of version" in mf.errors
+    check_artifact(split.uri, split.sha256)
+    assert f"snapshot {split.snapshot_id}" in mf("prune")
+    assert mf("prune") == ""
+    assert "nothing to remove" in mf.errors

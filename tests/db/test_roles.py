@@ -194,6 +194,21 @@ def test_the_command_prints_what_it_may_not_do(bare_server: Server) -> None:
     assert "hunter2" not in mf.errors
 
     bootstrap_warehouse(bare_server.admin_url)
+    mf.environ |= {"MF_READER_STATEMENT_TIMEOUT": "7s", "MF_READER_CONNECTIONS": "3"}
+    mf.environ |= {"MF_READER_STATEMENT_TIMEOUT_FILMS": "8s", "MF_READER_CONNECTIONS_FILMS": "4"}
+    mf.environ["MF_ADMIN_DATABASE_URL"] = bare_server.admin_url
+    mf("--catalogue", "films", "db", "bootstrap")
+    mf("db", "bootstrap")
+    limit = "SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user"
+    for role, timeout, connections in (("mf_reader", "7s", 3), ("mf_reader_films", "8s", 4)):
+        assert ask(bare_server, "SHOW statement_timeout", user=role) == timeout
+        assert ask(bare_server, limit, user=role) == connections
+    mf.environ["MF_READER_CONNECTIONS"] = "many"
+    mf("db", "bootstrap", code=2)
+    assert "'many' is not a valid integer" in mf.errors
+    del mf.environ["MF_READER_CONNECTIONS"]
+
+    mf.environ["MF_ADMIN_DATABASE_URL"] = admin
     printed = mf("db", "bootstrap")
     assert "are ready; now run `mf db migrate` as mf_writer" in printed
     assert "-- the password of mf_writer; without it it stays what it is\n" in mf.errors

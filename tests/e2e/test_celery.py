@@ -36,7 +36,7 @@ from mf_dags import retrain_dag
 retrain_dag("films", config="films.toml", schedule=None)
 """
 START_SECONDS = 120
-NIGHT_SECONDS = 180
+NIGHT_SECONDS = 600
 GRACE_SECONDS = 10
 # What docker-compose.yaml gives its workers.
 WORKERS = {

@@ -197,7 +197,8 @@ def test_nights_rollbacks_and_retirement_leave_nothing_in_a_session(
             assert len(pids) == FOR_STUDIES
             for connection in several:
                 settings = "SELECT name, setting FROM pg_settings WHERE source = 'session'"
-                kept = dict(connection.execute(sa.text(settings)).all())
+                rows = connection.execute(sa.text(settings))
+                kept = {str(name): value for name, value in rows}
                 # Postgres goes on naming the session after `SET TRANSACTION`; the value is its own.
                 assert kept.pop("transaction_isolation", "read committed") == "read committed"
                 assert set(map(str.lower, kept)) <= set(_OF_THE_POOLER.split("|"))

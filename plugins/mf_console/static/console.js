@@ -120,7 +120,13 @@ const isGood = (run) => !["refused", "failed"].includes(run.outcome);
 
 const outcome = (run) => badge(isGood(run), OUTCOMES[run.outcome] ?? run.outcome);
 
-function showRun(run) {
+function missingPool(pool) {
+  const text = `A task waits for the pool "${pool}", which does not exist. `;
+  const command = element("code", {}, `airflow pools set '${pool}' 1 training`);
+  return element("p", { className: "problem" }, text, "Make it: ", command);
+}
+
+function showRun(run, missingPools) {
   if (run === null) {
     byId("run").replaceChildren(quiet("No run is on record yet."));
     return;
@@ -134,6 +140,7 @@ function showRun(run) {
     const heading = element("strong", {}, "What to do: ");
     lines.push(element("p", {}, heading, ...withLinks(run.what_to_do)));
   }
+  lines.push(...missingPools.map(missingPool));
   byId("run").replaceChildren(element("div", { className: "panel" }, ...lines));
 }
 
@@ -274,7 +281,7 @@ async function loadOverview() {
     const overview = await fetchJson("api/overview");
     say("");
     showLive(overview.live);
-    showRun(overview.last_run);
+    showRun(overview.last_run, overview.missing_pools);
     for (const [name, show] of Object.entries(SHOW_PAGE)) show(overview[name]);
   } catch (error) {
     say(error.message);
