@@ -269,8 +269,12 @@ def up(demo: bool) -> None:
     """Bring the stack up, and say where it is and what it will do. Raises StackError."""
     find_compose()
     values = make_files()
-    compose = Compose({**os.environ, **derived(values)})
+    wanted = derived(values)
+    compose = Compose({**os.environ, **wanted})
     compose.run("build")
+    if _training_network() not in {"", wanted["TRAINING_IS_SHUT"]}:
+        print("The network of the training worker changes, so all services are stopped first")
+        compose.run("down", "--remove-orphans")
     try:
         compose.run("up", "--detach", "--no-build", "--remove-orphans")
     except StackError as error:
@@ -287,6 +291,18 @@ def up(demo: bool) -> None:
         _demo(compose, api, source, values)
     print(_welcome(where, values))
     print(start_nights(api, source, values.get("MF_SCHEDULE") or "0 2 * * *"))
+
+
+def _training_network() -> str:
+    """Return whether the training worker's network is shut (`true`); empty: there is none.
+
+    Compose does not change a network that is there.
+    """
+    label = f"label=com.docker.compose.project={project_name(ROOT)}"
+    wanted = ("--filter", label, "--filter", "label=com.docker.compose.network=training")
+    ids = output(["docker", "network", "ls", "--quiet", *wanted], os.environ).split()
+    form = ("--format", "{{.Internal}}")
+    return output(["docker", "network", "inspect", *form, *ids], os.environ).strip() if ids else ""
 
 
 def _demo(compose: Compose, api: AirflowApi, source: str, values: Mapping[str, str]) -> None:

@@ -67,13 +67,13 @@ FORGE = """
 import datetime, os, urllib.error, urllib.request
 import jwt
 now = datetime.datetime.now(datetime.UTC)
-claims = {"sub": "01900000-0000-7000-8000-000000000000", "aud": "urn:airflow.apache.org:task",
-          "iat": now, "nbf": now, "exp": now + datetime.timedelta(minutes=5)}
-guesses = [value for name, value in os.environ.items() if "://" not in value and value]
+claims = {{"sub": "01900000-0000-7000-8000-000000000000", "aud": "urn:airflow.apache.org:task",
+          "iat": now, "nbf": now, "exp": now + datetime.timedelta(minutes=5)}}
+guesses = {guesses!r} or [value for value in os.environ.values() if "://" not in value and value]
 address = os.environ["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] + "connections/mf_warehouse"
 for guess in guesses:
     token = jwt.encode(claims, guess, algorithm="HS512")
-    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"})
+    request = urllib.request.Request(address, headers={{"Authorization": f"Bearer {{token}}"}})
     try:
         urllib.request.urlopen(request, timeout=10)
     except urllib.error.HTTPError as error:
@@ -153,7 +153,10 @@ def the_way_out_is_shut(trial: Trial) -> str:
 
 def the_training_worker_signs_nothing(trial: Trial) -> str:
     """Try all that the training worker knows as the key of a task's token."""
-    expect(trial.python("worker-gpu", FORGE) == "", "a token that worker-gpu made is accepted")
+    told = trial.python("worker-gpu", FORGE.format(guesses=[trial.secrets()["JWT_SECRET"]]))
+    expect(told == "let in\n", f"the right key signs no good token either: {told}")
+    told = trial.python("worker-gpu", FORGE.format(guesses=[]))
+    expect(told == "", "a token that worker-gpu made is accepted")
     return "no value of its environment signs a token that the API server takes"
 
 
