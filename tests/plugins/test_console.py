@@ -77,7 +77,7 @@ def test_an_empty_warehouse_has_nothing_live(get: Get, warehouse: str) -> None:
     sizes = {"versions": 20, "verdicts": 10, "runs": 10}
     page = {"rows": [], "offset": 0, "total": 0}
     pages = {name: {**page, "size": size} for name, size in sizes.items()}
-    empty = {"live": None, "last_run": None, "missing_pools": [], **pages}
+    empty: dict[str, Any] = {"live": None, "last_run": None, "missing_pools": [], **pages}
     assert get("/mf/api/overview").json() == empty
     assert get("/mf/api/recommendations", user_id="1").json() == {"user_id": "1", "items": []}
 
