@@ -183,7 +183,7 @@ def main() -> None:
         for airflow in arguments.airflow:
             started = time.monotonic()
             python = make_environment(folder / f"venv-{airflow}", wheel, airflow, arguments.python)
-            seen.append(Seen(airflow, "install", time.monotonic() - started, f"[{EXTRAS}]"))
+            seen.append(Seen(airflow, "install", time.monotonic() - started, EXTRAS))
             site = folder / f"site-{airflow}"
             make_site(site)
             seen += run_night(python, site, airflow)
