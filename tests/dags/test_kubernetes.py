@@ -1,4 +1,4 @@
-"""What deploy/kubernetes says, held against Kubernetes' models, Airflow's executor and the factory.
+"""What deploy/ says of Kubernetes, held against Kubernetes' models, Airflow's executor and the factory.
 
 The Helm chart is not to be had from a package registry, so its own names are not checked here.
 """
@@ -17,7 +17,7 @@ from mf_core.catalogue import DEFAULT
 from mf_core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "deploy" / "kubernetes"
+FOLDER = ROOT / "deploy"
 POD = FOLDER / "gpu-pod.yaml"
 # What a chart's template gives every task.
 TEMPLATE = {
@@ -222,5 +222,5 @@ def test_the_page_makes_every_secret_and_file_that_the_values_name(values: dict[
         assert re.search(rf"create secret generic {name} (.*\\\n)*.*--from-literal={key}=", page)
     mounted = [environment(values)[name] for name in ("MF_CONFIG", "MF_TRAIN_POD")]
     for path in mounted:
-        assert f"--from-file={Path(path).name}" in page.replace("deploy/kubernetes/", "")
+        assert f"--from-file={Path(path).name}" in page.replace("deploy/", "")
         assert str(Path(path).parent) == values["volumeMounts"][0]["mountPath"]
