@@ -63,7 +63,8 @@ def _read_toml(path: str) -> dict[str, Any]:
         return tomllib.loads(Path(path).read_bytes().decode("utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"the settings file {path} can't be read ({error.strerror}); check MF_CONFIG, or `config` in the DAG file."
+            f"the settings file {path} can't be read ({error.strerror}); check MF_CONFIG, or "
+            "`config` in the DAG file."
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(
@@ -74,7 +75,8 @@ def _read_toml(path: str) -> dict[str, Any]:
         raise ConfigError(f"the settings file {path} is not valid TOML: {error}.") from None
     except ValueError:
         raise ConfigError(
-            f"the settings file {path!r} is no path to a file; check MF_CONFIG, or `config` in the DAG file."
+            f"the settings file {path!r} is no path to a file; check MF_CONFIG, or `config` in "
+            "the DAG file."
         ) from None
 
 
