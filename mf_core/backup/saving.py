@@ -21,6 +21,7 @@ from mf_core.warehouse.schema import catalogue_of
 
 # Checkpoints are left out: a training without one begins again.
 _FOLDERS = ("snapshots", "models")
+_SHOWN = 5
 
 
 def save(
@@ -70,8 +71,12 @@ def save(
     log("backup: the warehouse is saved")
 
     lost = _lost(artifact_root, copy, named)
-    for uri in lost:
-        log(f"backup: note: the warehouse names {uri}, which is missing or damaged in the store")
+    if lost:
+        shown = ", ".join(lost[:_SHOWN]) + (", ..." if len(lost) > _SHOWN else "")
+        log(
+            f"backup: note: {len(lost)} artifacts that the warehouse names are missing or damaged "
+            f"in the store (snapshots that were pruned are such): {shown}"
+        )
     return _finish(
         folder,
         Manifest(

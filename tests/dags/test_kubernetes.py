@@ -1,4 +1,4 @@
-"""What deploy/ says of Kubernetes, held against Kubernetes' models, Airflow's executor and the factory.
+"""What deploy/ says of Kubernetes, held against its models, Airflow's executor and the factory.
 
 The Helm chart is not to be had from a package registry, so its own names are not checked here.
 """
