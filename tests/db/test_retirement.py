@@ -377,7 +377,7 @@ def test_what_fails_after_going_live_is_said_and_left_for_the_next_time(
 
     with monkeypatch.context() as broken:
         broken.setattr("mf_core.pipeline.live.seal", away)
-        broken.setattr("mf_core.pipeline.live.remove_artifact", away)
+        broken.setattr("mf_core.pipeline.pruning.remove_artifact", away)
         three = publish_one(world, "three")
     assert rows(engine, "SELECT model_version FROM mf.live") == [(three,)]
     assert not (folder / str(three) / "published").exists()

@@ -42,6 +42,8 @@ def tagged(airflow_app: Any) -> Iterator[None]:
     from airflow.models.dag import DagModel, DagTag
     from airflow.utils.session import create_session
 
+    # Another test may have left `mf_retrain` there, which is as good.
+    made = []
     with create_session() as session:
         for dag_id, tag, is_stale in (
             ("mf_retrain", "recommendations", False),
@@ -49,12 +51,14 @@ def tagged(airflow_app: Any) -> Iterator[None]:
             ("mf_retrain_games", "mf-catalogue:games", True),
             ("mf_retrain_odd", "mf-catalogue:<b>%", False),
         ):
-            dag = DagModel(dag_id=dag_id, is_stale=is_stale, bundle_name=_a_bundle(session))
-            dag.tags = [DagTag(name=tag, dag_id=dag_id)]
-            session.add(dag)
+            if session.get(DagModel, dag_id) is None:
+                dag = DagModel(dag_id=dag_id, is_stale=is_stale, bundle_name=_a_bundle(session))
+                dag.tags = [DagTag(name=tag, dag_id=dag_id)]
+                session.add(dag)
+                made.append(dag_id)
     yield
     with create_session() as session:
-        for dag in session.scalars(sa.select(DagModel).where(DagModel.dag_id.like("mf_retrain%"))):
+        for dag in session.scalars(sa.select(DagModel).where(DagModel.dag_id.in_(made))):
             session.delete(dag)
 
 
