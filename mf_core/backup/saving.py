@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,6 +56,42 @@ def save(
     n_files = _copy_all(artifact_root, copy)
     log(f"backup: {n_files:,} files of artifacts are copied")
 
+    saved = _save_warehouse(engine, folder / parts.WAREHOUSE)
+    log("backup: the warehouse is saved")
+
+    lost = _lost(artifact_root, copy, saved.named)
+    if lost:
+        shown = ", ".join(lost[:_SHOWN]) + (", ..." if len(lost) > _SHOWN else "")
+        log(
+            f"backup: note: {len(lost)} artifacts that the warehouse names are missing or damaged "
+            f"in the store: {shown}"
+        )
+    return _finish(
+        folder,
+        Manifest(
+            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            code_version=code_version(),
+            schema=saved.schema,
+            revision=saved.revision,
+            artifact_root=artifact_root,
+            has_metadata=bool(metadata_url),
+            lost=lost,
+            files=parts.checksums(folder),
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _SavedWarehouse:
+    """What was dumped: schema, revision, and the artifacts that its rows name."""
+
+    schema: str
+    revision: str
+    named: list[StoredArtifact]
+
+
+def _save_warehouse(engine: Engine, file: Path) -> _SavedWarehouse:
+    """Dump both schemas of the catalogue, as one transaction sees them."""
     with _snapshot(engine) as (connection, snapshot):
         catalogue = catalogue_of(connection)
         revision = revisions.present(connection)
@@ -63,33 +100,12 @@ def save(
         named = lineage.stored_artifacts(connection)
         _dump(
             Database.of(engine),
-            folder / parts.WAREHOUSE,
+            file,
             f"--snapshot={snapshot}",
             f"--schema={catalogue.schema}",
             f"--schema={catalogue.tune_schema}",
         )
-    log("backup: the warehouse is saved")
-
-    lost = _lost(artifact_root, copy, named)
-    if lost:
-        shown = ", ".join(lost[:_SHOWN]) + (", ..." if len(lost) > _SHOWN else "")
-        log(
-            f"backup: note: {len(lost)} artifacts that the warehouse names are missing or damaged "
-            f"in the store (snapshots that were pruned are such): {shown}"
-        )
-    return _finish(
-        folder,
-        Manifest(
-            made_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            code_version=code_version(),
-            schema=catalogue.schema,
-            revision=revision,
-            artifact_root=artifact_root,
-            has_metadata=bool(metadata_url),
-            lost=lost,
-            files=parts.checksums(folder),
-        ),
-    )
+    return _SavedWarehouse(catalogue.schema, revision, named)
 
 
 def _make_folder(folder: Path) -> None:

@@ -129,12 +129,16 @@ def sweep(root: str) -> None:
 
 def _unfinished(folder: UPath, depth: int) -> list[UPath]:
     """Return the artifacts, so many folders below `folder`, that have files and no manifest."""
-    files_of: dict[str, set[str]] = {}
+    found = set()
+    finished = set()
     for name in store.files_below(folder):
-        parts = name.split("/")
-        if len(parts) == depth + 1:
-            files_of.setdefault("/".join(parts[:depth]), set()).add(parts[depth])
-    return [folder / name for name, files in files_of.items() if MANIFEST not in files]
+        if name.count("/") != depth:
+            continue
+        artifact, _, file = name.rpartition("/")
+        found.add(artifact)
+        if file == MANIFEST:
+            finished.add(artifact)
+    return [folder / artifact for artifact in sorted(found - finished)]
 
 
 def read_manifest(uri: str, sha256: str) -> dict[str, Any]:

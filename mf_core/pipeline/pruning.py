@@ -96,6 +96,7 @@ class _Pruning:
         stored = stored_versions(self._place.artifact_root)
 
         def over(connection: Connection) -> list[int]:
+            """Return the versions of whose artifacts nothing is needed."""
             kept = attached_versions(connection)
             return retention.forgettable(connection, kept, self._terms, stored=stored)
 
@@ -112,6 +113,7 @@ class _Pruning:
         stored = stored_versions(self._place.artifact_root)
 
         def gone(connection: Connection) -> list[int]:
+            """Return the versions that have no lists any more."""
             kept = attached_versions(connection)
             return retention.without_lists(connection, kept, stored=stored)
 
@@ -130,6 +132,7 @@ class _Pruning:
         stored = names_in(store_path(folder))
 
         def unused(connection: Connection) -> list[str]:
+            """Return the snapshots that no version needs."""
             kept = attached_versions(connection)
             return retention.unused_snapshots(connection, kept, self._terms, stored=stored)
 

@@ -141,6 +141,7 @@ def cancelled_after(connection: Connection, at_most: timedelta) -> Iterator[None
     driver_connection = _driver_connection(connection)
 
     def cancel() -> None:
+        """Ask the server to."""
         # A connection that is lost has nothing to cancel; the statement says what happened.
         with suppress(psycopg2.Error):
             driver_connection.cancel()

@@ -156,13 +156,16 @@ def stored_artifacts(connection: Connection) -> list[StoredArtifact]:
     m = t.models
     s = t.snapshots
     a = t.model_artifacts
-    with_models = sa.select(m.c.snapshot_id).join(a, a.c.model_version == m.c.model_version)
-    is_needed = sa.or_(
-        s.c.snapshot_id.in_(with_models), s.c.used_at > sa.func.now() - LEFTOVER_AFTER
+    has_models = sa.exists().where(
+        m.c.snapshot_id == s.c.snapshot_id,
+        m.c.model_version == a.c.model_version,
     )
-    snapshots = connection.execute(sa.select(s.c.uri, s.c.sha256).where(is_needed))
-    models = connection.execute(sa.select(a.c.uri, a.c.sha256))
-    return [StoredArtifact(row.uri, row.sha256) for row in (*snapshots, *models)]
+    just_taken = s.c.used_at > sa.func.now() - LEFTOVER_AFTER
+
+    snapshots = sa.select(s.c.uri, s.c.sha256).where(sa.or_(has_models, just_taken))
+    models = sa.select(a.c.uri, a.c.sha256)
+    rows = connection.execute(snapshots.union_all(models))
+    return [StoredArtifact(row.uri, row.sha256) for row in rows]
 
 
 def move_artifacts(connection: Connection, before: str, after: str) -> None:
@@ -170,9 +173,10 @@ def move_artifacts(connection: Connection, before: str, after: str) -> None:
     if before == after:
         return
     for table in (t.snapshots, t.model_artifacts):
+        is_below = sa.func.starts_with(table.c.uri, f"{before}/")
         rest = sa.func.substr(table.c.uri, len(before) + 1)
-        below = sa.func.starts_with(table.c.uri, f"{before}/")
-        connection.execute(sa.update(table).where(below).values(uri=sa.literal(after) + rest))
+        moved = sa.literal(after) + rest
+        connection.execute(sa.update(table).where(is_below).values(uri=moved))
 
 
 def forget_artifacts(

@@ -151,8 +151,12 @@ def forgettable(
     m = t.models
     a = t.model_artifacts
     on_record = sa.exists().where(a.c.model_version == m.c.model_version)
-    with_artifacts = sa.or_(on_record, m.c.model_version.in_(stored))
-    statement = sa.select(m.c.model_version).where(_is_over(kept, terms), with_artifacts)
+    in_store = m.c.model_version.in_(stored)
+
+    statement = sa.select(m.c.model_version).where(
+        _is_over(kept, terms),
+        sa.or_(on_record, in_store),
+    )
     return sorted(connection.scalars(statement))
 
 
