@@ -11,31 +11,29 @@ of equal dates the later line wins. A later batch counts as later lines. With `d
 replace, the source is the truth.
 """
 
-import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-import pyarrow as pa
 import sqlalchemy as sa
-from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection, Engine
 
 from mf_core.config import Config
 from mf_core.errors import InputError
+from mf_core.intake.metadata import merge_metadata
+from mf_core.intake.rejects import keep_rejects
 from mf_core.records import IngestReport
-from mf_core.sources.chunks import RejectedRow
-from mf_core.sources.metadata import Metadata, MetadataRow, read_items, read_users
+from mf_core.sources.metadata import read_items, read_users
 from mf_core.sources.reach import Reach
 from mf_core.sources.source import RatingsSource, open_source
 from mf_core.warehouse import transaction
 from mf_core.warehouse.engine import copy_table, limit_lock_waits
 from mf_core.warehouse.problems import LOCK_NOT_AVAILABLE
-from mf_core.warehouse.schema import psycopg2_cursor, schema_of, sql
-from mf_core.warehouse.tables import ingest_batches, rejected_ratings
+from mf_core.warehouse.schema import schema_of, sql
+from mf_core.warehouse.tables import ingest_batches
 
 Log = Callable[[str], None]
 
@@ -129,42 +127,6 @@ WHERE fingerprint = :fingerprint
     END
 """
 
-# COPY brings the attributes as the text of a JSON object; the statements below turn it into jsonb.
-_STAGE_METADATA = """
-CREATE TEMPORARY TABLE {} (
-    id text COLLATE "C",
-    title text,
-    attributes text
-) ON COMMIT DROP
-"""
-
-# A row that would not change is left alone here as well, so that the row count is what changed.
-_UPSERT_ITEMS = """
-INSERT INTO {mf}.items AS i (item_id, title, attributes)
-SELECT id, title, attributes::jsonb
-FROM staged_items
-ON CONFLICT (item_id) DO UPDATE SET title = excluded.title, attributes = excluded.attributes
-WHERE (i.title, i.attributes) IS DISTINCT FROM (excluded.title, excluded.attributes)
-"""
-
-_UPSERT_USERS = """
-INSERT INTO {mf}.users AS u (user_id, attributes)
-SELECT id, attributes::jsonb
-FROM staged_users
-WHERE id NOT IN (SELECT user_id FROM {mf}.forgotten_users)
-ON CONFLICT (user_id) DO UPDATE SET attributes = excluded.attributes
-WHERE u.attributes IS DISTINCT FROM excluded.attributes
-"""
-
-_REMOVE_GONE_ITEMS = """
-DELETE FROM {mf}.items
-WHERE NOT EXISTS (SELECT FROM staged_items WHERE id = item_id)
-"""
-
-_REMOVE_GONE_USERS = """
-DELETE FROM {mf}.users
-WHERE NOT EXISTS (SELECT FROM staged_users WHERE id = user_id)
-"""
 
 _COUNT_RATINGS = "SELECT count(*) FROM {mf}.ratings"
 
@@ -229,7 +191,8 @@ def ingest(
             same = _find_same(connection, source, config)
             batch = _Batch(same) if same else _load(connection, source, config, now=now, log=log)
             if not batch.refusal:
-                _merge_metadata(connection, items, users, config=config, log=log)
+                replace = _is_replacement(config)
+                merge_metadata(connection, items, users, replace=replace, log=log)
             report = _report(
                 connection, batch, source, already_ingested=bool(same), started=started
             )
@@ -348,7 +311,7 @@ def _stage(
 
         # Every bad row counts, but a file of nothing else must not fill the disk.
         still_kept = max(0, _MAX_KEPT_REJECTS - batch.rows_rejected)
-        _keep_rejects(connection, batch.batch_id, name, chunk.rejected[:still_kept])
+        keep_rejects(connection, batch.batch_id, name, chunk.rejected[:still_kept])
 
         still_shown = _REJECTS_IN_MESSAGE - len(batch.examples)
         for row in chunk.rejected[:still_shown]:
@@ -362,26 +325,6 @@ def _stage(
         raise InputError(
             f"{source.uri}: expected ratings, got no row. Check what writes it, or the query."
         )
-
-
-def _keep_rejects(
-    connection: Connection, batch_id: int, name: str, rejected: Iterable[RejectedRow]
-) -> None:
-    """Write bad rows of the file `name` to `mf.rejected_ratings`."""
-    rows = [
-        {
-            "batch_id": batch_id,
-            "file": name,
-            "line": row.line,
-            "raw": row.raw,
-            "reason": row.reason,
-        }
-        for row in rejected
-    ]
-    # A table of no rows would have no columns.
-    if rows:
-        target = (schema_of(connection), "rejected_ratings")
-        copy_table(connection, target, pa.Table.from_pylist(rows))
 
 
 def _refuse_rejects(
@@ -470,67 +413,3 @@ def _report(
         total_ratings=int(total or 0),
         seconds=time.monotonic() - started,
     )
-
-
-def _merge_metadata(
-    connection: Connection,
-    items: Metadata | None,
-    users: Metadata | None,
-    config: Config,
-    log: Log,
-) -> None:
-    """Bring the items and users of the source into their tables."""
-    tables = (
-        ("items", items, _UPSERT_ITEMS, _REMOVE_GONE_ITEMS),
-        ("users", users, _UPSERT_USERS, _REMOVE_GONE_USERS),
-    )
-    replace = _is_replacement(config)
-    for kind, metadata, upsert, remove_gone in tables:
-        # A source without metadata says nothing of them, unless it is the whole truth.
-        if metadata is None and not replace:
-            continue
-
-        known = metadata or Metadata(rows=(), skipped=0)
-        _stage_metadata(connection, f"staged_{kind}", known.rows)
-        changed = _row_count(connection, upsert)
-        removed = _row_count(connection, remove_gone) if replace else 0
-        log(
-            f"{kind}: {len(known.rows):,} read, {changed:,} new or changed, {removed:,} removed, "
-            f"{known.skipped:,} lines skipped"
-        )
-
-
-def _stage_metadata(connection: Connection, name: str, rows: Iterable[MetadataRow]) -> None:
-    """Copy `rows` into the new temporary table `name`."""
-    with psycopg2_cursor(connection) as cursor:
-        cursor.execute(pg.SQL(_STAGE_METADATA).format(pg.Identifier(name)))
-    copy_table(connection, (name,), _metadata_table(rows))
-
-
-def _metadata_table(rows: Iterable[MetadataRow]) -> pa.Table:
-    """Return rows as the columns of a staging table, attributes as the text of a JSON object."""
-    records = [
-        {
-            "id": row.id,
-            "title": row.title,
-            "attributes": json.dumps(row.attributes, ensure_ascii=False),
-        }
-        for row in rows
-    ]
-    # Named types, since a table without rows or titles would have none.
-    schema = pa.schema([(name, pa.string()) for name in ("id", "title", "attributes")])
-    return pa.Table.from_pylist(records, schema=schema)
-
-
-def forget_rejected(connection: Connection, older_than: timedelta) -> int:
-    """Drop the rejected rows of batches that ended longer ago; return how many those are.
-
-    Those of the last batch stay.
-    """
-    b = ingest_batches
-    r = rejected_ratings
-    last = sa.select(sa.func.max(b.c.batch_id)).scalar_subquery()
-    old = sa.select(b.c.batch_id).where(
-        b.c.finished_at < sa.func.now() - older_than, b.c.batch_id < last
-    )
-    return connection.execute(sa.delete(r).where(r.c.batch_id.in_(old))).rowcount

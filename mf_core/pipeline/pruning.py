@@ -21,7 +21,7 @@ from mf_core.config import Config
 from mf_core.data.artifacts import remove_artifact
 from mf_core.data.store import names_in, size_of, store_path
 from mf_core.extras import TUNE
-from mf_core.intake.ingest import forget_rejected
+from mf_core.intake.rejects import forget_rejected
 from mf_core.pipeline.place import Workplace
 from mf_core.publishing.publish import attached_versions
 from mf_core.training.manifest import stored_versions

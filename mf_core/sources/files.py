@@ -1,7 +1,6 @@
 """From a path or URI to local files: folders, zips, gz and remote objects, hashed on the way."""
 
 import gzip
-import hashlib
 import lzma
 import zipfile
 import zlib
@@ -18,14 +17,13 @@ from mf_core.redaction import reason_of, redacted, without_query
 from mf_core.sources.chunks import printable
 from mf_core.sources.connections import credentials
 from mf_core.sources.formats import (
-    GZIP,
     ZIP,
     choose_ratings,
     companions,
     expected_files,
-    unpacked_name,
 )
-from mf_core.sources.opening import Identity, identity_of, names_in, opened, refuse_special
+from mf_core.sources.local import LocalFile, extract, hash_of, is_zip, opened_zip, unpacked
+from mf_core.sources.opening import identity_of, names_in, opened, refuse_special
 from mf_core.sources.reach import (
     LOCAL_SCHEMES,
     Permit,
@@ -45,7 +43,6 @@ from mf_core.sources.web import SCHEMES as WEB_SCHEMES
 from mf_core.sources.web import WebFile
 
 _LOCAL_PROTOCOLS = ("", *LOCAL_SCHEMES)
-_ENCRYPTED_FLAG = 1
 _LISTED_NAMES = 10
 _MACOS_SHADOWS = "__MACOSX/"
 _HIDDEN = (".", "_")
@@ -61,40 +58,6 @@ _BROKEN_ARCHIVE = (
 _SENSELESS = (AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 
 Loader = Callable[[], "LocalFile"]
-
-
-@dataclass(frozen=True)
-class LocalFile:
-    """A file that can be read here.
-
-    Attributes:
-        path: where it is.
-        name: its name without .gz, for messages and for what depends on the name.
-        sha256: the checksum of its (unpacked) content.
-        packed_sha256: the checksum of the file that it came in.
-        permit: what it was judged by; None for a file in the spool.
-        identity: which file it is; None for a file in the spool.
-    """
-
-    path: Path
-    name: str
-    sha256: str
-    packed_sha256: str
-    permit: Permit | None = None
-    identity: Identity | None = None
-
-    @contextmanager
-    def reading(self) -> Iterator[Path]:
-        """Give a path to read the file by, which leads to the very file that was judged.
-
-        Raises:
-            InputError: another file has come in its place.
-        """
-        if self.permit is None:
-            yield self.path
-        else:
-            with opened(self.path, self.permit, self.identity) as path:
-                yield path
 
 
 @dataclass(frozen=True)
@@ -129,7 +92,7 @@ def find_files(uri: str, spool: Spool, permit: Permit) -> FoundFiles:
             return _in_folder(place, spool, permit, uri)
 
         file = _local(place, place.name or "ratings", spool, permit)
-        if _is_zip(file):
+        if is_zip(file):
             return _in_zip(file, spool, uri)
 
         items, users = companions(file.name)
@@ -241,12 +204,12 @@ def _local(place: Any, name: str, spool: Spool, permit: Permit) -> LocalFile:
     if not isinstance(place, Path):
         # Some libraries take a query, which may hold a signature, for a part of the name.
         plain = without_query(name) or "ratings"
-        return _unpacked(_fetched(place, printable(plain), spool), spool)
+        return unpacked(_fetched(place, printable(plain), spool), spool)
 
     with opened(place, permit) as path:
         identity = identity_of(path)
-        sha256 = _hash(path)
-    return _unpacked(LocalFile(place, printable(name), sha256, sha256, permit, identity), spool)
+        sha256 = hash_of(path)
+    return unpacked(LocalFile(place, printable(name), sha256, sha256, permit, identity), spool)
 
 
 def _fetched(place: Any, name: str, spool: Spool) -> LocalFile:
@@ -260,20 +223,6 @@ def _fetched(place: Any, name: str, spool: Spool) -> LocalFile:
         with suppress(SilentError):
             within(spool.limits.stall_seconds, reader.close)
     return LocalFile(path, name, sha256, sha256)
-
-
-def _unpacked(file: LocalFile, spool: Spool) -> LocalFile:
-    """Return `file` itself, or what it holds if it is packed."""
-    with file.reading() as path:
-        # The content says whether it is packed; a name may be wrong or missing.
-        if not _starts_with(path, GZIP.magic):
-            return file
-
-        plain_name = unpacked_name(file.name)
-        unpacked = spool.new_path(plain_name)
-        with gzip.open(path) as reader:
-            sha256 = spool.unpack(reader, unpacked, path.stat().st_size)
-    return LocalFile(unpacked, plain_name, sha256, packed_sha256=file.packed_sha256)
 
 
 def _beside(place: Any, names: list[str], spool: Spool, permit: Permit) -> Loader | None:
@@ -311,15 +260,9 @@ def _listing(folder: Any) -> Mapping[str, Any]:
     return {path.name: path for path in folder.iterdir() if path.is_file()}
 
 
-def _is_zip(file: LocalFile) -> bool:
-    with file.reading() as path:
-        # A zip without its end is one too: it is refused as damaged, not read as text.
-        return zipfile.is_zipfile(path) or _starts_with(path, ZIP.magic)
-
-
 def _in_zip(file: LocalFile, spool: Spool, uri: str) -> FoundFiles:
     """Return the ratings in the zip `file` and the metadata beside them."""
-    with _archive(file, uri) as archive:
+    with opened_zip(file, uri) as archive:
         listing = archive.infolist()
     members = [info.filename for info in listing if not info.is_dir()]
 
@@ -327,48 +270,9 @@ def _in_zip(file: LocalFile, spool: Spool, uri: str) -> FoundFiles:
         """Return a local copy of one of the files."""
         # Metadata are read later, outside the caller's block, so errors are explained here too.
         with _explained(uri, file.path):
-            return _extract(file, member, spool, uri)
+            return extract(file, member, spool, uri)
 
     return _choose(members, load, uri)
-
-
-@contextmanager
-def _archive(file: LocalFile, uri: str) -> Iterator[zipfile.ZipFile]:
-    """Give the opened zip `file`. Raises InputError where its list of members is no such list."""
-    with file.reading() as path:
-        try:
-            archive = zipfile.ZipFile(path)
-        except (UnicodeDecodeError, ValueError, OverflowError) as error:
-            raise InputError(
-                f"{redacted(uri)}: expected a whole zip, but its list of members can't be read "
-                f"({type(error).__name__}). Fetch it or pack it again."
-            ) from None
-        with archive:
-            yield archive
-
-
-def _extract(file: LocalFile, member: str, spool: Spool, uri: str) -> LocalFile:
-    """Return one member of the zip `file`."""
-    name = printable(PurePosixPath(member).name)
-    target = spool.new_path(name)
-    with _archive(file, uri) as archive:
-        info = archive.getinfo(member)
-        if info.flag_bits & _ENCRYPTED_FLAG:
-            raise InputError(
-                f"{redacted(uri)}: expected a zip without a password, but {printable(member)} is "
-                "encrypted. Unpack it first."
-            )
-        with archive.open(info) as reader:
-            sha256 = spool.unpack(reader, target, info.compress_size)
-
-    unpacked = _unpacked(LocalFile(target, name, sha256, sha256), spool)
-    # A configured checksum is that of the zip, not that of a member.
-    return LocalFile(
-        unpacked.path,
-        unpacked.name,
-        sha256=unpacked.sha256,
-        packed_sha256=file.packed_sha256,
-    )
 
 
 def _choose(names: Sequence[str], load: Callable[[str], LocalFile], uri: str) -> FoundFiles:
@@ -420,16 +324,3 @@ def _ratings_among(names: Sequence[str]) -> list[str]:
     # The names themselves are kept: as a path, `./u.data` would be another one.
     chosen = choose_ratings([PurePosixPath(name).name for name in shown])
     return [shown[number] for number in chosen]
-
-
-def _starts_with(path: Path, magic: bytes) -> bool:
-    """Return whether the first bytes of a file are those of a format."""
-    with path.open("rb") as file:
-        first_bytes = file.read(len(magic))
-    return first_bytes == magic
-
-
-def _hash(path: Path) -> str:
-    """Return the sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

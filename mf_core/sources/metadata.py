@@ -15,7 +15,6 @@ from typing import Any
 from mf_core.config import SourceConfig
 from mf_core.errors import InputError
 from mf_core.sources.chunks import MAX_ID_LENGTH
-from mf_core.sources.files import LocalFile
 from mf_core.sources.formats import (
     ATOMIC_TYPE,
     DELIMITERS,
@@ -26,6 +25,7 @@ from mf_core.sources.formats import (
     HeaderlessTable,
 )
 from mf_core.sources.layout import shorten, split_line
+from mf_core.sources.local import LocalFile
 
 # The flags of u.item, in the order of its fields.
 _UNKNOWN_GENRE = "unknown"

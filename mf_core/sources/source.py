@@ -17,8 +17,9 @@ from mf_core.redaction import redacted
 from mf_core.scratch import scratch_folder
 from mf_core.sources.chunks import Chunk, Rules
 from mf_core.sources.demo import fetch_ml100k
-from mf_core.sources.files import FoundFiles, LocalFile, find_file, find_files
+from mf_core.sources.files import FoundFiles, find_file, find_files
 from mf_core.sources.formats import PARQUET, PARQUET_MAGIC
+from mf_core.sources.local import LocalFile
 from mf_core.sources.queries import find_database, spool_query
 from mf_core.sources.reach import DEMO_URI, SQL_URI, Permit, Reach
 from mf_core.sources.spool import Spool, full

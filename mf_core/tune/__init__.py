@@ -12,9 +12,10 @@ A study is stored in the warehouse (schema `mf_tune`). The same name continues i
 processes may work on one study.
 """
 
+from mf_core.tune.report import TrialReport, TuneReport, show, studies
 from mf_core.tune.search import tune
 from mf_core.tune.space import Head, search_space
-from mf_core.tune.study import TrialReport, TuneReport, forget, show, studies
+from mf_core.tune.storage import forget
 from mf_core.tune.task import (
     Task,
     TrainingRows,

@@ -14,8 +14,8 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from mf_core.tune.fit import AfterIteration, Figure, fit_and_judge
-from mf_core.tune.study import again_key, finalists
 from mf_core.tune.task import Task, make_task
+from mf_core.tune.trials import again_key, finalists
 
 
 class _TimeIsUpError(Exception):

@@ -15,18 +15,11 @@ from sqlalchemy.engine import Engine
 from mf_core.errors import TrainingError
 from mf_core.tune.again import fit_again
 from mf_core.tune.fit import AfterIteration, Figure, fit_and_judge
-from mf_core.tune.study import (
-    RUNG_FACTOR,
-    TuneReport,
-    first_rung,
-    fitted_before,
-    is_first,
-    open_study,
-    put_in_line_again,
-    report_of,
-    session,
-)
+from mf_core.tune.report import TuneReport, report_of
+from mf_core.tune.storage import session
+from mf_core.tune.study import RUNG_FACTOR, first_rung, open_study
 from mf_core.tune.task import Task
+from mf_core.tune.trials import fitted_before, is_first, put_in_line_again
 
 Log = Callable[[str], None]
 

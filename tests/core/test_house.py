@@ -50,10 +50,10 @@ DOORS = {
     "runs": "warehouse/runs.py",
     "hidden_items": "warehouse/readers.py",
     "ratings": "intake/ingest.py",
-    "items": "intake/ingest.py",
-    "users": "intake/ingest.py",
+    "items": "intake/metadata.py",
+    "users": "intake/metadata.py",
     "ingest_batches": "intake/ingest.py",
-    "rejected_ratings": "intake/ingest.py",
+    "rejected_ratings": "intake/rejects.py",
 }
 """The only module that writes each table."""
 

@@ -6,7 +6,7 @@ import pytest
 
 from mf_core.config import make_config
 from mf_core.errors import InputError
-from mf_core.sources.files import LocalFile
+from mf_core.sources.local import LocalFile
 from mf_core.sources.metadata import Metadata, read_items, read_users
 
 SOURCE = make_config().source

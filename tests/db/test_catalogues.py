@@ -19,7 +19,7 @@ from mf_core.catalogue import DEFAULT, Catalogue
 from mf_core.config.sections import SplitConfig
 from mf_core.data.split import take_snapshot
 from mf_core.errors import ConfigError, DatabaseError
-from mf_core.tune.study import studies
+from mf_core.tune import studies
 from mf_core.warehouse import database_engine, readers, transaction, versions, warehouse_url
 from mf_core.warehouse.address import console_url
 from mf_core.warehouse.bootstrap import alembic_config, bootstrap_warehouse, migrate

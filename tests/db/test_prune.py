@@ -19,7 +19,7 @@ from mf_core.data.snapshot import read_snapshot
 from mf_core.data.store import exists, files_below, store_path
 from mf_core.pipeline import Removed, pruning
 from mf_core.records import SplitRef
-from mf_core.tune import study
+from mf_core.tune.storage import stored_studies
 from mf_core.warehouse import database_engine, lineage, transaction, versions
 from tests.s3 import BUCKET, Door
 
@@ -354,7 +354,7 @@ def test_old_studies_go_and_looking_begins_none(engine: Engine, tmp_path: Path) 
     tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'mf_tune'"
     assert rows(engine, tables) == [(0,)]
 
-    storage = study._storage(engine, None)
+    storage = stored_studies(engine, None)
     for name in ("old", "new", "empty"):
         begun = optuna.create_study(study_name=name, storage=storage)
         if name != "empty":

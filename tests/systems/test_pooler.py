@@ -22,7 +22,7 @@ from sqlalchemy.engine import Engine
 from mf_core import pipeline
 from mf_core.catalogue import DEFAULT, Catalogue
 from mf_core.publishing import retire
-from mf_core.tune.study import studies
+from mf_core.tune import studies
 from mf_core.warehouse import database_engine, readers, transaction
 from mf_core.warehouse.bootstrap import bootstrap_warehouse, migrate
 from mf_core.warehouse.impatient import impatient
