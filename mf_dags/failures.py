@@ -15,7 +15,6 @@ from typing import ParamSpec, TypeVar
 from mf_core import errors
 from mf_core.redaction import without_secrets
 from mf_dags.features import AirflowTaskTimeout, conf
-from mf_dags.metrics import measured
 from mf_dags.retries import cause_of, leave
 
 P = ParamSpec("P")
@@ -69,17 +68,13 @@ UNEXPECTED = (
 
 
 def told(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a task's function tell how it went.
-
-    That is its metrics, and its failure in the first ERROR line of the task's log.
-    """
-    in_metrics = measured(function)
+    """Let a task's function tell its failure in the first ERROR line of the task's log."""
 
     @wraps(function)
     def telling(*args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function."""
         try:
-            return in_metrics(*args, **kwargs)
+            return function(*args, **kwargs)
         except BaseException as error:
             tell(error, function.__name__)
             leave(error)

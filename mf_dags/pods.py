@@ -37,7 +37,7 @@ def pod_override(path: str) -> Any:
     if lost:
         raise ConfigError(f"{where}: expected the names of a Kubernetes pod, got {lost}.")
 
-    names = [container.name for container in pod.spec.containers]
+    names = [getattr(container, "name", None) for container in pod.spec.containers]
     if names[:1] != [CONTAINER]:
         raise ConfigError(
             f"{where}: expected spec.containers to begin with one of the name {CONTAINER!r}, which "
@@ -60,18 +60,27 @@ def _read(path: str, where: str) -> dict[str, Any]:
 
 def _lost(described: Any, kept: Any, path: str = "") -> str:
     """Return the first name of `described` that is not in `kept`; "" where there is none."""
-    if isinstance(described, dict):
-        kept = kept if isinstance(kept, dict) else {}
-        pairs = [(f"{path}.{name}".lstrip("."), described[name], name) for name in described]
-        for place, value, name in pairs:
-            if value is None:
-                continue
-            if name not in kept:
-                return place
-            if found := _lost(value, kept[name], place):
-                return found
-    elif isinstance(described, list):
-        for index, (value, other) in enumerate(zip(described, kept, strict=True)):
-            if found := _lost(value, other, f"{path}[{index}]"):
-                return found
+    if not isinstance(described, dict | list):
+        return ""
+    if not isinstance(kept, type(described)):
+        return path or "a pod of another shape"
+    if isinstance(described, list):
+        return _lost_of_list(described, kept, path)
+    for name, value in described.items():
+        place = f"{path}.{name}".lstrip(".")
+        if value is None:
+            continue
+        if name not in kept:
+            return place
+        if found := _lost(value, kept[name], place):
+            return found
+    return ""
+
+
+def _lost_of_list(described: list[Any], kept: list[Any], path: str) -> str:
+    if len(described) != len(kept):
+        return path
+    for index, (value, other) in enumerate(zip(described, kept, strict=True)):
+        if found := _lost(value, other, f"{path}[{index}]"):
+            return found
     return ""

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from airflow.sdk import Param
+from airflow.sdk import Param, get_parsing_context
 
 from mf_dags.runtime import find_warehouse
 from mf_dags.sites import Site
@@ -47,8 +47,11 @@ def chosen_version(value: str | int | None) -> int | None:
 def _choices(site: Site) -> "Sequence[RollbackChoice]":
     """Return what a rollback can choose from, nothing where the warehouse can't say.
 
-    DAG files are parsed on workers too, which may have no warehouse, and while it is down.
+    DAG files are parsed while it is down, too. A worker parses them for the sake of one task, and
+    needs the form of no DAG.
     """
+    if get_parsing_context().dag_id not in (None, site.rollback_id):
+        return ()
     try:
         from mf_core.warehouse import database_engine, transaction
         from mf_core.warehouse.impatient import impatient

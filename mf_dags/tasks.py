@@ -3,7 +3,9 @@
 `mf_dags.factory` wires them. Heavy imports are in the bodies: Airflow reads this file often.
 """
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import ParamSpec, TypeVar
 
 from airflow.sdk import task
 
@@ -19,7 +21,7 @@ from mf_core.records import (
 )
 from mf_dags.failures import told
 from mf_dags.lineage import name_inputs
-from mf_dags.metrics import send_state
+from mf_dags.metrics import measured, send_state
 from mf_dags.rollbacks import chosen_version
 from mf_dags.runtime import (
     artifact_root,
@@ -37,9 +39,17 @@ QUICK = timedelta(minutes=15)
 SLOW = timedelta(hours=2)
 TRAINING = timedelta(hours=6)
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def step(function: Callable[P, R]) -> Callable[P, R]:
+    """Let a step of the pipeline tell its failure in the log, and its figures as metrics."""
+    return told(measured(function))
+
 
 @task(execution_timeout=QUICK)
-@told
+@step
 def start() -> None:
     """Put the run on record, and refuse by name what it can't honour, before any work."""
     from mf_core import pipeline
@@ -53,7 +63,7 @@ def start() -> None:
 
 
 @task(execution_timeout=SLOW)
-@told
+@step
 def ingest() -> IngestReport:
     """Load the source into `mf.ratings`."""
     from mf_core import pipeline
@@ -64,7 +74,7 @@ def ingest() -> IngestReport:
 
 
 @task(execution_timeout=QUICK)
-@told
+@step
 def check() -> QualityReport:
     """Refuse ratings that are not fit to train on."""
     from mf_core import pipeline
@@ -73,7 +83,7 @@ def check() -> QualityReport:
 
 
 @task(execution_timeout=SLOW)
-@told
+@step
 def split() -> SplitRef:
     """Freeze the ratings as a train/test snapshot."""
     from mf_core import pipeline
@@ -82,7 +92,7 @@ def split() -> SplitRef:
 
 
 @task.short_circuit(execution_timeout=QUICK)
-@told
+@step
 def has_news(snapshot: SplitRef) -> bool:
     """Skip the rest if the live version has the same snapshot and the same settings."""
     goes_on = snapshot.news or run_config().run.force
@@ -91,7 +101,7 @@ def has_news(snapshot: SplitRef) -> bool:
 
 
 @task(execution_timeout=TRAINING)
-@told
+@step
 def train(snapshot: SplitRef) -> ModelRef:
     """Fit both heads on the training rows; needs no database."""
     from mf_core import pipeline
@@ -106,7 +116,7 @@ def train(snapshot: SplitRef) -> ModelRef:
 
 
 @task(execution_timeout=SLOW)
-@told
+@step
 def evaluate(snapshot: SplitRef, model: ModelRef) -> EvalReport:
     """Measure the candidate, the baselines and the champion on the test rows."""
     from mf_core import pipeline
@@ -115,7 +125,7 @@ def evaluate(snapshot: SplitRef, model: ModelRef) -> EvalReport:
 
 
 @task(execution_timeout=QUICK)
-@told
+@step
 def gate(report: EvalReport) -> Verdict:
     """Fail the run if the candidate may not be published."""
     from mf_core import pipeline
@@ -124,7 +134,7 @@ def gate(report: EvalReport) -> Verdict:
 
 
 @task.short_circuit(execution_timeout=QUICK)
-@told
+@step
 def is_for_real() -> bool:
     """Skip the rest of a dry run."""
     dry_run = run_config().run.dry_run
@@ -133,7 +143,7 @@ def is_for_real() -> bool:
 
 
 @task(execution_timeout=TRAINING)
-@told
+@step
 def refit(snapshot: SplitRef, model: ModelRef) -> ModelRef:
     """Fit both heads on all ratings; needs no database."""
     from mf_core import pipeline
@@ -149,7 +159,7 @@ def refit(snapshot: SplitRef, model: ModelRef) -> ModelRef:
 
 
 @task(execution_timeout=SLOW)
-@told
+@step
 def prepare(snapshot: SplitRef, model: ModelRef, refitted: ModelRef) -> list[int]:
     """Judge the refit and make the new version's table; returns the shards to fill it with."""
     from mf_core import pipeline
@@ -158,7 +168,7 @@ def prepare(snapshot: SplitRef, model: ModelRef, refitted: ModelRef) -> list[int
 
 
 @task(execution_timeout=SLOW)
-@told
+@step
 def recommend(refitted: ModelRef, shard: int) -> int:
     """Write one shard of the lists; returns the number of rows."""
     from mf_core import pipeline
@@ -167,7 +177,7 @@ def recommend(refitted: ModelRef, shard: int) -> int:
 
 
 @task(execution_timeout=SLOW)
-@told
+@step
 def verify(refitted: ModelRef) -> int:
     """Check the new version's table by SQL before readers see it; returns the number of rows."""
     from mf_core import pipeline
@@ -177,7 +187,7 @@ def verify(refitted: ModelRef) -> int:
 
 # May have to judge again, if another run went live meanwhile.
 @task(execution_timeout=SLOW)
-@told
+@step
 def publish(  # type: ignore[no-untyped-def]
     snapshot: SplitRef, report: EvalReport, *, outlet_events=None
 ) -> PublishReport:
@@ -193,7 +203,7 @@ def publish(  # type: ignore[no-untyped-def]
 
 # A teardown: it runs however the run ends, and its outcome doesn't count for the run's.
 @task(execution_timeout=QUICK)
-@told
+@step
 def close() -> int | None:
     """Put on record how the run ended; mark a version that got stuck on the way as stopped."""
     from mf_core import pipeline
@@ -205,7 +215,7 @@ def close() -> int | None:
 
 
 @task(execution_timeout=QUICK)
-@told
+@step
 def rollback(*, params=None, outlet_events=None) -> RollbackReport:  # type: ignore[no-untyped-def]
     """Make the wanted version live, and tell the DAGs that wait for it."""
     from dataclasses import asdict

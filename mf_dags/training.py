@@ -39,6 +39,8 @@ class Training:
     def sentence(self) -> str:
         """Return where training runs, in words."""
         said = [f"{name} {value}" for name, value in self.arguments().items() if name in _NAMED]
+        if self.executor_config:
+            said.append("with an executor_config of its own, such as its pod on Kubernetes")
         return ", ".join(said) or "wherever other tasks run"
 
 

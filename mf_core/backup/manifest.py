@@ -60,13 +60,23 @@ def read(folder: Path) -> Manifest:
             f"the backup in {folder} was never finished: it has no {NAME}, which is written last. "
             "It can't be restored. Remove the folder, and take another backup."
         )
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = dict(json.loads(path.read_bytes()))
+    except (TypeError, ValueError):
+        raise _damaged(path) from None
     if content.get("format") != _FORMAT:
         raise ConfigError(
             f"the backup in {folder} has format {content.get('format')}, expected {_FORMAT}. "
             "Restore it with the release that has made it."
         )
-    return Manifest(**{**content, "lost": tuple(content["lost"])})
+    try:
+        return Manifest(**{**content, "lost": tuple(content["lost"])})
+    except (KeyError, TypeError):
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> ArtifactError:
+    return ArtifactError(f"{path} is damaged. Nothing was restored. Take another copy.")
 
 
 def checksums(folder: Path) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from psycopg2.extensions import make_dsn
 from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError
 
 from mf_core.errors import ConfigError, DatabaseError
 from mf_core.warehouse import database_engine, transaction
@@ -44,7 +45,14 @@ class Database:
             ConfigError: it is no Postgres database.
             DatabaseError: it can't be reached.
         """
-        backend = make_url(url).get_backend_name()
+        try:
+            backend = make_url(url).get_backend_name()
+        except (ArgumentError, ValueError):
+            # The URL is not quoted: it has a password.
+            raise ConfigError(
+                "--metadata-url can't be read, expected "
+                "postgresql+psycopg2://USER:PASSWORD@HOST:PORT/DATABASE."
+            ) from None
         if backend not in ("postgres", "postgresql"):
             raise ConfigError(
                 f"Airflow's metadata lie in {backend}, expected Postgres. "
@@ -70,14 +78,15 @@ def run_program(name: str, database: Database, arguments: Sequence[str]) -> None
     parameters |= {key: value for key, value in named.items() if value is not None}
 
     # Whoever lists processes sees arguments, and not the environment.
-    password = {} if url.password is None else {"PGPASSWORD": f"{url.password}"}
+    password = parameters.pop("password", url.password)
+    secret = {} if password is None else {"PGPASSWORD": f"{password}"}
     done = subprocess.run(
         [
             _suitable(name, database.server_version),
             f"--dbname={make_dsn(**parameters)}",
             *arguments,
         ],
-        env={**os.environ, **password},
+        env={**os.environ, **secret},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

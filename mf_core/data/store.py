@@ -156,8 +156,13 @@ def write_folder(target: UPath, files: dict[str, bytes]) -> bool:
 
 def exists(path: UPath) -> bool:
     """Say whether a file or a folder is there. Raises ArtifactStoreError."""
+    # The file system's own `exists` takes whatever goes wrong for a no.
     with _explained(path, "read"):
-        return bool(path.fs.exists(path.path))
+        try:
+            path.fs.info(path.path)
+        except FileNotFoundError:
+            return False
+    return True
 
 
 def names_in(folder: UPath) -> list[str]:

@@ -53,7 +53,13 @@ def credentials(uri: str, permit: Permit) -> Options:
             f"type {kind} for {scheme}://, but {what}. Make it, or correct the setting."
         )
     login, password, extra = _parts(found, permit.connection)
-    options = options_of(login, password, extra)
+    try:
+        options = options_of(login, password, extra)
+    except ValueError:
+        raise ConfigError(
+            f"the Airflow connection {permit.connection!r:.100} has a keyfile_dict that is not the "
+            "JSON of a key. Correct it."
+        ) from None
     if extra:
         raise ConfigError(
             f"the Airflow connection {permit.connection!r:.100} has an extra that is not known "
@@ -85,9 +91,11 @@ def _of_aws(login: str, password: str, extra: Options) -> Options:
     of_s3 = service.get("s3", {}) if isinstance(service, Mapping) else {}
     endpoint = extra.pop("endpoint_url", None) or of_s3.get("endpoint_url")
     region = extra.pop("region_name", None)
+    key = extra.pop("aws_access_key_id", None)
+    secret = extra.pop("aws_secret_access_key", None)
     wanted = {
-        "key": login or extra.pop("aws_access_key_id", None),
-        "secret": password or extra.pop("aws_secret_access_key", None),
+        "key": login or key,
+        "secret": password or secret,
         "token": extra.pop("aws_session_token", None),
         "profile": extra.pop("profile_name", None),
         "endpoint_url": endpoint,

@@ -127,7 +127,7 @@ def test_a_step_that_fails_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        failures.told(gate)()
+        failures.step(gate)()
     assert sent == [(metrics.STEP_SECONDS, {"step": "gate"})]
 
 
