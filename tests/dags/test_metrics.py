@@ -118,7 +118,7 @@ def test_what_was_not_measured_is_not_sent(
 
 
 def test_a_step_that_fails_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mf_dags import failures, metrics
+    from mf_dags import metrics, tasks
 
     sent: list[Any] = []
     monkeypatch.setattr(metrics, "send", lambda metric, value, **tags: sent.append((metric, tags)))
@@ -127,7 +127,7 @@ def test_a_step_that_fails_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        failures.step(gate)()
+        tasks.step(gate)()
     assert sent == [(metrics.STEP_SECONDS, {"step": "gate"})]
 
 
