@@ -65,7 +65,7 @@ def _lost(described: Any, kept: Any, path: str = "") -> str:
     if not isinstance(kept, type(described)):
         return path or "a pod of another shape"
     if isinstance(described, list):
-        return _lost_of_list(described, kept, path)
+        return _lost_of_list(described, list(kept), path)
     for name, value in described.items():
         place = f"{path}.{name}".lstrip(".")
         if value is None:

@@ -169,7 +169,7 @@ def bootstrap(
     MF_CONSOLE_PASSWORD and MF_MONITOR_PASSWORD. Without one, the role's password stays as it is.
     """
     from mf_core.warehouse.bootstrap import bootstrap_warehouse
-    from mf_core.warehouse.needs import Limits
+    from mf_core.warehouse.needs import ReaderLimits
 
     catalogue = the_catalogue()
     variables = {role: catalogue.variable(f"MF_{role.upper()}_PASSWORD") for role in ROLES}
@@ -185,7 +185,7 @@ def bootstrap(
         catalogue=catalogue,
         roles=roles,
         passwords=passwords,
-        limits=Limits(reader_statement_timeout or None, reader_connections),
+        limits=ReaderLimits(reader_statement_timeout or None, reader_connections),
     )
     _warn(unmet, roles)
     click.echo(

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import Engine
 
 from mf_core.errors import ConfigError
-from mf_core.tune.storage import session, stored_studies
+from mf_core.tune.storage import stored_studies
 from mf_core.tune.trials import again_key, finalists, is_first, sign_of
 
 
@@ -122,8 +122,7 @@ def show(engine: Engine, study_name: str) -> TuneReport:
         ConfigError: there is none of that name.
         DatabaseError: Postgres broke off.
     """
-    with session(engine):
-        storage = stored_studies(engine, None)
+    with stored_studies(engine) as storage:
         if study_name not in optuna.get_all_study_names(storage):
             raise ConfigError(f"there is no study {study_name!r}; `mf tune --show` lists them.")
         return report_of(optuna.load_study(study_name=study_name, storage=storage))
@@ -131,8 +130,7 @@ def show(engine: Engine, study_name: str) -> TuneReport:
 
 def studies(engine: Engine) -> list[dict[str, Any]]:
     """Return all studies: name, figure, number of trials, best value. Raises DatabaseError."""
-    with session(engine):
-        storage = stored_studies(engine, None)
+    with stored_studies(engine) as storage:
         names = optuna.get_all_study_names(storage)
         loaded = [optuna.load_study(study_name=name, storage=storage) for name in names]
         reports = [report_of(study) for study in loaded]

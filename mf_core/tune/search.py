@@ -16,7 +16,7 @@ from mf_core.errors import TrainingError
 from mf_core.tune.again import fit_again
 from mf_core.tune.fit import AfterIteration, Figure, fit_and_judge
 from mf_core.tune.report import TuneReport, report_of
-from mf_core.tune.storage import session
+from mf_core.tune.storage import stored_studies
 from mf_core.tune.study import RUNG_FACTOR, first_rung, open_study
 from mf_core.tune.task import Task
 from mf_core.tune.trials import fitted_before, is_first, put_in_line_again
@@ -63,8 +63,8 @@ def tune(
         TrainingError: several trials in a row failed.
         DatabaseError: Postgres broke off.
     """
-    with session(engine):
-        study = open_study(task, engine, study_name, heartbeat_seconds)
+    with stored_studies(engine, heartbeat_seconds) as storage:
+        study = open_study(task, engine, storage, study_name)
         began = time.monotonic()
         search_seconds = seconds * _SEARCH_SHARE if parts else seconds
         objective = _Objective(task, study, deadline=began + search_seconds, log=log)

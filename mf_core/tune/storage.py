@@ -21,12 +21,28 @@ from mf_core.warehouse.schema import catalogue_of
 _GRACE = 4
 
 
-def stored_studies(engine: Engine, heartbeat_seconds: int | None) -> optuna.storages.RDBStorage:
-    """Return Optuna's storage in the warehouse, its tables made where they are missing.
+@contextmanager
+def stored_studies(
+    engine: Engine, heartbeat_seconds: int | None = None
+) -> Iterator[optuna.storages.RDBStorage]:
+    """Give Optuna's storage in the warehouse; no connection is left open after the block.
 
     Raises:
         ConfigError: the schema is missing.
+        DatabaseError: Postgres broke off.
+        TrainingError: another process took this one for killed.
     """
+    with _session(engine):
+        storage = _storage(engine, heartbeat_seconds)
+        try:
+            yield storage
+        finally:
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+def _storage(engine: Engine, heartbeat_seconds: int | None) -> optuna.storages.RDBStorage:
+    """Return the storage, its tables made where they are missing."""
     with transaction(engine) as connection:
         schema = catalogue_of(connection).tune_schema
         if not connection.scalar(sa.select(sa.func.to_regnamespace(schema))):
@@ -40,18 +56,13 @@ def stored_studies(engine: Engine, heartbeat_seconds: int | None) -> optuna.stor
             # Optuna has called heartbeats experimental since 2021.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return optuna.storages.RDBStorage(
-                _url_template(engine),
+                # Where to is known to the pool.
+                "postgresql+psycopg2://",
                 engine_kwargs={"pool": _pool(engine)},
                 heartbeat_interval=heartbeat_seconds,
                 grace_period=heartbeat_seconds and _GRACE * heartbeat_seconds,
                 heartbeat_stale_trial_callback=put_in_line_again,
             )
-
-
-def _url_template(engine: Engine) -> str:
-    """Return the warehouse's URL as Optuna wants it: a template, so braces are doubled."""
-    text = engine.url.render_as_string(hide_password=False)
-    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _pool(engine: Engine) -> sa.Pool:
@@ -82,7 +93,7 @@ def lock_studies(connection: Connection) -> None:
 
 
 @contextmanager
-def session(engine: Engine) -> Iterator[None]:
+def _session(engine: Engine) -> Iterator[None]:
     """Keep Optuna's own log lines back, and turn its errors into ours.
 
     Raises:
@@ -121,15 +132,14 @@ def forget(engine: Engine, older_than: timedelta, *, dry_run: bool = False) -> l
         # Nobody has begun one, and none is begun by looking.
         if connection.scalar(sa.select(sa.func.to_regclass(f"{schema}.studies"))) is None:
             return []
-    with translated_errors(engine):
-        storage = stored_studies(engine, None)
+    with stored_studies(engine) as storage:
         # Optuna knows times of this machine without a zone.
         newest = datetime.now() - older_than
-        old = [
-            study.study_name
-            for study in optuna.get_all_study_summaries(storage)
-            if (last := _last_change(storage, study.study_name)) is not None and last < newest
-        ]
+        old = []
+        for name in optuna.get_all_study_names(storage):
+            last = _last_change(storage, name)
+            if last is not None and last < newest:
+                old.append(name)
         for name in () if dry_run else old:
             optuna.delete_study(study_name=name, storage=storage)
     return old

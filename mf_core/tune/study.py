@@ -11,7 +11,7 @@ from sqlalchemy.engine import Engine
 from mf_core.config import Config, settings
 from mf_core.errors import ConfigError
 from mf_core.tune.space import Head
-from mf_core.tune.storage import lock_studies, stored_studies
+from mf_core.tune.storage import lock_studies
 from mf_core.tune.task import Task
 from mf_core.warehouse.engine import transaction
 
@@ -21,14 +21,15 @@ RUNG_FACTOR = 3
 _RUNGS_BELOW_THE_END = 2
 
 
-def open_study(task: Task, engine: Engine, name: str, heartbeat_seconds: int) -> optuna.Study:
+def open_study(
+    task: Task, engine: Engine, storage: optuna.storages.RDBStorage, name: str
+) -> optuna.Study:
     """Load or begin the study.
 
     Raises:
         ConfigError: it was begun on other rows or settings, or the schema is missing.
     """
     fingerprint = task.fingerprint()
-    storage = stored_studies(engine, heartbeat_seconds)
     with transaction(engine) as connection:
         # One process at a time, so that only one of them queues the first trial.
         lock_studies(connection)

@@ -30,7 +30,7 @@ from mf_core.warehouse.engine import (
     lock_schema,
     transaction,
 )
-from mf_core.warehouse.needs import NO_LIMITS_NAMED, Limits, Need, Unmet
+from mf_core.warehouse.needs import DEFAULT_LIMITS, NO_LIMITS_NAMED, Need, ReaderLimits, Unmet
 from mf_core.warehouse.roles import Roles, present_roles, roles_of, run_named
 from mf_core.warehouse.schema import catalogue_of, make_schema, schema_of, sql
 
@@ -52,10 +52,13 @@ _WAIT_FOR_INGEST = "LOCK TABLE {mf}.ingest_batches IN SHARE ROW EXCLUSIVE MODE"
 
 def create_database(
     admin_url: str, database: str, owner: str, owner_password: str | None = None
-) -> None:
+) -> Unmet:
     """Create `database` and its login role `owner` where they are missing.
 
     Every other role is kept out of the database.
+
+    Returns:
+        What this administrator may not do.
 
     Raises:
         ConfigError: something is missing that this administrator may not make.
@@ -63,7 +66,12 @@ def create_database(
     """
     with _administer(admin_url) as connection:
         of_owner = needs.role(owner, owner_password)
-        _meet(connection, [*of_owner, needs.acting_for(owner), *needs.database(database, owner)])
+        of_database = [
+            needs.acting_for(owner),
+            needs.database(database, owner),
+            needs.closed(database),
+        ]
+        return _meet(connection, [*of_owner, *of_database])
 
 
 def bootstrap_warehouse(
@@ -73,7 +81,7 @@ def bootstrap_warehouse(
     catalogue: Catalogue = DEFAULT,
     roles: Roles | None = None,
     passwords: Mapping[str, str] = MappingProxyType({}),
-    limits: Limits = NO_LIMITS_NAMED,
+    limits: ReaderLimits = NO_LIMITS_NAMED,
 ) -> Unmet:
     """Create the database and the roles of a catalogue's warehouse; repeatable.
 
@@ -97,14 +105,17 @@ def bootstrap_warehouse(
     roles = roles or Roles.in_force(catalogue)
     wanted = [
         *needs.role(roles.writer, passwords.get("writer")),
-        *needs.role(roles.reader, passwords.get("reader")),
+        *needs.role(
+            roles.reader, passwords.get("reader"), connections=DEFAULT_LIMITS.connections or -1
+        ),
         *needs.role(
             roles.console, passwords.get("console"), "the console reads as the pipeline does"
         ),
         *needs.role(roles.monitor, passwords.get("monitor"), "monitoring has no role of its own"),
         needs.acting_for(roles.writer),
-        *needs.database(database, roles.writer),
+        needs.database(database, roles.writer),
         *needs.rights(database, roles),
+        needs.closed(database),
         *needs.limits(database, roles.reader, limits),
     ]
     with _administer(admin_url) as connection:

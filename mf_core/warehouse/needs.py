@@ -8,6 +8,7 @@ as it is, and what can't be made is given back with the SQL that makes it.
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import psycopg2
@@ -16,7 +17,7 @@ from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection
 
 from mf_core.errors import ConfigError
-from mf_core.warehouse.engine import translated_errors
+from mf_core.warehouse.engine import cancelled_after, translated_errors
 from mf_core.warehouse.problems import first_line
 from mf_core.warehouse.roles import Roles
 from mf_core.warehouse.schema import psycopg2_cursor
@@ -26,11 +27,15 @@ _CREATE_DATABASE = "CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE templat
 
 _ROLE_EXISTS = "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role)"
 _DATABASE_EXISTS = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = :database)"
+# What everybody may is not counted: it goes when the database is closed.
 _HAS_RIGHT = """
 SELECT EXISTS (
-    SELECT FROM pg_roles, pg_database
-    WHERE rolname = :role AND datname = :database
-        AND has_database_privilege(pg_roles.oid, pg_database.oid, :right)
+    SELECT
+    FROM pg_roles, pg_database, aclexplode(coalesce(datacl, acldefault('d', datdba))) AS granted
+    WHERE rolname = :role AND datname = :database AND granted.privilege_type = :right
+        AND CASE WHEN granted.grantee <> 0
+            THEN pg_has_role(pg_roles.oid, granted.grantee, 'USAGE')
+        END
 )
 """
 _IS_CLOSED = """
@@ -48,20 +53,18 @@ SELECT EXISTS (
     WHERE rolname = :role AND pg_has_role(oid, 'pg_read_all_stats', 'USAGE')
 )
 """
-# `:setting` as Postgres keeps it, such as statement_timeout=30s; with % at the end for any value.
-_HAS_SETTING = """
-SELECT EXISTS (
-    SELECT
-    FROM pg_db_role_setting JOIN pg_roles ON pg_roles.oid = setrole, unnest(setconfig) AS setting
-    WHERE rolname = :role AND setting LIKE :setting
-        AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = :database))
-)
+# As Postgres keeps it: `statement_timeout=30s`. What is set for the database goes before the rest;
+# any value will do where none is named.
+_HAS_TIMEOUT = """
+SELECT CAST(:timeout AS text) IS NULL OR setting = 'statement_timeout=' || :timeout
+FROM pg_db_role_setting JOIN pg_roles ON pg_roles.oid = setrole, unnest(setconfig) AS setting
+WHERE rolname = :role AND setting LIKE 'statement_timeout=%'
+    AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = :database))
+ORDER BY setdatabase = 0
+LIMIT 1
 """
 _HAS_LIMIT = """
-SELECT EXISTS (
-    SELECT FROM pg_roles
-    WHERE rolname = :role AND rolconnlimit = coalesce(:connections, nullif(rolconnlimit, -1))
-)
+SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :role AND rolconnlimit = :connections)
 """
 # From Postgres 16 on, who made a role is a member of it without the right to act for it.
 _ACTS_FOR = """
@@ -88,12 +91,14 @@ _REFUSED = ("42501", "42704", "3D000", "0L000", "0LP01", "0P000", "0A000")
 _BAD_VALUE = "22"
 # A role or a database is one row, which Postgres refuses to change twice at a time.
 _CHANGED_MEANWHILE = "XX000"
+# Another session may hold what is changed; a new database may take its time.
+_LONGEST = timedelta(minutes=2)
 _PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a reader may take of the server; None: what it has, else the default.
+class ReaderLimits:
+    """What a reader may take of the server; None: what it has, and the default for a new role.
 
     Attributes:
         statement_timeout: how long a statement may take, as Postgres writes it (`30s`; `0`: any).
@@ -104,8 +109,8 @@ class Limits:
     connections: int | None = None
 
 
-NO_LIMITS_NAMED = Limits()
-DEFAULT_LIMITS = Limits(statement_timeout="5min", connections=50)
+NO_LIMITS_NAMED = ReaderLimits()
+DEFAULT_LIMITS = ReaderLimits(statement_timeout="5min", connections=50)
 
 
 @dataclass(frozen=True)
@@ -192,7 +197,10 @@ def _make(connection: Connection, need: Need) -> bool:
     for pause in _PAUSES:
         time.sleep(pause)
         try:
-            with psycopg2_cursor(connection) as cursor:
+            with (
+                cancelled_after(connection, _LONGEST),
+                psycopg2_cursor(connection) as cursor,
+            ):
                 cursor.execute(need.make)
         except psycopg2.Error as error:
             # Another administrator may make the same at this moment.
@@ -217,9 +225,20 @@ def acting_for(role: str) -> Need:
     return Need(role, _ACTS_FOR, {"role": role}, statement, of_this_administrator=True)
 
 
-def role(name: str, password: str | None = None, without: str = "") -> list[Need]:
-    """Return what a login role needs: itself, and its password where one is given."""
+def role(
+    name: str,
+    password: str | None = None,
+    without: str = "",
+    *,
+    connections: int = -1,
+) -> list[Need]:
+    """Return what a login role needs: itself, and its password where one is given.
+
+    A new role may have `connections` sessions at a time; -1: any number.
+    """
     login = pg.SQL("CREATE ROLE {} LOGIN").format(pg.Identifier(name))
+    if connections >= 0:
+        login += pg.SQL(" CONNECTION LIMIT {}").format(pg.Literal(connections))
     needs = [Need(f"the role {name}", _ROLE_EXISTS, {"role": name}, login, without)]
     if password is not None:
         change = pg.SQL("ALTER ROLE {} PASSWORD {}")
@@ -236,16 +255,21 @@ def role(name: str, password: str | None = None, without: str = "") -> list[Need
     return needs
 
 
-def database(name: str, owner: str) -> list[Need]:
-    """Return what a database needs: itself, and to be closed to all roles that were not let in."""
-    values = {"database": name}
+def database(name: str, owner: str) -> Need:
+    """Return the need of a database."""
     make = pg.SQL(_CREATE_DATABASE).format(pg.Identifier(name), pg.Identifier(owner))
-    close = pg.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(pg.Identifier(name))
+    return Need(f"the database {name}", _DATABASE_EXISTS, {"database": name}, make)
+
+
+def closed(database: str) -> Need:
+    """Return the need of a database to be closed to all roles that were not let in.
+
+    It comes after the rights of those that are.
+    """
+    close = pg.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(pg.Identifier(database))
     open_to_all = "every role of the server may connect to it"
-    return [
-        Need(f"the database {name}", _DATABASE_EXISTS, values, make),
-        Need(f"the database {name}, closed to others", _IS_CLOSED, values, close, open_to_all),
-    ]
+    what = f"the database {database}, closed to others"
+    return Need(what, _IS_CLOSED, {"database": database}, close, open_to_all)
 
 
 def rights(database: str, roles: Roles) -> list[Need]:
@@ -280,34 +304,34 @@ def _right(database: str, role: str, right: str, without: str = "") -> Need:
     return Need(what, _HAS_RIGHT, values, grant, without)
 
 
-def limits(database: str, reader: str, wanted: Limits) -> list[Need]:
+def limits(database: str, reader: str, wanted: ReaderLimits) -> list[Need]:
     """Return what keeps a reader from taking the server for itself."""
     name = pg.Identifier(reader)
     timeout = wanted.statement_timeout
-    connections = wanted.connections
-    values = {"role": reader, "database": database, "connections": connections}
-    return [
+    value = pg.Literal(timeout or DEFAULT_LIMITS.statement_timeout)
+    set_timeout = pg.SQL("ALTER ROLE {} IN DATABASE {} SET statement_timeout = {}")
+    needed = [
         Need(
             f"the statement_timeout of {reader}",
-            _HAS_SETTING,
-            {**values, "setting": f"statement_timeout={'%' if timeout is None else timeout}"},
-            pg.SQL("ALTER ROLE {} IN DATABASE {} SET statement_timeout = {}").format(
-                name,
-                pg.Identifier(database),
-                pg.Literal(timeout or DEFAULT_LIMITS.statement_timeout),
-            ),
+            _HAS_TIMEOUT,
+            {"role": reader, "database": database, "timeout": timeout},
+            set_timeout.format(name, pg.Identifier(database), value),
             "its statements may take as long as they like",
-        ),
-        Need(
-            f"the connection limit of {reader}",
-            _HAS_LIMIT,
-            values,
-            pg.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(
-                name, pg.Literal(DEFAULT_LIMITS.connections if connections is None else connections)
-            ),
-            "it may take every connection of the server",
-        ),
+        )
     ]
+    # A new role has the default. Whoever has taken that limit away had a reason.
+    if wanted.connections is not None:
+        connections = pg.Literal(wanted.connections)
+        needed.append(
+            Need(
+                f"the connection limit of {reader}",
+                _HAS_LIMIT,
+                {"role": reader, "connections": wanted.connections},
+                pg.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(name, connections),
+                "it has the one that it had",
+            )
+        )
+    return needed
 
 
 def closing_others(connection: Connection, database: str) -> list[str]:

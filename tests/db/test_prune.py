@@ -354,11 +354,11 @@ def test_old_studies_go_and_looking_begins_none(engine: Engine, tmp_path: Path) 
     tables = "SELECT count(*) FROM pg_tables WHERE schemaname = 'mf_tune'"
     assert rows(engine, tables) == [(0,)]
 
-    storage = stored_studies(engine, None)
-    for name in ("old", "new", "empty"):
-        begun = optuna.create_study(study_name=name, storage=storage)
-        if name != "empty":
-            begun.add_trial(optuna.trial.create_trial(value=1.0))
+    with stored_studies(engine) as storage:
+        for name in ("old", "new", "empty"):
+            begun = optuna.create_study(study_name=name, storage=storage)
+            if name != "empty":
+                begun.add_trial(optuna.trial.create_trial(value=1.0))
     with transaction(engine) as connection:
         connection.execute(
             sa.text(

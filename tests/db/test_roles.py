@@ -17,7 +17,7 @@ from mf_core.errors import ConfigError
 from mf_core.warehouse import database_engine, transaction
 from mf_core.warehouse.bootstrap import bootstrap_warehouse, create_database, migrate
 from mf_core.warehouse.embedded import start_embedded
-from mf_core.warehouse.needs import Limits, Unmet
+from mf_core.warehouse.needs import ReaderLimits, Unmet
 
 from .test_cli import Mf
 from .test_publish import publish_one
@@ -223,7 +223,7 @@ def test_a_reader_has_limits_that_can_be_set_and_stay_as_they_are(bare_server: S
     assert ask(bare_server, timeout, user="mf_reader") == "5min"
     assert ask(bare_server, timeout, user="mf_writer") == "0"
 
-    bootstrap_warehouse(bare_server.admin_url, limits=Limits("300ms", 2))
+    bootstrap_warehouse(bare_server.admin_url, limits=ReaderLimits("300ms", 2))
     bootstrap_warehouse(bare_server.admin_url)
     assert ask(bare_server, timeout, user="mf_reader") == "300ms"
     started = time.monotonic()
@@ -236,12 +236,13 @@ def test_a_reader_has_limits_that_can_be_set_and_stay_as_they_are(bare_server: S
             ask(bare_server, "SELECT 1", user="mf_reader")
         assert ask(bare_server, "SELECT 1", user="mf_writer") == 1
 
-    bootstrap_warehouse(bare_server.admin_url, limits=Limits("0", -1))
+    bootstrap_warehouse(bare_server.admin_url, limits=ReaderLimits("0", -1))
+    bootstrap_warehouse(bare_server.admin_url)
     assert ask(bare_server, timeout, user="mf_reader") == "0"
     limit = "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'mf_reader'"
     assert ask(bare_server, limit) == -1
     with pytest.raises(ConfigError, match=r"statement_timeout of mf_reader can't be set: .*half"):
-        bootstrap_warehouse(bare_server.admin_url, limits=Limits("half an hour"))
+        bootstrap_warehouse(bare_server.admin_url, limits=ReaderLimits("half an hour"))
 
 
 def test_databases_of_others_are_named_and_left_as_they_are(bare_server: Server) -> None:
