@@ -14,7 +14,6 @@ replace, the source is the truth.
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,6 +22,14 @@ from sqlalchemy.engine import Connection, Engine
 
 from mf_core.config import Config
 from mf_core.errors import InputError
+from mf_core.intake.batches import (
+    Batch,
+    count_ratings,
+    find_same,
+    finish_batch,
+    insert_batch,
+    is_replacement,
+)
 from mf_core.intake.metadata import merge_metadata
 from mf_core.intake.rejects import keep_rejects
 from mf_core.records import IngestReport
@@ -33,7 +40,6 @@ from mf_core.warehouse import transaction
 from mf_core.warehouse.engine import copy_table, limit_lock_waits
 from mf_core.warehouse.problems import LOCK_NOT_AVAILABLE
 from mf_core.warehouse.schema import schema_of, sql
-from mf_core.warehouse.tables import ingest_batches
 
 Log = Callable[[str], None]
 
@@ -113,46 +119,9 @@ WHERE NOT EXISTS (
 )
 """
 
-# Merging a file twice changes nothing unless the table was replaced in between; replacing by a file
-# twice changes nothing only if no other batch was loaded in between.
-_SAME_AGAIN = """
-WITH loaded AS (SELECT * FROM {mf}.ingest_batches WHERE state = 'loaded')
-SELECT max(batch_id)
-FROM loaded
-WHERE fingerprint = :fingerprint
-    AND EXISTS (SELECT FROM {mf}.ratings)
-    AND CASE WHEN :replace
-        THEN mode = 'replace' AND batch_id = (SELECT max(batch_id) FROM loaded)
-        ELSE batch_id >= coalesce((SELECT max(batch_id) FROM loaded WHERE mode = 'replace'), 0)
-    END
-"""
-
-
-_COUNT_RATINGS = "SELECT count(*) FROM {mf}.ratings"
 
 # Only who may write the table can take this lock; any role could take an advisory one.
 _LOCK = "LOCK TABLE {mf}.ingest_batches IN SHARE ROW EXCLUSIVE MODE"
-
-
-@dataclass
-class _Batch:
-    """A batch while it is loaded.
-
-    Attributes:
-        batch_id: its number in `mf.ingest_batches`.
-        rows_read: rows read so far, good and bad.
-        rows_rejected: the bad ones of them.
-        counts: what the merge changed, by column of `mf.ingest_batches`.
-        examples: the first bad rows, in words.
-        refusal: why the batch is refused, empty if it is not.
-    """
-
-    batch_id: int
-    rows_read: int = 0
-    rows_rejected: int = 0
-    counts: dict[str, int] = field(default_factory=dict)
-    examples: list[str] = field(default_factory=list)
-    refusal: str = ""
 
 
 def ingest(
@@ -188,10 +157,10 @@ def ingest(
 
         with transaction(engine) as connection:
             _wait_for_turn(connection, log)
-            same = _find_same(connection, source, config)
-            batch = _Batch(same) if same else _load(connection, source, config, now=now, log=log)
+            same = find_same(connection, source, config)
+            batch = Batch(same) if same else _load(connection, source, config, now=now, log=log)
             if not batch.refusal:
-                replace = _is_replacement(config)
+                replace = is_replacement(config)
                 merge_metadata(connection, items, users, replace=replace, log=log)
             report = _report(
                 connection, batch, source, already_ingested=bool(same), started=started
@@ -229,70 +198,19 @@ def _row_count(
     return connection.execute(sql(connection, statement), values).rowcount
 
 
-def _is_replacement(config: Config) -> bool:
-    """Return whether rows that the source does not have are removed."""
-    return config.data.ingest_mode == "replace"
-
-
-def _find_same(connection: Connection, source: RatingsSource, config: Config) -> int | None:
-    """Return the batch that loaded the same content, if loading it again would change nothing."""
-    values = {
-        "fingerprint": source.fingerprint,
-        "replace": _is_replacement(config),
-    }
-    same: int | None = connection.scalar(sql(connection, _SAME_AGAIN), values)
-    return same
-
-
 def _load(
     connection: Connection, source: RatingsSource, config: Config, now: datetime, log: Log
-) -> _Batch:
+) -> Batch:
     """Load the source's ratings as a new batch, which may end as a refused one."""
-    batch = _Batch(_insert_batch(connection, source, config, now))
+    batch = Batch(insert_batch(connection, source, config, now))
     _stage(connection, source, config, now=now, batch=batch, log=log)
 
     batch.refusal = _refuse_rejects(connection, batch, source, config)
     if not batch.refusal:
         _merge(connection, batch, source, config)
 
-    _finish_batch(connection, batch)
+    finish_batch(connection, batch)
     return batch
-
-
-def _insert_batch(
-    connection: Connection, source: RatingsSource, config: Config, now: datetime
-) -> int:
-    """Insert the batch, refused until it is loaded, and return its number."""
-    statement = sa.insert(ingest_batches).values(
-        source_uri=source.uri,
-        content_sha256=source.content_sha256,
-        fingerprint=source.fingerprint,
-        mode=config.data.ingest_mode,
-        state="refused",
-        started_at=now,
-        finished_at=now,
-    )
-    inserted = connection.execute(statement.returning(ingest_batches.c.batch_id))
-    return int(inserted.scalar_one())
-
-
-def _finish_batch(connection: Connection, batch: _Batch) -> None:
-    """Write what became of the batch."""
-    total = connection.scalar(sql(connection, _COUNT_RATINGS))
-    this_batch = ingest_batches.c.batch_id == batch.batch_id
-    statement = (
-        sa.update(ingest_batches)
-        .where(this_batch)
-        .values(
-            state="refused" if batch.refusal else "loaded",
-            rows_read=batch.rows_read,
-            rows_rejected=batch.rows_rejected,
-            **batch.counts,
-            total_ratings=total,
-            finished_at=sa.func.clock_timestamp(),
-        )
-    )
-    connection.execute(statement)
 
 
 def _stage(
@@ -301,7 +219,7 @@ def _stage(
     config: Config,
     *,
     now: datetime,
-    batch: _Batch,
+    batch: Batch,
     log: Log,
 ) -> None:
     """Copy the good rows into the staging table and the bad ones into `mf.rejected_ratings`."""
@@ -328,7 +246,7 @@ def _stage(
 
 
 def _refuse_rejects(
-    connection: Connection, batch: _Batch, source: RatingsSource, config: Config
+    connection: Connection, batch: Batch, source: RatingsSource, config: Config
 ) -> str:
     """Return why the bad rows are too many, or an empty text."""
     share = batch.rows_rejected / batch.rows_read
@@ -344,7 +262,7 @@ def _refuse_rejects(
     )
 
 
-def _merge(connection: Connection, batch: _Batch, source: RatingsSource, config: Config) -> None:
+def _merge(connection: Connection, batch: Batch, source: RatingsSource, config: Config) -> None:
     """Bring the staged rows into `mf.ratings`, or set the batch's refusal."""
     # Room for the sort of all staged rows; the setting ends with the transaction.
     connection.execute(sa.text("SET LOCAL work_mem = '256MB'"))
@@ -353,7 +271,7 @@ def _merge(connection: Connection, batch: _Batch, source: RatingsSource, config:
     # A new temporary table has no statistics, and autovacuum does not see it.
     connection.execute(sa.text("ANALYZE latest"))
 
-    replace = _is_replacement(config)
+    replace = is_replacement(config)
     if replace:
         batch.refusal = _refuse_removal(connection, batch, source, config)
         if batch.refusal:
@@ -373,7 +291,7 @@ def _merge(connection: Connection, batch: _Batch, source: RatingsSource, config:
 
 
 def _refuse_removal(
-    connection: Connection, batch: _Batch, source: RatingsSource, config: Config
+    connection: Connection, batch: Batch, source: RatingsSource, config: Config
 ) -> str:
     """Return why a replacement would remove too much, or an empty text."""
     total, gone = connection.execute(sql(connection, _COUNT_GONE)).one()
@@ -390,14 +308,13 @@ def _refuse_removal(
 
 def _report(
     connection: Connection,
-    batch: _Batch,
+    batch: Batch,
     source: RatingsSource,
     *,
     already_ingested: bool,
     started: float,
 ) -> IngestReport:
     """Return what the batch did; one that was loaded before did nothing."""
-    total = connection.scalar(sql(connection, _COUNT_RATINGS))
     return IngestReport(
         batch_id=batch.batch_id,
         source_uri=source.uri,
@@ -410,6 +327,6 @@ def _report(
         rows_updated=batch.counts.get("rows_updated", 0),
         rows_unchanged=batch.counts.get("rows_unchanged", 0),
         rows_removed=batch.counts.get("rows_removed", 0),
-        total_ratings=int(total or 0),
+        total_ratings=count_ratings(connection),
         seconds=time.monotonic() - started,
     )

@@ -52,7 +52,7 @@ DOORS = {
     "ratings": "intake/ingest.py",
     "items": "intake/metadata.py",
     "users": "intake/metadata.py",
-    "ingest_batches": "intake/ingest.py",
+    "ingest_batches": "intake/batches.py",
     "rejected_ratings": "intake/rejects.py",
 }
 """The only module that writes each table."""

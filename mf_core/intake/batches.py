@@ -1,0 +1,104 @@
+"""Batches of ratings on record, in `mf.ingest_batches`: begun, ended, and found again."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from mf_core.config import Config
+from mf_core.sources.source import RatingsSource
+from mf_core.warehouse.schema import sql
+from mf_core.warehouse.tables import ingest_batches
+
+# Merging a file twice changes nothing unless the table was replaced in between; replacing by a file
+# twice changes nothing only if no other batch was loaded in between.
+_SAME_AGAIN = """
+WITH loaded AS (SELECT * FROM {mf}.ingest_batches WHERE state = 'loaded')
+SELECT max(batch_id)
+FROM loaded
+WHERE fingerprint = :fingerprint
+    AND EXISTS (SELECT FROM {mf}.ratings)
+    AND CASE WHEN :replace
+        THEN mode = 'replace' AND batch_id = (SELECT max(batch_id) FROM loaded)
+        ELSE batch_id >= coalesce((SELECT max(batch_id) FROM loaded WHERE mode = 'replace'), 0)
+    END
+"""
+
+_COUNT_RATINGS = "SELECT count(*) FROM {mf}.ratings"
+
+
+@dataclass
+class Batch:
+    """A batch while it is loaded.
+
+    Attributes:
+        batch_id: its number in `mf.ingest_batches`.
+        rows_read: rows read so far, good and bad.
+        rows_rejected: the bad ones of them.
+        counts: what the merge changed, by column of `mf.ingest_batches`.
+        examples: the first bad rows, in words.
+        refusal: why the batch is refused, empty if it is not.
+    """
+
+    batch_id: int
+    rows_read: int = 0
+    rows_rejected: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    examples: list[str] = field(default_factory=list)
+    refusal: str = ""
+
+
+def is_replacement(config: Config) -> bool:
+    """Return whether rows that the source does not have are removed."""
+    return config.data.ingest_mode == "replace"
+
+
+def find_same(connection: Connection, source: RatingsSource, config: Config) -> int | None:
+    """Return the batch that loaded the same content, if loading it again would change nothing."""
+    values = {
+        "fingerprint": source.fingerprint,
+        "replace": is_replacement(config),
+    }
+    same: int | None = connection.scalar(sql(connection, _SAME_AGAIN), values)
+    return same
+
+
+def insert_batch(
+    connection: Connection, source: RatingsSource, config: Config, now: datetime
+) -> int:
+    """Insert the batch, refused until it is loaded, and return its number."""
+    statement = sa.insert(ingest_batches).values(
+        source_uri=source.uri,
+        content_sha256=source.content_sha256,
+        fingerprint=source.fingerprint,
+        mode=config.data.ingest_mode,
+        state="refused",
+        started_at=now,
+        finished_at=now,
+    )
+    inserted = connection.execute(statement.returning(ingest_batches.c.batch_id))
+    return int(inserted.scalar_one())
+
+
+def finish_batch(connection: Connection, batch: Batch) -> None:
+    """Write what became of the batch."""
+    this_batch = ingest_batches.c.batch_id == batch.batch_id
+    statement = (
+        sa.update(ingest_batches)
+        .where(this_batch)
+        .values(
+            state="refused" if batch.refusal else "loaded",
+            rows_read=batch.rows_read,
+            rows_rejected=batch.rows_rejected,
+            **batch.counts,
+            total_ratings=count_ratings(connection),
+            finished_at=sa.func.clock_timestamp(),
+        )
+    )
+    connection.execute(statement)
+
+
+def count_ratings(connection: Connection) -> int:
+    """Return how many ratings the warehouse has."""
+    return int(connection.scalar(sql(connection, _COUNT_RATINGS)) or 0)
