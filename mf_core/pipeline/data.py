@@ -22,6 +22,7 @@ from mf_core.records import (
 )
 from mf_core.training.warm_start import find_start
 from mf_core.warehouse import (
+    history,
     lineage,
     runs,
     transaction,
@@ -91,8 +92,8 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
 
     with transaction(place.engine) as connection:
         lineage.save_snapshot(connection, stored)
-        live = versions.live_version(connection)
-        has_news = versions.has_news(connection, config, stored["snapshot_id"])
+        live = history.live_version(connection)
+        has_news = history.has_news(connection, config, stored["snapshot_id"])
         nothing_new = live is not None and not has_news and not config.run.force
         if nothing_new:
             runs.find_nothing_new(connection, run_key)

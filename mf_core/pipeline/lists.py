@@ -19,6 +19,7 @@ from mf_core.records import (
     SplitRef,
 )
 from mf_core.warehouse import (
+    history,
     lineage,
     readers,
     transaction,
@@ -99,7 +100,7 @@ def _judge_refit(place: Workplace, version: int, decided: list[Rule]) -> None:
     with transaction(place.engine) as connection:
         override = None if passed else verdicts.override_of(connection, version, "refit")
         if override is None:
-            champion = versions.judged_against(connection, version)
+            champion = history.judged_against(connection, version)
             verdicts.save_decision(connection, version, champion, stage="refit", rules=decided)
         if not passed and override is None:
             versions.move(connection, version, "refused")

@@ -18,6 +18,7 @@ from mf_core.records import (
 )
 from mf_core.training.manifest import seal
 from mf_core.warehouse import (
+    history,
     lineage,
     retention,
     transaction,
@@ -43,14 +44,14 @@ def publish(config: Config, place: Workplace, split: SplitRef, report: EvalRepor
     version = split.model_version
     with transaction(place.engine) as connection:
         versions.lock(connection, version)
-        done_before = versions.was_promoted(connection, version)
+        done_before = history.was_promoted(connection, version)
         if not done_before:
             # Evaluated only: it was approved, and killed while it was judged again.
             versions.require(connection, version, ("approved", "evaluated"), "go live")
             publishing.attach(connection, version)
     with transaction(place.engine) as connection:
         users, rows = publishing.size_of(connection, version)
-        previous = versions.replaced_by(connection, version)
+        previous = history.replaced_by(connection, version)
     if not done_before:
         publishing.wait_for_planned_readers(place.engine)
         report, previous = _promote(config, place, split, report)
@@ -126,9 +127,9 @@ def _swap(place: Workplace, version: int) -> int | None:
     with transaction(place.engine) as connection:
         versions.lock_live(connection)
         # By the same step, running twice: its first process was taken for dead.
-        if versions.was_promoted(connection, version):
-            return versions.replaced_by(connection, version)
-        champion = versions.judged_against(connection, version)
+        if history.was_promoted(connection, version):
+            return history.replaced_by(connection, version)
+        champion = history.judged_against(connection, version)
         approval = verdicts.approval_of(connection, version)
         publishing.go_live(connection, version, champion, by=place.actor, approval=approval)
     return champion

@@ -20,6 +20,7 @@ from mf_core.records import (
 from mf_core.training.launcher import ShowProgress, run_trainer
 from mf_core.training.manifest import Manifest
 from mf_core.warehouse import (
+    history,
     lineage,
     transaction,
     verdicts,
@@ -121,8 +122,8 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
     # The lists of a judge know the training side only; the test side is what they are judged by.
     candidate = make_heads(config, snapshot, load_models(model), snapshot.train, samples=samples)
     with transaction(place.engine) as connection:
-        champion_version = versions.live_version(connection)
-        recent = versions.recent_versions(connection, config.gate.recent_days, excluding=version)
+        champion_version = history.live_version(connection)
+        recent = history.recent_versions(connection, config.gate.recent_days, excluding=version)
 
     wanted = {number for number in (*recent, champion_version) if number is not None}
     wanted.discard(version)
@@ -155,7 +156,7 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
 def report_of(config: Config, place: Workplace, model_version: int) -> EvalReport:
     """Return the headline figures of a version that was evaluated before."""
     with transaction(place.engine) as connection:
-        champion = versions.judged_against(connection, model_version)
+        champion = history.judged_against(connection, model_version)
         figures = verdicts.load_figures(connection, model_version)
     return headline(model_version, champion, figures, config.gate.cutoff)
 
@@ -174,8 +175,8 @@ def gate(config: Config, place: Workplace, report: EvalReport) -> Verdict:
         # Decided and recorded in one transaction: no state without its reasons.
         versions.require(connection, version, versions.JUDGED, "be judged")
         figures = verdicts.load_figures(connection, version)
-        champion = versions.judged_against(connection, version)
-        recent = versions.recent_versions(connection, config.gate.recent_days, excluding=version)
+        champion = history.judged_against(connection, version)
+        recent = history.recent_versions(connection, config.gate.recent_days, excluding=version)
         decided = rules.judge(config, figures, champion, recent_best=bool(recent))
         passed = all(rule.passed for rule in decided)
         override = None if passed else verdicts.override_of(connection, version, "evaluated")
@@ -217,7 +218,7 @@ def override(place: Workplace, model_version: int, by: str, reason: str) -> None
         raise ConfigError("an override needs a name and a reason; pass --by NAME --reason TEXT.")
     with transaction(place.engine) as connection:
         versions.require(connection, model_version, ("refused",), "be overridden")
-        champion = versions.judged_against(connection, model_version)
+        champion = history.judged_against(connection, model_version)
         said = [Rule("override", True, reason, value=None, limit=None)]
         verdicts.save_decision(
             connection, model_version, champion, stage="override", rules=said, decided_by=by

@@ -28,7 +28,7 @@ from mf_core.publishing.publish import (
     table_name,
     versions_with_lists,
 )
-from mf_core.warehouse import retention, versions
+from mf_core.warehouse import history, retention, versions
 from mf_core.warehouse.engine import cancelled_after, transaction
 from mf_core.warehouse.problems import first_line
 from mf_core.warehouse.schema import schema_of
@@ -72,7 +72,7 @@ def _mark(connection: Connection, keep: PublishConfig, log: Log) -> list[int]:
 
     dead = []
     for version in retention.retirable(connection, with_lists, kept, retention.LEFTOVER_AFTER):
-        promoted = versions.was_promoted(connection, version)
+        promoted = history.was_promoted(connection, version)
         if not promoted and version not in attached:
             # It may still be made again (`prepare`), so it is not marked.
             dead.append(version)

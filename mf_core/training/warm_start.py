@@ -19,8 +19,8 @@ from mf_core.config import Config
 from mf_core.errors import ArtifactError
 from mf_core.models.heads import load_models
 from mf_core.records import StartRef
-from mf_core.warehouse import lineage, transaction, versions
-from mf_core.warehouse.versions import LiveModel
+from mf_core.warehouse import history, lineage, transaction
+from mf_core.warehouse.history import LiveModel
 
 # The scale and the relevant ratings say what is fitted. The seed and the share choose the
 # validation part.
@@ -49,7 +49,7 @@ def find_start(
     if not config.train.warm_start:
         return None
     with transaction(engine) as connection:
-        live = versions.live_model(connection)
+        live = history.live_model(connection)
     reason = reason_to_start_cold(config, split_id, live)
     if live is None or reason:
         log(f"a cold start: {reason}")

@@ -8,8 +8,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mf_core.warehouse import tables as t
+from mf_core.warehouse.history import by_last_promotion
 from mf_core.warehouse.schema import sql
-from mf_core.warehouse.versions import began_before, by_last_promotion, is_dead
+from mf_core.warehouse.versions import began_before, is_dead
 
 LEFTOVER_AFTER = timedelta(days=2)
 """When a run that has not ended counts as dead: longer than any run may take."""

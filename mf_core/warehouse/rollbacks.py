@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mf_core.errors import ConfigError
+from mf_core.warehouse import history
 from mf_core.warehouse import tables as t
-from mf_core.warehouse import versions
 from mf_core.warehouse.schema import sql
 
 # A kept version is one whose table readers can reach and that is not about to go. It was live until
@@ -45,8 +45,8 @@ def rollback_target(
     Raises:
         ConfigError: there is no such version.
     """
-    live = versions.live_version(connection)
-    others = [version for version in versions.by_last_promotion(connection) if version in kept]
+    live = history.live_version(connection)
+    others = [version for version in history.by_last_promotion(connection) if version in kept]
     others = [version for version in others if version != live]
     if wanted is None:
         target = next(iter(_behind(connection, others, live)), None)

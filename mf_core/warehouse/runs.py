@@ -13,8 +13,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
 from mf_core.ages import age_in_words
+from mf_core.warehouse import history
 from mf_core.warehouse import tables as t
-from mf_core.warehouse import versions
 from mf_core.warehouse.tables import Outcome
 from mf_core.warehouse.text import storable
 
@@ -127,7 +127,7 @@ def end(connection: Connection, run_key: str, failed_steps: Sequence[str] = ()) 
     if run is None:
         return None
 
-    made = versions.made_by(connection, run_key, since=run["started_at"])
+    made = history.made_by(connection, run_key, since=run["started_at"])
     # A run without a version has found nothing new, or has not come so far.
     found_nothing = run["outcome"] == "nothing_new" and not failed_steps
     outcome = _outcome(made) if made else "nothing_new" if found_nothing else "failed"
@@ -145,7 +145,7 @@ def end(connection: Connection, run_key: str, failed_steps: Sequence[str] = ()) 
     return outcome
 
 
-def _outcome(made: versions.MadeVersion) -> Outcome:
+def _outcome(made: history.MadeVersion) -> Outcome:
     """Return how a run ended whose newest version is `made`."""
     if made.state in ("published", "retired"):
         return "published"

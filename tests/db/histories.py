@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
+from mf_core.warehouse import history, versions
 from mf_core.warehouse import tables as t
-from mf_core.warehouse import versions
 from mf_core.warehouse.versions import Approval
 
 N_TRAIN = 70
@@ -59,7 +59,7 @@ def add_decision(
 
 def go_live(connection: Connection, version: int, *, ago: timedelta = timedelta()) -> None:
     """Let readers see an approved version, since `ago`."""
-    champion = versions.live_version(connection)
+    champion = history.live_version(connection)
     versions.promote(connection, version, champion, by="Ada", approval=Approval())
     m, p = t.models, t.promotions
     then = sa.func.now() - ago

@@ -20,7 +20,7 @@ from mf_core.data.store import exists, files_below, store_path
 from mf_core.pipeline import Removed, pruning
 from mf_core.records import SplitRef
 from mf_core.tune.storage import stored_studies
-from mf_core.warehouse import database_engine, lineage, transaction, versions
+from mf_core.warehouse import database_engine, history, lineage, transaction, versions
 from tests.s3 import BUCKET, Door
 
 from .test_cli import Mf
@@ -119,7 +119,7 @@ def test_of_many_nights_stays_what_is_kept_or_compared_with(world: World, engine
     pipeline.rollback(world.place)
     fifth = night(world, "5")
     with transaction(engine) as connection:
-        assert versions.judged_against(connection, fifth.model_version) == three
+        assert history.judged_against(connection, fifth.model_version) == three
     figures = (
         "SELECT count(*) FROM mf.evaluations WHERE model_version = :v AND subject = 'champion'"
     )

@@ -12,7 +12,7 @@ from mf_core.config import make_config
 from mf_core.data.artifacts import read_manifest, remove_artifact
 from mf_core.records import ModelRef, PublishReport, SplitRef
 from mf_core.training.warm_start import reason_to_start_cold
-from mf_core.warehouse.versions import LiveModel
+from mf_core.warehouse.history import LiveModel
 
 from .test_publish import rows
 from .worlds import World, artifact_folder, fill_table, fit, load, make_ratings, make_world
