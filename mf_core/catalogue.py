@@ -17,6 +17,9 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 # The schema `mf_tune` holds the studies of the default catalogue.
 _TAKEN = "tune"
 
+TAG = "mf-catalogue:"
+"""How the tag begins by which a DAG names its catalogue."""
+
 
 @dataclass(frozen=True)
 class Catalogue:
@@ -61,6 +64,16 @@ class Catalogue:
     def tune_schema(self) -> str:
         """The schema of the studies of `mf tune`."""
         return self.named("mf_tune")
+
+    @property
+    def retrain_id(self) -> str:
+        """The id of the DAG that trains; who may see its runs may see the console's pages."""
+        return self.named("mf_retrain")
+
+    @property
+    def tags(self) -> list[str]:
+        """The tag by which the console finds a named catalogue; none of the default one."""
+        return [f"{TAG}{self.name}"] if self.name else []
 
     def artifacts(self, root: str) -> str:
         """Return the URI under which its snapshots and models lie, given the common one."""

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,14 @@ from typing import Any
 from airflow.sdk import DAG
 
 from mf_core.catalogue import Catalogue
-from mf_core.deployment import Deployment, load_deployment
 from mf_dags import lineage, tasks
 from mf_dags.alerts import alert_failure, alert_timeout, record_failure
-from mf_dags.features import CronTriggerTimetable
 from mf_dags.params import trigger_params
+from mf_dags.plan import FROM_ENVIRONMENT, Plan, make_plan
 from mf_dags.retries import RETRY_ARGS
 from mf_dags.rollbacks import version_param
 from mf_dags.sites import Site, register
 from mf_dags.texts import triage
-from mf_dags.training import Training, find_training
-
-FROM_ENVIRONMENT = "MF_SCHEDULE"
-NIGHTLY = "0 2 * * *"
 
 
 def retrain_dag(
@@ -36,6 +32,9 @@ def retrain_dag(
 
     Both announce one asset, `mf_recommendations`, when other lists are live. The names of DAGs,
     asset and connections end in the catalogue's: `mf_retrain_films`.
+
+    What is wrong with a setting (the settings file, a variable) keeps no DAG from being made: the
+    one that trains says so on its page, and its first task refuses it by name.
 
     Args:
         catalogue: its name; "": the default one, whose names have no such end.
@@ -53,13 +52,14 @@ def retrain_dag(
         The DAG that trains.
 
     Raises:
-        ConfigError: a name or a setting that can't be.
+        ConfigError: an argument that can't be: a name, a cron expression, a word of `train`.
     """
     site = Site(Catalogue(catalogue), _beside(Path(sys._getframe(1).f_code.co_filename), config))
+    plan = make_plan(site, schedule, train or {})
+    site = replace(site, problem=plan.problem)
     register(site)
-    training = find_training(train or {}, os.environ, site.catalogue)
-    _rollback(site, training)
-    return _retrain(site, _timetable(schedule, site.catalogue), training)
+    _rollback(site, plan)
+    return _retrain(site, plan)
 
 
 def _beside(dag_file: Path, config: str | Path) -> str:
@@ -68,22 +68,10 @@ def _beside(dag_file: Path, config: str | Path) -> str:
     return os.pathsep.join(str(dag_file.parent / part) for part in parts)
 
 
-def _timetable(schedule: Any, catalogue: Catalogue) -> Any:
-    """Return when nights begin, as Airflow's DAG takes it."""
-    if schedule == FROM_ENVIRONMENT:
-        schedule = os.environ.get(catalogue.variable(FROM_ENVIRONMENT)) or NIGHTLY
-    if not isinstance(schedule, str):
-        return schedule
-    # Unpausing must start no missed run. `run_immediately` turns off the run that was "just
-    # missed", by default within a tenth of the interval.
-    return CronTriggerTimetable(schedule, timezone="UTC", run_immediately=timedelta())
-
-
-def _retrain(site: Site, timetable: Any, training: Training) -> DAG:
-    deployment = load_deployment(site.settings_file)
+def _retrain(site: Site, plan: Plan) -> DAG:
     with DAG(
         dag_id=site.retrain_id,
-        schedule=timetable,
+        schedule=plan.timetable,
         # There is none in the past to catch up from.
         start_date=None,
         catchup=False,
@@ -91,22 +79,21 @@ def _retrain(site: Site, timetable: Any, training: Training) -> DAG:
         dagrun_timeout=timedelta(hours=20),
         default_args={**RETRY_ARGS, "on_failure_callback": [record_failure, alert_failure]},
         on_failure_callback=alert_timeout,
-        params=trigger_params(deployment.config),
-        doc_md=triage("retrain", site, training),
+        params=trigger_params(plan.deployment.config),
+        doc_md=triage("retrain", site, plan.training),
         tags=site.tags,
     ) as dag:
-        _wire(site, deployment, training)
+        _wire(site, plan)
     return dag
 
 
-def _wire(site: Site, deployment: Deployment, training: Training) -> None:
+def _wire(site: Site, plan: Plan) -> None:
     """Put the tasks of a night in order."""
     ratings = lineage.table(site.catalogue, "ratings")
     lists = lineage.table(site.catalogue, "recommendations")
-    source = deployment.with_named_source(deployment.config).source
-    ingest = tasks.ingest.override(inlets=lineage.inputs_of(source), outlets=[ratings])
-    train = tasks.train.override(**training.arguments())
-    refit = tasks.refit.override(**training.arguments())
+    ingest = tasks.ingest.override(inlets=lineage.inputs_of(plan.source), outlets=[ratings])
+    train = tasks.train.override(**plan.training.arguments())
+    refit = tasks.refit.override(**plan.training.arguments())
     publish = tasks.publish.override(inlets=[ratings], outlets=[site.recommendations, lists])
 
     snapshot = tasks.split()
@@ -122,7 +109,7 @@ def _wire(site: Site, deployment: Deployment, training: Training) -> None:
     written >> tasks.verify(refitted) >> published >> tasks.close().as_teardown()
 
 
-def _rollback(site: Site, training: Training) -> None:
+def _rollback(site: Site, plan: Plan) -> None:
     """Make the DAG that goes back to an earlier version."""
     with DAG(
         dag_id=site.rollback_id,
@@ -134,7 +121,7 @@ def _rollback(site: Site, training: Training) -> None:
         dagrun_timeout=timedelta(hours=1),
         default_args={**RETRY_ARGS, "on_failure_callback": [alert_failure]},
         params={"model_version": version_param(site)},
-        doc_md=triage("rollback", site, training),
+        doc_md=triage("rollback", site, plan.training),
         tags=site.tags,
     ):
         tasks.rollback.override(outlets=[site.recommendations])()

@@ -5,6 +5,10 @@ The rest of the package imports from here what moved or came between two of them
 
 from importlib.util import find_spec
 
+# What an author writes can't say whether an expression is one; what the scheduler makes of it can.
+from airflow.exceptions import AirflowTimetableInvalid
+from airflow.timetables.trigger import CronTriggerTimetable as CoreCronTriggerTimetable
+
 try:
     # From 3.2 on, all of it is part of the task SDK.
     from airflow.sdk import CronTriggerTimetable
@@ -23,7 +27,8 @@ except ImportError:
         AirflowNotFoundException,
         AirflowTaskTimeout,
     )
-    from airflow.timetables.trigger import CronTriggerTimetable
+
+    CronTriggerTimetable = CoreCronTriggerTimetable
 
     # Twice as long each time, too; there is no other factor.
     BACKOFF = True
@@ -37,6 +42,8 @@ __all__ = [
     "AirflowFailException",
     "AirflowNotFoundException",
     "AirflowTaskTimeout",
+    "AirflowTimetableInvalid",
+    "CoreCronTriggerTimetable",
     "CronTriggerTimetable",
     "conf",
 ]

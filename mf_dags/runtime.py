@@ -31,9 +31,12 @@ def run_config() -> Config:
     """Return the settings of the DAG run that this task belongs to.
 
     Raises:
-        ConfigError: a value out of its bounds, an unknown name or source, or settings that
-            contradict each other.
+        ConfigError: a value out of its bounds, an unknown name or source, settings that
+            contradict each other, or a setting that the DAG could not be made from.
     """
+    # Made from a default instead, a DAG must not train where and when nobody wanted it.
+    if problem := current_site().problem:
+        raise ConfigError(problem)
     context = get_current_context()
     deployment = the_deployment()
     config = config_from_params(deployment.from_form(context["params"]))
@@ -71,9 +74,15 @@ def run_key() -> str:
     return str(context["run_id"])
 
 
-def place() -> "Workplace":
-    """Return the warehouse and the artifact root that the steps work on, and who acts."""
+def place(reach: "Reach | None" = None) -> "Workplace":
+    """Return the warehouse and the artifact root that the steps work on, and who acts.
+
+    `reach` is for the step that opens a source. The others need no settings file for what they do,
+    a rollback among them, and may open none but that of the demo.
+    """
     from mf_core import pipeline
+    from mf_core.deployment import Deployment
+    from mf_core.sources.reach import Reach
 
     catalogue = current_site().catalogue
     return pipeline.workplace(
@@ -81,7 +90,7 @@ def place() -> "Workplace":
         artifact_root=common_artifact_root(),
         log=say,
         actor=actor(get_current_context()),
-        reach=source_reach(),
+        reach=reach or Reach(Deployment(), by_trigger=True),
         catalogue=catalogue,
     )
 

@@ -20,10 +20,12 @@ class Site:
         catalogue: the catalogue.
         config: its settings file, or several parted as in PATH; "": that which the environment
             names (MF_CONFIG, of films MF_CONFIG_FILMS).
+        problem: what was wrong with a setting when the DAG file was read; "": nothing.
     """
 
     catalogue: Catalogue
     config: str = ""
+    problem: str = ""
 
     @property
     def settings_file(self) -> str:
@@ -33,7 +35,7 @@ class Site:
     @property
     def retrain_id(self) -> str:
         """The id of the DAG that trains."""
-        return self.catalogue.named("mf_retrain")
+        return self.catalogue.retrain_id
 
     @property
     def rollback_id(self) -> str:
@@ -42,9 +44,8 @@ class Site:
 
     @property
     def tags(self) -> list[str]:
-        """The tags of its DAGs; by `mf-catalogue:NAME` the console finds the named catalogues."""
-        name = self.catalogue.name
-        return ["matrix-factorization", *([f"mf-catalogue:{name}"] if name else [])]
+        """The tags of its DAGs."""
+        return ["matrix-factorization", *self.catalogue.tags]
 
     @property
     def recommendations(self) -> Asset:

@@ -32,6 +32,7 @@ from mf_dags.runtime import (
     run_key,
     say,
     show_progress,
+    source_reach,
 )
 from mf_dags.sites import current_site
 
@@ -70,7 +71,7 @@ def ingest() -> IngestReport:
 
     config = run_config()
     name_inputs(config)
-    return pipeline.ingest(config, place())
+    return pipeline.ingest(config, place(source_reach()))
 
 
 @task(execution_timeout=QUICK)

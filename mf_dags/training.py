@@ -31,6 +31,17 @@ class Training:
     executor: str | None = None
     executor_config: Mapping[str, Any] | None = None
 
+    @classmethod
+    def told(cls, said: Mapping[str, Any]) -> "Training":
+        """Return what the factory was told. Raises ConfigError for a name that is none."""
+        known = [field.name for field in fields(cls)]
+        if unknown := sorted(set(said) - set(known)):
+            raise ConfigError(
+                f"train: expected {', '.join(known)}, got {', '.join(unknown)}. "
+                "See docs/howto/existing-airflow.md."
+            )
+        return cls(**said)
+
     def arguments(self) -> dict[str, Any]:
         """Return what is said, as arguments of a task."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -59,13 +70,6 @@ def find_training(
     Raises:
         ConfigError: `said` has a name that is none, or the file of MF_TRAIN_POD is wrong.
     """
-    known = [field.name for field in fields(Training)]
-    unknown = sorted(set(said) - set(known))
-    if unknown:
-        raise ConfigError(
-            f"train: expected {', '.join(known)}, got {', '.join(unknown)}. "
-            "See docs/howto/existing-airflow.md."
-        )
 
     def found(variable: str) -> str | None:
         return environ.get(catalogue.variable(variable)) or environ.get(variable) or None
@@ -73,4 +77,4 @@ def find_training(
     values: dict[str, Any] = {name: found(variable) for name, variable in _VARIABLES.items()}
     if "executor_config" not in said and (file := found(_POD)):
         values["executor_config"] = {"pod_override": pod_override(file)}
-    return Training(**{**values, **said})
+    return Training.told({**values, **said})

@@ -188,10 +188,12 @@ def bootstrap(
         limits=ReaderLimits(reader_statement_timeout or None, reader_connections),
     )
     _warn(unmet, roles)
+    # The writer's and the reader's are there, or there was an error.
+    named = f"{', '.join(unmet.roles[:-1])} and {unmet.roles[-1]}"
+    except_for = ", but for what is named above" if unmet.wanted else ""
     click.echo(
-        f"the database {database} and the roles {roles.writer}, {roles.reader}, {roles.console} "
-        f"and {roles.monitor} are ready; now run `{catalogue.command('db migrate')}` as "
-        f"{roles.writer}"
+        f"the database {database} and the roles {named} are ready{except_for}; "
+        f"now run `{catalogue.command('db migrate')}` as {roles.writer}"
     )
 
 

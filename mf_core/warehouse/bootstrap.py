@@ -9,7 +9,7 @@ Roles belong to the server, not to a database, so they are made here and not in 
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -95,7 +95,7 @@ def bootstrap_warehouse(
         limits: of the reader.
 
     Returns:
-        What this administrator may not do, and what works without.
+        What this administrator may not do, and what works without; and which roles there are.
 
     Raises:
         ConfigError: the environment names what can't be a role, or something is missing that this
@@ -121,7 +121,9 @@ def bootstrap_warehouse(
     with _administer(admin_url) as connection:
         unmet = _meet(connection, wanted)
         elsewhere = needs.closing_others(connection, database)
-    return replace(unmet, elsewhere=elsewhere)
+        present = present_roles(connection, roles)
+    made = [name for name in astuple(roles) if name in present]
+    return replace(unmet, elsewhere=elsewhere, roles=made)
 
 
 def _meet(connection: Connection, wanted: Sequence[Need]) -> Unmet:

@@ -106,7 +106,10 @@ def transaction(
         DatabaseError: Postgres could not be reached, broke off, or did not give a lock in time; or
             the schema is not the one that this code needs.
         ConfigError: the role lacks a right.
+        ValueError: a lock_timeout with AUTOCOMMIT, where nothing would keep it.
     """
+    if isolation_level == _AUTOCOMMIT and lock_timeout is not None:
+        raise ValueError("AUTOCOMMIT has no lock_timeout; expected a block of cancelled_after")
     with translated_errors(engine), engine.connect() as connection:
         # SQLAlchemy's own option for a level sets, and resets, the default of the session.
         if isolation_level == _AUTOCOMMIT:

@@ -155,11 +155,13 @@ class Unmet:
         needed: without which nothing works.
         wanted: without which the rest works.
         elsewhere: what closes other databases, to which every role may connect.
+        roles: the names of those of the warehouse's roles that there are.
     """
 
     needed: Mapping[str, str] = field(default_factory=dict)
     wanted: Mapping[str, str] = field(default_factory=dict)
     elsewhere: Sequence[str] = ()
+    roles: Sequence[str] = ()
 
     def script(self) -> str:
         """Return SQL for a database administrator, with a comment on each statement."""

@@ -19,6 +19,7 @@ from mf_core.warehouse.schema import catalogue_of, schema_of
 LOCK_NOT_AVAILABLE = "55P03"
 _READ_ONLY = "25006"
 _NO_RIGHT = "42501"
+_DEPENDED_ON = "2BP01"
 
 # SQLSTATE classes: connection exception, transaction rollback, insufficient resources, operator
 # intervention.
@@ -57,6 +58,8 @@ def explain(
         return _locked(error, statement, schema_of(bind))
     if code == _NO_RIGHT:
         return _no_right(error, bind, variable)
+    if code == _DEPENDED_ON:
+        return _depended_on(error)
     if lost or code.startswith(_MAY_PASS) or code == _READ_ONLY:
         return _broken_off(error, code, variable)
     if not code and isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
@@ -114,6 +117,18 @@ def _no_right(error: BaseException | None, bind: Engine | Connection, variable: 
         f"{who} lacks a right: {first_line(error)}. The pipeline and the `mf` command connect as "
         f"{writer} ({variable}), `mf db bootstrap` as an administrator (--admin-url); "
         "see docs/runbook.md#roles."
+    )
+
+
+def _depended_on(error: BaseException | None) -> DatabaseError:
+    """Return the error for what can't be dropped, as something of somebody else's rests on it."""
+    # One line for each that does.
+    detail = getattr(getattr(error, "diag", None), "message_detail", None) or ""
+    who = "; ".join(detail.splitlines())
+    return DatabaseError(
+        f"{first_line(error)}: {who or 'something'}, and is none of this project's. Nothing was "
+        "dropped. Keep its definition (pg_dump --schema-only), drop it, run this again, and make "
+        f"it again (SQLSTATE {_DEPENDED_ON}); see docs/howto/upgrade.md."
     )
 
 

@@ -40,8 +40,9 @@ def sql(connection: Connection, template: str) -> sa.TextClause:
     The template is a constant of this project: values are bound (`:name`), never put in. Other
     braces, such as those of JSON, stay as they are.
     """
-    quoted = connection.dialect.identifier_preparer.quote(schema_of(connection))
-    return sa.text(template.replace(_PLACEHOLDER, quoted))
+    # It needs no quotes: a Catalogue has a name of small letters, digits and underscores or none,
+    # and `mf_` before it makes it no word of SQL.
+    return sa.text(template.replace(_PLACEHOLDER, schema_of(connection)))
 
 
 def psycopg2_cursor(connection: Connection) -> Any:

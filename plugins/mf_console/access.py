@@ -17,14 +17,11 @@ from airflow.models.dag import DagModel, DagTag
 from airflow.utils.session import create_session
 from fastapi import Depends, HTTPException, Request
 
-from mf_core.catalogue import DEFAULT, Catalogue
+from mf_core.catalogue import DEFAULT, TAG, Catalogue
 from mf_core.errors import ConfigError
 
-DAG_ID = "mf_retrain"
 VARIABLE = "MF_CATALOGUES"
 """Names of catalogues, separated by commas, beside those whose DAGs have a tag."""
-TAG = "mf-catalogue:"
-"""How the tag begins by which a DAG names its catalogue."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +37,8 @@ def catalogue_of(request: Request) -> Catalogue:
 def may_read(request: Request, user: GetUserDep) -> Catalogue:
     """Return the catalogue a request asks for. Raises HTTPException if it is not for the user."""
     catalogue = catalogue_of(request)
-    dag_id = catalogue.named(DAG_ID)
-    requires_access_dag("GET", DagAccessEntity.RUN, param_dag_id=dag_id)(request, user)
+    access = requires_access_dag("GET", DagAccessEntity.RUN, param_dag_id=catalogue.retrain_id)
+    access(request, user)
     return catalogue
 
 
@@ -71,7 +68,7 @@ def _known() -> list[Catalogue]:
         live = sa.select(DagModel.dag_id).where(~DagModel.is_stale)
         tags = sa.select(DagTag.name).where(DagTag.name.startswith(TAG), DagTag.dag_id.in_(live))
         names |= {tag.removeprefix(TAG) for tag in session.scalars(tags)}
-        has_default = session.scalar(live.where(DagModel.dag_id == DAG_ID)) is not None
+        has_default = session.scalar(live.where(DagModel.dag_id == DEFAULT.retrain_id)) is not None
 
     found = [DEFAULT] if has_default or not names else []
     for name in sorted(names):

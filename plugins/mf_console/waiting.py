@@ -13,13 +13,13 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.utils.session import create_session
 from fastapi import Depends
 
-from mf_console.access import DAG_ID, Asked
+from mf_console.access import Asked
 
 
 def missing_pools(asked: Asked) -> list[str]:
     """Return the pools that tasks of the catalogue's DAG wait for and that nobody has made."""
     waiting = sa.select(TaskInstance.pool).where(
-        TaskInstance.dag_id == asked.named(DAG_ID),
+        TaskInstance.dag_id == asked.retrain_id,
         TaskInstance.state == "scheduled",
         TaskInstance.pool.not_in(sa.select(Pool.pool)),
     )

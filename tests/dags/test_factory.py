@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from mf_core.config import make_config
+from mf_core.errors import ConfigError
+
 ROOT = Path(__file__).resolve().parents[2]
 FILE = '"""A DAG file of Airflow."""\nfrom mf_dags import retrain_dag\n'
 
@@ -17,7 +20,7 @@ def read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return what Airflow makes of a DAG file that holds `calls`; no variable is set."""
     from airflow.dag_processing.dagbag import DagBag
 
-    for name in ("MF_TRAIN_QUEUE", "MF_TRAIN_POOL", "MF_CONFIG", "MF_SCHEDULE"):
+    for name in ("MF_TRAIN_QUEUE", "MF_TRAIN_POOL", "MF_TRAIN_POD", "MF_CONFIG", "MF_SCHEDULE"):
         monkeypatch.delenv(name, raising=False)
 
     def _read(calls: str) -> DagBag:
@@ -170,6 +173,105 @@ def test_tasks_find_the_settings_and_artifacts_of_their_own_catalogue(
         assert place.catalogue.name == name
         assert place.engine.url.host == name
         assert place.artifact_root == runtime.artifact_root()
+
+
+# What is wrong: the settings file, variables, and what is said of it.
+BROKEN = {
+    "no such file": (None, {}, "the settings file {} can't be read"),
+    "an unknown name": ("[gate]\nmax_rsme = 1\n", {}, "gate.max_rsme"),
+    "no such source": ("[source]\nname = 'shop'\n", {}, "source.name = 'shop'"),
+    "no such pod": ("", {"MF_TRAIN_POD": "/nowhere/pod.yaml"}, "MF_TRAIN_POD=/nowhere/pod.yaml"),
+    "no cron": ("", {"MF_SCHEDULE_FILMS": "nightly <b>"}, "MF_SCHEDULE_FILMS: expected a cron"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_is_wrong_with_a_setting_hides_no_dag_and_start_refuses_it_by_name(
+    read: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    case: str,
+) -> None:
+    from mf_dags import runtime, sites
+
+    text, environ, words = BROKEN[case]
+    file = tmp_path / "films.toml"
+    if text is not None:
+        file.write_text(text)
+    said = words.format(file)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    calls = """
+retrain_dag("films", config="films.toml", train={"queue": "gpu"})
+retrain_dag("books", train={"executor_config": {}})
+"""
+    bag = read(calls)
+    assert bag.import_errors == {}
+    ids = {f"mf_{what}_{name}" for what in ("retrain", "rollback") for name in ("films", "books")}
+    assert set(bag.dags) == ids
+
+    dag = bag.dags["mf_retrain_films"]
+    assert dag.doc_md.startswith("**No night runs before this is mended")
+    assert said in dag.doc_md.split("# Nightly retrain")[0]
+    assert any(said in record.getMessage() for record in caplog.records)
+    assert dag.timetable.expression == "0 2 * * *"
+    assert dag.get_task("train").queue == "gpu"
+    for dag_id in ids - {"mf_retrain_films"}:
+        assert bag.dags[dag_id].doc_md.startswith("# ")
+
+    # Whatever step of a night asks for its settings, `start` first.
+    context = {"dag": dag, "params": dag.params.dump()}
+    monkeypatch.setattr(sites, "get_current_context", lambda: context)
+    monkeypatch.setattr(runtime, "get_current_context", lambda: context)
+    with pytest.raises(ConfigError) as refused:
+        runtime.run_config()
+    assert said in str(refused.value)
+    books = bag.dags["mf_retrain_books"]
+    context |= {"dag": books, "params": books.params.dump()}
+    runtime.run_config()
+
+
+def test_a_rollback_needs_no_settings_file(
+    read: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    from mf_dags import runtime, sites
+
+    dags = read('retrain_dag("films", config="nowhere.toml")').dags
+    run = SimpleNamespace(triggering_user_name="ann")
+    context = {"dag": dags["mf_rollback_films"], "dag_run": run}
+    monkeypatch.setattr(sites, "get_current_context", lambda: context)
+    monkeypatch.setattr(runtime, "get_current_context", lambda: context)
+    monkeypatch.setenv("MF_ARTIFACT_ROOT", tmp_path.as_uri())
+    monkeypatch.setenv("MF_DATABASE_URL_FILMS", "postgresql+psycopg2://films/w")
+    reach = runtime.place().reach
+    # And may open nothing that the operator has not named.
+    assert reach is not None
+    with pytest.raises(ConfigError, match=r"source\.uri"):
+        reach.judge(make_config({"source.uri": "/etc/passwd"}))
+
+
+def test_a_schedule_that_is_no_cron_expression_is_refused_or_passed_on(read: Any) -> None:
+    bag = read('retrain_dag("films", schedule="61 2 * * *")')
+    assert "schedule: expected a cron expression such as '0 2 * * *'" in the_error(bag)
+    assert "got '61 2 * * *'" in the_error(bag)
+
+    for schedule in ("@once", "@continuous"):
+        bag = read(f'retrain_dag("films", schedule="{schedule}")')
+        assert bag.import_errors == {}
+        assert first_night(bag.dags["mf_retrain_films"]) is not None
+    bag = read('retrain_dag("films", schedule="@daily")')
+    assert bag.dags["mf_retrain_films"].timetable.run_immediately == timedelta()
+
+
+def first_night(dag: Any) -> Any:
+    """Return when the scheduler would begin the first night, once the DAG is unpaused."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    sent = json.loads(json.dumps(DagSerialization.to_dict(dag)))
+    return DagSerialization.from_dict(sent).next_dagrun_info(last_automated_run_info=None)
 
 
 def test_dags_with_lineage_survive_serialization(read: Any) -> None:

@@ -147,6 +147,33 @@ def test_a_pod_that_would_lose_something_without_a_word_is_refused(
         pod_override(str(file))
 
 
+BASE = {"name": "base"}
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {"spec": {"containers": [None]}},
+        {"spec": {"containers": [{**BASE, "resources": ["x"]}]}},
+        {"spec": {"containers": [BASE], "tolerations": {}}},
+        {"metadata": [], "spec": {"containers": [BASE]}},
+        {"spec": {"containers": "base"}},
+        {"spec": {"containers": None}},
+        {"spec": {}},
+    ],
+    ids=str,
+)
+def test_a_pod_of_another_shape_is_refused_in_words(
+    tmp_path: Path, described: dict[str, Any]
+) -> None:
+    from mf_dags.pods import pod_override
+
+    file = tmp_path / "pod.yaml"
+    file.write_text(yaml.safe_dump(described))
+    with pytest.raises(ConfigError, match=f"^MF_TRAIN_POD={file}: "):
+        pod_override(str(file))
+
+
 def test_without_the_provider_the_extra_is_named() -> None:
     program = (
         "import sys\n"
@@ -224,3 +251,15 @@ def test_the_page_makes_every_secret_and_file_that_the_values_name(values: dict[
     for path in mounted:
         assert f"--from-file={Path(path).name}" in page.replace("deploy/", "")
         assert str(Path(path).parent) == values["volumeMounts"][0]["mountPath"]
+
+
+def test_the_page_builds_images_with_arguments_that_the_dockerfile_has() -> None:
+    page = (ROOT / "docs" / "howto" / "kubernetes.md").read_text()
+    taken = set(
+        re.findall(r"^ARG (\w+)", (ROOT / "docker" / "Dockerfile").read_text(), re.MULTILINE)
+    )
+    said = re.findall(r"--build-arg (\w+)=(\S+)", page)
+    assert {value for _, value in said} == {"cpu", "gpu"}
+    for name, value in said:
+        assert name in taken
+        assert (ROOT / "docker" / f"requirements-{value}.txt").exists()

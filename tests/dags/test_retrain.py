@@ -245,6 +245,21 @@ def test_a_misspelt_setting_fails_the_first_task(run: Run, pipeline: FakePipelin
     assert "there is no setting 'gate.max_rsme'" in str(error)
 
 
+def test_a_dag_that_was_made_without_its_settings_refuses_every_run(
+    run: Run, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Airflow reads the DAG file again before it runs a task.
+    monkeypatch.setenv("MF_TRAIN_POD", "/nowhere/pod.yaml")
+    states = run(**{"run.dry_run": False})
+    assert states["start"] == ["failed"]
+    assert states["ingest"] == states["train"] == ["upstream_failed"]
+    done = [name for name, _ in pipeline.calls if name != "workplace"]
+    assert done == ["start_run", "record_failure", "close_run"]
+    (error,) = [arguments[3] for name, arguments in pipeline.calls if name == "record_failure"]
+    assert isinstance(error, ConfigError)
+    assert "MF_TRAIN_POD=/nowhere/pod.yaml can't be read" in str(error)
+
+
 def test_a_shard_that_failed_is_named_by_its_task(run: Run, pipeline: FakePipeline) -> None:
     pipeline.answers["recommend_shard"] = ConfigError("no")
     # `dag.test()` leaves the settings of the run before in the DAG.

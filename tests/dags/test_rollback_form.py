@@ -98,6 +98,35 @@ def test_a_silent_warehouse_does_not_hold_up_the_parser(monkeypatch: pytest.Monk
     assert form.resolve("7") == "7"
 
 
+@pytest.mark.parametrize(
+    ("dag_id", "asks"), [("mf_retrain", False), ("mf_retrain_films", False), ("mf_rollback", True)]
+)
+def test_a_worker_that_reads_the_file_for_another_dag_asks_no_warehouse(
+    monkeypatch: pytest.MonkeyPatch, dag_id: str, asks: bool
+) -> None:
+    from airflow.sdk.definitions._internal.dag_parsing_context import (
+        _airflow_parsing_context_manager,
+    )
+
+    from mf_dags.rollbacks import version_param
+    from mf_dags.sites import Site
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("MF_DATABASE_URL", f"postgresql://mf@127.0.0.1:{port}/warehouse")
+        with _airflow_parsing_context_manager(dag_id, "train"):
+            form = version_param(Site(DEFAULT))
+        # Whoever has asked waits in the queue of connections, though he has gone.
+        try:
+            silent.accept()[0].close()
+            asked = True
+        except BlockingIOError:
+            asked = False
+    assert asked == asks
+    assert form.resolve("7") == "7"
+
+
 @pytest.mark.parametrize("url", ["", "nonsense", "postgresql://nobody@127.0.0.1:1/warehouse"])
 def test_without_a_warehouse_the_dag_parses_all_the_same(
     monkeypatch: pytest.MonkeyPatch, url: str

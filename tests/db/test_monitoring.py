@@ -299,6 +299,30 @@ def test_alerts_fire_when_they_should(world: World, engine: Engine, monitor: Eng
     assert _firing(monitor) == {"mf-lists-too-old", "mf-no-run", "mf-run-too-long"}
 
 
+def test_a_run_that_was_killed_alerts_nobody_once_a_later_one_went_well(
+    world: World, engine: Engine, monitor: Engine
+) -> None:
+    with transaction(engine) as connection:
+        connection.execute(sa.text("DELETE FROM mf.runs WHERE run_key IN ('three', 'four')"))
+        connection.execute(
+            sa.text(
+                "UPDATE mf.runs SET outcome = 'running', ended_at = NULL, "
+                "started_at = started_at - interval '30 days' WHERE run_key = 'one'"
+            )
+        )
+    assert _firing(monitor) == set()
+
+    # The newest one does not end.
+    with transaction(engine) as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE mf.runs SET outcome = 'running', ended_at = NULL, "
+                "started_at = started_at - interval '21 hours' WHERE run_key = 'two'"
+            )
+        )
+    assert _firing(monitor) == {"mf-run-too-long"}
+
+
 def test_nights_that_went_well_alert_nobody(world: World, engine: Engine, monitor: Engine) -> None:
     with transaction(engine) as connection:
         connection.execute(sa.text("DELETE FROM mf.runs WHERE run_key IN ('three', 'four')"))

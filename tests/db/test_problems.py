@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -170,6 +171,17 @@ def test_a_table_that_somebody_renamed(warehouse_url: str, execute: Execute) -> 
     said = refused(warehouse_url, "hide", "i1", code=10)
     assert 'relation "mf.hidden_items" does not exist, though the schema mf is at rev' in said
     assert "somebody has dropped or renamed it" in said
+
+
+def test_a_wait_that_nothing_would_limit_is_refused(warehouse_url: str) -> None:
+    engine = database_engine(warehouse_url)
+    second = timedelta(seconds=1)
+    with (
+        pytest.raises(ValueError, match="AUTOCOMMIT has no lock_timeout"),
+        transaction(engine, isolation_level="AUTOCOMMIT", lock_timeout=second),
+    ):
+        pass
+    engine.dispose()
 
 
 def test_a_defect_stays_a_defect(warehouse_url: str) -> None:

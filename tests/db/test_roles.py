@@ -210,10 +210,53 @@ def test_the_command_prints_what_it_may_not_do(bare_server: Server) -> None:
 
     mf.environ["MF_ADMIN_DATABASE_URL"] = admin
     printed = mf("db", "bootstrap")
-    assert "are ready; now run `mf db migrate` as mf_writer" in printed
+    ready = "are ready, but for what is named above; now run `mf db migrate` as mf_writer"
+    assert ready in printed
     assert "-- the password of mf_writer; without it it stays what it is\n" in mf.errors
     assert 'REVOKE CONNECT ON DATABASE "postgres" FROM PUBLIC;' in mf.errors
     assert "hunter2" not in mf.errors
+
+
+def test_only_roles_that_there_are_are_called_ready(bare_server: Server) -> None:
+    run_as_admin(
+        bare_server,
+        "CREATE ROLE cloud_admin LOGIN",
+        *(f"CREATE ROLE {name} LOGIN" for name in ("mf_writer", "mf_reader")),
+        "CREATE DATABASE warehouse OWNER mf_writer",
+    )
+    mf = Mf(MF_ADMIN_DATABASE_URL=bare_server.url("postgres", "cloud_admin"))
+    printed = mf("db", "bootstrap")
+    assert "the roles mf_writer and mf_reader are ready, but for what is named above; " in printed
+    assert 'CREATE ROLE "mf_console" LOGIN;' in mf.errors
+
+    mf.environ["MF_ADMIN_DATABASE_URL"] = bare_server.admin_url
+    printed = mf("db", "bootstrap")
+    every = "the roles mf_writer, mf_reader, mf_console and mf_monitor are ready; "
+    assert every in printed
+
+
+def test_the_sql_for_a_database_that_is_open_to_all_lets_each_role_in(bare_server: Server) -> None:
+    names = ("mf_writer", "mf_reader", "mf_console", "mf_monitor")
+    run_as_admin(
+        bare_server,
+        *(f"CREATE ROLE {name} LOGIN" for name in (*names, "cloud_admin", "other")),
+        "CREATE DATABASE warehouse",
+    )
+    for name in (*names, "other"):
+        assert ask(bare_server, "SELECT current_user", user=name) == name
+
+    admin = bare_server.url("postgres", "cloud_admin")
+    with pytest.raises(ConfigError) as refused:
+        bootstrap_warehouse(admin)
+    script = str(refused.value).split(":\n", 1)[1]
+    assert 'REVOKE ALL ON DATABASE "warehouse" FROM PUBLIC;' in script
+    run_script(bare_server, script)
+    unmet = bootstrap_warehouse(admin)
+    assert (unmet.needed, unmet.wanted, tuple(unmet.roles)) == ({}, {}, names)
+    for name in names:
+        assert ask(bare_server, "SELECT current_user", user=name) == name
+    with pytest.raises(sa.exc.OperationalError, match="permission denied for database"):
+        ask(bare_server, "SELECT 1", user="other")
 
 
 def test_a_reader_has_limits_that_can_be_set_and_stay_as_they_are(bare_server: Server) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import tomllib
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ from sqlalchemy.engine import Engine
 from mf_core import tune
 from mf_core.config import Config, load_config, make_config
 from mf_core.data.split import split_bucket
-from mf_core.errors import ConfigError, QualityError, TrainingError
+from mf_core.errors import ConfigError, DatabaseError, QualityError, TrainingError
+from mf_core.tune import storage
 from mf_core.warehouse import transaction
 from mf_core.warehouse.bootstrap import alembic_config, migrate
 
-from .test_cli import Mf
+from .test_cli import Mf, without_warehouse
 from .test_publish import rows
 from .worlds import load, make_ratings
 
@@ -585,3 +587,30 @@ def test_the_command_searches_a_file_shows_and_goes_on(warehouse_url: str, tmp_p
 
     mf("tune", "--trials", "1", *settings, code=4)
     assert "mf.ratings is empty" in mf.errors
+
+
+def test_studies_leave_no_embedded_server_behind(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    make_ratings().drop(columns="rated_at").to_csv(path, index=False)
+    settings = [f"--set={name}={value}" for name, value in SMALL.items()]
+    mf = Mf()
+    mf.environ = without_warehouse(tmp_path / "home")
+    running = tmp_path / "home" / "pgdata" / "postmaster.pid"
+    mf("tune", "--train", str(path), "--study", "mine", "--trials", "1", "--parts", "0", *settings)
+    assert not running.exists()
+    for arguments in (("prune",), ("prune", "--dry-run"), ("tune", "--show")):
+        mf(*arguments)
+        assert not running.exists(), arguments
+
+
+def test_studies_that_somebody_has_locked_are_an_error_of_the_database(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(engine, make_ratings())
+    search(engine, trials=1)
+    monkeypatch.setattr(storage, "LOCK_TIMEOUT", timedelta(milliseconds=300))
+    with transaction(engine) as other:
+        other.execute(sa.text("LOCK TABLE mf_tune.trials IN ACCESS EXCLUSIVE MODE"))
+        with pytest.raises(DatabaseError, match="lock"):
+            storage.forget(engine, timedelta(0))
+    assert len(storage.forget(engine, timedelta(0))) == 1

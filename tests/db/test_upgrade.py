@@ -159,6 +159,33 @@ def test_the_way_back_leaves_what_0_2_0_had(
     assert read(old) == before[0]
 
 
+def test_somebodys_own_view_on_ours_is_named(
+    server: EmbeddedServer, old: Engine, tmp_path: Path
+) -> None:
+    upgrade(server, old, tmp_path)
+    with transaction(old) as connection:
+        connection.execute(sa.text("CREATE SCHEMA reports"))
+        query = "CREATE VIEW reports.nights AS SELECT * FROM mf.model_history"
+        connection.execute(sa.text(query))
+    (now,) = rows(old, REVISION)
+
+    mf = Mf(MF_DATABASE_URL=url_of(old))
+    mf("db", "migrate", "--revision", "0006", code=10)
+    assert "Traceback" not in mf.errors
+    assert "view reports.nights depends on view mf.model_history" in mf.errors
+    assert "drop it, run this again, and make it again" in mf.errors
+    assert rows(old, REVISION) == [now]
+    assert rows(old, "SELECT count(*) FROM reports.nights") != [(0,)]
+
+    with transaction(old) as connection:
+        connection.execute(sa.text("DROP VIEW reports.nights"))
+    mf("db", "migrate", "--revision", "0006")
+    assert rows(old, REVISION) == [("0006",)]
+    mf("db", "migrate")
+    with transaction(old) as connection:
+        connection.execute(sa.text(query))
+
+
 def test_readers_read_on_while_the_schema_is_migrated_and_taken_back(
     server: EmbeddedServer, old: Engine, tmp_path: Path
 ) -> None:
