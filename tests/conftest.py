@@ -22,6 +22,7 @@ SLOW = (
     "tests/dags/test_retrain.py*",
     "tests/db/test_aimed_kills.py*",
     "tests/db/test_backup.py*",
+    "tests/db/test_restore.py*",
     "tests/db/test_catalogues.py*",
     "tests/db/test_catalogues_upkeep.py*",
     "tests/db/test_cli.py*",
