@@ -37,6 +37,7 @@ SLOW = (
     "tests/db/test_pipeline.py*",
     "tests/db/test_problems.py*",
     "tests/db/test_prune.py*",
+    "tests/db/test_prune_kills.py*",
     "tests/db/test_publish.py*",
     "tests/db/test_retirement.py*",
     "tests/db/test_roles.py*",

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -24,174 +24,150 @@ from .test_backup import (  # noqa: F401
     md5_of_lists,
     published,
     restore_to,
-    save_from,
     world,
 )
 from .test_publish import publish_one, rows
 from .worlds import World, load, make_ratings
 
-RUNS = "SELECT * FROM dag_run"
+
+@dataclass(frozen=True)
+class Places:
+    """A backup, and where it goes.
+
+    Attributes:
+        saved: the warehouse that it was taken of.
+        folder: the backup.
+        warehouse: an empty warehouse and an empty artifact store.
+        metadata: an empty database for Airflow's metadata.
+    """
+
+    saved: World
+    folder: Path
+    warehouse: World
+    metadata: Engine
 
 
 @pytest.fixture
-def metadata(server: EmbeddedServer) -> Iterator[Engine]:
-    """A database that stands for Airflow's: any table will do, as none is looked into."""
-    with new_database(server, "airflow") as engine:
-        _fill(engine, "of the backup")
-        engine.dispose()
-        yield engine
-
-
-@pytest.fixture
-def new_metadata(server: EmbeddedServer) -> Iterator[Engine]:
-    """The empty database that they go to."""
-    with new_database(server, "new airflow'%") as engine:
-        engine.dispose()
-        yield engine
+def places(
+    server: EmbeddedServer,
+    world: World,  # noqa: F811
+    elsewhere: World,  # noqa: F811
+    tmp_path: Path,
+) -> Iterator[Places]:
+    """A backup with metadata, and empty places for it."""
+    folder = tmp_path / "backup"
+    place = world.place
+    with new_database(server, "airflow") as metadata:
+        _fill(metadata, "of the backup")
+        backup.save(place.engine, place.artifact_root, folder, url_of(metadata), place.log)
+    with new_database(server, "new airflow'%") as metadata:
+        yield Places(world, folder, elsewhere, metadata)
 
 
 def _fill(engine: Engine, run: str) -> None:
-    """Make a table, as `airflow db migrate` makes many."""
+    """Make a table in a database of metadata, as Airflow makes many: none is looked into."""
     with transaction(engine) as connection:
         connection.execute(sa.text("CREATE TABLE public.dag_run (run text)"))
         connection.execute(sa.text("INSERT INTO public.dag_run VALUES (:run)"), {"run": run})
 
 
-def _save(world: World, metadata: Engine, folder: Path) -> None:  # noqa: F811
-    place = world.place
-    backup.save(place.engine, place.artifact_root, folder, url_of(metadata), place.log)
-    for engine in (place.engine, metadata):
+def _restore(places: Places, metadata: Engine | None = None) -> None:
+    place = places.warehouse.place
+    url = url_of(metadata or places.metadata)
+    backup.restore(place.engine, place.artifact_root, places.folder, url, place.log)
+
+
+def _restore_and_die(places: Places, step: str, at: int) -> None:
+    """Restore in a process that is killed before a step's call of that number."""
+    for engine in (places.saved.place.engine, places.warehouse.place.engine, places.metadata):
         engine.dispose()
 
-
-def _restore(elsewhere: World, metadata: Engine, folder: Path) -> None:  # noqa: F811
-    place = elsewhere.place
-    backup.restore(place.engine, place.artifact_root, folder, url_of(metadata), place.log)
-
-
-def _restore_and_die(
-    elsewhere: World,  # noqa: F811
-    metadata: Engine,
-    folder: Path,
-    step: str,
-    at: int,
-) -> None:
-    """Restore in a process that is killed before a step's call of that number."""
-    elsewhere.place.engine.dispose()
-    metadata.dispose()
-
     def work() -> None:
-        own = replace(elsewhere.place, engine=database_engine(url_of(elsewhere.place.engine)))
+        place = places.warehouse.place
+        own = replace(place, engine=database_engine(url_of(place.engine)))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(restoring, step, kill([0], at, getattr(restoring, step)))
-            _restore(replace(elsewhere, place=own), metadata, folder)
+            _restore(replace(places, warehouse=World(own, places.warehouse.config)))
 
     with child(work) as wait:
         assert wait() == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(
-    ("step", "at"),
-    # Within the artifacts, before the warehouse, before the metadata, and before the end.
-    [("write", 9), ("_load", 1), ("_load", 2), ("_finish", 1)],
-)
-def test_a_restore_that_was_killed_can_be_made_again(
-    world: World,  # noqa: F811
-    elsewhere: World,  # noqa: F811
-    metadata: Engine,
-    new_metadata: Engine,
-    tmp_path: Path,
-    step: str,
-    at: int,
-) -> None:
-    folder = tmp_path / "backup"
-    _save(world, metadata, folder)
-    _restore_and_die(elsewhere, new_metadata, folder, step, at)
+# Within the artifacts, before the warehouse, and before the metadata.
+BEFORE_METADATA = [("write", 9), ("_load", 1), ("_load", 2)]
+
+
+@pytest.mark.parametrize(("step", "at"), [*BEFORE_METADATA, ("_finish", 1)])
+def test_a_restore_that_was_killed_can_be_made_again(places: Places, step: str, at: int) -> None:
+    _restore_and_die(places, step, at)
+    engine = places.warehouse.place.engine
     if step == "write":
         # What was only set up since is nothing that could be lost.
-        migrate(url_of(elsewhere.place.engine))
+        migrate(url_of(engine))
 
-    _restore(elsewhere, new_metadata, folder)
-    assert md5_of_lists(elsewhere.place.engine) == md5_of_lists(world.place.engine)
-    assert rows(new_metadata, RUNS) == [("of the backup",)]
-    uris = rows(elsewhere.place.engine, "SELECT uri FROM mf.snapshots")
-    assert uris
-    assert all(uri.startswith(elsewhere.place.artifact_root) for (uri,) in uris)
-    schemas = {name for (name,) in rows(elsewhere.place.engine, "SELECT nspname FROM pg_namespace")}
+    _restore(places)
+    assert md5_of_lists(engine) == md5_of_lists(places.saved.place.engine)
+    assert rows(places.metadata, "SELECT * FROM dag_run") == [("of the backup",)]
+    uris = rows(engine, "SELECT uri FROM mf.snapshots UNION ALL SELECT uri FROM mf.model_artifacts")
+    assert len(uris) > 5
+    assert all(uri.startswith(places.warehouse.place.artifact_root) for (uri,) in uris)
+    schemas = {name for (name,) in rows(engine, "SELECT nspname FROM pg_namespace")}
     assert not [name for name in schemas if "restored" in name]
     with pytest.raises(ConfigError, match="expected an empty warehouse"):
-        restore_to(elsewhere, folder)
+        restore_to(places.warehouse, places.folder)
 
 
-@pytest.mark.parametrize(
-    ("step", "at"),
-    # The last one: they have come, and the mark does not say so yet.
-    [("write", 9), ("_load", 1), ("_load", 2), ("_note_metadata", 1)],
-)
+@pytest.mark.parametrize(("step", "at"), BEFORE_METADATA)
 def test_metadata_of_others_never_count_as_those_of_the_backup(
-    world: World,  # noqa: F811
-    elsewhere: World,  # noqa: F811
-    metadata: Engine,
-    new_metadata: Engine,
-    tmp_path: Path,
-    step: str,
-    at: int,
+    places: Places, step: str, at: int
 ) -> None:
-    folder = tmp_path / "backup"
-    _save(world, metadata, folder)
-    _restore_and_die(elsewhere, new_metadata, folder, step, at)
-    if step != "_note_metadata":
-        _fill(new_metadata, "of others")
+    _restore_and_die(places, step, at)
+    _fill(places.metadata, "of others")
     with pytest.raises(ConfigError, match="expected an empty database for Airflow's metadata"):
-        _restore(elsewhere, new_metadata, folder)
+        _restore(places)
+
+
+def test_metadata_that_nobody_has_noted_yet_are_not_taken_for_granted(
+    server: EmbeddedServer, places: Places
+) -> None:
+    _restore_and_die(places, "_note_metadata", 1)
+    with pytest.raises(ConfigError, match=r"expected an empty .* Make a new one"):
+        _restore(places)
+    with new_database(server, "another") as another:
+        _restore(places, another)
 
 
 def test_metadata_that_are_back_are_known_by_their_very_database(
-    server: EmbeddedServer,
-    world: World,  # noqa: F811
-    elsewhere: World,  # noqa: F811
-    metadata: Engine,
-    new_metadata: Engine,
-    tmp_path: Path,
+    server: EmbeddedServer, places: Places
 ) -> None:
-    folder = tmp_path / "backup"
-    _save(world, metadata, folder)
-    _restore_and_die(elsewhere, new_metadata, folder, "_finish", 1)
+    _restore_and_die(places, "_finish", 1)
     with new_database(server, "live airflow") as live:
         _fill(live, "of others")
         with pytest.raises(ConfigError, match="expected an empty database for Airflow's metadata"):
-            _restore(elsewhere, live, folder)
-    _restore(elsewhere, new_metadata, folder)
+            _restore(places, live)
+    _restore(places)
 
 
 @pytest.mark.parametrize("step", ["write", "_finish"])
-def test_what_was_done_since_is_not_taken_away(
-    world: World,  # noqa: F811
-    elsewhere: World,  # noqa: F811
-    metadata: Engine,
-    new_metadata: Engine,
-    tmp_path: Path,
-    step: str,
-) -> None:
+def test_what_was_done_since_is_not_taken_away(places: Places, step: str) -> None:
     """The restore failed, nobody made it again, and nights went on in what was there."""
-    folder = tmp_path / "backup"
-    _save(world, metadata, folder)
-    _restore_and_die(elsewhere, new_metadata, folder, step, 1)
-    migrate(url_of(elsewhere.place.engine))
+    _restore_and_die(places, step, 1)
+    engine = places.warehouse.place.engine
+    migrate(url_of(engine))
     if step == "write":
-        load(elsewhere.place.engine, make_ratings())
+        load(engine, make_ratings())
     else:
-        publish_one(elsewhere, "three")
-    before = _content(elsewhere)
+        publish_one(places.warehouse, "three")
+    before = _content(engine)
 
     with pytest.raises(ConfigError, match="somebody has worked in it since"):
-        _restore(elsewhere, new_metadata, folder)
-    assert _content(elsewhere) == before
+        _restore(places)
+    assert _content(engine) == before
 
 
-def _content(world: World) -> list[object]:  # noqa: F811
+def _content(engine: Engine) -> list[object]:
     queries = (
         "SELECT * FROM mf.ratings ORDER BY user_id, item_id",
         "SELECT * FROM mf.models ORDER BY model_version",
     )
-    return [rows(world.place.engine, query) for query in queries]
+    return [rows(engine, query) for query in queries]
