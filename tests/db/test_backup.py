@@ -277,16 +277,16 @@ def test_a_backup_that_does_not_fit_is_refused_by_name(
         restore_to(elsewhere, folder)
 
 
+def _mf(world: World) -> Mf:
+    place = world.place
+    return Mf(MF_DATABASE_URL=url_of(place.engine), MF_ARTIFACT_ROOT=place.artifact_root)
+
+
 def test_the_command_saves_and_restores(world: World, elsewhere: World, tmp_path: Path) -> None:
     folder = tmp_path / "back up 100%#1 'é'"
-    here = Mf(
-        MF_DATABASE_URL=url_of(world.place.engine), MF_ARTIFACT_ROOT=world.place.artifact_root
-    )
+    here = _mf(world)
     assert "without Airflow's metadata" in here("backup", str(folder))
-    there = Mf(
-        MF_DATABASE_URL=url_of(elsewhere.place.engine),
-        MF_ARTIFACT_ROOT=elsewhere.place.artifact_root,
-    )
+    there = _mf(elsewhere)
     assert "now run `mf db migrate`" in there("restore", str(folder))
     there("db", "migrate")
     assert there.json("status")["live_version"] == 2
