@@ -5,18 +5,20 @@ night 1, a share of news on each night after it. Each night is ingested, split, 
 on an embedded Postgres and a store on a disk, with what nothing needs removed after it. Between two
 nights the records of the warehouse are dated back.
 
-Nothing is trained: the models have random numbers, in the shapes of the configured solvers. What
-is measured are bytes, and numbers of the same type take the same room whatever they say.
+Nothing is trained: the models have random numbers, in the shapes that the rating solver `bayes`
+leaves. What is measured are bytes, and numbers of the same type take the same room whatever they
+say.
 
 The table has what the warehouse and the artifacts take after each night; below it stands what one
 night leaves, part by part.
 """
 
 import argparse
-import json
+import shlex
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,8 +26,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.engine import Engine
 
-from benchmarks.results import RESULTS, this_run
-from benchmarks.results import table as markdown_table
+from benchmarks.results import heading, table, this_run, write
 from mf_core import pipeline
 from mf_core.config import Config, make_config
 from mf_core.data.snapshot import Snapshot, read_snapshot
@@ -43,7 +44,9 @@ _MIB = 1 << 20
 # Ratings that are there on the first night; the others come in evenly after it.
 _FIRST = 0.8
 
-# Random models would not pass the gate as shipped.
+_SOLVER = "bayes"
+
+# Random models would not pass the gate as shipped. None of these changes how much is kept.
 LENIENT = {
     "run.force": True,
     "gate.require_better_than_biases": False,
@@ -92,9 +95,14 @@ def main() -> None:
     options = parser.parse_args()
 
     wanted = dict(pair.split("=", 1) for pair in options.set)
+    solver = make_config(wanted).rating_head.solver
+    if solver != _SOLVER:
+        parser.error(f"rating_head.solver is {solver}: only what {_SOLVER} leaves can be measured")
+    about = this_run() | {"command": _command(options), "settings": {**LENIENT, **wanted}}
     with tempfile.TemporaryDirectory(prefix="mf-growth-") as folder:
         nights = _run(Path(folder), options, wanted)
-    _write(options, wanted, nights)
+    about["nights"] = [asdict(night) for night in nights]
+    write(options.name, about, _text(about, nights))
 
 
 def _run(folder: Path, options: argparse.Namespace, wanted: dict[str, str]) -> list[Night]:
@@ -224,29 +232,27 @@ def _measured(place: Workplace, number: int) -> Night:
 def _let_pass(engine: Engine, days: int) -> None:
     """Date every record so many days earlier."""
     with transaction(engine) as connection:
-        for table, columns in _DATED.items():
+        for dated, columns in _DATED.items():
             moved = ", ".join(f"{name} = {name} - interval '{days} days'" for name in columns)
-            connection.execute(sa.text(f"UPDATE mf.{table} SET {moved}"))
+            connection.execute(sa.text(f"UPDATE mf.{dated} SET {moved}"))
 
 
-def _write(options: argparse.Namespace, wanted: dict[str, str], nights: list[Night]) -> None:
-    run = this_run()
-    content = {"run": run, "settings": wanted, "days_apart": options.days_apart}
-    content["nights"] = [asdict(night) for night in nights]
-    (RESULTS / f"{options.name}.json").write_text(json.dumps(content, indent=1) + "\n")
+def _command(options: argparse.Namespace) -> str:
+    """Return the command that measures this again."""
+    words = ["python", "-m", "benchmarks.growth", f"FOLDER/{options.ratings.name}"]
+    words += ["--nights", str(options.nights), "--days-apart", str(options.days_apart)]
+    for pair in options.set:
+        words += ["--set", pair]
+    return shlex.join(words)
 
-    rows = [
-        [
-            str(night.night),
-            f"{night.warehouse / _MIB:.1f}",
-            f"{night.artifacts / _MIB:.1f}",
-            f"{night.n_snapshots}",
-            f"{night.n_models}",
-            f"{night.n_lists}",
-        ]
-        for night in nights
-    ]
-    header = [
+
+def _text(about: dict[str, Any], nights: list[Night]) -> str:
+    settings = ", ".join(f"`{name}={value}`" for name, value in about["settings"].items())
+    protocol = (
+        f"MovieLens 100K: `{about['command']}`. Models of random numbers, which pass by these "
+        f"settings: {settings}. All others as shipped."
+    )
+    heads = [
         "night",
         "warehouse, MiB",
         "artifacts, MiB",
@@ -260,19 +266,23 @@ def _write(options: argparse.Namespace, wanted: dict[str, str], nights: list[Nig
         f"The models of one version: {nights[0].models / _MIB:.2f} MiB (evaluated and refit). "
         f"The lists of one version: {last.lists / last.n_lists / _MIB:.2f} MiB."
     )
-    settings = " ".join(f"`{name}={value}`" for name, value in wanted.items()) or "as shipped"
-    said = (
-        f"MovieLens 100K, days from night to night: {options.days_apart}, settings {settings}; "
-        f"run {run['run']}, commit {run['commit']}."
-    )
     weeks = (
         "Dating back leaves the day of the week as it is, so none of the versions of past weeks "
         "(`publish.keep_weeks`) is among them: add four."
     )
-    pieces = ["# Growth per night", said, markdown_table(header, rows), f"{parts} {weeks}"]
-    text = "\n\n".join(pieces) + "\n"
-    (RESULTS / f"{options.name}.md").write_text(text)
-    print(text)
+    grown = table(heads, map(_cells, nights))
+    return "\n\n".join([heading(about), protocol, "# Growth per night", grown, f"{parts} {weeks}"])
+
+
+def _cells(night: Night) -> list[str]:
+    return [
+        str(night.night),
+        f"{night.warehouse / _MIB:.1f}",
+        f"{night.artifacts / _MIB:.1f}",
+        f"{night.n_snapshots}",
+        f"{night.n_models}",
+        f"{night.n_lists}",
+    ]
 
 
 if __name__ == "__main__":

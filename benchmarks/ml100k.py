@@ -31,8 +31,8 @@ from mf_core.config import BayesConfig, Config, make_config
 from mf_core.data.snapshot import Snapshot
 from mf_core.models.baselines import biases_only_model
 from mf_core.models.factors import FactorModel
+from mf_core.sources.demo import ML100K_URL
 
-ARCHIVE = "https://files.grouplens.org/datasets/movielens/ml-100k.zip"
 FOLDS = range(1, 6)
 OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "bayes": ("ours, bayes (the default)", {"rating_head.solver": "bayes"}),
@@ -80,10 +80,10 @@ def folds_folder() -> Path:
     folder = cache / "ml-100k"
     if not (folder / "u5.test").exists():
         print(
-            f"downloading {ARCHIVE}; or name a folder that holds u1.base .. u5.test in ML100K",
+            f"downloading {ML100K_URL}; or name a folder that holds u1.base .. u5.test in ML100K",
             file=sys.stderr,
         )
-        with urllib.request.urlopen(ARCHIVE, timeout=30) as answer:
+        with urllib.request.urlopen(ML100K_URL, timeout=30) as answer:
             zipfile.ZipFile(io.BytesIO(answer.read())).extractall(cache)
     return folder
 

@@ -26,6 +26,8 @@ from urllib.parse import unquote
 import botocore.session
 import fsspec
 
+from demo.processes import free_port
+
 Moment = Literal["before", "after"]
 Act = Callable[[str, str, Moment], int | None]
 """Called with the method and the path (`/BUCKET/KEY`, decoded, without the query) of a request.
@@ -152,20 +154,13 @@ def _nothing(_method: str, _path: str, _moment: Moment) -> None:
     """Let a request pass."""
 
 
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @contextmanager
 def s3_server(folder: Path) -> Iterator[Door]:
     """Run a server with the bucket `BUCKET`, and give its door.
 
     Its log is put into `folder`.
     """
-    port = free_port()
+    port = free_port(0)
     with (folder / "moto.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],

@@ -1,9 +1,11 @@
 """Bringing a backup back, into empty places."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
+from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection, Engine
 from upath import UPath
 
@@ -13,7 +15,7 @@ from mf_core.backup.programs import Database, run_program
 from mf_core.data.store import read, store_path, write
 from mf_core.errors import ConfigError
 from mf_core.warehouse import database_engine, lineage, revisions, transaction
-from mf_core.warehouse.schema import catalogue_of, schema_of
+from mf_core.warehouse.schema import catalogue_of, psycopg2_cursor, schema_of
 
 _FILLED_BY_MIGRATIONS = ("alembic_version",)
 
@@ -28,9 +30,10 @@ def restore(
     """Bring a backup back: the artifacts, then the warehouse, then Airflow's metadata.
 
     All of it goes into empty places: nothing is overwritten. A restore that was killed can be made
-    again: a schema of its own stands beside the warehouse's until all is done, so what lies there
-    is known to be a beginning. Airflow's metadata come as a whole or not at all, and artifacts that
-    are there already, byte by byte the same, are left alone.
+    again: a schema of its own, the mark, stands beside the warehouse's until all is done, so what
+    lies there is known to be a beginning, unless somebody has written there since. The mark also
+    says into which database Airflow's metadata have come. They come as a whole or not at all, and
+    artifacts that are there already, byte by byte the same, are left alone.
 
     Args:
         engine: the new warehouse, as its owner.
@@ -48,13 +51,8 @@ def restore(
     manifest = parts.read(folder)
     parts.require_whole(folder, manifest)
     _refuse_what_does_not_fit(manifest, schema_of(engine), metadata_url)
-    goes_on = _make_room(engine)
-    metadata_are_back = _has_tables(metadata_url) if metadata_url else False
-    if metadata_are_back and not goes_on:
-        raise ConfigError(
-            "expected an empty database for Airflow's metadata, but it has tables. "
-            "Make a new one, and run no `airflow db migrate` there before the restore."
-        )
+    metadata_are_back = bool(metadata_url) and _metadata_are_back(engine, metadata_url)
+    _make_room(engine)
     _begin(engine)
 
     n_files = _copy_artifacts(folder / parts.ARTIFACTS, artifact_root)
@@ -63,6 +61,7 @@ def restore(
     if metadata_url:
         if not metadata_are_back:
             _load(Database.at(metadata_url), folder / parts.METADATA)
+            _note_metadata(engine, metadata_url)
         log("restore: Airflow's metadata are back")
     _finish(engine, manifest.artifact_root, artifact_root)
     log(f"restore: the warehouse is as it was at {manifest.made_at}")
@@ -84,25 +83,28 @@ def _refuse_what_does_not_fit(manifest: Manifest, schema: str, metadata_url: str
         raise ConfigError("the backup has no metadata of Airflow; leave --metadata-url out.")
 
 
-def _make_room(engine: Engine) -> bool:
+def _make_room(engine: Engine) -> None:
     """Take away the schemas of a warehouse that holds nothing, or the beginning of a restore.
 
-    Returns whether there was such a beginning.
-
     Raises:
-        ConfigError: it holds something.
+        ConfigError: it holds something else.
     """
     catalogue = catalogue_of(engine)
     schemas = (catalogue.schema, catalogue.tune_schema)
     with transaction(engine) as connection:
         inspector = sa.inspect(connection)
-        goes_on = inspector.has_schema(_mark(engine))
-        for schema in () if goes_on else schemas:
-            for name in inspector.get_table_names(schema):
-                _require_no_rows(connection, sa.table(name, schema=schema))
+        tables = [
+            sa.table(name, schema=schema)
+            for schema in schemas
+            for name in inspector.get_table_names(schema)
+            if name not in _FILLED_BY_MIGRATIONS
+        ]
+        if inspector.has_schema(_mark(engine)):
+            _require_one_writer(connection, tables)
+        else:
+            _require_no_rows(connection, tables)
         for schema in schemas:
             connection.execute(sa.schema.DropSchema(schema, cascade=True, if_exists=True))
-    return goes_on
 
 
 def _mark(engine: Engine) -> str:
@@ -123,24 +125,104 @@ def _finish(engine: Engine, root_before: str, root: str) -> None:
         connection.execute(sa.schema.DropSchema(_mark(engine)))
 
 
-def _require_no_rows(connection: Connection, table: sa.TableClause) -> None:
-    rows = sa.select(sa.literal(1)).select_from(table).limit(1)
-    if table.name == "live":
-        # A migration puts one there, without a version.
-        rows = rows.where(sa.column("model_version").is_not(None))
-    if table.name not in _FILLED_BY_MIGRATIONS and connection.scalar(rows):
-        raise ConfigError(
-            f"expected an empty warehouse to restore into, but {table.fullname} has rows. "
-            "Make a new database with `mf db bootstrap --database NAME`."
+def _require_no_rows(connection: Connection, tables: Iterable[sa.TableClause]) -> None:
+    for table in tables:
+        rows = sa.select(sa.literal(1)).select_from(table).limit(1)
+        if table.name == "live":
+            # A migration puts one there, without a version.
+            rows = rows.where(sa.column("model_version").is_not(None))
+        if connection.scalar(rows):
+            raise ConfigError(
+                f"expected an empty warehouse to restore into, but {table.fullname} has rows. "
+                f"{_advice(connection)}"
+            )
+
+
+def _require_one_writer(connection: Connection, tables: Iterable[sa.TableClause]) -> None:
+    """Make sure that nobody has written since an earlier restore was killed.
+
+    What that one has loaded came in one transaction, whose number each row bears (`xmin`). So rows
+    of a second one are of a night, or of a person, that has gone on without the restore.
+
+    Raises:
+        ConfigError: somebody has.
+    """
+    # The type of that number can't be counted.
+    writer = sa.cast(sa.literal_column("xmin"), sa.Text)
+    writers: set[str] = set()
+    for table in tables:
+        writers.update(connection.scalars(sa.select(writer).select_from(table).distinct()))
+        if len(writers) > 1:
+            raise ConfigError(
+                "an earlier restore into this warehouse was never finished, and somebody has "
+                f"worked in it since, as {table.fullname} shows. Nothing was changed. "
+                f"{_advice(connection)}"
+            )
+
+
+def _advice(connection: Connection) -> str:
+    command = catalogue_of(connection).command("db bootstrap --database NAME")
+    return f"Make a new database with `{command}`."
+
+
+def _metadata_are_back(engine: Engine, metadata_url: str) -> bool:
+    """Say whether an earlier restore, which was killed later on, has loaded Airflow's metadata.
+
+    Raises:
+        ConfigError: the database has tables that are not known to come from there.
+    """
+    with _database_of_metadata(metadata_url) as connection:
+        if not sa.inspect(connection).get_table_names("public"):
+            return False
+        found = _identity(connection)
+    with transaction(engine) as connection:
+        noted = connection.scalar(
+            sa.text(
+                "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace "
+                "WHERE nspname = :mark"
+            ),
+            {"mark": _mark(engine)},
         )
+    if noted != found:
+        raise ConfigError(
+            "expected an empty database for Airflow's metadata, but it has tables. "
+            "Make a new one, and run no `airflow db migrate` there before the restore."
+        )
+    return True
 
 
-def _has_tables(metadata_url: str) -> bool:
-    """Say whether a database for Airflow's metadata holds some already."""
+def _note_metadata(engine: Engine, metadata_url: str) -> None:
+    """Let the mark say into which database Airflow's metadata have come.
+
+    Only now that they are there: tables of others may come to stand in their place until then.
+    """
+    with _database_of_metadata(metadata_url) as connection:
+        identity = _identity(connection)
+    statement = pg.SQL("COMMENT ON SCHEMA {} IS {}").format(
+        pg.Identifier(_mark(engine)), pg.Literal(identity)
+    )
+    with transaction(engine) as connection:
+        psycopg2_cursor(connection).execute(statement)
+
+
+def _identity(connection: Connection) -> str:
+    """Return what no other database is called, not even one that was made anew by that name."""
+    identity = connection.scalar(
+        sa.text(
+            "SELECT format('metadata in %s, %s', system_identifier, oid) "
+            "FROM pg_control_system(), pg_database WHERE datname = current_database()"
+        )
+    )
+    return str(identity)
+
+
+@contextmanager
+def _database_of_metadata(metadata_url: str) -> Iterator[Connection]:
+    """Give a transaction on a database for Airflow's metadata."""
     engine = database_engine(Database.at(metadata_url).url.render_as_string(hide_password=False))
     try:
         with transaction(engine) as connection:
-            return bool(sa.inspect(connection).get_table_names("public"))
+            yield connection
     finally:
         engine.dispose()
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from mf_core.cli.options import open_workplace
+from mf_core.cli.options import open_workplace, the_catalogue
 
 _METADATA = click.option(
     "--metadata-url",
@@ -43,7 +43,8 @@ def restore(folder: Path, metadata_url: str | None) -> None:
 
     with open_workplace() as place:
         made = bring_back(place.engine, place.artifact_root, folder, metadata_url, place.log)
-    click.echo(f"restored as of {made.made_at}; now run `mf db migrate`")
+    command = the_catalogue().command("db migrate")
+    click.echo(f"restored as of {made.made_at}; now run `{command}`")
 
 
 COMMANDS = (backup, restore)

@@ -117,28 +117,28 @@ def sweep(root: str) -> None:
     """
     top = store.store_path(root)
     for folder, depth in _DEPTHS.items():
-        store.sweep_temporaries(top / folder)
+        names = store.sweep_temporaries(top / folder)
         # In an object store, an artifact without a manifest is one whose writer never came so far.
         if store.is_disk(top):
             continue
-        for artifact in _unfinished(top / folder, depth):
+        for artifact in _unfinished(names, depth):
             with suppress(ArtifactStoreError):
-                if store.is_abandoned(artifact):
-                    store.remove(artifact)
+                if store.is_abandoned(top / folder / artifact):
+                    store.remove(top / folder / artifact)
 
 
-def _unfinished(folder: UPath, depth: int) -> list[UPath]:
-    """Return the artifacts, so many folders below `folder`, that have files and no manifest."""
+def _unfinished(names: list[str], depth: int) -> list[str]:
+    """Return the artifacts, so many folders deep, that have files among `names` and no manifest."""
     found = set()
     finished = set()
-    for name in store.files_below(folder):
+    for name in names:
         if name.count("/") != depth:
             continue
         artifact, _, file = name.rpartition("/")
         found.add(artifact)
         if file == MANIFEST:
             finished.add(artifact)
-    return [folder / artifact for artifact in sorted(found - finished)]
+    return sorted(found - finished)
 
 
 def read_manifest(uri: str, sha256: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from mf_core.data.ratings import IdMap, Ratings, concatenate, id_map
 from mf_core.data.snapshot import Snapshot
 from mf_core.errors import QualityError
 from mf_core.warehouse import tables
-from mf_core.warehouse.schema import composed, psycopg2_cursor, schema_of, sql
+from mf_core.warehouse.schema import catalogue_of, composed, psycopg2_cursor, schema_of, sql
 
 BUCKETS = 10_000
 _ROWS_AT_A_TIME = 1_000_000
@@ -140,8 +140,9 @@ def take_snapshot(
     users = _ids(connection, "user_id")
     items = _ids(connection, "item_id")
     if not len(users):
+        command = catalogue_of(connection).command("ingest")
         raise QualityError(
-            f"{schema_of(connection)}.ratings is empty; ingest ratings first (`mf ingest`)."
+            f"{schema_of(connection)}.ratings is empty; ingest ratings first (`{command}`)."
         )
 
     attributes = None

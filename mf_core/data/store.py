@@ -255,23 +255,30 @@ def temporary_beside(target: UPath) -> Iterator[UPath]:
     remove(temporary)
 
 
-def sweep_temporaries(root: UPath) -> None:
+def sweep_temporaries(root: UPath) -> list[str]:
     """Remove below `root` what writers left under temporary names, and nobody writes any more.
 
     That is what belongs to a process of this machine that is gone, and what has not changed for a
     day: the writer may live on another machine.
 
+    Returns:
+        The path of each file without such a name, seen from `root`; on a disk, of folders as well.
+
     Raises:
         ArtifactStoreError: the store can't be listed.
     """
-    for name in files_below(root, folders=True):
+    others = []
+    # An object store has no folders, and files only have temporary names there.
+    for name in files_below(root, folders=is_disk(root)):
         temporary = _TEMPORARY.fullmatch(name.rpartition("/")[2])
         if not temporary:
+            others.append(name)
             continue
         # One that can't be removed is somebody else's to remove, or the next run's.
         with suppress(ArtifactStoreError):
             if owner.is_gone(temporary["owner"]) or is_abandoned(root / name):
                 remove(root / name)
+    return others
 
 
 def is_abandoned(path: UPath, longer_than: timedelta = _LONGER_THAN_ANY_WRITE) -> bool:

@@ -10,7 +10,7 @@ lock is held. A process that is killed on the way leaves the rest to the next on
 What lies in the store and is not on record here stays: it may be another warehouse's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from mf_core.config import Config
 from mf_core.data.artifacts import remove_artifact
-from mf_core.data.store import names_in, size_of, store_path
+from mf_core.data.store import exists, names_in, size_of, store_path
 from mf_core.extras import TUNE
 from mf_core.intake.rejects import forget_rejected
 from mf_core.pipeline.place import Workplace
@@ -83,17 +83,18 @@ class _Pruning:
 
     def all(self) -> list[Removed]:
         """Go through all of it, and return what has gone."""
-        self._versions()
-        self._refits()
+        gone = self._versions()
+        self._refits(besides=gone)
         self._snapshots()
         self._rows(forget_rejected, "rejected rows of batches", self._left)
         self._rows(runs.forget, "records of runs", self._history)
         self._studies()
         return self._removed
 
-    def _versions(self) -> None:
-        """Remove the models and checkpoints of versions that are over."""
+    def _versions(self) -> set[int]:
+        """Remove the models and checkpoints of versions that are over; return which those were."""
         stored = stored_versions(self._place.artifact_root)
+        gone = set()
 
         def over(connection: Connection) -> list[int]:
             """Return the versions of whose artifacts nothing is needed."""
@@ -107,23 +108,30 @@ class _Pruning:
                     self._artifacts(f"models of version {version}", stored.get(version, ()))
                     # The record goes last: what is on record and was not removed goes next time.
                     self._forget(connection, version, lineage.STAGES)
+                    gone.add(version)
+        return gone
 
-    def _refits(self) -> None:
-        """Remove the refits of versions whose lists are gone; nights are compared with the rest."""
-        stored = stored_versions(self._place.artifact_root)
+    def _refits(self, *, besides: Collection[int]) -> None:
+        """Remove the refits of versions whose lists are gone; nights are compared with the rest.
 
-        def gone(connection: Connection) -> list[int]:
-            """Return the versions that have no lists any more."""
+        `besides` are versions of which all is gone: a dry run finds them on record still.
+        """
+
+        def without_lists(connection: Connection) -> list[int]:
+            """Return the versions that have a refit and no lists any more."""
             kept = attached_versions(connection)
-            return retention.without_lists(connection, kept, stored=stored)
+            return retention.with_useless_refit(connection, kept)
 
-        for version in self._asked(gone):
-            models = f"{self._place.artifact_root}/models/{version}"
-            if _REFIT not in names_in(store_path(models)):
+        for version in self._asked(without_lists):
+            if version in besides:
                 continue
             with transaction(self._place.engine) as connection:
-                if versions.lock(connection, version, skip_locked=True):
-                    self._artifacts(f"refit of version {version}", [f"{models}/{_REFIT}"])
+                free = versions.lock(connection, version, skip_locked=True)
+                if free and version in without_lists(connection):
+                    refit = f"{self._place.artifact_root}/models/{version}/{_REFIT}"
+                    # One who was killed may have removed it, and left it on record.
+                    left = [refit] if exists(store_path(refit)) else []
+                    self._artifacts(f"refit of version {version}", left)
                     self._forget(connection, version, [_REFIT])
 
     def _snapshots(self) -> None:

@@ -5,7 +5,7 @@ asks, or which server is asked.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -87,9 +87,9 @@ def _parts(uri: str, connection_id: str) -> tuple[str, str, Options]:
 
 def _of_aws(login: str, password: str, extra: Options) -> Options:
     """Return the options of s3fs; what is taken out of `extra` is known."""
-    service = extra.pop("service_config", {})
-    of_s3 = service.get("s3", {}) if isinstance(service, Mapping) else {}
-    endpoint = extra.pop("endpoint_url", None) or of_s3.get("endpoint_url")
+    endpoint = extra.pop("endpoint_url", None)
+    # As in Airflow, what a connection says of S3 alone comes before what it says of all services.
+    endpoint = _take_endpoint_of_s3(extra) or endpoint
     region = extra.pop("region_name", None)
     key = extra.pop("aws_access_key_id", None)
     secret = extra.pop("aws_secret_access_key", None)
@@ -102,6 +102,18 @@ def _of_aws(login: str, password: str, extra: Options) -> Options:
         "client_kwargs": {"region_name": region} if region else None,
     }
     return {name: value for name, value in wanted.items() if value}
+
+
+def _take_endpoint_of_s3(extra: Options) -> Any:
+    """Take `service_config` out of the extras if it says where S3 is and nothing else.
+
+    What else it says stays, and is refused with it.
+    """
+    match extra.get("service_config"):
+        case {"s3": {"endpoint_url": endpoint, **more}, **others} if not more and not others:
+            del extra["service_config"]
+            return endpoint
+    return None
 
 
 def _of_google(_login: str, _password: str, extra: Options) -> Options:

@@ -71,7 +71,7 @@ def create_database(
             needs.database(database, owner),
             needs.closed(database),
         ]
-        return _meet(connection, [*of_owner, *of_database])
+        return _meet(connection, [*of_owner, *of_database], DEFAULT)
 
 
 def bootstrap_warehouse(
@@ -119,21 +119,22 @@ def bootstrap_warehouse(
         *needs.limits(database, roles.reader, limits),
     ]
     with _administer(admin_url) as connection:
-        unmet = _meet(connection, wanted)
+        unmet = _meet(connection, wanted, catalogue)
         elsewhere = needs.closing_others(connection, database)
         present = present_roles(connection, roles)
     made = [name for name in astuple(roles) if name in present]
     return replace(unmet, elsewhere=elsewhere, roles=made)
 
 
-def _meet(connection: Connection, wanted: Sequence[Need]) -> Unmet:
+def _meet(connection: Connection, wanted: Sequence[Need], catalogue: Catalogue) -> Unmet:
     """Meet needs as far as that is allowed. Raises ConfigError if what all rests on is missing."""
     unmet = needs.meet(connection, wanted)
     if unmet.needed:
+        command = catalogue.command("db bootstrap")
         raise ConfigError(
             f"the server lacks {', '.join(unmet.needed)}, and the role "
             f"{connection.engine.url.username} may not make that. "
-            "Run `mf db bootstrap` as an administrator (--admin-url) who may, or have one run this "
+            f"Run `{command}` as an administrator (--admin-url) who may, or have one run this "
             f"and then try again (docs/howto/managed-postgres.md):\n{unmet.script()}"
         )
     return unmet
@@ -252,11 +253,12 @@ def _run_between_readers(connection: Connection, template: str) -> None:
         except psycopg2.errors.LockNotAvailable:
             time.sleep(_READERS_PAUSE_SECONDS)
     schema = schema_of(connection)
+    command = catalogue_of(connection).command("db migrate")
     raise DatabaseError(
         "the readers' views could not be replaced: a transaction that reads "
         f"{schema}.recommendations or {schema}.model_history does not end (SQLSTATE 55P03). "
         "Nothing was changed. End that "
-        "transaction, or run `mf db migrate` when it has ended; see docs/runbook.md#locks."
+        f"transaction, or run `{command}` when it has ended; see docs/runbook.md#locks."
     )
 
 

@@ -12,6 +12,7 @@ from mf_core.errors import ArtifactError, ConfigError
 from mf_core.records import ModelRef, SplitRef, StartRef
 from mf_core.warehouse import tables as t
 from mf_core.warehouse.retention import LEFTOVER_AFTER
+from mf_core.warehouse.schema import catalogue_of
 
 HEADS = ("rating", "ranking")
 STAGES = ("evaluated", "refit")
@@ -93,9 +94,10 @@ def load_model_ref(connection: Connection, model_version: int, stage: str) -> Mo
     ).mappings()
     heads = {row["head"]: row for row in found}
     if set(heads) != set(HEADS):
+        command = catalogue_of(connection).command("train")
         raise ArtifactError(
             f"model version {model_version} has no {stage} artifacts on record; "
-            "train it first (`mf train`)."
+            f"train it first (`{command}`)."
         )
     rating = heads["rating"]
     ranking = heads["ranking"]
@@ -132,7 +134,8 @@ def load_split_ref(connection: Connection, model_version: int) -> SplitRef:
         .one_or_none()
     )
     if row is None:
-        raise ConfigError(f"there is no model version {model_version}; `mf history` lists them.")
+        command = catalogue_of(connection).command("history")
+        raise ConfigError(f"there is no model version {model_version}; `{command}` lists them.")
     stored = {name: row[name] for name in SplitRef.__dataclass_fields__ if name in row}
     return SplitRef(**stored, news=True, start=_start(connection, row["warm_started_from"]))
 

@@ -113,9 +113,10 @@ def _no_right(error: BaseException | None, bind: Engine | Connection, variable: 
     role = bind.engine.url.username
     who = f"the role {role}" if role else f"the role that {variable} names"
     writer = roles_of(bind).writer
+    bootstrap = catalogue_of(bind).command("db bootstrap")
     return ConfigError(
         f"{who} lacks a right: {first_line(error)}. The pipeline and the `mf` command connect as "
-        f"{writer} ({variable}), `mf db bootstrap` as an administrator (--admin-url); "
+        f"{writer} ({variable}), `{bootstrap}` as an administrator (--admin-url); "
         "see docs/runbook.md#roles."
     )
 

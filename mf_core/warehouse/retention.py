@@ -161,15 +161,18 @@ def forgettable(
     return sorted(connection.scalars(statement))
 
 
-def without_lists(
-    connection: Connection, kept: Collection[int], *, stored: Collection[int]
-) -> list[int]:
-    """Return those of `stored` whose lists are gone for good: no refit of theirs has any use."""
+def with_useless_refit(connection: Connection, kept: Collection[int]) -> list[int]:
+    """Return the versions that have a refit on record, and whose lists are gone for good.
+
+    Every version that ever had lists of a refit has it on record; `kept` have their lists.
+    """
     m = t.models
+    a = t.model_artifacts
+    with_refit = sa.exists().where(a.c.model_version == m.c.model_version, a.c.stage == "refit")
     statement = sa.select(m.c.model_version).where(
-        m.c.model_version.in_(stored),
         m.c.model_version.not_in(kept),
         m.c.retired_at.is_not(None),
+        with_refit,
     )
     return sorted(connection.scalars(statement))
 

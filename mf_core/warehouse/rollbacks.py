@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from mf_core.errors import ConfigError
 from mf_core.warehouse import history
 from mf_core.warehouse import tables as t
-from mf_core.warehouse.schema import sql
+from mf_core.warehouse.schema import catalogue_of, sql
 
 # A kept version is one whose table readers can reach and that is not about to go. It was live until
 # the next promotion.
@@ -59,9 +59,11 @@ def rollback_target(
             if wanted is not None
             else " none of them was live before it and was not left by a rollback;"
         )
+        catalogue = catalogue_of(connection)
         raise ConfigError(
             f"can't roll back to {what}: the kept versions are {others or 'none'}, live is {live};"
-            f"{why} `mf history` lists them all, and `mf rollback VERSION` takes any kept one."
+            f"{why} `{catalogue.command('history')}` lists them all, and "
+            f"`{catalogue.command('rollback VERSION')}` takes any kept one."
         )
     m = t.models
     published_at = connection.scalar(sa.select(m.c.published_at).where(m.c.model_version == target))

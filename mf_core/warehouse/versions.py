@@ -31,6 +31,7 @@ from mf_core.provenance import code_version, result_fingerprint
 from mf_core.records import ModelRef
 from mf_core.warehouse import tables as t
 from mf_core.warehouse.history import is_of_run, was_promoted
+from mf_core.warehouse.schema import catalogue_of
 from mf_core.warehouse.tables import State
 
 JUDGED: tuple[State, ...] = ("evaluated", "refused", "approved", "dry_run")
@@ -142,7 +143,8 @@ def state_of(connection: Connection, model_version: int) -> State:
     statement = sa.select(m.c.state).where(m.c.model_version == model_version)
     state: State | None = connection.scalar(statement)
     if state is None:
-        raise ConfigError(f"there is no model version {model_version}; `mf history` lists them.")
+        command = catalogue_of(connection).command("history")
+        raise ConfigError(f"there is no model version {model_version}; `{command}` lists them.")
     return state
 
 
@@ -326,10 +328,12 @@ def promote(
     first_time = sa.func.coalesce(t.models.c.published_at, sa.func.now())
     move(connection, model_version, "published", published_at=first_time)
     if live != champion_judged:
+        catalogue = catalogue_of(connection)
         raise PromotionRaceError(
             f"model version {model_version} was judged against version {champion_judged}, but "
             f"version {live} is live now: another run promoted its own. "
-            "Judge again (`mf evaluate`, `mf gate`) and publish again."
+            f"Judge again (`{catalogue.command('evaluate')}`, `{catalogue.command('gate')}`) and "
+            "publish again."
         )
     connection.execute(sa.update(t.live).values(model_version=model_version))
     connection.execute(
@@ -364,9 +368,10 @@ def latest_version(connection: Connection, states: Sequence[State]) -> int:
     newest = sa.func.max(t.models.c.model_version)
     version = connection.scalar(sa.select(newest).where(_standing().in_(states)))
     if version is None:
+        command = catalogue_of(connection).command("history")
         raise ConfigError(
             f"no model version is {' or '.join(states)}; "
-            "run the step before this one first (`mf history`)."
+            f"run the step before this one first (`{command}`)."
         )
     return int(version)
 

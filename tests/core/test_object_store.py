@@ -271,6 +271,20 @@ def test_what_has_no_manifest_counts_as_left_by_its_age(root: str, s3: Door) -> 
     check_artifact(f"{root}/snapshots/whole", whole)
 
 
+def test_what_is_swept_is_listed_once(root: str, s3: Door) -> None:
+    for artifact in ("snapshots/a", "models/1/refit/rating", "checkpoints/1-refit/rating"):
+        write_artifact(f"{root}/{artifact}", FILES, {})
+    listed = []
+
+    def note(method: str, path: str, now: Moment) -> None:
+        if now == "before" and method == "GET" and path.strip("/") == BUCKET:
+            listed.append(path)
+
+    with s3.acting(note):
+        sweep(root)
+    assert len(listed) == 3
+
+
 def test_a_trial_file_of_a_process_that_is_gone_is_swept(root: str, s3: Door) -> None:
     assert killed_at(0, s3, _try, f"{root}/snapshots")
     assert len(keys_below(root, s3)) == 1

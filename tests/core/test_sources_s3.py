@@ -91,12 +91,21 @@ def test_the_keys_of_a_connection_are_used_and_no_others(
             aws_access_key_id=key,
             aws_secret_access_key=secret,
             service_config={"s3": {"endpoint_url": s3.url}},
+            endpoint_url="http://127.0.0.1:1",
+        ),
+        "twice": connection(
+            key,
+            secret,
+            aws_access_key_id="another",
+            aws_secret_access_key="another",
+            endpoint_url=s3.url,
         ),
         "wrong": connection(key, "wrong" + secret, endpoint_url=s3.url),
     }
     with keys_count(s3):
         assert load(uri, operators(known), source__connection="the_store") == 5
         assert load(uri, operators(known), source__connection="by_extra") == 5
+        assert load(uri, operators(known), source__connection="twice") == 5
         with pytest.raises(InputError, match="the store refuses it") as refused:
             load(uri, operators(known), source__connection="wrong")
     assert secret not in str(refused.value)
@@ -142,6 +151,15 @@ def test_the_operator_s_place_is_the_operator_s_only_with_the_operator_s_connect
         (None, "there is none"),
         ("postgres://u:hidden@host/db", "it is of another type"),
         (connection("k", "hidden", role_arn="arn:aws:iam::1:role/x"), "not known here: role_arn"),
+        *(
+            (connection("k", "hidden", service_config=unknown), "not known here: service_config")
+            for unknown in (
+                {"sts": {"endpoint_url": "http://127.0.0.1:1"}},
+                {"s3": {"endpoint_url": "http://127.0.0.1:1", "verify": False}},
+                {"s3": {"endpoint_url": "http://127.0.0.1:1"}, "sts": {}},
+                "http://127.0.0.1:1",
+            )
+        ),
         ("aws://k:hidden@/?__extra__=%5B1%5D", "its extra is a JSON object"),
     ],
 )
@@ -210,3 +228,11 @@ def test_the_key_of_a_google_connection(extra: dict[str, str], options: dict[str
     assert credentials("gs://bucket/x", permit) == options
     with pytest.raises(ConfigError, match="it is of another type"):
         credentials("s3://bucket/x", permit)
+
+
+def test_a_google_key_that_cant_be_read_is_said() -> None:
+    known = {"google": connection(kind="google-cloud-platform", keyfile_dict="{'hidden': 1}")}
+    permit = Permit("source.uri", connection="google", find_connection=known.get)
+    with pytest.raises(ConfigError, match="keyfile_dict that is not the JSON of a key") as error:
+        credentials("gs://bucket/x", permit)
+    assert "hidden" not in str(error.value)

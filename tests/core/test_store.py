@@ -22,7 +22,7 @@ from mf_core.data.artifacts import (
     sweep,
     write_artifact,
 )
-from mf_core.data.store import temporary_beside, write
+from mf_core.data.store import exists, temporary_beside, write
 from mf_core.errors import ArtifactStoreError
 from mf_core.pipeline import workplace
 from tests.damage import do_damage
@@ -199,6 +199,16 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(ArtifactStoreError, match="could not be written"):
         write_artifact(uri, {"0": b"1", "no/such/folder": b"2"}, {})
     assert list((tmp_path / "snapshots").iterdir()) == []
+
+
+def test_what_a_disk_cant_tell_is_no_absence(tmp_path: Path) -> None:
+    """The seal of a published version would seem not to be there, and it would be trained over."""
+    assert not exists(UPath(tmp_path / "models" / "1" / "published"))
+    # A mount that came to nothing may look so: what leads there leads back.
+    loop = tmp_path / "models"
+    loop.symlink_to(loop)
+    with pytest.raises(ArtifactStoreError, match="could not be read"):
+        exists(UPath(loop / "1" / "published"))
 
 
 def test_the_default_root_lies_in_this_folder_whatever_its_name(

@@ -19,11 +19,10 @@ from sqlalchemy.engine import Engine
 
 from mf_core import backup, pipeline
 from mf_core.backup import manifest as parts
-from mf_core.backup import restoring, saving
-from mf_core.backup.programs import Database, run_program
+from mf_core.backup import saving
 from mf_core.config import make_config
 from mf_core.data.store import write
-from mf_core.errors import ArtifactError, ConfigError, DatabaseError
+from mf_core.errors import ArtifactError, ConfigError
 from mf_core.pipeline import Workplace
 from mf_core.warehouse import database_engine, lineage, transaction
 from mf_core.warehouse.bootstrap import migrate
@@ -163,7 +162,7 @@ def test_what_is_lost_in_the_store_is_named_and_the_rest_is_saved(
     assert md5_of_lists(elsewhere.place.engine) == md5_of_lists(world.place.engine)
 
 
-def _kill(count: list[int], at: int, function: Callable[..., Any]) -> Callable[..., Any]:
+def kill(count: list[int], at: int, function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function`, which kills this process when it and its like are called `at` times."""
 
     def counting(*arguments: Any, **named: Any) -> Any:
@@ -180,9 +179,9 @@ def _save_and_die(world: World, folder: Path, at: int) -> None:
     own = replace(world.place, engine=database_engine(url_of(world.place.engine)))
     count = [0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saving, "write", _kill(count, at, write))
-        patch.setattr(saving, "_dump", _kill(count, at, saving._dump))
-        patch.setattr(saving, "_finish", _kill(count, at, saving._finish))
+        patch.setattr(saving, "write", kill(count, at, write))
+        patch.setattr(saving, "_dump", kill(count, at, saving._dump))
+        patch.setattr(saving, "_finish", kill(count, at, saving._finish))
         save_from(replace(world, place=own), folder)
 
 
@@ -208,33 +207,6 @@ def test_a_backup_that_was_killed_anywhere_is_none(
     assert survived > 20
     restore_to(elsewhere, folder)
     assert md5_of_lists(elsewhere.place.engine) == md5_of_lists(world.place.engine)
-
-
-@pytest.mark.parametrize("step", ["write", "_load", "_finish"])
-def test_a_restore_that_was_killed_can_be_made_again(
-    world: World, elsewhere: World, tmp_path: Path, step: str
-) -> None:
-    save_from(world, tmp_path / "backup")
-    world.place.engine.dispose()
-    elsewhere.place.engine.dispose()
-    # Of the files, within them; of the warehouse, before it and after it.
-    at = 9 if step == "write" else 1
-
-    def restore_and_die() -> None:
-        own = replace(elsewhere.place, engine=database_engine(url_of(elsewhere.place.engine)))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(restoring, step, _kill([0], at, getattr(restoring, step)))
-            restore_to(replace(elsewhere, place=own), tmp_path / "backup")
-
-    with child(restore_and_die) as work:
-        assert work() == -signal.SIGKILL
-    restore_to(elsewhere, tmp_path / "backup")
-    assert md5_of_lists(elsewhere.place.engine) == md5_of_lists(world.place.engine)
-    assert all(artifact_folder(elsewhere) in artifact.parents for artifact in _named(elsewhere))
-    schemas = {name for (name,) in rows(elsewhere.place.engine, "SELECT nspname FROM pg_namespace")}
-    assert not [name for name in schemas if "restored" in name]
-    with pytest.raises(ConfigError, match="expected an empty warehouse"):
-        restore_to(elsewhere, tmp_path / "backup")
 
 
 @pytest.mark.parametrize("damage", ["changed", "removed", "added"])
@@ -305,39 +277,6 @@ def test_a_backup_that_does_not_fit_is_refused_by_name(
         restore_to(elsewhere, folder)
 
 
-def test_without_pg_dump_of_the_servers_version_it_says_so(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    old = tmp_path / "pg_dump"
-    old.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'\n")
-    old.chmod(0o755)
-    monkeypatch.setenv("MF_PG_BIN", str(tmp_path))
-    with pytest.raises(
-        ConfigError, match=r"pg_dump of Postgres 18 is needed.*found: 9 \(.*MF_PG_BIN"
-    ):
-        save_from(world, tmp_path / "backup")
-
-
-def test_a_program_that_fails_says_why_and_no_password(world: World) -> None:
-    database = Database.of(world.place.engine)
-    with_password = replace(database, url=database.url.set(password="hunter2", database="nowhere"))
-    with pytest.raises(DatabaseError, match='database "nowhere" does not exist') as error:
-        run_program("pg_dump", with_password, ["--schema-only"])
-    assert "hunter2" not in str(error.value)
-
-
-def test_metadata_that_are_not_in_postgres_are_refused(world: World, tmp_path: Path) -> None:
-    place = world.place
-    with pytest.raises(ConfigError, match="metadata lie in sqlite, expected Postgres"):
-        backup.save(
-            place.engine,
-            place.artifact_root,
-            tmp_path / "b",
-            "sqlite:////tmp/airflow.db",
-            place.log,
-        )
-
-
 def _mf(world: World) -> Mf:
     place = world.place
     return Mf(MF_DATABASE_URL=url_of(place.engine), MF_ARTIFACT_ROOT=place.artifact_root)
@@ -345,14 +284,9 @@ def _mf(world: World) -> Mf:
 
 def test_the_command_saves_and_restores(world: World, elsewhere: World, tmp_path: Path) -> None:
     folder = tmp_path / "back up 100%#1 'é'"
-    here = Mf(
-        MF_DATABASE_URL=url_of(world.place.engine), MF_ARTIFACT_ROOT=world.place.artifact_root
-    )
+    here = _mf(world)
     assert "without Airflow's metadata" in here("backup", str(folder))
-    there = Mf(
-        MF_DATABASE_URL=url_of(elsewhere.place.engine),
-        MF_ARTIFACT_ROOT=elsewhere.place.artifact_root,
-    )
+    there = _mf(elsewhere)
     assert "now run `mf db migrate`" in there("restore", str(folder))
     there("db", "migrate")
     assert there.json("status")["live_version"] == 2

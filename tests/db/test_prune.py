@@ -1,7 +1,5 @@
 """What nothing needs any more goes, and nothing else: on a disk and in a real S3 server."""
 
-import os
-import signal
 import threading
 import uuid
 from dataclasses import replace
@@ -16,13 +14,15 @@ from sqlalchemy.engine import Engine
 from mf_core import pipeline
 from mf_core.data.artifacts import check_artifact, remove_artifact
 from mf_core.data.snapshot import read_snapshot
-from mf_core.data.store import exists, files_below, store_path
+from mf_core.data.store import exists, files_below, size_of, store_path
+from mf_core.errors import ArtifactStoreError
 from mf_core.pipeline import Removed, pruning
 from mf_core.records import SplitRef
 from mf_core.tune.storage import stored_studies
 from mf_core.warehouse import database_engine, history, lineage, transaction, versions
 from tests.s3 import BUCKET, Door
 
+from .databases import url_of
 from .test_cli import Mf
 from .test_publish import publish_one, rows
 from .worlds import World, fit, load, make_ratings, make_world
@@ -127,6 +127,34 @@ def test_of_many_nights_stays_what_is_kept_or_compared_with(world: World, engine
     assert n_figures > 0
 
 
+def test_a_dry_run_counts_the_refits_of_versions_that_are_over_once(
+    world: World, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They stay where the store has refused to remove them."""
+
+    def refuse(_uri: str) -> None:
+        raise ArtifactStoreError("the store refuses it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pruning, "remove_artifact", refuse)
+        for n in range(1, 5):
+            night(world, str(n))
+    # Of the two without lists, one is over and of the other one only the refit.
+    age(engine, 31, version=1)
+    assert heads(1, "refit")[0] in stored(world)
+
+    would_go = prune(world, dry_run=True)
+    before = size_of(store_path(world.place.artifact_root))
+    assert [one.what for one in would_go] == [
+        "models of version 1",
+        "refit of version 2",
+        *(one.what for one in would_go[2:]),
+    ]
+    assert prune(world) == would_go
+    after = size_of(store_path(world.place.artifact_root))
+    assert before - after == sum(one.bytes or 0 for one in would_go)
+
+
 def test_what_a_run_left_goes_when_its_time_is_over(world: World, engine: Engine) -> None:
     publish_one(world, "1")
     with transaction(engine) as connection:
@@ -184,7 +212,7 @@ def test_a_run_that_comes_while_its_snapshot_goes_waits_and_writes_it_anew(
     pruner.start()
     assert removing.wait(30)
     again: list[SplitRef] = []
-    other = replace(world.place, engine=database_engine(_url(engine)))
+    other = replace(world.place, engine=database_engine(url_of(engine)))
     run = threading.Thread(target=lambda: again.append(pipeline.split(world.config, other, "left")))
     run.start()
     run.join(0.5)
@@ -195,10 +223,6 @@ def test_a_run_that_comes_while_its_snapshot_goes_waits_and_writes_it_anew(
     other.engine.dispose()
     assert again[0].snapshot_id == split.snapshot_id
     check_artifact(again[0].uri, again[0].sha256)
-
-
-def _url(engine: Engine) -> str:
-    return engine.url.render_as_string(hide_password=False)
 
 
 def test_a_version_that_somebody_works_on_is_left_to_the_next_time(
@@ -224,7 +248,7 @@ def test_two_that_prune_at_once_disturb_neither_each_other_nor_a_night(
     failed: list[BaseException] = []
 
     def prune_often() -> None:
-        mine = replace(world.place, engine=database_engine(_url(engine)))
+        mine = replace(world.place, engine=database_engine(url_of(engine)))
         try:
             for _ in range(5):
                 pipeline.prune(world.config, mine)
@@ -244,51 +268,6 @@ def test_two_that_prune_at_once_disturb_neither_each_other_nor_a_night(
         model = lineage.load_model_ref(connection, last.model_version, "evaluated")
     check_artifact(model.rating_uri, model.rating_sha256)
     assert night(world, "5").model_version > last.model_version
-
-
-def test_one_who_is_killed_on_the_way_leaves_the_rest_to_the_next(
-    engine: Engine, tmp_path: Path
-) -> None:
-    world = make_world(engine, tmp_path, log=[]).with_settings(
-        publish__keep_versions=1, publish__keep_weeks=0
-    )
-    for n in range(1, 4):
-        night(world, str(n))
-    age(engine, 31)
-    removals = 0
-    while _killed_after_a_removal(world):
-        removals += 1
-    assert removals >= 4
-    [(live,)] = rows(engine, "SELECT model_version FROM mf.live")
-    assert {name.split("/")[1] for name in stored(world) if name.startswith("models")} == {
-        str(live)
-    }
-    assert len([name for name in stored(world) if name.startswith("snapshots")]) == 1
-    assert prune(world) == []
-
-
-def _killed_after_a_removal(world: World) -> bool:
-    """Prune in a process that kills itself after a removal; say whether there was one."""
-    url = _url(world.place.engine)
-    world.place.engine.dispose()
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            pruning.remove_artifact = _remove_and_die  # type: ignore[attr-defined]
-            place = replace(world.place, engine=database_engine(url))
-            pipeline.prune(world.config, place)
-            status = 0
-        finally:
-            os._exit(status)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, -signal.SIGKILL)
-    return status != 0
-
-
-def _remove_and_die(uri: str) -> None:
-    remove_artifact(uri)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_what_is_not_on_record_here_stays(world: World, engine: Engine) -> None:
@@ -379,7 +358,7 @@ def test_the_command_lists_and_removes(engine: Engine, tmp_path: Path) -> None:
     split = pipeline.split(world.config, world.place, "left")
     fit(world, split)
     age(engine, 40)
-    mf = Mf(MF_DATABASE_URL=_url(engine), MF_ARTIFACT_ROOT=world.place.artifact_root)
+    mf = Mf(MF_DATABASE_URL=url_of(engine), MF_ARTIFACT_ROOT=world.place.artifact_root)
 
     would_go = mf.json("prune", "--dry-run")
     assert [one["what"] for one in would_go] == [

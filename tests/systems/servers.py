@@ -15,6 +15,8 @@ from pathlib import Path
 import psycopg2
 import sqlalchemy as sa
 
+from demo.processes import free_port
+
 # Neither program runs as root.
 _USER = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
 _START_SECONDS = 30
@@ -60,14 +62,6 @@ def postgres_programs() -> Path:
     if not found:
         raise FileNotFoundError("no Postgres is installed: apt-get install postgresql pgbouncer")
     return found[-1]
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _run(*command: str | Path) -> None:
@@ -125,7 +119,7 @@ def debian_server() -> Iterator[DebianServer]:
     """Give an empty Postgres."""
     programs = postgres_programs()
     with _folder() as folder:
-        server = DebianServer(folder, free_port())
+        server = DebianServer(folder, free_port(0))
         data = folder / "data"
         _run(programs / "initdb", "--no-sync", "--username=postgres", "--pgdata", data)
         settings = _SETTINGS.format(folder=folder, port=server.port)
@@ -143,7 +137,7 @@ def debian_server() -> Iterator[DebianServer]:
 @contextmanager
 def pooler(server: DebianServer, passwords: dict[str, str], pool_size: int) -> Iterator[int]:
     """Give the port of a PgBouncer in transaction mode before a server."""
-    port = free_port()
+    port = free_port(0)
     with _folder() as folder:
         users = folder / "users.txt"
         users.write_text("".join(f'"{name}" "{word}"\n' for name, word in passwords.items()))
