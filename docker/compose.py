@@ -23,14 +23,11 @@ ROOT = Path(__file__).resolve().parents[1]
 # Run as a script, it finds only the modules beside it.
 sys.path.insert(0, str(ROOT))
 
-from compose_command import Compose, StackError, find_compose, output  # noqa: E402
+from compose_command import Compose, StackError, find_compose, output, project_name  # noqa: E402
 from demo.airflow_api import AirflowApi, ApiError  # noqa: E402
-from env_file import asked, ensure_env_file, values_of  # noqa: E402
-from secret_files import fingerprint, write_secrets  # noqa: E402
+from secret_files import has_older  # noqa: E402
+from stack_files import SECRETS, make_files  # noqa: E402
 
-ENV_FILE = ROOT / ".env"
-EXAMPLE = ROOT / "docker" / ".env.example"
-SECRETS = ROOT / "secrets"
 DAG_ID = "mf_retrain"
 DEMO_SOURCE = "ml-100k"
 # It prepares what the others need, and ends.
@@ -41,7 +38,6 @@ NIGHT_SECONDS = 3600
 POLL_SECONDS = 2
 # A service that has been started so often dies each time, and waiting longer is no use.
 RESTARTS = 4
-
 ROWS = """
 SELECT user_id, rank, item_id, round(predicted_rating::numeric, 2) AS predicted, model_version
 FROM mf.recommendations WHERE rank <= 5 ORDER BY user_id, rank LIMIT 10;
@@ -217,40 +213,10 @@ def _follow(api: AirflowApi, run_id: str, started: float) -> str:
         time.sleep(POLL_SECONDS)
 
 
-def make_files() -> dict[str, str]:
-    """Make or complete .env and the files of the secrets, and return the settings of the stack.
-
-    Raises:
-        StackError: .env is missing, and databases are there whose passwords it had.
-    """
-    if not ENV_FILE.exists():
-        _refuse_foreign_volumes()
-    example = EXAMPLE.read_text()
-    if done := ensure_env_file(ENV_FILE, example):
-        print(done)
-    written = values_of(ENV_FILE.read_text())
-    # The environment goes before the file, as it does for compose.
-    values = {**written, **os.environ}
-    write_secrets(SECRETS, {name: values[name] for name in asked(example)}, written)
-
-    for name in ("data", "settings"):
-        folder = ROOT / name
-        if not values.get(f"MF_{name.upper()}_FOLDER") and not folder.exists():
-            # Docker would make it too, and root would own it. The containers have to enter it.
-            folder.mkdir()
-            folder.chmod(0o755)
-    return values
-
-
-def derived(values: Mapping[str, str]) -> dict[str, str]:
-    """Return what compose shall know beside the settings, and what follows from them."""
-    root = values.get("MF_ARTIFACT_ROOT") or "file:"
-    goes_out = values.get("MF_ALERT_WEBHOOK") or not root.startswith(("file:", "/"))
+def image_labels(values: Mapping[str, str]) -> dict[str, str]:
+    """Return what a build writes on the images: which version they are of."""
     version = re.search(r'__version__ = "(.+)"', (ROOT / "mf_core" / "__init__.py").read_text())
     found = {
-        # Other secrets: the containers that read them are made anew.
-        "SECRETS_FINGERPRINT": fingerprint(SECRETS),
-        "TRAINING_IS_SHUT": "false" if goes_out else "true",
         "MF_VERSION": version[1] if version else "unknown",
         "MF_REVISION": _revision(),
     }
@@ -269,12 +235,12 @@ def up(demo: bool) -> None:
     """Bring the stack up, and say where it is and what it will do. Raises StackError."""
     find_compose()
     values = make_files()
-    wanted = derived(values)
-    compose = Compose({**os.environ, **wanted})
+    compose = Compose({**os.environ, **image_labels(values)})
     compose.run("build")
-    if _training_network() not in {"", wanted["TRAINING_IS_SHUT"]}:
+    if _training_network() not in {"", values.get("TRAINING_IS_SHUT") or "true"}:
         print("The network of the training worker changes, so all services are stopped first")
         compose.run("down", "--remove-orphans")
+    _stop_with_old_secrets(compose, values)
     try:
         compose.run("up", "--detach", "--no-build", "--remove-orphans")
     except StackError as error:
@@ -293,12 +259,29 @@ def up(demo: bool) -> None:
     print(start_nights(api, source, values.get("MF_SCHEDULE") or "0 2 * * *"))
 
 
+def _stop_with_old_secrets(compose: Compose, values: Mapping[str, str]) -> None:
+    """Stop the services whose secrets or certificates have changed; started again, they read them.
+
+    What goes on with its old ones is left alone: a training, where only a login's password differs.
+    """
+    folders = (SECRETS, ROOT / (values.get("TLS_FOLDER") or "tls"))
+    old = [
+        service
+        for service in compose.services()
+        if service != ONE_SHOT
+        and any(has_older(container, folders) for container in compose.containers(service))
+    ]
+    if old:
+        print(f"Started again, since a secret of theirs has changed: {', '.join(old)}")
+        compose.run("stop", *old)
+
+
 def _training_network() -> str:
     """Return whether the training worker's network is shut (`true`); empty: there is none.
 
     Compose does not change a network that is there.
     """
-    label = f"label=com.docker.compose.project={project_name(ROOT)}"
+    label = f"label=com.docker.compose.project={project_name()}"
     wanted = ("--filter", label, "--filter", "label=com.docker.compose.network=training")
     ids = output(["docker", "network", "ls", "--quiet", *wanted], os.environ).split()
     form = ("--format", "{{.Internal}}")
@@ -326,25 +309,6 @@ def _welcome(where: Addresses, values: Mapping[str, str]) -> str:
         f"Warehouse: psql --host {host} --port {port} --username mf_reader warehouse\n"
         "           (MF_READER_PASSWORD in .env)"
     )
-
-
-def project_name(folder: Path) -> str:
-    """Return the name that compose gives the stack of a folder."""
-    given = os.environ.get("COMPOSE_PROJECT_NAME")
-    return given or re.sub(r"[^-_a-z0-9]", "", folder.name.lower()).lstrip("-_")
-
-
-def _refuse_foreign_volumes() -> None:
-    """Refuse to make new passwords for databases that keep their old ones."""
-    label = f"label=com.docker.compose.project={project_name(ROOT)}"
-    command = ["docker", "volume", "ls", "--quiet", "--filter", label]
-    volumes = output(command, os.environ).split()
-    if volumes:
-        raise StackError(
-            f"expected .env, which holds the passwords of the databases in {', '.join(volumes)}: "
-            "put your copy of it back. To begin anew without the data: "
-            "`make compose-down VOLUMES=1`"
-        )
 
 
 def down(volumes: bool) -> None:

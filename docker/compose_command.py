@@ -1,6 +1,8 @@
 """Docker Compose as a command: in either of its forms, on this repository's files."""
 
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -41,15 +43,19 @@ class Compose:
         """Return the names of all services."""
         return sorted(self.read("config", "--services").split())
 
-    def container(self, service: str) -> dict[str, Any] | None:
-        """Return what Docker knows of the first container of a service; None: there is none."""
+    def containers(self, service: str) -> list[dict[str, Any]]:
+        """Return what Docker knows of a service's containers."""
         ids = self.read("ps", "--quiet", service).split()
         if not ids:
-            return None
+            return []
         found: list[dict[str, Any]] = json.loads(
-            output(["docker", "inspect", ids[0]], self._environment)
+            output(["docker", "inspect", *ids], self._environment)
         )
-        return found[0]
+        return found
+
+    def container(self, service: str) -> dict[str, Any] | None:
+        """Return what Docker knows of the first container of a service; None: there is none."""
+        return next(iter(self.containers(service)), None)
 
     def last_lines(self, service: str) -> str:
         """Return the end of a service's log."""
@@ -81,3 +87,9 @@ def find_compose() -> list[str]:
     if shutil.which("docker-compose"):
         return ["docker-compose"]
     raise StackError("expected `docker compose` or `docker-compose`, found neither: install one")
+
+
+def project_name() -> str:
+    """Return the name that compose gives the stack of this folder."""
+    given = os.environ.get("COMPOSE_PROJECT_NAME")
+    return given or re.sub(r"[^-_a-z0-9]", "", ROOT.name.lower()).lstrip("-_")

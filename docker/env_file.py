@@ -30,18 +30,21 @@ def read_lines(text: str) -> list[Line]:
         match = re.match(r"^(# ?)?(?:export )?([A-Z][A-Z0-9_]*)=(.*)$", row)
         if match:
             hash_sign, name, value = match.groups()
-            found.append(Line(name, value.strip(), not hash_sign, tuple(comments)))
+            found.append(Line(name, value.rstrip(), not hash_sign, tuple(comments)))
         comments = [*comments, row] if row.startswith("#") and not match else []
     return found
 
 
 def values_of(text: str) -> dict[str, str]:
-    """Return the variables that an environment file sets, without quotes around a value."""
-    values = {}
-    for line in read_lines(text):
-        if line.is_set:
-            values[line.name] = line.value.strip("'\"")
-    return values
+    """Return the variables that an environment file sets, with the values that compose reads."""
+    return {line.name: plain(line.value) for line in read_lines(text) if line.is_set}
+
+
+def plain(value: str) -> str:
+    """Return what a value means: without quotes around it, and without a comment behind it."""
+    quoted = re.match(r"""^\s*(["'])(.*?)\1(?:\s+#.*)?$""", value)
+    # A `#` without a space before it belongs to the value.
+    return quoted[2] if quoted else re.sub(r"\s+#.*$", "", value).strip()
 
 
 def random_value(name: str) -> str:
@@ -55,15 +58,16 @@ def completed(text: str, example: str) -> str:
     """Return an environment file with a value for everything that `example` asks for.
 
     A value that is there stays. An empty one is filled, and what only `example` has is added, with
-    its comments.
+    its comments. What the stack needs counts as missing behind a `#`.
     """
-    known = {line.name for line in read_lines(text)}
+    secrets = set(asked(example))
     rows = []
     for row in text.splitlines():
-        empty = re.match(r"^([A-Z][A-Z0-9_]*)=\s*$", row)
-        wanted = empty and empty[1] in asked(example)
-        rows.append(f"{empty[1]}={random_value(empty[1])}" if empty and wanted else row)
+        empty = [line for line in read_lines(row) if line.is_set and not plain(line.value)]
+        wanted = [line.name for line in empty if line.name in secrets]
+        rows += [f"{name}={random_value(name)}" for name in wanted] or [row]
 
+    known = {line.name for line in read_lines(text) if line.is_set or line.name not in secrets}
     for line in read_lines(example):
         if line.name in known:
             continue

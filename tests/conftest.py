@@ -43,6 +43,7 @@ SLOW = (
     "tests/db/test_roles.py*",
     "tests/db/test_runs.py*",
     "tests/db/test_side_information.py*",
+    "tests/db/test_stack_databases.py*",
     "tests/db/test_status.py*",
     "tests/db/test_tune.py*",
     "tests/db/test_upgrade.py*",

@@ -79,6 +79,8 @@ STEPS: tuple[Callable[[Trial], str], ...] = (
     nights.kill_gpu_worker,
     nights.stop_gpu_worker,
     nights.disturbed_night_ends,
+    hosts.one_password,
+    hosts.lost_passwords,
     hosts.other_passwords,
     hosts.speak_tls,
     hosts.train_on_a_second_host,

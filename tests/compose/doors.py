@@ -44,9 +44,27 @@ print(json.dumps([(name, port) for (name, _, port), is_open in zip(doors, opened
 """
 
 ASK_BROKER = """
-import os, redis
-client = redis.Redis.from_url(os.environ["AIRFLOW__CELERY__BROKER_URL"])
+import os, celery, redis
+address = os.environ["AIRFLOW__CELERY__BROKER_URL"]
+client = redis.Redis.from_url(address)
+inspect = celery.Celery(broker=address).control.inspect(timeout=3)
+def listen(pattern):
+    heard = client.pubsub()
+    heard.psubscribe(pattern)
+    # A refusal comes as the answer.
+    heard.get_message(timeout=3)
 asked = {
+    "what the other worker does": lambda: inspect.active(),
+    "what it will do": lambda: inspect.reserved(),
+    "an order to it": lambda: client.publish("/0.celery.pidbox", "{}"),
+    "a place among those whom it answers":
+        lambda: client.sadd("_kombu.binding.reply.celery.pidbox", "x"),
+    "all channels": lambda: listen("*"),
+    "all results": lambda: listen("celery-task-meta-*"),
+    "names of channels": lambda: client.pubsub_channels(),
+    "all keys, page by page": lambda: client.scan(),
+    "a key by chance": lambda: client.randomkey(),
+    "each key that changes": lambda: client.execute_command("CLIENT", "TRACKING", "ON"),
     "the other queue": lambda: client.lrange("default", 0, -1),
     "tasks on their way": lambda: client.hgetall("unacked"),
     "a task of its own making": lambda: client.lpush("default", "{}"),
@@ -61,6 +79,14 @@ for what, ask in asked.items():
     except redis.exceptions.NoPermissionError:
         continue
     print(what)
+"""
+
+# Whose task tokens the login of `worker` could ask for.
+ASK_WORKERS = """
+import os, celery
+inspect = celery.Celery(broker=os.environ["AIRFLOW__CELERY__BROKER_URL"]).control.inspect(timeout=5)
+for queues in (inspect.active_queues() or {}).values():
+    print(*(queue["name"] for queue in queues))
 """
 
 FORGE = """
@@ -124,7 +150,7 @@ def each_has_its_own_secrets(trial: Trial) -> str:
 
 
 def nothing_else_is_reached(trial: Trial) -> str:
-    """Knock from both kinds of worker at every port of every container, and at the host."""
+    """Knock from both kinds of worker at every port of every container."""
     inspected = {
         service: json.loads(standins.docker("inspect", trial.container(service)))[0]
         for service in SERVICES
@@ -161,11 +187,15 @@ def the_training_worker_signs_nothing(trial: Trial) -> str:
 
 
 def the_broker_keeps_the_queues_apart(trial: Trial) -> str:
-    """Ask the broker as the training worker for what is not its own."""
-    said = trial.python("worker-gpu", ASK_BROKER).split("\n")
-    given = [what for what in said if what]
+    """Ask the broker, and the other worker by it, for what is not the training worker's."""
+    answers = trial.python("worker", ASK_WORKERS).split()
+    expect(
+        answers == ["default"],
+        f"workers of {answers} answer the other login, so this shows nothing",
+    )
+    given = trial.python("worker-gpu", ASK_BROKER).splitlines()
     expect(not given, f"the broker gives worker-gpu {given}")
-    return "of the other queue, of its messages and of the logins the training worker sees nothing"
+    return "neither the other queue, nor its worker, nor a name of a key is told to worker-gpu"
 
 
 def roles_are_plain(trial: Trial) -> str:

@@ -1,11 +1,13 @@
 """Other passwords, TLS, and a second host for training."""
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg2
 
 from tests.compose import standins
+from tests.compose.doors import SERVICES
 from tests.compose.nights import NIGHT_SECONDS, digest
 from tests.compose.trial import DAG_ID, REPOSITORY, Failure, Trial, expect
 
@@ -28,6 +30,13 @@ ROTATED = (
 # A password may hold what means something in a URL.
 NEW = "n@w:{}/?#%-é"
 
+PING = """
+import os, redis
+if redis.Redis.from_url(os.environ["AIRFLOW__CELERY__BROKER_URL"]).ping():
+    print("PONG")
+"""
+PING_BROKER = ("run", "--rm", "--no-deps", "worker-gpu", "python", "-c", PING)
+
 TRY_TLS = """
 import os, sys, psycopg2, redis
 authority = "/tmp/other.crt"
@@ -40,6 +49,9 @@ plain_warehouse = warehouse.partition("?")[0] + "?sslmode=disable"
 tried = {{
     "redis": lambda: redis.Redis.from_url(broker.replace(right, authority)).ping(),
     "redis without TLS": lambda: redis.Redis.from_url(plain, socket_timeout=5).ping(),
+    "redis by another name": lambda: redis.Redis.from_url(
+        broker.replace("@redis:", "@{redis_address}:")
+    ).ping(),
     "postgres": lambda: psycopg2.connect(warehouse.replace(right, authority)),
     "postgres without TLS": lambda: psycopg2.connect(plain_warehouse),
     "postgres by another name": lambda: psycopg2.connect(
@@ -60,12 +72,8 @@ os.remove(authority)
 
 def other_passwords(trial: Trial) -> str:
     """Change passwords in .env and run compose-up again; the old ones are over."""
-    file = trial.clone / ".env"
     old = trial.secrets()
-    text = file.read_text()
-    for name in ROTATED:
-        text = text.replace(f"{name}={old[name]}", f"{name}={NEW.format(name.lower())}")
-    file.write_text(text)
+    _write(trial, {name: NEW.format(name.lower()) for name in ROTATED})
     trial.make("compose-up")
     expect(digest(trial) == trial.rows, "the lists have changed")
     try:
@@ -78,10 +86,49 @@ def other_passwords(trial: Trial) -> str:
     raise Failure("an old password is good for mf_reader")
 
 
+def one_password(trial: Trial) -> str:
+    """Change one login of Airflow's UI: who has nothing to do with it goes on, a training too."""
+    before = _starts(trial)
+    _write(trial, {"VIEWER_PASSWORD": "another"})
+    trial.make("compose-up")
+    after = _starts(trial)
+    changed = {service for service in after if after[service] != before[service]}
+    expect(changed == {"api-server"}, f"started again: {sorted(changed)}")
+    return "api-server alone was started again"
+
+
+def _starts(trial: Trial) -> dict[str, str]:
+    """Return when each service's container was started, and which one it is."""
+    form = "{{.Id}} {{.State.StartedAt}}"
+    return {
+        service: standins.docker("inspect", "--format", form, trial.container(service))
+        for service in SERVICES
+    }
+
+
+def _write(trial: Trial, values: Mapping[str, str]) -> None:
+    """Change settings in .env."""
+    file = trial.clone / ".env"
+    text = file.read_text()
+    for name, value in values.items():
+        text = text.replace(f"{name}={trial.secrets()[name]}", f"{name}={value}")
+    file.write_text(text)
+
+
+def lost_passwords(trial: Trial) -> str:
+    """Lose .env: new passwords are made and set, and the data are as they were."""
+    (trial.clone / ".env").unlink()
+    said = trial.make("compose-up")
+    expect("FERNET_KEY" in said, "nobody says what is lost with .env")
+    expect(digest(trial) == trial.rows, "the lists have changed")
+    return "new ones are made and set; the same lists"
+
+
 def make_certificates(folder: Path, address: str) -> Path:
     """Run what the page says in `folder`; the services are reached by `address` too."""
     block = PAGE.read_text().partition("       mkdir tls")[2].partition("\n\n")[0]
-    commands = f"mkdir tls{block}".replace("DNS:airflow.example.org", f"IP:{address}")
+    assert "IP:10.0.0.5" in block
+    commands = f"mkdir tls{block}".replace("IP:10.0.0.5", f"IP:{address}")
     subprocess.run(["sh", "-euc", commands], cwd=folder, capture_output=True, check=True)
     return folder / "tls"
 
@@ -97,13 +144,21 @@ def speak_tls(trial: Trial) -> str:
     }
     trial.make("compose-up")
 
-    form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-    address = standins.docker("inspect", "--format", form, trial.container("warehouse")).strip()
     certificate = (other / "ca.crt").read_text()
-    program = TRY_TLS.format(certificate=certificate, address=address)
+    program = TRY_TLS.format(
+        certificate=certificate,
+        address=_address(trial, "warehouse", "warehouse"),
+        redis_address=_address(trial, "redis", "broker"),
+    )
     opened = trial.python("worker", program)
     expect(opened == "", f"without the right certificate there is a way into {opened}")
     return _readers_speak_tls(trial, tls, other)
+
+
+def _address(trial: Trial, service: str, network: str) -> str:
+    """Return the address of a service in a network of the stack."""
+    form = f'{{{{(index .NetworkSettings.Networks "{trial.project}_{network}").IPAddress}}}}'
+    return standins.docker("inspect", "--format", form, trial.container(service)).strip()
 
 
 def _readers_speak_tls(trial: Trial, tls: Path, other: Path) -> str:
@@ -152,22 +207,24 @@ def train_on_a_second_host(trial: Trial) -> str:
 
 
 def wrong_authority_on_the_second_host(trial: Trial) -> str:
-    """Give the second host another authority: it does not speak to the broker."""
+    """Let the second host speak to the broker, then give it another authority: now it does not."""
     other = make_certificates(trial.scratch, standins.host_address())
-    second = {"COMPOSE_PROJECT_NAME": trial.second_project, "COMPOSE_FILE": SECOND}
-    missing = dict.fromkeys(("AIRFLOW_API_URL", "WORKER_HOST", "MF_ARTIFACT_FOLDER"), "/none")
-    address = {
+    second = {
+        "COMPOSE_PROJECT_NAME": trial.second_project,
+        "COMPOSE_FILE": SECOND,
         "BROKER_ADDRESS": f"{standins.host_address()}:{trial.redis_port}",
-        "TLS_FOLDER": str(other),
+        **dict.fromkeys(("AIRFLOW_API_URL", "WORKER_HOST", "MF_ARTIFACT_FOLDER"), "/none"),
     }
-    trial.compose("down", "--volumes", **second, **missing, **address)
-    program = (
-        "import os, redis; redis.Redis.from_url(os.environ['AIRFLOW__CELERY__BROKER_URL']).ping()"
+    trial.compose("down", "--volumes", **second)
+    said = {
+        folder: trial.compose_says(*PING_BROKER, TLS_FOLDER=str(folder), **second)
+        for folder in (trial.clone / "tls", other)
+    }
+    trial.compose("down", "--volumes", **second)
+    right, wrong = said.values()
+    expect("PONG" in right, f"with the right authority: {right[-500:]}")
+    expect(
+        "CERTIFICATE_VERIFY_FAILED" in wrong and "PONG" not in wrong,
+        f"with another authority: {wrong[-500:]}",
     )
-    asked = ("run", "--rm", "--no-deps", "worker-gpu", "python", "-c", program)
-    try:
-        trial.compose(*asked, **second, **missing, **address)
-    except subprocess.CalledProcessError:
-        trial.compose("down", "--volumes", **second, **missing, **address)
-        return "refused"
-    raise Failure("a broker of an unknown authority is believed")
+    return "the right one is believed, another one is CERTIFICATE_VERIFY_FAILED"

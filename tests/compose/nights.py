@@ -113,22 +113,49 @@ def one_training_on_the_host(trial: Trial) -> str:
 
 
 class Heard(threading.Thread):
-    """Notes the longest that the scheduler was not heard of, and whether the DAG was lost."""
+    """Notes the longest that the scheduler was not heard of, and whether the DAG was lost.
+
+    Attributes:
+        looks: how often it has looked.
+        error: what has ended it before it was over.
+    """
 
     def __init__(self, api: AirflowApi) -> None:
         super().__init__(daemon=True)
         self.silence = 0.0
         self.lost = False
+        self.looks = 0
+        self.error: Exception | None = None
         self.over = threading.Event()
         self._api = api
 
     def run(self) -> None:
         """Look every second until it is over."""
-        while not self.over.wait(1):
-            health = self._api.call("GET", "/monitor/health")
-            heard = datetime.fromisoformat(health["scheduler"]["latest_scheduler_heartbeat"])
-            self.silence = max(self.silence, (datetime.now(UTC) - heard).total_seconds())
-            self.lost |= bool(self._api.call("GET", f"/dags/{DAG_ID}")["is_stale"])
+        try:
+            while not self.over.wait(1):
+                self._look()
+        # An exception of a thread is shown to nobody.
+        except Exception as error:
+            self.error = error
+
+    def _look(self) -> None:
+        health = self._api.call("GET", "/monitor/health")
+        heard = datetime.fromisoformat(health["scheduler"]["latest_scheduler_heartbeat"])
+        self.silence = max(self.silence, (datetime.now(UTC) - heard).total_seconds())
+        self.lost |= bool(self._api.call("GET", f"/dags/{DAG_ID}")["is_stale"])
+        self.looks += 1
+
+    def hear_out(self) -> str:
+        """End it, and say what it has heard. Raises Failure unless all was well all the time."""
+        self.over.set()
+        self.join()
+        expect(
+            self.error is None, f"the API server was lost after {self.looks} looks: {self.error!r}"
+        )
+        expect(self.looks > 0, "nobody looked at the scheduler")
+        expect(self.silence < SILENCE_SECONDS, f"the scheduler was silent for {self.silence:.0f} s")
+        expect(not self.lost, "the DAG was taken for stale")
+        return f"scheduler heard every {self.silence:.0f} s at least, in {self.looks} looks"
 
 
 def restart_in_train(trial: Trial) -> str:
@@ -144,11 +171,7 @@ def restart_in_train(trial: Trial) -> str:
     train = trial.task("train")
     expect(train.state == "running" and train.try_number == 1, f"train is {train.state}")
     _await_checkpoint(trial)
-    heard.over.set()
-    heard.join()
-    expect(heard.silence < SILENCE_SECONDS, f"the scheduler was silent for {heard.silence:.0f} s")
-    expect(not heard.lost, "the DAG was taken for stale")
-    return f"both restarted, train went on; scheduler heard every {heard.silence:.0f} s at least"
+    return f"both restarted, train went on; {heard.hear_out()}"
 
 
 def _await_checkpoint(trial: Trial) -> None:
@@ -176,11 +199,13 @@ def kill_gpu_worker(trial: Trial) -> str:
 def stop_gpu_worker(trial: Trial) -> str:
     """Stop the training worker as an update does: the training writes a checkpoint and goes."""
     _await_log(trial, "sweep", 2)
+    container = trial.container("worker-gpu")
     started = time.monotonic()
     trial.compose("stop", "worker-gpu")
     seconds = time.monotonic() - started
-    # A container that had to be killed ends with 137.
     expect(seconds < 60, f"the training worker took {seconds:.0f} s to stop")
+    code = standins.docker("inspect", "--format", "{{.State.ExitCode}}", container).strip()
+    expect(code != "137", "the training worker had to be killed")
     train = trial.task("train")
     expect(train.state == "up_for_retry", f"train is {train.state}")
     trial.compose("start", "worker-gpu")

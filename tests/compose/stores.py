@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from demo.processes import free_port, wait_until
 from tests.compose import standins
+from tests.compose.doors import SERVICES
 from tests.compose.trial import Trial, expect
 
 BUCKET = "mf-bucket"
@@ -49,10 +50,19 @@ def artifacts_in_an_object_store(trial: Trial) -> str:
         for service in ("worker", "worker-gpu"):
             said = trial.python(service, USE.format(service=service)).split()
             expect(said == ["hello", "very-secret-key"], f"{service} says {said}")
+        _by_hand(trial)
     for service in ("api-server", "scheduler", "dag-processor"):
         told = standins.docker("inspect", trial.container(service))
         expect("OBJECT_STORE" not in told, f"{service} has the keys of the store")
     return "both kinds of worker write to S3 and read it again; the others have no key of it"
+
+
+def _by_hand(trial: Trial) -> None:
+    """Start the stack with Compose itself: it is the stack that compose-up has made."""
+    before = {service: trial.containers(service) for service in SERVICES}
+    trial.compose("up", "--detach", "--no-build")
+    after = {service: trial.containers(service) for service in SERVICES}
+    expect(before == after, "Compose by itself makes another stack of the same files")
 
 
 @contextmanager

@@ -30,6 +30,13 @@ def expect(holds: bool, message: str) -> None:
         raise Failure(message)
 
 
+def compose_command() -> list[str]:
+    """Return the command of Compose, in the form that is there."""
+    plugin = ["docker", "compose"]
+    works = subprocess.run([*plugin, "version"], capture_output=True, check=False)
+    return plugin if works.returncode == 0 else ["docker-compose"]
+
+
 class Trial:
     """A clone and its stack.
 
@@ -75,11 +82,23 @@ class Trial:
 
     def compose(self, *arguments: str, **more: str) -> None:
         """Run a command of Compose in the clone; `more` is its further environment."""
-        plugin = ["docker", "compose"]
-        works = subprocess.run([*plugin, "version"], capture_output=True, check=False)
-        command = plugin if works.returncode == 0 else ["docker-compose"]
         environment = {**self.environment, **more}
-        subprocess.run([*command, *arguments], cwd=self.clone, env=environment, check=True)
+        subprocess.run(
+            [*compose_command(), *arguments], cwd=self.clone, env=environment, check=True
+        )
+
+    def compose_says(self, *arguments: str, **more: str) -> str:
+        """Run a command of Compose in the clone, well or not, and return all that it prints."""
+        done = subprocess.run(
+            [*compose_command(), *arguments],
+            cwd=self.clone,
+            env={**self.environment, **more},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return done.stdout
 
     def secrets(self) -> dict[str, str]:
         """Return the keys and passwords of the stack."""
