@@ -51,7 +51,7 @@ def restore(
     manifest = parts.read(folder)
     parts.require_whole(folder, manifest)
     _refuse_what_does_not_fit(manifest, schema_of(engine), metadata_url)
-    metadata_are_back = bool(metadata_url) and _metadata_are_back(engine, metadata_url)
+    metadata_are_back = metadata_url is not None and _metadata_are_back(engine, metadata_url)
     _make_room(engine)
     _begin(engine)
 
