@@ -56,15 +56,15 @@ MAY_COME_BEFORE: Mapping[State, tuple[State, ...]] = {
 }
 
 _WHAT_TO_DO: Mapping[str, str] = {
-    "created": "Train it first (`mf train`).",
-    "trained": "Evaluate it first (`mf evaluate`).",
-    "evaluated": "Let the gate judge it first (`mf gate`).",
-    "refused": "Read why in `mf status`; a person may let it pass (`mf override`).",
-    "approved": "Write its lists (`mf recommend`) and publish it (`mf publish`).",
-    "dry_run": "Let the gate judge it again without run.dry_run (`mf gate`).",
-    "published": "A published version stays as it is: start a new run, or go back (`mf rollback`).",
+    "created": "Train it first (`{mf} train`).",
+    "trained": "Evaluate it first (`{mf} evaluate`).",
+    "evaluated": "Let the gate judge it first (`{mf} gate`).",
+    "refused": "Read why in `{mf} status`; a person may let it pass (`{mf} override`).",
+    "approved": "Write its lists (`{mf} recommend`) and publish it (`{mf} publish`).",
+    "dry_run": "Let the gate judge it again without run.dry_run (`{mf} gate`).",
+    "published": "A published version stays: start a new run, or go back (`{mf} rollback`).",
     "retired": "Its lists are gone: start a new run.",
-    "stopped": "Start its run again (`mf run --key`), or start a new one.",
+    "stopped": "Start its run again (`{mf} run --key`), or start a new one.",
 }
 
 
@@ -131,9 +131,10 @@ def _refuse_state(
     marked = sa.select(m.c.retired_at).where(m.c.model_version == model_version)
     if connection.scalar(marked) is not None:
         state = "retired"
+    advice = _WHAT_TO_DO[state].format(mf=catalogue_of(connection).command("").strip())
     raise StateError(
         f"model version {model_version} is {state}, so it can't {purpose}; "
-        f"that takes one that is {' or '.join(states)}. {_WHAT_TO_DO[state]}"
+        f"that takes one that is {' or '.join(states)}. {advice}"
     )
 
 

@@ -70,8 +70,12 @@ def build_wheel(folder: Path) -> Path:
 def resolve_beside_constraints(folder: Path) -> int:
     """Resolve all that can be installed together beside Airflow's constraints.
 
-    Returns the number of packages. Raises CalledProcessError where that can't be.
+    Returns the number of packages. Raises CalledProcessError where that can't be, and SystemExit
+    where the constraints are another version's than the lock.
     """
+    constraints = Path(__file__).with_name("constraints.txt")
+    if f"apache-airflow=={newest()}" not in constraints.read_text().splitlines():
+        raise SystemExit(f"did not hold: {constraints} is not of Airflow {newest()}")
     command = [
         *UV,
         "pip",
@@ -81,7 +85,7 @@ def resolve_beside_constraints(folder: Path) -> int:
         "3.12",
     ]
     command += [f"--extra={extra}" for extra in ALL_EXTRAS.split(",")]
-    command += ["--constraint", str(Path(__file__).with_name("constraints.txt")), "--no-annotate"]
+    command += ["--constraint", str(constraints), "--no-annotate"]
     found = folder / "resolved.txt"
     subprocess.run([*command, "--no-header", "--output-file", str(found)], check=True)
     return len(found.read_text().splitlines())
