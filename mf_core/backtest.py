@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mf_core.config import Config, make_config
 from mf_core.data.attributes import Attributes, texts_by_row
-from mf_core.data.ratings import IdMap, Ratings, id_map
+from mf_core.data.ratings import IdMap, Ratings, Seconds, id_map, known_times
 from mf_core.data.snapshot import Snapshot, sort_ratings
 from mf_core.errors import InputError
 from mf_core.figures import Figure
@@ -248,6 +249,7 @@ def read_files(config: Config) -> Files:
             user=user_ids.rows(user_id),
             item=item_ids.rows(item_id),
             value=_column(table, "rating").astype(np.float32),
+            rated_at=_times(table),
         ),
         is_test=_column(table, "side") == "test",
         attributes=attributes,
@@ -282,6 +284,12 @@ def _column(table: pa.Table, name: str) -> NDArray[Any]:
     """Return a column as an array; texts become Python's own."""
     column = table[name]
     return column.to_numpy(zero_copy_only=False)
+
+
+def _times(table: pa.Table) -> Seconds | None:
+    """Return when each rating was given, None where no rating says so."""
+    microseconds = pc.fill_null(table["rated_us"], 0).to_numpy()
+    return known_times((microseconds // 1_000_000).astype(np.uint32))
 
 
 def _all_ids(rated: NDArray[Any], metadata: Metadata) -> IdMap:
