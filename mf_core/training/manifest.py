@@ -20,6 +20,7 @@ from mf_core.records import FoundSettings, ModelRef, Progress, SplitRef, StartRe
 
 Stage = Literal["evaluated", "refit"]
 RESULT = "result.json"
+_OUTCOME = "search.json"
 _SEAL = "published"
 _SEALED = b"This version was published; its models are never written again.\n"
 
@@ -72,7 +73,6 @@ class Manifest:
         iterations: dict[str, int] | None = None,
         start: StartRef | None = None,
         found: FoundSettings | None = None,
-        search: bool = False,
     ) -> "Manifest":
         """Return the work on a run's snapshot; `artifact_root` is any fsspec URI."""
         root = artifact_root.rstrip("/")
@@ -89,7 +89,8 @@ class Manifest:
             iterations=iterations,
             start=start,
             found=found,
-            search=search,
+            # A refit takes over what the evaluated fit has found.
+            search=split.search and stage == "evaluated",
         )
 
     @classmethod
@@ -183,6 +184,39 @@ def read_result(manifest: Manifest) -> ModelRef | None:
         if manifest.fingerprint() not in fields.pop("fingerprints"):
             return None
         return ModelRef(**fields)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def write_outcome(manifest: Manifest, found: FoundSettings) -> None:
+    """Keep what a search has found with the checkpoints of the fit that it is for.
+
+    Raises:
+        ArtifactStoreError: the store can't be written to.
+    """
+    fields = {"found": dataclasses.asdict(found), "fingerprint": manifest.fingerprint()}
+    content = {"outcome": fields, "sha256": _checksum(fields)}
+    path = store.store_path(manifest.checkpoint_uri) / _OUTCOME
+    store.write(path, json.dumps(content, indent=1).encode())
+
+
+def read_outcome(manifest: Manifest) -> FoundSettings | None:
+    """Return what the search of this very work has found; None where there is none, or damage.
+
+    Raises:
+        ArtifactStoreError: the store can't be read.
+    """
+    written = store.read(store.store_path(manifest.checkpoint_uri) / _OUTCOME)
+    if written is None:
+        return None
+    try:
+        content = json.loads(written)
+        fields = content["outcome"]
+        if content["sha256"] != _checksum(fields):
+            return None
+        if fields["fingerprint"] != manifest.fingerprint():
+            return None
+        return FoundSettings(**fields["found"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
