@@ -19,7 +19,6 @@ from mf_core.records import (
     IngestReport,
     QualityReport,
     SplitRef,
-    StartRef,
 )
 from mf_core.training.found import find_found
 from mf_core.training.warm_start import find_start
@@ -92,7 +91,7 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
     sweep(place.artifact_root)
     _describe(place, config, snapshot, stored)
 
-    found, search = find_found(config, place.engine, _shape(snapshot), place.log)
+    found, search = find_found(config, place.engine, run_key, _shape(snapshot), place.log)
     in_force = with_found(config, found.settings) if found else config
     with transaction(place.engine) as connection:
         lineage.save_snapshot(connection, stored)
@@ -107,7 +106,7 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
         place.log(unchanged.sentence())
         return unchanged
 
-    start = _start(in_force, place, stored["split_id"], search=search)
+    start = find_start(in_force, place.engine, stored["split_id"], place.log, search=search)
     with transaction(place.engine) as connection:
         version = versions.begin(
             connection,
@@ -138,17 +137,6 @@ def _shape(snapshot: Snapshot) -> dict[str, int]:
         "n_users": int(warm_users.sum()),
         "n_items": int(warm_items.sum()),
     }
-
-
-def _start(config: Config, place: Workplace, split_id: str, *, search: bool) -> StartRef | None:
-    """Return the model that the evaluated fit starts from; None: a cold start.
-
-    A search may find other numbers of factors, or another learner, than an earlier model has.
-    """
-    if search and config.train.warm_start:
-        place.log("a cold start: tonight's training searches for its settings")
-        return None
-    return find_start(config, place.engine, split_id, place.log)
 
 
 def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, Any]:

@@ -19,7 +19,11 @@ _MOVED = 1.5
 
 
 def find_found(
-    config: Config, engine: Engine, shape: Mapping[str, int], log: Callable[[str], None]
+    config: Config,
+    engine: Engine,
+    run_key: str,
+    shape: Mapping[str, int],
+    log: Callable[[str], None],
 ) -> tuple[FoundSettings | None, bool]:
     """Return the found settings that hold, or that a search begins at, and whether to search.
 
@@ -28,6 +32,7 @@ def find_found(
     Args:
         config: the settings of the run.
         engine: the warehouse.
+        run_key: name of the run.
         shape: `n_ratings`, `n_users` and `n_items` of the training side.
         log: called with lines for people.
 
@@ -38,7 +43,7 @@ def find_found(
         return None, False
     with transaction(engine) as connection:
         found = finds.latest(connection, basis(config))
-        began = finds.versions_since(connection, found) if found else 0
+        began = finds.versions_since(connection, found, run_key) if found else 0
     if found and not _fits(config, found):
         found = None
     reason = reason_to_search(config, found, shape, began)

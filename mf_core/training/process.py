@@ -142,8 +142,9 @@ def _after_search(manifest: Manifest, snapshot: Snapshot) -> Manifest:
         _import_tensorflow()
         from mf_core.training.search import SearchRows, search_settings
 
-        rows = SearchRows(snapshot.train, snapshot.users, snapshot.items)
         config = Config.model_validate(manifest.config)
+        attributes = encoded_attributes(config, snapshot, say)
+        rows = SearchRows(snapshot.train, snapshot.users, snapshot.items, attributes)
         found = search_settings(config, rows, manifest.found, say)
         write_outcome(manifest, found)
     else:

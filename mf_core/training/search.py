@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mf_core.config import Config, Head, make_config, pinned, settings, with_found
+from mf_core.data.attributes import AttributeMatrices
 from mf_core.data.ratings import IdMap, Ratings
 from mf_core.data.validation import validation_part
 from mf_core.errors import ConfigError, TrainingError
@@ -49,11 +50,15 @@ _LARGE_FITS = 1.6
 
 @dataclass(frozen=True)
 class SearchRows:
-    """What a search may look at: training ratings, in rows of `users` and `items`."""
+    """What a search may look at: training ratings, in rows of `users` and `items`.
+
+    `attributes` are those rows' attributes as the rating head takes them; None if it takes none.
+    """
 
     train: Ratings
     users: IdMap
     items: IdMap
+    attributes: AttributeMatrices | None = None
 
     def shape(self) -> tuple[int, int]:
         """Return how many users and how many items have a training rating."""

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from mf_core.records import FoundSettings
 from mf_core.warehouse import tables as t
+from mf_core.warehouse.history import is_of_run
 
 
 def save(
@@ -49,11 +50,24 @@ def latest(connection: Connection, fingerprint: str) -> FoundSettings | None:
     return _one(connection, newest.limit(1))
 
 
-def versions_since(connection: Connection, found: FoundSettings) -> int:
-    """Return how many versions have begun since a find was made."""
+def versions_since(connection: Connection, found: FoundSettings, besides: str) -> int:
+    """Return how many versions have begun since a find was made.
+
+    Its own is not among them, and none of the run `besides`: that one may be started over.
+    """
     m = t.models
-    later = m.c.created_at > sa.cast(found.found_at, sa.DateTime(timezone=True))
-    return connection.scalar(sa.select(sa.func.count()).where(later)) or 0
+    f = t.found_settings
+    # What `mf tune` has found is of no version: those count that began after it.
+    later = sa.case(
+        (f.c.model_version.is_not(None), m.c.model_version > f.c.model_version),
+        else_=m.c.created_at > f.c.found_at,
+    )
+    counted = (
+        sa.select(sa.func.count())
+        .select_from(m.join(f, later))
+        .where(f.c.found_id == found.found_id, ~is_of_run(besides))
+    )
+    return connection.scalar(counted) or 0
 
 
 def _one(connection: Connection, statement: sa.Select[Any]) -> FoundSettings | None:
