@@ -67,7 +67,7 @@ def lists_of(model: FactorModel, train: Ratings, left_out: tuple[int, ...] = ())
 
 def baseline_heads(config: Config, snapshot: Snapshot, **kwargs: Any) -> Heads:
     """Biases as the rating head, popularity as the ranking head."""
-    models = Models(biases_only_model(snapshot), popularity_model(snapshot, 4))
+    models = Models(biases_only_model(snapshot), popularity_model(config, snapshot))
     return make_heads(config, snapshot, models, snapshot.train, **kwargs)
 
 
