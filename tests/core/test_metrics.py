@@ -246,7 +246,7 @@ def test_a_rival_that_knows_other_ids_falls_back_to_its_mean() -> None:
     ours = baseline_heads(config, snapshot)
 
     other = replace(snapshot, users=numbered("x", 50), items=numbered("y", 30))
-    models = Models(biases_only_model(other), popularity_model(other, 4))
+    models = Models(biases_only_model(other), popularity_model(config, other))
     warm_users, warm_items = other.warm()
     rival = Rival(
         model_version=1,
