@@ -238,6 +238,15 @@ class RecommendConfig(Section):
         description="Which head orders the list; the ranking head finds the similar items either "
         "way.",
     )
+    popular_half_life_days: float | None = setting(
+        None,
+        shapes="lists",
+        description="Days in which a rating comes to count half in the popular list and in the "
+        "popularity baseline, counted back from the latest rating; empty: all count the same. "
+        "Needs dated ratings; one without a time counts as the oldest.",
+        ge=1,
+        le=36_500,
+    )
     shards: int = setting(
         2,
         shapes="nothing",

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Engine
 from mf_core.backtest import read_files
 from mf_core.config import Config, make_config, settings
 from mf_core.data.attributes import AttributeMatrices, Attributes, encode_sides
+from mf_core.data.fading import require_times
 from mf_core.data.ratings import IdMap, Ratings, pair_draws
 from mf_core.data.snapshot import Snapshot, content_hash, sort_ratings
 from mf_core.data.split import take_snapshot
@@ -176,12 +177,13 @@ def make_task(config: Config, head: Head, rows: TrainingRows, part: int = 0) -> 
     Every number `part` gives another one, with fits that are seeded with `train.seed` + `part`.
 
     Raises:
-        QualityError: there are too few ratings for that.
+        QualityError: there are too few ratings for that, or they are to fade and none has a time.
         ConfigError: the solver has nothing to tune.
     """
     # Raises, before the work begins, if the solver has nothing to tune.
     search_space(config, head)
 
+    require_times(config, rows.ratings)
     fitted, validation = _set_aside(rows, part)
     if not (_can_be_judged(config, head, fitted) and _can_be_judged(config, head, validation)):
         raise QualityError(
