@@ -67,7 +67,7 @@ def evaluate(
         recent: versions that went live in the last `gate.recent_days` days.
     """
     judge = _Judge(config, snapshot)
-    popularity = popularity_model(config, snapshot)
+    popularity = popularity_model(config.data, snapshot)
     popular_lists = replace(candidate.lists, ordering=popularity)
     figures = [
         *judge.ratings("candidate", candidate.rating, slices=True),
