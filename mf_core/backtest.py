@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mf_core.config import Config, Head, make_config, with_found
 from mf_core.data.attributes import Attributes, texts_by_row
+from mf_core.data.fading import require_times
 from mf_core.data.ratings import IdMap, Ratings, Seconds, id_map, known_times
 from mf_core.data.snapshot import Snapshot, sort_ratings
 from mf_core.errors import InputError
@@ -217,6 +218,7 @@ def read_folds(config: Config) -> Snapshot:
 
     Raises:
         InputError: a file is refused, has a row that would be rejected, or one side is empty.
+        QualityError: ratings are to fade, and none has a time.
     """
     files = read_files(config)
     is_test = files.is_test
@@ -226,6 +228,7 @@ def read_folds(config: Config) -> Snapshot:
         )
     train = files.ratings.take(~is_test)
     test = files.ratings.take(is_test)
+    require_times(config, train)
     return Snapshot(
         users=files.users,
         items=files.items,

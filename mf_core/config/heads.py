@@ -81,6 +81,15 @@ class RankingHeadConfig(SolverConfig):
         ge=0,
         le=1,
     )
+    recent_half_life: float | None = setting(
+        None,
+        shapes="model",
+        description="After so many later ratings of the same user a rating counts about half in "
+        "that user's list; empty: all count the same. Needs dated ratings; one without a time "
+        "counts as the oldest.",
+        ge=1,
+        le=10_000,
+    )
     n_factors: int = setting(128, shapes="model", description="Number of factors.", ge=1, le=512)
     iterations: int = setting(12, shapes="model", description="Sweeps.", ge=1, le=1_000)
     conjugate_steps: int = setting(

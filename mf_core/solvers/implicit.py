@@ -12,6 +12,11 @@ The papers take the pairs that count as positive, all with target 1. A rating be
 is an observation too: the user chose the item, which most items can't say, and did not care for it
 (docs/adr/0014-graded-targets.md).
 
+With `recent_half_life`, the items' factors are fitted as ever. The users' factors that the lists
+are made of solve the same equations with c t in place of t, where c falls with what the user has
+rated since (`mf_core.data.fading.recency`). Fading the targets of the fit itself makes worse lists
+(docs/adr/0034-time.md).
+
 `sum_all` needs only alpha0 Y^T Y, once per sweep. In the basis of its eigenvectors a row's
 equations are (D + G^T G) x = G^T t with D diagonal, and a few steps of conjugate gradients go on
 from the row's last solution, as for explicit ratings: no K x K matrix is formed per row. U and I
@@ -26,12 +31,14 @@ import numpy as np
 import tensorflow as tf
 
 from mf_core.config import DataConfig, RankingHeadConfig
+from mf_core.data.fading import recency
 from mf_core.data.ratings import Float32s, Ratings
 from mf_core.solvers.buckets import Side, both_sides, padding_note, with_zero_row
 from mf_core.solvers.conjugate import improve
 from mf_core.solvers.solver import Arrays, Factors, Problem, Solver, Start
 
 _INITIAL_SPREAD = 0.1
+_ROUNDS_FOR_LISTS = 3
 _Step = Callable[..., tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -48,6 +55,7 @@ class ImplicitAls(Solver):
         targets = preference_targets(train.value, settings.lowest_target, problem.data)
         pairs = Ratings(train.user, train.item, targets)
         self._users, self._items = both_sides(pairs, problem.shape, settings.n_factors)
+        self._recent = self._recent_users(problem, targets)
         self.note = padding_note(self._users, self._items)
 
         self._alpha0 = settings.unobserved_weight
@@ -61,6 +69,20 @@ class ImplicitAls(Solver):
         self._item = _initial(self._items, settings.n_factors, problem.seed)
         if problem.start:
             self._begin_at(problem.start)
+
+    def _recent_users(self, problem: Problem[RankingHeadConfig], targets: Float32s) -> Side | None:
+        """Return the users' side with faded targets; None where all ratings count the same."""
+        train = problem.ratings
+        left = recency(train, problem.settings.recent_half_life)
+        if left is None:
+            return None
+        return Side(
+            train.user,
+            train.item,
+            targets * left,
+            shape=problem.shape,
+            width=problem.settings.n_factors,
+        )
 
     def _ridge(self, side: Side, n_other: int, settings: RankingHeadConfig) -> tf.Tensor:
         """Return lambda (n_row + alpha0 n_other)^nu for each row of a side."""
@@ -116,7 +138,19 @@ class ImplicitAls(Solver):
 
     def factors(self) -> Factors:
         """Return the model's arrays, on the host; the biases and the mean are 0."""
-        return Factors.without_biases(self._user.numpy(), self._item.numpy())
+        return Factors.without_biases(self._users_for_lists().numpy(), self._item.numpy())
+
+    def _users_for_lists(self) -> tf.Tensor:
+        """Return the users' factors by what each of them has rated last."""
+        if self._recent is None:
+            return self._user
+        user = self._user
+        # Where the fit's rows are the beginning, three times its steps come close to the solution.
+        for _ in range(_ROUNDS_FOR_LISTS):
+            user, _ = self._half(
+                side=self._recent, mine=user, other=self._item, ridge=self._user_ridge
+            )
+        return user
 
 
 def preference_targets(rating: Float32s, lowest: float, data: DataConfig) -> Float32s:

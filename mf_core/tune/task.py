@@ -12,6 +12,7 @@ from sqlalchemy.engine import Engine
 from mf_core.backtest import read_files
 from mf_core.config import Config, make_config, settings
 from mf_core.data.attributes import AttributeMatrices, Attributes, encode_sides
+from mf_core.data.fading import require_times
 from mf_core.data.ratings import IdMap, Ratings
 from mf_core.data.snapshot import Snapshot, content_hash, sort_ratings
 from mf_core.data.split import take_snapshot
@@ -183,12 +184,13 @@ def make_task(
     Under a split by time the part is the latest rows whatever its number.
 
     Raises:
-        QualityError: there are too few ratings for that.
+        QualityError: there are too few ratings for that, or they are to fade and none has a time.
         ConfigError: the solver has nothing to tune.
     """
     # Raises, before the work begins, if the solver has nothing to tune.
     search_space(config, head, left_alone)
 
+    require_times(config, rows.ratings)
     fitted, validation = _set_aside(config, rows, part)
     if not (_can_be_judged(config, head, fitted) and _can_be_judged(config, head, validation)):
         raise QualityError(

@@ -1,5 +1,6 @@
 """Alternating least squares: buckets, tiny cases against dense solves, recovery, refusals."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mf_core.config import AlsConfig, Config, DataConfig, RankingHeadConfig, make_config
+from mf_core.data.fading import recency
 from mf_core.data.ratings import IdMap, Ratings, id_map
 from mf_core.errors import TrainingError
 from mf_core.records import Progress
@@ -164,6 +166,41 @@ def test_one_implicit_sweep_equals_dense_weighted_regressions_over_all_pairs() -
     np.testing.assert_allclose(solver.factors().item_factors, item, atol=2e-5)
     errors = (wanted - user @ item.T)[observed > 0]
     assert rms == pytest.approx(np.sqrt(np.mean(errors**2)), abs=1e-5)
+
+
+def test_users_are_solved_once_more_with_what_they_rated_last() -> None:
+    undated, shape, k = sparse_ratings(30, 20, 0.4), (30, 20), 3
+    times = np.random.default_rng(1).integers(1, 9, len(undated)).astype(np.uint32)
+    train = dataclasses.replace(undated, rated_at=times)
+    plain = RankingHeadConfig(n_factors=k, regularization=0.02, conjugate_steps=10)
+    fading = plain.model_copy(update={"recent_half_life": 2.0})
+    solvers = [
+        ImplicitAls(problem(train, shape, plain, seed=5)),
+        ImplicitAls(problem(train, shape, fading, seed=5)),
+        ImplicitAls(problem(undated, shape, fading, seed=5)),
+    ]
+    for solver in solvers:
+        for sweep in range(3):
+            solver.iterate(sweep)
+    without, recent, no_times = (solver.factors() for solver in solvers)
+    assert recent.item_factors.tobytes() == without.item_factors.tobytes()
+    assert no_times.user_factors.tobytes() == without.user_factors.tobytes()
+    # A fit that goes on is not touched by what its lists are made of.
+    state, before = solvers[1].state()["user"], solvers[0].state()["user"]
+    assert state.tobytes() == before.tobytes()
+
+    observed, wanted = np.zeros(shape), np.zeros(shape)
+    left = recency(train, 2.0)
+    assert left is not None
+    observed[train.user, train.item] = 1
+    wanted[train.user, train.item] = left * preference_targets(train.value, 0.35, DataConfig())
+    n_items = (observed.sum(0) > 0).sum()
+    item = recent.item_factors.astype(np.float64)
+    for row in range(30):
+        weight = np.sqrt(0.2 + observed[row])
+        ridge = np.full(k, 0.02 * (observed[row].sum() + 0.2 * n_items))
+        exact = ridge_solve(item * weight[:, None], wanted[row] / weight, ridge)
+        np.testing.assert_allclose(recent.user_factors[row], exact, atol=2e-5)
 
 
 def test_a_target_lies_on_the_line_from_the_lowest_rating_to_the_first_relevant_one() -> None:
