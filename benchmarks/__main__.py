@@ -6,6 +6,7 @@ scale       RMSE over seconds on 10 and 20 million synthetic ratings, ours and t
 linear      seconds per sweep and rating on 1, 5 and 20 million
 plot        pictures of what ml100k and scale have measured
 generate    write the synthetic sets
+sets        write the sets of other shapes as CSV, parted by every protocol
 install     make the peers' environments
 """
 
@@ -20,6 +21,8 @@ from benchmarks.ml100k import FOLDS, QUICK, run_ml100k
 from benchmarks.request import Request
 from benchmarks.results import RESULTS
 from benchmarks.scale import run_linear, run_scale
+from benchmarks.sets import write_set
+from benchmarks.shapes import ALL, SHAPES
 
 
 def main() -> None:
@@ -42,6 +45,9 @@ def main() -> None:
         plot(options.names)
     elif options.command == "generate":
         write_sets(cache_folder() / "data", options.sizes)
+    elif options.command == "sets":
+        for name in options.names:
+            print(write_set(cache_folder(), name), flush=True)
     else:
         install()
 
@@ -81,6 +87,9 @@ def _parser() -> argparse.ArgumentParser:
 
     generate = commands.add_parser("generate")
     generate.add_argument("--sizes", nargs="+", default=list(SETS), choices=list(SETS))
+
+    sets = commands.add_parser("sets")
+    sets.add_argument("names", nargs="*", default=list(SHAPES), metavar="NAME", help=", ".join(ALL))
 
     commands.add_parser("install")
     return parser

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from mf_core.backtest import read_folds
 from mf_core.cli.backtest import backtest
 from mf_core.config import Config, make_config
+from mf_core.data.ratings import UNDATED
 from mf_core.errors import ConfigError
 
 
@@ -46,6 +47,21 @@ def test_the_catalogue_holds_the_rows_of_the_items_file(config: Config) -> None:
     assert len(snapshot.train) == 2
     assert len(snapshot.test) == 1
     assert snapshot.attributes is None
+
+
+def test_times_of_the_files_travel_as_whole_seconds(config: Config) -> None:
+    assert read_folds(config).train.rated_at is None
+
+    train = Path(config.source.uri)
+    rows = "user_id,item_id,rating,timestamp\na,x,4,2020-02-29T00:00:00.9Z\nb,y,2,\n"
+    train.write_text(rows)
+    dated = read_folds(config)
+
+    # Where one file has times, the rows without one are undated.
+    assert dated.train.rated_at is not None
+    assert dated.train.rated_at.tolist() == [1_582_934_400, UNDATED]
+    assert dated.test.rated_at is not None
+    assert dated.test.rated_at.tolist() == [UNDATED]
 
 
 def parsed(texts: np.ndarray) -> list[Any]:
