@@ -9,9 +9,11 @@ f_u says which items u has rated, f_i who has rated i (`mf_core.solvers.pattern`
 x_u = v_u + C^T f_u makes r_hat the model of SVD++ (Koren 2008) on both sides. A precision of the
 noise of its own for each user and each item,
 
-    alpha_u ~ Gamma(a, rate g),   g ~ Gamma(1, 1),   beta_i ~ Gamma(a, rate a)
+    alpha_u ~ Gamma(a_u, rate a_u g),   g ~ Gamma(1, 1),   beta_i ~ Gamma(a_i, rate a_i)
 
-lets erratic raters count for less. A sweep draws, for the users and then for the items, the prior
+lets erratic raters count for less. The shape a falls with the number of ratings to a constant: of
+few ratings one can't tell whether they scatter, and a precision that follows each of them would
+only make outliers count for less, which on skewed ratings are the low ones. A sweep draws, for the users and then for the items, the prior
 given the rows, then each row's precision, then the rows: with (y_i, 1) as the rows of G and
 t = r - b_i,
 
@@ -53,13 +55,15 @@ from mf_core.solvers.solver import (
 
 _SWEEPS_OF_LEAST_SQUARES = 2
 _INITIAL_SPREAD = 0.2
-_NOISE_SHAPE = 5.0  # a, of the noise precisions' prior
+# The shape a of the noise precisions' prior: so much, and more for a row with few ratings.
+_NOISE_SHAPE = 5.0
+_NOISE_SHAPE_OF_FEW = 50.0
 _PROBE_RATINGS = 100_000
 _PROBE_SEED = 4
 # What each of a sweep's draws is for; those below `_ROW_NOISE` belong to `mf_core.solvers.prior`.
 _ROW_NOISE = 6
 _ROW_PRECISION = 7
-_RATE = 8
+_LEVEL = 8
 _START = 9
 _PURPOSES_OF_A_SIDE = 16
 _BatchDraw = Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
@@ -161,8 +165,8 @@ class BayesianFactors(Solver):
         # A scale common to all alpha, and its inverse to all beta, change nothing; so only the
         # users' rate is drawn. The errors measured last are those of the whole sample.
         sweep = tf.constant(iteration, tf.int64)
-        self._users.draw(sweep, self._items, rate=None, measure=False)
-        squared_error = self._items.draw(sweep, self._users, rate=_NOISE_SHAPE, measure=True)
+        self._users.draw(sweep, self._items, level=None, measure=False)
+        squared_error = self._items.draw(sweep, self._users, level=1.0, measure=True)
         if iteration >= self._burn_in:
             self._count_sample(iteration - self._burn_in)
         mean_square = float(squared_error) / self.n_ratings
@@ -237,7 +241,7 @@ class _PriorDraw(NamedTuple):
     root: tf.Tensor  # R, with R R^T = Lambda
     mean: tf.Tensor  # mu + C^T f of every row
     weights: tf.Tensor  # C
-    rate: tf.Tensor  # g
+    level: tf.Tensor  # g
     standard: tf.Tensor  # Gamma draws of rate 1, one per row
     normal: tf.Tensor  # normal draws, of the shape of the rows
 
@@ -265,6 +269,7 @@ class _Half:
         self.rows = tf.zeros((side.n_rows, width))
         self.weights = tf.zeros((features.scale.shape[0], width))
         self.precision = tf.ones(side.n_rows)
+        self._shape = _NOISE_SHAPE + _NOISE_SHAPE_OF_FEW / tf.maximum(side.count, 1.0)
         self._draw_prior = tf.function(self._prior_of_sweep)
 
     def begin(self, rows: Float32s) -> None:
@@ -279,16 +284,16 @@ class _Half:
         self.rows = (rows + _INITIAL_SPREAD * noise) * self._active
 
     def draw(
-        self, sweep: tf.Tensor, other: "_Half", rate: float | None, *, measure: bool
+        self, sweep: tf.Tensor, other: "_Half", level: float | None, *, measure: bool
     ) -> tf.Tensor:
         """Draw everything of this side given the `other`.
 
-        Returns the sum of squared errors if `measure`, else 0. `rate` is that of the noise
+        Returns the sum of squared errors if `measure`, else 0. `level` is g of the noise
         precisions' prior, or None to draw it.
         """
         prior = self._draw_prior(sweep, self.rows, self.weights, self.precision)
-        rate_now = prior.rate if rate is None else tf.constant(rate)
-        given = self._given(other, prior, rate_now)
+        rate = self._shape * (prior.level if level is None else level)
+        given = self._given(other, prior, rate)
         width = self.rows.shape[1]
 
         def draw_batch(
@@ -308,7 +313,7 @@ class _Half:
 
         # Such a row's precision is a draw from its prior.
         precision = self._side.in_row_order(list(precisions))[:, 0]
-        self.precision = precision + inactive[:, 0] * prior.standard / rate_now
+        self.precision = precision + inactive[:, 0] * prior.standard / rate
 
         self.weights = prior.weights
         self._spread = (prior.normal, prior.root)
@@ -321,17 +326,18 @@ class _Half:
         noise = self._noise.of_sweep(sweep)
         prior_precision, prior_mean, new_weights = self._prior.draw(noise, rows, weights)
 
-        # g | alpha ~ Gamma(1 + a n, rate 1 + sum alpha), over the n rows with ratings.
-        shape = tf.reshape(1.0 + _NOISE_SHAPE * tf.reduce_sum(self._active), (1,))
-        total = tf.reduce_sum(precision * self._active[:, 0])
-        rate = noise.gamma(shape, _RATE)[0] / (1.0 + total)
+        # g | alpha ~ Gamma(1 + sum a, rate 1 + sum a alpha), over the rows with ratings.
+        weight = self._shape * self._active[:, 0]
+        shape = tf.reshape(1.0 + tf.reduce_sum(weight), (1,))
+        total = tf.reduce_sum(weight * precision)
+        level = noise.gamma(shape, _LEVEL)[0] / (1.0 + total)
 
         return _PriorDraw(
             root=tf.linalg.cholesky(prior_precision),
             mean=prior_mean,
             weights=new_weights,
-            rate=rate,
-            standard=noise.gamma(_NOISE_SHAPE + 0.5 * self._side.count, _ROW_PRECISION),
+            level=level,
+            standard=noise.gamma(self._shape + 0.5 * self._side.count, _ROW_PRECISION),
             normal=noise.normal(tf.shape(rows), _ROW_NOISE),
         )
 
@@ -386,7 +392,8 @@ class _Given(NamedTuple):
 
     All of it lies on the device. `table` and `scalars` are the other side's, with a row of zeros
     below: each place's factors and 1, and its bias and 1, all times the root of its noise
-    precision. `rows` are the present ones, `standard` Gamma draws of rate 1, `normal` normal ones,
+    precision. `rows` are the present ones, `rate` those of the precisions' prior, `standard` Gamma
+    draws of rate 1, `normal` normal ones,
     `scale` the ends of the rating scale.
     """
 
@@ -413,6 +420,7 @@ class _Regressions(NamedTuple):
     mean: tf.Tensor  # m (B, D)
     normal: tf.Tensor  # (B, D)
     standard: tf.Tensor  # (B,)
+    rate: tf.Tensor  # (B,)
 
 
 @cache
@@ -431,7 +439,7 @@ def _batch_function(width: int, index: tf.DType, *, few: bool, measure: bool) ->
         given = _Given(*parts)
         batch = _regressions(given, row, other, value)
         draw_rows = _draw_with_few_ratings if few else _draw_with_many_ratings
-        new, precision = draw_rows(batch, given.rate)
+        new, precision = draw_rows(batch)
         error = _clipped_error(batch, new, value, given.scale) if measure else tf.zeros(())
         return new, precision, error
 
@@ -442,7 +450,7 @@ def _batch_function(width: int, index: tf.DType, *, few: bool, measure: bool) ->
         rows=table,
         prior_mean=table,
         standard=tf.TensorSpec((None,)),
-        rate=tf.TensorSpec(()),
+        rate=tf.TensorSpec((None,)),
         normal=table,
         scale=tf.TensorSpec((2,)),
     )
@@ -464,14 +472,15 @@ def _regressions(given: _Given, row: tf.Tensor, other: tf.Tensor, value: tf.Tens
         mean=tf.gather(given.prior_mean, row),
         normal=tf.gather(given.normal, row),
         standard=tf.gather(given.standard, row),
+        rate=tf.gather(given.rate, row),
     )
 
 
-def _draw_with_few_ratings(batch: _Regressions, rate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _draw_with_few_ratings(batch: _Regressions) -> tuple[tf.Tensor, tf.Tensor]:
     """Return (rows, precisions), by way of the (L, L) matrices G G^T + I."""
     residual = batch.target - tf.linalg.matvec(batch.design, batch.old)
     squared = tf.reduce_sum(tf.square(residual), 1)
-    precision = _draw_precision(batch, rate, squared)
+    precision = _draw_precision(batch, squared)
 
     # What is drawn is the deviation from m; alpha^.5 on both sides makes the noise a unit one.
     root = tf.sqrt(precision)
@@ -482,7 +491,7 @@ def _draw_with_few_ratings(batch: _Regressions, rate: tf.Tensor) -> tuple[tf.Ten
     return batch.mean + deviation, precision
 
 
-def _draw_with_many_ratings(batch: _Regressions, rate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _draw_with_many_ratings(batch: _Regressions) -> tuple[tf.Tensor, tf.Tensor]:
     """Return (rows, precisions), by way of the (D, D) matrices G^T G + I."""
     gram = tf.matmul(batch.design, batch.design, transpose_a=True)
     right = tf.linalg.matvec(batch.design, batch.target, transpose_a=True)
@@ -491,7 +500,7 @@ def _draw_with_many_ratings(batch: _Regressions, rate: tf.Tensor) -> tuple[tf.Te
     image = tf.linalg.matvec(gram, batch.old) - 2.0 * right
     of_target = tf.reduce_sum(tf.square(batch.target), 1)
     squared = of_target + tf.reduce_sum(batch.old * image, 1)
-    precision = _draw_precision(batch, rate, squared)
+    precision = _draw_precision(batch, squared)
 
     # A = alpha G^T G + I, b = alpha G^T t + m.
     a = precision[:, :, None] * gram + tf.eye(gram.shape[-1])
@@ -499,12 +508,12 @@ def _draw_with_many_ratings(batch: _Regressions, rate: tf.Tensor) -> tuple[tf.Te
     return draw_gaussian(a, b, batch.normal), precision
 
 
-def _draw_precision(batch: _Regressions, rate: tf.Tensor, squared: tf.Tensor) -> tf.Tensor:
-    """Return draws of alpha ~ Gamma(a + n / 2, rate + |t - G x|^2 / 2), shape (B, 1).
+def _draw_precision(batch: _Regressions, squared: tf.Tensor) -> tf.Tensor:
+    """Return draws of alpha ~ Gamma(a + n / 2, rate a g + |t - G x|^2 / 2), shape (B, 1).
 
     The Gamma draws of rate 1 are there already; `squared` may be a rounding below 0.
     """
-    total_rate = rate + 0.5 * tf.maximum(squared, 0.0)
+    total_rate = batch.rate + 0.5 * tf.maximum(squared, 0.0)
     return (batch.standard / total_rate)[:, None]
 
 

@@ -7,18 +7,15 @@ set are left alone. The ranking head is searched by a race (`mf_core.training.ra
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mf_core.config import Config, Head, make_config, pinned, settings, with_found
-from mf_core.data.attributes import AttributeMatrices
-from mf_core.data.ratings import IdMap, Ratings
-from mf_core.data.validation import validation_part
+from mf_core.data.ratings import Ratings
 from mf_core.errors import ConfigError, TrainingError
 from mf_core.figures import NDCG
 from mf_core.judging.metrics import list_quality
@@ -26,19 +23,11 @@ from mf_core.judging.popularity import POPULAR_HALF_LIFE, choose_popular_half_li
 from mf_core.models.factors import FactorModel
 from mf_core.models.lists import list_maker
 from mf_core.records import FoundSettings
+from mf_core.training.parts import VALIDATION_SEED, Log, Part, SearchRows, validation_parts
 from mf_core.training.race import Race, Rung, Settings, Trial
 from mf_core.training.ranking_candidates import ranking_candidates, recent_candidates
 
-Log = Callable[[str], None]
-
-VALIDATION_FRACTION = 0.1
-# Different from the seed of any split or fit, so that their parts and these are independent.
-VALIDATION_SEED = 1_000_003
 _SAMPLE_SEED = 2_000_003
-
-# Fewer validation ratings than these say too little: then several parts are judged on.
-_ENOUGH_RATINGS = 5_000
-_MOST_PARTS = 4
 
 # Up to so many ratings a whole fit takes a second or two. There the race may cost as much as the
 # fit of both heads does, beyond it half of that; `fits` counts fits of the ranking head alone.
@@ -47,23 +36,6 @@ _SMALL_RUNGS = (Rung(users=1.0, iterations=1 / 3), Rung(users=1.0, iterations=1.
 _SMALL_FITS = 5.0
 _LARGE_RUNGS = (Rung(users=1 / 9, iterations=1.0), Rung(users=1 / 3, iterations=1.0))
 _LARGE_FITS = 1.6
-
-
-@dataclass(frozen=True)
-class SearchRows:
-    """What a search may look at: training ratings, in rows of `users` and `items`.
-
-    `attributes` are those rows' attributes as the rating head takes them; None if it takes none.
-    """
-
-    train: Ratings
-    users: IdMap
-    items: IdMap
-    attributes: AttributeMatrices | None = None
-
-    def shape(self) -> tuple[int, int]:
-        """Return how many users and how many items have a training rating."""
-        return len(np.unique(self.train.user)), len(np.unique(self.train.item))
 
 
 def search_settings(
@@ -205,40 +177,6 @@ def _is_valid(config: Config, found: Settings) -> bool:
     except ConfigError:
         return False
     return True
-
-
-@dataclass(frozen=True)
-class Part:
-    """Training ratings in two: those to fit, and those to judge by."""
-
-    fitted: Ratings
-    validation: Ratings
-
-    def of_users(self, chosen: NDArray[np.bool_]) -> "Part":
-        """Return the ratings of some users; `chosen` is a boolean array of shape (n_users,)."""
-        return Part(
-            fitted=self.fitted.take(chosen[self.fitted.user]),
-            validation=self.validation.take(chosen[self.validation.user]),
-        )
-
-
-def validation_parts(config: Config, rows: SearchRows) -> Iterator[Part]:
-    """Yield one or more ways to set a validation part aside, until there is enough to judge by."""
-    n_judged = 0
-    for number in range(_MOST_PARTS):
-        held_out = validation_part(
-            config,
-            rows.train,
-            rows.users,
-            rows.items,
-            fraction=VALIDATION_FRACTION,
-            seed=VALIDATION_SEED + number,
-        )
-        yield Part(rows.train.take(~held_out), rows.train.take(held_out))
-        n_judged += int(held_out.sum())
-        # The latest ratings are the same whatever the draws.
-        if n_judged >= _ENOUGH_RATINGS or config.split.protocol in {"temporal", "leave_last"}:
-            return
 
 
 def _can_be_judged(config: Config, part: Part) -> bool:
