@@ -55,34 +55,30 @@ def search_settings(
         heads: which heads to search for; what was found for the others stays.
     """
     before = begin_at.settings if begin_at else {}
-    found = {name: value for name, value in before.items() if _head_of(name) not in heads}
-    grounds = []
-    trials: list[dict[str, Any]] = []
+    found = dict(before)
+    outcomes = []
     if "ranking" in heads:
         # First what is popular: the race is on lists in which that has a say.
         popularity = _popularity(config, rows, log)
-        outcome = _ranking_head(with_found(config, popularity.settings), rows, before, log)
-        found |= popularity.settings | outcome.settings
-        grounds += [popularity.grounds, outcome.grounds]
-        trials += popularity.trials + outcome.trials
+        ranking = _ranking_head(with_found(config, popularity.settings), rows, before, log)
+        outcomes += [popularity, ranking]
+        searched = (POPULAR_HALF_LIFE, "ranking_head.")
+        found = {name: found[name] for name in found if not name.startswith(searched)}
+    for outcome in outcomes:
+        found |= outcome.settings
     n_users, n_items = rows.shape()
     result = FoundSettings(
         settings=_without_shipped(found),
         source="night",
         found_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        grounds="; ".join(filter(None, grounds)),
+        grounds="; ".join(filter(None, [outcome.grounds for outcome in outcomes])),
         n_ratings=len(rows.train),
         n_users=n_users,
         n_items=n_items,
-        trials=trials,
+        trials=[trial for outcome in outcomes for trial in outcome.trials],
     )
     log(f"search: {result.sentence()}: {result.values()}")
     return result
-
-
-def _head_of(name: str) -> str:
-    """Return the head that a setting is of."""
-    return "rating" if name.startswith("rating_head.") else "ranking"
 
 
 def _without_shipped(found: Settings) -> Settings:

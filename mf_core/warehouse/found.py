@@ -44,7 +44,7 @@ def by_id(connection: Connection, found_id: int | None) -> FoundSettings | None:
 
 
 def of_version(connection: Connection, model_version: int) -> FoundSettings | None:
-    """Return the find that a version was fitted with; None: it has the settings of its run alone."""
+    """Return the find that a version was fitted with; None: those of its run are all it has."""
     f = t.found_settings
     m = t.models
     fitted_with = sa.and_(m.c.found_id == f.c.found_id, m.c.searches.is_(False))
