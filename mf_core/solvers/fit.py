@@ -27,9 +27,9 @@ from mf_core.solvers.bayes import BayesianFactors
 from mf_core.solvers.checkpoint import Checkpoint
 from mf_core.solvers.explicit import ExplicitAls
 from mf_core.solvers.gradient import BiasedGradient
-from mf_core.solvers.implicit import ImplicitAls
 from mf_core.solvers.iterate import Outcome, Report, Stopping, run_iterations
 from mf_core.solvers.memory import refuse_what_does_not_fit
+from mf_core.solvers.ranking import RankingLists
 from mf_core.solvers.runtime import Device, peak_bytes, select_device
 from mf_core.solvers.solver import HeldOut, Problem, Solver, Start
 from mf_core.solvers.units import InRatingUnits
@@ -38,9 +38,9 @@ SOLVERS: dict[str, type[Solver]] = {
     "bayes": BayesianFactors,
     "als": ExplicitAls,
     "gradient": BiasedGradient,
-    "implicit": ImplicitAls,
+    "lists": RankingLists,
 }
-"""The solvers by name: those of `rating_head.solver`, and `implicit` for the ranking head."""
+"""The solvers by name: those of `rating_head.solver`, and `lists` for the ranking head."""
 
 _VALIDATION = 1
 Log = Callable[[str], None]
@@ -327,8 +327,19 @@ def _with_start(job: _Job) -> Problem:
     settings = job.problem.settings
     if job.start is None or not settings.takes_start:
         return job.problem
-    rows = _start_rows(job.start, job.users, job.items, settings.n_factors)
+    # The first factors of a ranking head are those of least squares, as they were.
+    start = job.start if job.head == "rating" else _leading(job.start, settings.n_factors)
+    rows = _start_rows(start, job.users, job.items, settings.n_factors)
     return dataclasses.replace(job.problem, start=rows)
+
+
+def _leading(model: FactorModel, n_factors: int) -> FactorModel:
+    """Return a model of the first `n_factors` factors."""
+    return dataclasses.replace(
+        model,
+        user_factors=model.user_factors[:, :n_factors],
+        item_factors=model.item_factors[:, :n_factors],
+    )
 
 
 def _start_rows(model: FactorModel, users: IdMap, items: IdMap, n_factors: int) -> Start:

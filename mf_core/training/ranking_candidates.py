@@ -26,7 +26,7 @@ def ranking_candidates(
     weights = [factor * math.sqrt(density) for factor in _UNOBSERVED]
     ridges = [factor * config.ranking_head.regularization for factor in _RIDGES]
     return [
-        [{"ranking_head.unobserved_weight": _rounded(weight)} for weight in weights],
+        [{"ranking_head.unobserved_scale": _rounded(weight)} for weight in weights],
         [{"ranking_head.regularization": _rounded(ridge)} for ridge in ridges],
         [{"ranking_head.lowest_target": target} for target in _LOWEST_TARGETS],
     ]
