@@ -307,8 +307,12 @@ class Verdict:
         """Return the decision in one line for people."""
         if self.overridden_by:
             return f"gate: version {self.model_version} passes, {self.overridden_by} overrode it"
-        n_rules = len(self.reasons.splitlines())
-        return f"gate: version {self.model_version} is approved, all {n_rules} rules hold"
+        rules = self.reasons.splitlines()
+        warnings = [line[2:].strip() for line in rules if line.startswith("!!")]
+        warned = f"; warning: {'; '.join(warnings)}" if warnings else ""
+        return (
+            f"gate: version {self.model_version} is approved, all {len(rules)} rules hold{warned}"
+        )
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def test_one_implicit_sweep_equals_dense_weighted_regressions_over_all_pairs() -
     train, shape, k, alpha0 = sparse_ratings(8, 6, 0.4), (8, 6), 3, 0.2
     config = RankingHeadConfig(
         n_factors=k,
-        unobserved_weight=alpha0,
+        unobserved_scale=alpha0,
         regularization=0.1,
         regularization_exponent=0.7,
         lowest_target=0.4,
