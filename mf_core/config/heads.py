@@ -5,13 +5,21 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from mf_core.config.field import Section, setting
-from mf_core.config.solvers import AlsConfig, BayesConfig, GradientConfig, SearchRange, SolverConfig
+from mf_core.config.solvers import (
+    AlsConfig,
+    BayesConfig,
+    BiasesConfig,
+    FactorsConfig,
+    GradientConfig,
+    SearchRange,
+    SolverConfig,
+)
 
 
 class RatingHeadConfig(Section):
     """The model that predicts ratings; its test error is what the gate is about."""
 
-    solver: Literal["bayes", "als", "gradient"] = setting(
+    solver: Literal["bayes", "als", "gradient", "biases"] = setting(
         "bayes", shapes="model", description="Which solver fits the rating head."
     )
     validation_fraction: float = setting(
@@ -33,6 +41,7 @@ class RatingHeadConfig(Section):
     bayes: BayesConfig = BayesConfig()
     als: AlsConfig = AlsConfig()
     gradient: GradientConfig = GradientConfig()
+    biases: BiasesConfig = BiasesConfig()
 
     @model_validator(mode="after")
     def _attributes_need_bayes(self) -> Self:
@@ -54,7 +63,7 @@ class RatingHeadConfig(Section):
         return self.chosen().uses_attributes()
 
 
-class RankingHeadConfig(SolverConfig):
+class RankingHeadConfig(FactorsConfig):
     """Orders the list, by who rated what and how much they liked it."""
 
     takes_start = True

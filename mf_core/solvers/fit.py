@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from mf_core.config import Config, Head
+from mf_core.config import Config, FactorsConfig, Head
 from mf_core.data.attributes import AttributeMatrices
 from mf_core.data.ratings import Float32s, IdMap, Ratings, pair_draws
 from mf_core.errors import TrainingError
@@ -24,6 +24,7 @@ from mf_core.models.samples import PosteriorSamples
 from mf_core.records import Progress
 from mf_core.solvers.average import compress
 from mf_core.solvers.bayes import BayesianFactors
+from mf_core.solvers.biases import Biases
 from mf_core.solvers.checkpoint import Checkpoint
 from mf_core.solvers.explicit import ExplicitAls
 from mf_core.solvers.gradient import BiasedGradient
@@ -38,6 +39,7 @@ SOLVERS: dict[str, type[Solver]] = {
     "bayes": BayesianFactors,
     "als": ExplicitAls,
     "gradient": BiasedGradient,
+    "biases": Biases,
     "lists": RankingLists,
 }
 """The solvers by name: those of `rating_head.solver`, and `lists` for the ranking head."""
@@ -327,6 +329,7 @@ def _with_start(job: _Job) -> Problem:
     settings = job.problem.settings
     if job.start is None or not settings.takes_start:
         return job.problem
+    assert isinstance(settings, FactorsConfig)
     # The first factors of a ranking head are those of least squares, as they were.
     start = job.start if job.head == "rating" else _leading(job.start, settings.n_factors)
     rows = _start_rows(start, job.users, job.items, settings.n_factors)

@@ -118,9 +118,9 @@ def test_a_good_candidate_passes_every_rule() -> None:
     [
         (worse_than_the_ceiling(), "rmse_ceiling", "test RMSE 1.0100 exceeds the limit 1.0000"),
         (
-            changed("biases", "rmse", value=0.92),
+            changed("biases", "rmse", value=0.9199),
             "better_than_biases",
-            "test RMSE 0.9200 is not below the biases-only baseline 0.9200",
+            "test RMSE 0.9200 is not below the biases-only baseline 0.9199",
         ),
         (
             changed("popularity", NDCG, value=0.41),
@@ -203,6 +203,15 @@ def test_without_a_champion_only_the_absolute_rules_hold() -> None:
 
     assert all(rule.passed for rule in rules)
     assert not any("champion" in rule.rule for rule in rules)
+
+
+def test_biases_that_a_run_has_chosen_are_no_worse_than_the_baseline_that_they_are() -> None:
+    figures = changed("biases", "rmse", value=0.92 * (1 + 1e-8))
+    rules = judge(Config(), figures, champion_version=7, recent_best=True)
+    [rule] = [rule for rule in rules if rule.rule == "better_than_biases"]
+
+    assert rule.passed
+    assert rule.text == "test RMSE 0.9200 is that of the biases-only baseline 0.9200"
 
 
 def test_a_rule_switched_off_says_so() -> None:
