@@ -97,7 +97,7 @@ def _measure_anchors(config: Config, snapshot: Snapshot, lists: ListMaker) -> _A
     """Fit and measure what our `lists` are compared with, over the same catalogue."""
     relevant_from = config.data.relevant_from
     ease_lists = ease(snapshot, relevant_from)
-    popularity = popularity_model(config, snapshot)
+    popularity = popularity_model(config.data, snapshot)
     return _Anchors(
         ease=_quality(config, snapshot, replace(lists, ordering=ease_lists)),
         popularity=_quality(config, snapshot, replace(lists, ordering=popularity)),

@@ -17,6 +17,15 @@ class DataConfig(Section):
         shapes="model",
         description="Ratings from here on count as relevant (ranking head, list metrics).",
     )
+    popular_half_life_days: float | None = setting(
+        None,
+        shapes="model",
+        description="Days in which a relevant rating comes to count half for an item's popularity, "
+        "in lists and in the baseline, counted back from the latest rating; empty: all count the "
+        "same. Needs dated ratings; one without a time counts as the oldest.",
+        ge=1,
+        le=36_500,
+    )
     ingest_mode: Literal["merge", "replace"] = setting(
         "merge",
         shapes="nothing",
@@ -237,15 +246,6 @@ class RecommendConfig(Section):
         shapes="lists",
         description="Which head orders the list; the ranking head finds the similar items either "
         "way.",
-    )
-    popular_half_life_days: float | None = setting(
-        None,
-        shapes="lists",
-        description="Days in which a rating comes to count half in the popular list and in the "
-        "popularity baseline, counted back from the latest rating; empty: all count the same. "
-        "Needs dated ratings; one without a time counts as the oldest.",
-        ge=1,
-        le=36_500,
     )
     shards: int = setting(
         2,

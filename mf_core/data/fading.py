@@ -78,7 +78,7 @@ def require_times(config: Config, ratings: Ratings) -> None:
         return
     half_lives = {
         "ranking_head.recent_half_life": config.ranking_head.recent_half_life,
-        "recommend.popular_half_life_days": config.recommend.popular_half_life_days,
+        "data.popular_half_life_days": config.data.popular_half_life_days,
     }
     for name, value in half_lives.items():
         if value is not None:

@@ -44,16 +44,20 @@ def validation_part(
             between users.
     """
     draws = pair_draws(ratings, users, items, seed)
-    protocol = config.split.protocol
-    if ratings.rated_at is None or protocol in {"hash", "given"}:
+    if ratings.rated_at is None or not judges_by_late_rows(config, ratings):
         return draws < fraction
 
     most = round(fraction * len(ratings))
-    if protocol == "temporal":
+    if config.split.protocol == "temporal":
         part = _latest(ratings.rated_at, draws, most)
     else:
         part = _last_of_users(ratings, ratings.rated_at, draws, most)
     return part & (ratings.rated_at != UNDATED)
+
+
+def judges_by_late_rows(config: Config, ratings: Ratings) -> bool:
+    """Say whether the rows to judge by come after the others, and are not drawn among them."""
+    return config.split.protocol in {"temporal", "leave_last"} and ratings.rated_at is not None
 
 
 def _latest(rated_at: Seconds, draws: Float64s, n: int) -> Mask:

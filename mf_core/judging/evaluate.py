@@ -72,7 +72,7 @@ def evaluate(
         log: called with lines for people.
     """
     judge = _Judge(config, snapshot)
-    popularity = popularity_model(config, snapshot)
+    popularity = popularity_model(config.data, snapshot)
     popular_lists = replace(candidate.lists, ordering=popularity)
     figures = [
         *judge.ratings("candidate", candidate.rating, slices=True),

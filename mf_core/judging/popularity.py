@@ -8,12 +8,12 @@ import numpy as np
 from mf_core.config import Config, make_config
 from mf_core.data.ratings import UNDATED, Float64s, IdMap, Ratings
 from mf_core.data.snapshot import Snapshot
-from mf_core.data.validation import validation_part
+from mf_core.data.validation import judges_by_late_rows, validation_part
 from mf_core.judging.metrics import list_quality
 from mf_core.models.baselines import popularity_model
 from mf_core.models.lists import list_maker
 
-SETTING = "recommend.popular_half_life_days"
+POPULAR_HALF_LIFE = "data.popular_half_life_days"
 
 _SHARES_OF_THE_SPAN = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
 _VALIDATION_FRACTION = 0.1
@@ -39,8 +39,8 @@ def half_lives(ratings: Ratings) -> list[float]:
 
 def choose_popular_half_life(
     config: Config, train: Ratings, users: IdMap, items: IdMap, seed: int
-) -> tuple[dict[str, Any], dict[str, float]]:
-    """Return `recommend.popular_half_life_days` where a half-life makes the popular list better.
+) -> tuple[dict[str, Any], dict[float | None, float]]:
+    """Return `data.popular_half_life_days` where a half-life makes the popular list better.
 
     It is judged on the latest training rows, or on each user's last. Under protocols that draw
     their test rows nothing is tried: drawn rows are as old as those that are counted, so none of
@@ -56,26 +56,27 @@ def choose_popular_half_life(
 
     Returns:
         The setting by its dotted name, empty if all ratings are to count the same; and the NDCG by
-        half-life, such as {"none": 0.21, "13 days": 0.25}, empty if nothing was tried.
+        half-life, such as {None: 0.21, 13.0: 0.25}; empty if nothing was tried.
     """
     tried = half_lives(train)
-    drawn = config.split.protocol in {"hash", "given"}
-    if drawn or not tried or config.recommend.popular_half_life_days is not None:
+    set_by_hand = config.data.popular_half_life_days is not None
+    if set_by_hand or not tried or not judges_by_late_rows(config, train):
         return {}, {}
 
     rows = _rows_to_judge_by(config, train, users, items, seed)
     plain = _ndcg_by_user(config, rows)
     if not len(plain):
         return {}, {}
-    figures = {"none": float(plain.mean())}
-    best: float | None = None
+    figures: dict[float | None, float] = {None: float(plain.mean())}
+    clear = []
     for days in tried:
-        ndcg = _ndcg_by_user(make_config({SETTING: days}, config), rows)
-        name = f"{days:g} days"
-        figures[name] = float(ndcg.mean())
-        if _is_clear(ndcg - plain) and (best is None or figures[name] > figures[f"{best:g} days"]):
-            best = days
-    return ({} if best is None else {SETTING: best}), figures
+        ndcg = _ndcg_by_user(make_config({POPULAR_HALF_LIFE: days}, config), rows)
+        figures[days] = float(ndcg.mean())
+        if _is_clear(ndcg - plain):
+            clear.append(days)
+    if not clear:
+        return {}, figures
+    return {POPULAR_HALF_LIFE: max(clear, key=lambda days: figures[days])}, figures
 
 
 def _is_clear(gain: Float64s) -> bool:
@@ -104,7 +105,7 @@ def _rows_to_judge_by(
 
 def _ndcg_by_user(config: Config, rows: Snapshot) -> Float64s:
     """Return the popular list's NDCG for each user with a validation row; shape (n_judged,)."""
-    model = popularity_model(config, rows)
+    model = popularity_model(config.data, rows)
     _, rated_items = rows.rated()
     lists = list_maker(config, model, model, rows.train, rated_items=rated_items)
     quality = list_quality(

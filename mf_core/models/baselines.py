@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mf_core.config import Config
+from mf_core.config import DataConfig
 from mf_core.data.fading import fading
 from mf_core.data.ratings import Float64s, Ratings
 from mf_core.data.snapshot import Snapshot
@@ -23,17 +23,17 @@ def biases_only_model(snapshot: Snapshot) -> FactorModel:
     return _model(snapshot, fit.mean, fit.user, fit.item)
 
 
-def relevant_counts(config: Config, ratings: Ratings, n_items: int) -> Float64s:
+def relevant_counts(data: DataConfig, ratings: Ratings, n_items: int) -> Float64s:
     """Return how many relevant ratings each item has; float64 array of shape (n_items,).
 
     Args:
-        config: `data.relevant_from` says which ratings are relevant, and
-            `recommend.popular_half_life_days` how much less an older one counts.
+        data: `relevant_from` says which ratings are relevant, `popular_half_life_days` how much
+            less an older one counts.
         ratings: the ratings; the latest of them counts as 1.
         n_items: number of items.
     """
-    relevant = ratings.value >= config.data.relevant_from
-    left = fading(ratings, config.recommend.popular_half_life_days)
+    relevant = ratings.value >= data.relevant_from
+    left = fading(ratings, data.popular_half_life_days)
     weights = None if left is None else left[relevant]
     counts = np.bincount(ratings.item[relevant], weights, minlength=n_items)
 
@@ -41,9 +41,9 @@ def relevant_counts(config: Config, ratings: Ratings, n_items: int) -> Float64s:
     return counts.astype(np.float32).astype(np.float64)
 
 
-def popularity_model(config: Config, snapshot: Snapshot) -> FactorModel:
+def popularity_model(data: DataConfig, snapshot: Snapshot) -> FactorModel:
     """Return the model that scores items by their training ratings, as `relevant_counts` does."""
-    counts = relevant_counts(config, snapshot.train, len(snapshot.items))
+    counts = relevant_counts(data, snapshot.train, len(snapshot.items))
     return _model(snapshot, 0.0, np.zeros(len(snapshot.users)), counts)
 
 

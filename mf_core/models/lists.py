@@ -72,7 +72,7 @@ def list_maker(
 
     Args:
         config: `recommend.rank_by` names the head that orders, `data.relevant_from` what counts
-            as relevant, `recommend.popular_half_life_days` how that fades.
+            as relevant, `data.popular_half_life_days` how that fades.
         rating: the rating head.
         ranking: the ranking head, in the same rows.
         known: ratings that the lists may know of. Their items are not listed again, and the
@@ -84,7 +84,7 @@ def list_maker(
     """
     n_users = len(ranking.users)
     n_items = len(ranking.items)
-    counts = relevant_counts(config, known, n_items)
+    counts = relevant_counts(config.data, known, n_items)
     left_out = np.empty(0, np.int32) if hidden is None else hidden
 
     if config.recommend.rank_by == "rating":

@@ -4,10 +4,13 @@ import math
 from typing import Any
 
 from mf_core.config import Config
+from mf_core.data.ratings import Ratings
+from mf_core.data.validation import judges_by_late_rows
 
 # In units of the root of the density, where one value holds for catalogues of all sizes.
 _UNOBSERVED = (0.45, 0.9, 1.8)
 _RIDGES = (1 / 3, 3.0)
+_RECENT_HALF_LIVES = (5.0, 20.0)
 _LOWEST_TARGETS = (0.0, 0.7)
 
 
@@ -30,6 +33,16 @@ def ranking_candidates(
         [{"ranking_head.regularization": _rounded(ridge)} for ridge in ridges],
         [{"ranking_head.lowest_target": target} for target in _LOWEST_TARGETS],
     ]
+
+
+def recent_candidates(config: Config, train: Ratings) -> list[dict[str, Any]]:
+    """Return half-lives of what a user has rated, in later ratings; none where drawn rows judge.
+
+    A drawn row is as old as the others of its user, so that it says nothing of what comes next.
+    """
+    if not judges_by_late_rows(config, train):
+        return []
+    return [{"ranking_head.recent_half_life": later} for later in _RECENT_HALF_LIVES]
 
 
 def _rounded(value: float) -> float:

@@ -22,11 +22,12 @@ from mf_core.data.validation import validation_part
 from mf_core.errors import ConfigError, TrainingError
 from mf_core.figures import NDCG
 from mf_core.judging.metrics import list_quality
+from mf_core.judging.popularity import POPULAR_HALF_LIFE, choose_popular_half_life
 from mf_core.models.factors import FactorModel
 from mf_core.models.lists import list_maker
 from mf_core.records import FoundSettings
 from mf_core.training.race import Race, Rung, Settings, Trial
-from mf_core.training.ranking_candidates import ranking_candidates
+from mf_core.training.ranking_candidates import ranking_candidates, recent_candidates
 
 Log = Callable[[str], None]
 
@@ -86,16 +87,18 @@ def search_settings(
     grounds = []
     trials: list[dict[str, Any]] = []
     if "ranking" in heads:
-        outcome = _ranking_head(config, rows, before, log)
-        found |= outcome.settings
-        grounds.append(outcome.grounds)
-        trials += outcome.trials
+        # First what is popular: the race is on lists in which that has a say.
+        popularity = _popularity(config, rows, log)
+        outcome = _ranking_head(with_found(config, popularity.settings), rows, before, log)
+        found |= popularity.settings | outcome.settings
+        grounds += [popularity.grounds, outcome.grounds]
+        trials += popularity.trials + outcome.trials
     n_users, n_items = rows.shape()
     result = FoundSettings(
         settings=_without_shipped(found),
         source="night",
         found_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        grounds="; ".join(grounds),
+        grounds="; ".join(filter(None, grounds)),
         n_ratings=len(rows.train),
         n_users=n_users,
         n_items=n_items,
@@ -125,6 +128,33 @@ class _Outcome:
     trials: list[dict[str, Any]]
 
 
+def _popularity(config: Config, rows: SearchRows, log: Log) -> _Outcome:
+    """Return how fast popularity fades."""
+    settings, figures = choose_popular_half_life(
+        config, rows.train, rows.users, rows.items, VALIDATION_SEED
+    )
+    if not figures:
+        return _Outcome({}, "", [])
+    title = NDCG.title(config.gate.cutoff)
+    tried = [f"{value:.4f} ({days or 'no'} days)" for days, value in figures.items()]
+    log(f"search: {title} of the popular list by its half-life: {', '.join(tried)}")
+
+    shown = [
+        {
+            "head": "popularity",
+            "settings": {} if days is None else {POPULAR_HALF_LIFE: days},
+            "metric": NDCG.stored(config.gate.cutoff),
+            "value": value,
+        }
+        for days, value in figures.items()
+    ]
+    chosen = settings.get(POPULAR_HALF_LIFE)
+    if chosen is None:
+        return _Outcome({}, "", shown)
+    against = f"{figures[chosen]:.4f} against {figures[None]:.4f} where all ratings count the same"
+    return _Outcome(settings, f"{title} of the popular list {against}", shown)
+
+
 def _ranking_head(config: Config, rows: SearchRows, before: Settings, log: Log) -> _Outcome:
     """Return what the race of the ranking head ends in."""
     parts = list(validation_parts(config, rows))
@@ -139,9 +169,12 @@ def _ranking_head(config: Config, rows: SearchRows, before: Settings, log: Log) 
         rungs=_SMALL_RUNGS if small else _LARGE_RUNGS,
         fits=_SMALL_FITS if small else _LARGE_FITS,
     )
-    earlier = {name: value for name, value in before.items() if _head_of(name) == "ranking"}
+    earlier = {name: value for name, value in before.items() if name.startswith("ranking_head.")}
     entrants = [{}, earlier] if earlier else [{}]
-    stages = ranking_candidates(config, len(rows.train), rows.shape())
+    stages = [
+        recent_candidates(config, rows.train),
+        *ranking_candidates(config, len(rows.train), rows.shape()),
+    ]
     try:
         best = race.winner(entrants, _allowed(config, stages))
     except TrainingError as error:

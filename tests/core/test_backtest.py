@@ -65,7 +65,7 @@ def test_times_of_the_files_travel_as_whole_seconds(config: Config) -> None:
 
 
 def test_ratings_without_times_are_refused_where_they_are_to_fade(config: Config) -> None:
-    fading = make_config({"recommend.popular_half_life_days": 30}, config)
+    fading = make_config({"data.popular_half_life_days": 30}, config)
 
     with pytest.raises(QualityError, match=r"popular_half_life_days is 30, but no rating has a"):
         read_folds(fading)

@@ -133,7 +133,7 @@ def with_half_life(days: float | None, protocol: str = "temporal") -> Config:
     """Return settings with a half-life of popularity."""
     return make_config(
         {
-            "recommend.popular_half_life_days": days,
+            "data.popular_half_life_days": days,
             "split.protocol": protocol,
         }
     )
@@ -152,7 +152,7 @@ def test_the_popular_list_and_the_baseline_fade_alike() -> None:
     snapshot = hits()
     for days, order in ((None, [0, 1, 2]), (10, [1, 0, 2]), (1, [1, 0, 2]), (300, [0, 1, 2])):
         config = with_half_life(days)
-        baseline = popularity_model(config, snapshot)
+        baseline = popularity_model(config.data, snapshot)
         _, rated = snapshot.rated()
         ranking = dataclasses.replace(baseline, item_bias=np.zeros(4, np.float32))
         lists = list_maker(config, ranking, ranking, snapshot.train, rated_items=rated)
@@ -169,14 +169,12 @@ def test_only_relevant_ratings_count_but_any_can_be_the_latest() -> None:
     train = snapshot.train
     low = train.value.copy()
     low[10:14] = 1
-    counts = relevant_counts(with_half_life(30), dataclasses.replace(train, value=low), 4)
+    counts = relevant_counts(with_half_life(30).data, dataclasses.replace(train, value=low), 4)
 
     assert counts.tolist() == pytest.approx([5, 0, 2**-20, 0], rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    "name", ["recommend.popular_half_life_days", "ranking_head.recent_half_life"]
-)
+@pytest.mark.parametrize("name", ["data.popular_half_life_days", "ranking_head.recent_half_life"])
 def test_ratings_without_times_can_not_fade(name: str) -> None:
     undated = dataclasses.replace(ratings_at(5, 6), rated_at=None)
 
@@ -207,9 +205,9 @@ def test_a_half_life_is_found_where_popularity_turns_over() -> None:
     found, figures = choose_popular_half_life(with_half_life(None), train, users, items, seed=0)
     name, days = next(iter(found.items()))
 
-    assert name == "recommend.popular_half_life_days"
+    assert name == "data.popular_half_life_days"
     assert days in half_lives(train)
-    assert figures[f"{days:g} days"] == max(figures.values()) > figures["none"] + 0.2
+    assert figures[days] == max(figures.values()) > figures[None] + 0.2
     make_config(found)
 
 

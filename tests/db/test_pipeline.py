@@ -103,7 +103,7 @@ def test_a_night_whose_ratings_can_not_fade_ends_before_its_snapshot(
 
 def test_popularity_that_fades_is_published_and_judged_so(world: World, engine: Engine) -> None:
     # The ratings were given an hour apart, so that with a half-life of a day few count whole.
-    fading = world.with_settings(recommend__popular_half_life_days=1)
+    fading = world.with_settings(data__popular_half_life_days=1)
     plain_version = publish_one(world, "one")
     faded_version = publish_one(fading, "two")
     scores = "SELECT score FROM mf.popular_items WHERE model_version = :v ORDER BY rank"
