@@ -30,6 +30,7 @@ from mf_core.solvers.explicit import ExplicitAls
 from mf_core.solvers.gradient import BiasedGradient
 from mf_core.solvers.iterate import Outcome, Report, Stopping, run_iterations
 from mf_core.solvers.memory import refuse_what_does_not_fit
+from mf_core.solvers.preference import learned_from
 from mf_core.solvers.ranking import RankingLists
 from mf_core.solvers.runtime import Device, peak_bytes, select_device
 from mf_core.solvers.solver import HeldOut, Problem, Solver, Start
@@ -199,7 +200,7 @@ def fit_ranking_head(  # noqa: PLR0913
         TrainingError: no GPU where one is wanted, no relevant rating, or numbers that are not
             finite.
     """
-    observed = train.take(_learned_from(train, len(users), config))
+    observed = train.take(learned_from(config, train, len(users)))
     if not len(observed):
         raise TrainingError(
             f"none of the {len(train):,} training ratings reaches data.relevant_from = "
@@ -213,18 +214,6 @@ def fit_ranking_head(  # noqa: PLR0913
         config, "ranking", users, items=items, problem=problem, n_ratings=len(observed), start=start
     )
     return _fit(job, _Listeners(report, watch, log, checkpoint))
-
-
-def _learned_from(train: Ratings, n_users: int, config: Config) -> NDArray[np.bool_]:
-    """Return which ratings the ranking head learns from.
-
-    None of a user who liked nothing is among them: that user gets the popular list.
-    """
-    relevant = train.value >= config.data.relevant_from
-    if config.ranking_head.learn_from == "relevant":
-        return relevant
-    has_liked = np.bincount(train.user[relevant], minlength=n_users) > 0
-    return has_liked[train.user]
 
 
 def _hold_out(

@@ -137,11 +137,13 @@ def _product(side: Side, table: tf.Tensor) -> tf.Tensor:
     return tf.concat(parts, axis=1)
 
 
-@tf.function(reduce_retracing=True)
-def _weighted_sums(other: tf.Tensor, value: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
+def _sums(other: tf.Tensor, value: tf.Tensor, table: tf.Tensor) -> tf.Tensor:
     """Return each row's sum over the table's rows that it points at, weighted by its values."""
     gathered = tf.gather(table, other)
     return tf.matmul(value[:, None, :], gathered)[:, 0, :]
+
+
+_weighted_sums = tf.function(_sums, reduce_retracing=True)
 
 
 def _orthonormal(table: tf.Tensor) -> tf.Tensor:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mf_core.config import DataConfig, RankingHeadConfig
+from mf_core.config import Config, DataConfig, RankingHeadConfig
 from mf_core.data.fading import recency
 from mf_core.data.ratings import Float32s, Ratings
 from mf_core.solvers.buckets import Side, both_sides, padding_note
@@ -59,3 +60,15 @@ def preference_targets(rating: Float32s, lowest: float, data: DataConfig) -> Flo
     if not span:
         return np.ones_like(rating)
     return (1 + (1 - lowest) * (rating - data.relevant_from) / span).astype(np.float32)
+
+
+def learned_from(config: Config, train: Ratings, n_users: int) -> NDArray[np.bool_]:
+    """Return which ratings the ranking head learns from, boolean array of shape (n,).
+
+    None of a user who liked nothing is among them: that user gets the popular list.
+    """
+    relevant = train.value >= config.data.relevant_from
+    if config.ranking_head.learn_from == "relevant":
+        return relevant
+    has_liked = np.bincount(train.user[relevant], minlength=n_users) > 0
+    return has_liked[train.user]

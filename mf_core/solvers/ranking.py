@@ -14,14 +14,21 @@ standard deviations of the user's scores: as much as the learner for one rating,
 from some tens on.
 """
 
-import numpy as np
+from collections.abc import Mapping
 
-from mf_core.config import RankingHeadConfig, SolverConfig
-from mf_core.data.ratings import Float32s
+import numpy as np
+from numpy.typing import NDArray
+
+from mf_core.config import DataConfig, RankingHeadConfig, SolverConfig
+from mf_core.data.ratings import Float32s, Float64s, Ratings
+from mf_core.models.baselines import relevant_counts
 from mf_core.solvers.implicit import ImplicitAls
 from mf_core.solvers.item_item import ItemItem
 from mf_core.solvers.preference import Preferences
 from mf_core.solvers.solver import COLUMN_BYTES, Arrays, Factors, Problem, Solver
+
+Tables = tuple[Float32s, Float32s]
+"""The factors of users and of items."""
 
 # Similar items go by the items' factors, in which popularity should have no say. What an item's
 # column has too little, the users' has too much.
@@ -37,22 +44,15 @@ class RankingLists(Solver):
         """Put the observed pairs on the device."""
         super().__init__(problem)
         settings = problem.settings
-        self._settings = settings
+        self._problem = problem
         preferences = Preferences.of(problem)
         self.note = preferences.note()
 
-        self._als: ImplicitAls | None = None
-        self._item_item: ItemItem | None = None
+        self._learners: dict[str, ImplicitAls | ItemItem] = {}
         if settings.learner != "item_item":
-            self._als = ImplicitAls(problem, preferences)
+            self._learners["als"] = ImplicitAls(problem, preferences)
         if settings.learner != "als":
-            self._item_item = ItemItem(preferences, settings, problem.seed)
-
-        self._rated = preferences.users.count.numpy()
-        self._listed = preferences.items.count.numpy() > 0
-        train = problem.ratings
-        relevant = train.item[train.value >= problem.data.relevant_from]
-        self._popularity = np.bincount(relevant, minlength=problem.shape[1])
+            self._learners["item_item"] = ItemItem(preferences, settings, problem.seed)
 
     @classmethod
     def bytes_per_row(cls, settings: SolverConfig, shape: tuple[int, int]) -> int:
@@ -68,87 +68,98 @@ class RankingLists(Solver):
 
     def iterate(self, iteration: int) -> float:
         """Run one iteration of each learner that has one left; return the error of the first."""
-        errors = []
-        if self._als:
-            errors.append(self._als.iterate())
-        if self._item_item and iteration < self._settings.item_passes:
-            errors.append(self._item_item.iterate())
+        passes = self._problem.settings.item_passes
+        errors = [
+            learner.iterate()
+            for learner in self._learners.values()
+            if isinstance(learner, ImplicitAls) or iteration < passes
+        ]
         return errors[0]
 
     def closing_note(self) -> str:
         """Say what it costs to hold the item-item weights in factors."""
-        return self._item_item.note() if self._item_item else ""
+        learner = self._learners.get("item_item")
+        return learner.note() if isinstance(learner, ItemItem) else ""
 
     def state(self) -> Arrays:
         """Return all that the next iteration depends on."""
         state: Arrays = {}
-        for learner in (self._als, self._item_item):
-            if learner:
-                state |= learner.state()
+        for learner in self._learners.values():
+            state |= learner.state()
         return state
 
     def restore(self, state: Arrays) -> None:
         """Go on from what `state` returned."""
-        for learner in (self._als, self._item_item):
-            if learner:
-                learner.restore(state)
+        for learner in self._learners.values():
+            learner.restore(state)
 
     def factors(self) -> Factors:
         """Return the arrays of all learners as those of one model; biases and mean are 0."""
-        user, item = self._learned()
-        spread = self._spread(user, item)
-        user, item = self._with_popularity(user, item, spread)
-        return Factors.without_biases(user, item)
-
-    def _learned(self) -> tuple[Float32s, Float32s]:
-        """Return the factors that were learned, those of ALS first and as they are."""
-        learned = [learner.factors() for learner in (self._als, self._item_item) if learner]
-        tables = [(user.numpy(), item.numpy()) for user, item in learned]
-        if len(tables) == 1:
-            return tables[0]
-        (user, item), (other_user, other_item) = tables
-        share = self._settings.item_share
-        ratio = share / (1 - share)
-
-        # Both in standard deviations of the user's scores, times those of ALS.
-        weight = ratio * _divided(self._spread(user, item), self._spread(other_user, other_item))
-        # Similar items go by the items' factors: there the two shall count as they do in scores.
-        length = ratio * _divided(_norm(item), _norm(other_item))
-        other_user = other_user * (weight / length)[:, None]
-        other_item = other_item * length
-        return np.hstack([user, other_user]), np.hstack([item, other_item])
-
-    def _spread(self, user: Float32s, item: Float32s) -> Float32s:
-        """Return the standard deviation of each user's scores over the items that have ratings."""
-        listed = item[self._listed].astype(np.float64)
-        centred = listed - listed.mean(axis=0)
-        covariance = centred.T @ centred / len(centred)
-        variance = np.einsum("uk,uk->u", user @ covariance.astype(np.float32), user)
-        return np.sqrt(np.maximum(variance, 0)).astype(np.float32)
-
-    def _with_popularity(
-        self, user: Float32s, item: Float32s, spread: Float32s
-    ) -> tuple[Float32s, Float32s]:
-        """Return the factors with the column that the lists of users with few ratings go by."""
-        until = self._settings.popular_ratings
-        if not until:
-            return user, item
-        counts = self._popularity[self._listed]
-        standard = (self._popularity - counts.mean()) / max(counts.std(), 1e-9)
-        item_column = _POPULARITY_LENGTH * standard * self._listed
-        weight = np.exp((1 - np.maximum(self._rated, 1)) / until)
-        user_column = spread * weight / _POPULARITY_LENGTH
-        return (
-            np.hstack([user, user_column[:, None].astype(np.float32)]),
-            np.hstack([item, item_column[:, None].astype(np.float32)]),
+        tables = {}
+        for name, learner in self._learners.items():
+            user, item = learner.factors()
+            tables[name] = (user.numpy(), item.numpy())
+        problem = self._problem
+        return Factors.without_biases(
+            *joined(problem.settings, problem.data, problem.ratings, tables)
         )
 
 
-def _divided(above: Float32s, below: Float32s) -> Float32s:
+def joined(
+    settings: RankingHeadConfig,
+    data: DataConfig,
+    observed: Ratings,
+    tables: Mapping[str, Tables],
+) -> Tables:
+    """Return the factors of one model: the learners' side by side, then the popular items.
+
+    Args:
+        settings: `item_share` and `popular_ratings` say what counts how much.
+        data: says what popularity is.
+        observed: the ratings that the learners have seen.
+        tables: the factors of `als`, of `item_item` or of both.
+    """
+    user, item = next(iter(tables.values()))
+    listed = np.bincount(observed.item, minlength=len(item)) > 0
+    spread = _spread(user, item[listed])
+    if len(tables) > 1:
+        other_user, other_item = tables["item_item"]
+        ratio = settings.item_share / (1 - settings.item_share)
+
+        # Both in standard deviations of the user's scores, times those of ALS.
+        weight = ratio * _divided(spread, _spread(other_user, other_item[listed]))
+        # Similar items go by the items' factors: there the two shall count as they do in scores.
+        norms = [float(np.linalg.norm(table)) for table in (item, other_item)]
+        length = ratio * norms[0] / norms[1] if all(norms) else 1.0
+        user = np.hstack([user, other_user * (weight / length)[:, None]])
+        item = np.hstack([item, other_item * length])
+        spread = _spread(user, item[listed])
+
+    if settings.popular_ratings:
+        rated = np.bincount(observed.user, minlength=len(user))
+        weight = np.exp((1 - np.maximum(rated, 1)) / settings.popular_ratings)
+        popular = _standardized(relevant_counts(data, observed, len(item)), listed)
+        user = np.column_stack([user, spread * weight / _POPULARITY_LENGTH])
+        item = np.column_stack([item, popular * _POPULARITY_LENGTH])
+    return user.astype(np.float32), item.astype(np.float32)
+
+
+def _spread(user: Float32s, item: Float32s) -> Float64s:
+    """Return the standard deviation of each user's scores over the items; shape (n_users,)."""
+    centred = item - item.mean(axis=0)
+    covariance = centred.T @ centred / len(centred)
+    variance = np.einsum("uk,uk->u", user @ covariance, user, dtype=np.float64)
+    return np.sqrt(np.maximum(variance, 0))
+
+
+def _standardized(counts: Float64s, listed: NDArray[np.bool_]) -> Float64s:
+    """Return counts in standard deviations over the listed items, 0 for the others."""
+    spread = counts[listed].std()
+    if not spread:
+        return np.zeros_like(counts)
+    return (counts - counts[listed].mean()) / spread * listed
+
+
+def _divided(above: Float64s, below: Float64s) -> Float64s:
     """Return the quotients, 0 where there is nothing to divide by."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
-
-
-def _norm(table: Float32s) -> Float32s:
-    """Return the Frobenius norm, a float32 array of shape ()."""
-    return np.sqrt(np.square(table, dtype=np.float64).sum(), dtype=np.float64).astype(np.float32)
