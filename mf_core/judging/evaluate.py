@@ -59,6 +59,7 @@ def evaluate(
     candidate: Heads,
     champion: Rival | None,
     recent: Sequence[Rival],
+    *,
     log: Log = lambda line: None,
 ) -> list[Figure]:
     """Return all figures of a candidate.

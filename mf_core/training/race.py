@@ -44,8 +44,8 @@ class Race:
     Attributes:
         measure: fits settings on a rung and returns their figure, the higher the better.
         rungs: from little work to much.
-        fits: how long the race may take, in whole fits of the shipped settings. The first trial
-            says how long such a fit is.
+        fits: how long the race may take, in whole fits. The quickest trial says how long such a
+            fit is: the first one also waits for what is done once in a process.
         clock: seconds.
         trials: what was tried, in order.
     """
@@ -109,7 +109,6 @@ class Race:
 
     def _has_time(self, work: float) -> bool:
         """Say whether there is time for so many whole fits."""
-        first = self.trials[0]
-        whole_fit = first.seconds / first.rung.work
+        whole_fit = min(trial.seconds / trial.rung.work for trial in self.trials)
         spent = sum(trial.seconds for trial in self.trials)
         return spent + work * whole_fit <= self.fits * whole_fit
