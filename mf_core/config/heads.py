@@ -63,6 +63,16 @@ class RatingHeadConfig(Section):
         return self.chosen().uses_attributes()
 
 
+_OF_ALS = (
+    "n_factors",
+    "iterations",
+    "conjugate_steps",
+    "unobserved_scale",
+    "regularization",
+    "regularization_exponent",
+)
+
+
 class RankingHeadConfig(FactorsConfig):
     """Orders the list, by who rated what and how much they liked it."""
 
@@ -199,3 +209,19 @@ class RankingHeadConfig(FactorsConfig):
     def standardises(self) -> bool:
         """Say no: the targets of this head are made of the ratings as they are."""
         return False
+
+    def learners(self) -> tuple[str, ...]:
+        """Return the learners that take part."""
+        return ("als", "item_item") if self.learner == "blend" else (self.learner,)
+
+    def alone(self, learner: str) -> Self:
+        """Return the settings of one learner by itself, without popularity.
+
+        What has no say then is as shipped: equal settings are an equal fit.
+        """
+        idle = set(_OF_ALS) if learner == "item_item" else set()
+        for name in type(self).model_fields:
+            if name == "item_share" or (learner == "als" and name.startswith("item_")):
+                idle.add(name)
+        kept = self.model_dump(exclude=idle)
+        return type(self)(**{**kept, "learner": learner, "popular_ratings": None})

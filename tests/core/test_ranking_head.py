@@ -31,7 +31,9 @@ def train() -> Ratings:
     kind_of_user = rng.integers(0, 2, N_USERS)
     kind_of_item = rng.integers(0, 2, N_ITEMS)
     alike = kind_of_user[:, None] == kind_of_item
-    chosen = rng.random((N_USERS, N_ITEMS)) < np.where(alike, 0.5, 0.1) * rng.uniform(0.3, 1, N_ITEMS)
+    chosen = rng.random((N_USERS, N_ITEMS)) < np.where(alike, 0.5, 0.1) * rng.uniform(
+        0.3, 1, N_ITEMS
+    )
     user, item = np.nonzero(chosen)
     value = np.clip(np.where(alike, 4.5, 2.5)[chosen] + rng.normal(0, 1, len(user)), 1, 5)
     return Ratings(user.astype(np.int32), item.astype(np.int32), np.round(value).astype(np.float32))
