@@ -128,7 +128,7 @@ class FoundSettings:
         return f"settings found on {day}{by}: {self.grounds}"
 
     def values(self) -> str:
-        """Return the settings in one line, such as `ranking_head.unobserved_weight=0.05`."""
+        """Return the settings in one line, such as `ranking_head.unobserved_scale=0.05`."""
         if not self.settings:
             return "the shipped ones"
         return ", ".join(f"{name}={_shown(value)}" for name, value in self.settings.items())

@@ -7,8 +7,8 @@ from mf_core.config import Config, make_config
 from mf_core.errors import TrainingError
 from mf_core.models.factors import FactorModel
 from mf_core.records import Progress
-from mf_core.training.parts import Part
-from mf_core.training.search import validation_ndcg
+from mf_core.training.ranking_trials import validation_ndcg
+from mf_core.training.search_rows import Part
 from mf_core.tune.task import Task
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from mf_core.data.snapshot import Snapshot, content_hash, sort_ratings
 from mf_core.data.split import take_snapshot
 from mf_core.data.validation import validation_part
 from mf_core.errors import InputError, QualityError
-from mf_core.training.parts import VALIDATION_FRACTION, VALIDATION_SEED
+from mf_core.training.search_rows import VALIDATION_FRACTION, VALIDATION_SEED
 from mf_core.tune.space import Head, search_space
 from mf_core.warehouse.engine import transaction
 

@@ -14,7 +14,7 @@ from .test_cli import Mf
 from .test_publish import rows
 from .worlds import World, load, make_ratings, make_world
 
-WEIGHT = "ranking_head.unobserved_weight"
+WEIGHT = "ranking_head.unobserved_scale"
 SMALL = {"ranking_head.n_factors": 4, "ranking_head.iterations": 3, "train.device": "cpu"}
 
 
@@ -45,11 +45,11 @@ def test_a_winner_holds_from_the_next_night_on(world: World, engine: Engine) -> 
     assert not split.search
     assert split.found is not None
     assert split.found.source == "tune"
-    stored = rows(engine, "SELECT config #> '{ranking_head,unobserved_weight}' FROM mf.models")
+    stored = rows(engine, "SELECT config #> '{ranking_head,unobserved_scale}' FROM mf.models")
     assert stored == [(0.05,)]
     # The next study begins there.
     again = tune.standing_of(world.config, engine)
-    assert again.config.ranking_head.unobserved_weight == 0.05
+    assert again.config.ranking_head.unobserved_scale == 0.05
 
 
 def test_no_winner_changes_nothing(world: World, engine: Engine) -> None:
@@ -62,7 +62,7 @@ def test_no_winner_changes_nothing(world: World, engine: Engine) -> None:
 
 
 def test_fixed_settings_stand_as_they_are(world: World, engine: Engine) -> None:
-    fixed = world.with_settings(train__settings="fixed", ranking_head__unobserved_weight=0.3)
+    fixed = world.with_settings(train__settings="fixed", ranking_head__unobserved_scale=0.3)
     standing = tune.standing_of(fixed.config, engine)
     assert standing.config == fixed.config
     assert standing.pinned == frozenset()
