@@ -27,6 +27,7 @@ from mf_core.models.lists import list_maker
 from mf_core.records import FoundSettings
 from mf_core.training.race import Race, Rung, Settings, Trial
 from mf_core.training.ranking_candidates import ranking_candidates
+from mf_core.training.rating_choice import choose_rating_solver
 
 Log = Callable[[str], None]
 
@@ -85,6 +86,12 @@ def search_settings(
     found = {name: value for name, value in before.items() if _head_of(name) not in heads}
     grounds = []
     trials: list[dict[str, Any]] = []
+    if "rating" in heads:
+        parts = list(validation_parts(config, rows))
+        choice = choose_rating_solver(config, parts, rows.users, rows.items, log)
+        found |= choice.settings
+        grounds.append(choice.grounds)
+        trials += choice.trials
     if "ranking" in heads:
         outcome = _ranking_head(config, rows, before, log)
         found |= outcome.settings
