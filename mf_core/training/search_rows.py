@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,18 @@ class Part:
             fitted=self.fitted.take(chosen[self.fitted.user]),
             validation=self.validation.take(chosen[self.validation.user]),
         )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found for one head, by which figures (in words), and everything that was tried.
+
+    `settings` are values by dotted name; none where nothing is better than what is there.
+    """
+
+    settings: dict[str, Any]
+    grounds: str
+    trials: list[dict[str, Any]]
 
 
 def validation_parts(config: Config, rows: SearchRows) -> Iterator[Part]:
