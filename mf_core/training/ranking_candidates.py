@@ -27,7 +27,14 @@ def ranking_candidates(config: Config) -> list[Alternatives]:
         joined,
         [{"ranking_head.item_prior": head.item_prior * factor} for factor in (1 / 3, 3.0)],
         [{"ranking_head.lowest_target": target} for target in (0.0, 0.7)],
-        [{"ranking_head.item_dropout": dropout} for dropout in (0.3, 0.7)],
+        [
+            {"ranking_head.item_dropout": 0.7},
+            # Few items with many ratings each: the same ridge, and less of each item's own.
+            {
+                "ranking_head.item_dropout": 0.25,
+                "ranking_head.item_prior": 6 * head.item_prior,
+            },
+        ],
         # Rating patterns that hold little want a stronger ridge, and less weight of what is not
         # rated.
         [
