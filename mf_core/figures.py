@@ -41,7 +41,12 @@ RMSE = Metric("rmse", "test RMSE", "lower")
 MAE = Metric("mae", "test MAE", "lower")
 AVERAGE_ERROR = Metric("average_error", "sum of squared errors / 2n", "lower")
 MEAN_SD = Metric("mean_sd", "mean predicted standard deviation", "neither")
-INTERVAL_COVERAGE = Metric("interval_coverage_90", "ratings within their 90% interval", "neither")
+INTERVAL_COVERAGES = {
+    percent: Metric(
+        f"interval_coverage_{percent}", f"ratings within their {percent}% interval", "neither"
+    )
+    for percent in (50, 80, 90, 95)
+}
 NDCG = Metric("ndcg", "NDCG", "higher", at_cutoff=True)
 RECALL = Metric("recall", "recall", "higher", at_cutoff=True)
 MAP = Metric("map", "MAP", "higher", at_cutoff=True)
@@ -54,7 +59,7 @@ OVERLAP = Metric("overlap", "overlap of two users' lists", "lower", at_cutoff=Tr
 RATING_METRICS = (RMSE, MAE, AVERAGE_ERROR)
 LIST_METRICS = (NDCG, RECALL, MAP, HIT_RATE)
 SPREAD_METRICS = (COVERAGE, NOVELTY, GINI, OVERLAP)
-METRICS = (*RATING_METRICS, MEAN_SD, INTERVAL_COVERAGE, *LIST_METRICS, *SPREAD_METRICS)
+METRICS = (*RATING_METRICS, MEAN_SD, *INTERVAL_COVERAGES.values(), *LIST_METRICS, *SPREAD_METRICS)
 
 
 @dataclass(frozen=True)

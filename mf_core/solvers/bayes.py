@@ -9,19 +9,26 @@ f_u says which items u has rated, f_i who has rated i (`mf_core.solvers.pattern`
 x_u = v_u + C^T f_u makes r_hat the model of SVD++ (Koren 2008) on both sides. A precision of the
 noise of its own for each user and each item,
 
-    alpha_u ~ Gamma(a, rate g),   g ~ Gamma(1, 1),   beta_i ~ Gamma(a, rate a)
+    alpha_u ~ Gamma(a_u, rate a_u / tau),   tau ~ Gamma(1, 1),   beta_i ~ Gamma(a_i, rate a_i)
 
-lets erratic raters count for less. A sweep draws, for the users and then for the items, the prior
-given the rows, then each row's precision, then the rows: with (y_i, 1) as the rows of G and
-t = r - b_i,
+lets erratic raters count for less. The shape a falls with the number of ratings to a constant: a
+few ratings can't tell whether they scatter, and a precision that followed each of them would only
+make outliers count for less, which on skewed ratings are the low ones.
+
+A sweep draws, for the users and then for the items, the prior given the rows, then each row's
+precision, then the rows: with (y_i, 1) as the rows of G and t = r - b_i,
 
     W = diag(alpha_u beta_i),   A = G^T W G + Lambda,   b = G^T W t + Lambda (mu + C^T f_u)
     (x_u, b_u) ~ N(A^-1 b, A^-1)
 
-All of it happens in coordinates where Lambda is I: with Lambda = R R^T, x~_u = R^T x_u and
-G~ = G R^-T. That is the batched Cholesky of least squares plus noise; rows with at most half as
-many ratings as unknowns are drawn by way of the smaller G~ G~^T. The model is the mean of the
-samples after the burn-in (`mf_core.solvers.average`). A row without ratings has its prior's mean.
+and then tau, from all errors and with the alpha_u / tau held fast: given the alpha_u it would
+hardly move. Rows are drawn in coordinates where Lambda is I: with Lambda = R R^T, x~_u = R^T x_u
+and G~ = G R^-T. That is the batched Cholesky of least squares plus noise; rows with at most half as
+many ratings as unknowns are drawn by way of the smaller G~ G~^T.
+
+The model is the mean of the samples after the burn-in (`mf_core.solvers.average`), moved by the
+mean of what it leaves of the training ratings: the errors of erratic rows count less, so those of
+all don't add up to 0. A row without ratings has its prior's mean.
 """
 
 from collections.abc import Callable
@@ -53,16 +60,17 @@ from mf_core.solvers.solver import (
 
 _SWEEPS_OF_LEAST_SQUARES = 2
 _INITIAL_SPREAD = 0.2
-_NOISE_SHAPE = 5.0  # a, of the noise precisions' prior
+# The shape a of the noise precisions' prior: so much, and more for a row with few ratings.
+_NOISE_SHAPE = 5.0
+_NOISE_SHAPE_OF_FEW = 100.0
 _PROBE_RATINGS = 100_000
 _PROBE_SEED = 4
 # What each of a sweep's draws is for; those below `_ROW_NOISE` belong to `mf_core.solvers.prior`.
 _ROW_NOISE = 6
 _ROW_PRECISION = 7
-_RATE = 8
+_LEVEL = 8
 _START = 9
 _PURPOSES_OF_A_SIDE = 16
-_BatchDraw = Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 
 
 class BayesianFactors(Solver):
@@ -94,6 +102,8 @@ class BayesianFactors(Solver):
             *problem.shape, settings.n_factors, rank=2 * settings.output_factors
         )
         self._kept = KeptSamples(settings.kept_samples)
+        # The samples' mean errors over all training ratings, added up.
+        self._left = 0.0
         self._probe = _Probe(problem.held_out or _training_probe(problem))
         self.note = (
             f"{self._burn_in} sweeps of burn-in, {self._users.weights.shape[0]} + "
@@ -159,13 +169,15 @@ class BayesianFactors(Solver):
             self._items.begin(start.item)
 
         # A scale common to all alpha, and its inverse to all beta, change nothing; so only the
-        # users' rate is drawn. The errors measured last are those of the whole sample.
+        # users' level is drawn. The errors measured last are those of the whole sample.
         sweep = tf.constant(iteration, tf.int64)
-        self._users.draw(sweep, self._items, rate=None, measure=False)
-        squared_error = self._items.draw(sweep, self._users, rate=_NOISE_SHAPE, measure=True)
+        self._users.draw(sweep, self._items, measure=False)
+        errors = self._items.draw(sweep, self._users, measure=True)
+        self._users.draw_level(sweep, errors.weighted, self.n_ratings)
         if iteration >= self._burn_in:
+            self._left += float(errors.plain) / self.n_ratings
             self._count_sample(iteration - self._burn_in)
-        mean_square = float(squared_error) / self.n_ratings
+        mean_square = float(errors.clipped) / self.n_ratings
         return float(np.sqrt(mean_square))
 
     def _count_sample(self, number: int) -> None:
@@ -187,12 +199,18 @@ class BayesianFactors(Solver):
     def validation_rmse(self) -> float | None:
         """Return the running mean's RMSE on the held-out part; None during the burn-in."""
         n_samples = self._average.n_samples
-        return self._probe.rmse(n_samples) if self._held_out and n_samples else None
+        if not self._held_out or not n_samples:
+            return None
+        return self._probe.rmse(n_samples, self._mean())
+
+    def _mean(self) -> float:
+        """Return what the mean of the samples leaves of the training ratings, on average."""
+        return self._left / self._average.n_samples
 
     def closing_note(self) -> str:
         """Say what it costs to hold the mean in `output_factors` factors."""
         n_samples = self._average.n_samples
-        exact = self._spread * self._probe.rmse(n_samples)
+        exact = self._spread * self._probe.rmse(n_samples, self._mean())
         held = self._spread * self._probe.pairs.rmse(self.factors())
         part = "validation" if self._held_out else "training"
         return (
@@ -207,6 +225,7 @@ class BayesianFactors(Solver):
         state |= self._average.state()
         state |= self._probe.state()
         state |= self._kept.state()
+        state["left"] = np.array([self._left])
         return state
 
     def restore(self, state: Arrays) -> None:
@@ -216,6 +235,7 @@ class BayesianFactors(Solver):
         self._average.restore(state)
         self._probe.restore(state)
         self._kept.restore(state)
+        self._left = float(state["left"][0])
         self._begin = None
 
     def factors(self) -> Factors:
@@ -227,7 +247,11 @@ class BayesianFactors(Solver):
         mean = self._average.mean(self._settings.output_factors)
         user_bias, item_bias, user_factors, item_factors = (tensor.numpy() for tensor in mean)
         return Factors(
-            0.0, user_bias, item_bias, user_factors=user_factors, item_factors=item_factors
+            self._mean(),
+            user_bias,
+            item_bias,
+            user_factors=user_factors,
+            item_factors=item_factors,
         )
 
 
@@ -237,9 +261,16 @@ class _PriorDraw(NamedTuple):
     root: tf.Tensor  # R, with R R^T = Lambda
     mean: tf.Tensor  # mu + C^T f of every row
     weights: tf.Tensor  # C
-    rate: tf.Tensor  # g
     standard: tf.Tensor  # Gamma draws of rate 1, one per row
     normal: tf.Tensor  # normal draws, of the shape of the rows
+
+
+class _Errors(NamedTuple):
+    """Sums of errors: squared, with predictions clipped to the scale or times the precisions."""
+
+    clipped: tf.Tensor
+    weighted: tf.Tensor
+    plain: tf.Tensor  # rating less prediction, not squared
 
 
 class _Half:
@@ -265,6 +296,8 @@ class _Half:
         self.rows = tf.zeros((side.n_rows, width))
         self.weights = tf.zeros((features.scale.shape[0], width))
         self.precision = tf.ones(side.n_rows)
+        self._level = tf.ones(())
+        self._shape = _NOISE_SHAPE + _NOISE_SHAPE_OF_FEW / tf.maximum(side.count, 1.0)
         self._draw_prior = tf.function(self._prior_of_sweep)
 
     def begin(self, rows: Float32s) -> None:
@@ -278,22 +311,19 @@ class _Half:
         noise = self._noise.normal(self.rows.shape, _START)
         self.rows = (rows + _INITIAL_SPREAD * noise) * self._active
 
-    def draw(
-        self, sweep: tf.Tensor, other: "_Half", rate: float | None, *, measure: bool
-    ) -> tf.Tensor:
+    def draw(self, sweep: tf.Tensor, other: "_Half", *, measure: bool) -> _Errors:
         """Draw everything of this side given the `other`.
 
-        Returns the sum of squared errors if `measure`, else 0. `rate` is that of the noise
-        precisions' prior, or None to draw it.
+        Returns the squared errors if `measure`, else zeros.
         """
-        prior = self._draw_prior(sweep, self.rows, self.weights, self.precision)
-        rate_now = prior.rate if rate is None else tf.constant(rate)
-        given = self._given(other, prior, rate_now)
+        prior = self._draw_prior(sweep, self.rows, self.weights)
+        rate = self._shape / self._level
+        given = self._given(other, prior, rate)
         width = self.rows.shape[1]
 
         def draw_batch(
             rows: tf.Tensor, places: tf.Tensor, value: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        ) -> tuple[tf.Tensor, tf.Tensor, _Errors]:
             """Draw one batch, by the smaller matrices where its rows have few ratings."""
             few = 2 * places.shape[1] <= width
             function = _batch_function(width, places.dtype, few=few, measure=measure)
@@ -308,30 +338,33 @@ class _Half:
 
         # Such a row's precision is a draw from its prior.
         precision = self._side.in_row_order(list(precisions))[:, 0]
-        self.precision = precision + inactive[:, 0] * prior.standard / rate_now
+        self.precision = precision + inactive[:, 0] * prior.standard / rate
 
         self.weights = prior.weights
         self._spread = (prior.normal, prior.root)
-        return total_of(errors)
+        return _Errors(*(total_of(kind) for kind in zip(*errors, strict=True)))
 
-    def _prior_of_sweep(
-        self, sweep: tf.Tensor, rows: tf.Tensor, weights: tf.Tensor, precision: tf.Tensor
-    ) -> _PriorDraw:
+    def draw_level(self, sweep: tf.Tensor, weighted: tf.Tensor, n_ratings: int) -> None:
+        """Draw tau, which all precisions have in common, given the `weighted` squared errors.
+
+        tau ~ Gamma(1 + n / 2, rate 1 + S / 2) with S those errors at tau = 1.
+        """
+        errors = tf.cast(weighted, tf.float32) / self._level
+        shape = tf.constant([1.0 + 0.5 * n_ratings])
+        level = self._noise.of_sweep(sweep).gamma(shape, _LEVEL)[0] / (1.0 + 0.5 * errors)
+        self.precision *= level / self._level
+        self._level = level
+
+    def _prior_of_sweep(self, sweep: tf.Tensor, rows: tf.Tensor, weights: tf.Tensor) -> _PriorDraw:
         """Draw this side's prior given its rows, and the noise that the rows will be drawn with."""
         noise = self._noise.of_sweep(sweep)
         prior_precision, prior_mean, new_weights = self._prior.draw(noise, rows, weights)
-
-        # g | alpha ~ Gamma(1 + a n, rate 1 + sum alpha), over the n rows with ratings.
-        shape = tf.reshape(1.0 + _NOISE_SHAPE * tf.reduce_sum(self._active), (1,))
-        total = tf.reduce_sum(precision * self._active[:, 0])
-        rate = noise.gamma(shape, _RATE)[0] / (1.0 + total)
 
         return _PriorDraw(
             root=tf.linalg.cholesky(prior_precision),
             mean=prior_mean,
             weights=new_weights,
-            rate=rate,
-            standard=noise.gamma(_NOISE_SHAPE + 0.5 * self._side.count, _ROW_PRECISION),
+            standard=noise.gamma(self._shape + 0.5 * self._side.count, _ROW_PRECISION),
             normal=noise.normal(tf.shape(rows), _ROW_NOISE),
         )
 
@@ -372,6 +405,7 @@ class _Half:
             f"{name}_rows": self.rows.numpy(),
             f"{name}_weights": self.weights.numpy(),
             f"{name}_precision": self.precision.numpy(),
+            f"{name}_level": self._level.numpy().reshape(1),
         }
 
     def restore(self, state: Arrays, name: str) -> None:
@@ -379,6 +413,7 @@ class _Half:
         self.rows = tf.constant(state[f"{name}_rows"])
         self.weights = tf.constant(state[f"{name}_weights"])
         self.precision = tf.constant(state[f"{name}_precision"])
+        self._level = tf.constant(state[f"{name}_level"][0])
 
 
 class _Given(NamedTuple):
@@ -386,7 +421,8 @@ class _Given(NamedTuple):
 
     All of it lies on the device. `table` and `scalars` are the other side's, with a row of zeros
     below: each place's factors and 1, and its bias and 1, all times the root of its noise
-    precision. `rows` are the present ones, `standard` Gamma draws of rate 1, `normal` normal ones,
+    precision. `rows` are the present ones, `rate` those of the precisions' prior, `standard` Gamma
+    draws of rate 1, `normal` normal ones,
     `scale` the ends of the rating scale.
     """
 
@@ -413,27 +449,32 @@ class _Regressions(NamedTuple):
     mean: tf.Tensor  # m (B, D)
     normal: tf.Tensor  # (B, D)
     standard: tf.Tensor  # (B,)
+    rate: tf.Tensor  # (B,)
+
+
+_BatchDraw = Callable[..., tuple[tf.Tensor, tf.Tensor, _Errors]]
 
 
 @cache
 def _batch_function(width: int, index: tf.DType, *, few: bool, measure: bool) -> _BatchDraw:
     """Return the function that draws one batch.
 
-    It takes (*batch, *given) and returns (rows (B, D), precisions (B, 1), squared error). All fits
-    of a process share its trace. `few`: by way of the (L, L) matrices. Without `measure` the error,
-    of clipped predictions, is 0.
+    It takes (*batch, *given) and returns (rows (B, D), precisions (B, 1), errors). All fits of a
+    process share its trace. `few`: by way of the (L, L) matrices. Without `measure` the errors are
+    0.
     """
 
     def draw(
         row: tf.Tensor, other: tf.Tensor, value: tf.Tensor, *parts: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, tf.Tensor, _Errors]:
         """Draw the rows of one batch and their noise precisions."""
         given = _Given(*parts)
         batch = _regressions(given, row, other, value)
         draw_rows = _draw_with_few_ratings if few else _draw_with_many_ratings
-        new, precision = draw_rows(batch, given.rate)
-        error = _clipped_error(batch, new, value, given.scale) if measure else tf.zeros(())
-        return new, precision, error
+        new, precision = draw_rows(batch)
+        if not measure:
+            return new, precision, _Errors(tf.zeros(()), tf.zeros(()), tf.zeros(()))
+        return new, precision, _errors(batch, new, precision, value, given.scale)
 
     table = tf.TensorSpec((None, width))
     given = _Given(
@@ -442,7 +483,7 @@ def _batch_function(width: int, index: tf.DType, *, few: bool, measure: bool) ->
         rows=table,
         prior_mean=table,
         standard=tf.TensorSpec((None,)),
-        rate=tf.TensorSpec(()),
+        rate=tf.TensorSpec((None,)),
         normal=table,
         scale=tf.TensorSpec((2,)),
     )
@@ -464,14 +505,15 @@ def _regressions(given: _Given, row: tf.Tensor, other: tf.Tensor, value: tf.Tens
         mean=tf.gather(given.prior_mean, row),
         normal=tf.gather(given.normal, row),
         standard=tf.gather(given.standard, row),
+        rate=tf.gather(given.rate, row),
     )
 
 
-def _draw_with_few_ratings(batch: _Regressions, rate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _draw_with_few_ratings(batch: _Regressions) -> tuple[tf.Tensor, tf.Tensor]:
     """Return (rows, precisions), by way of the (L, L) matrices G G^T + I."""
     residual = batch.target - tf.linalg.matvec(batch.design, batch.old)
     squared = tf.reduce_sum(tf.square(residual), 1)
-    precision = _draw_precision(batch, rate, squared)
+    precision = _draw_precision(batch, squared)
 
     # What is drawn is the deviation from m; alpha^.5 on both sides makes the noise a unit one.
     root = tf.sqrt(precision)
@@ -482,7 +524,7 @@ def _draw_with_few_ratings(batch: _Regressions, rate: tf.Tensor) -> tuple[tf.Ten
     return batch.mean + deviation, precision
 
 
-def _draw_with_many_ratings(batch: _Regressions, rate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _draw_with_many_ratings(batch: _Regressions) -> tuple[tf.Tensor, tf.Tensor]:
     """Return (rows, precisions), by way of the (D, D) matrices G^T G + I."""
     gram = tf.matmul(batch.design, batch.design, transpose_a=True)
     right = tf.linalg.matvec(batch.design, batch.target, transpose_a=True)
@@ -491,7 +533,7 @@ def _draw_with_many_ratings(batch: _Regressions, rate: tf.Tensor) -> tuple[tf.Te
     image = tf.linalg.matvec(gram, batch.old) - 2.0 * right
     of_target = tf.reduce_sum(tf.square(batch.target), 1)
     squared = of_target + tf.reduce_sum(batch.old * image, 1)
-    precision = _draw_precision(batch, rate, squared)
+    precision = _draw_precision(batch, squared)
 
     # A = alpha G^T G + I, b = alpha G^T t + m.
     a = precision[:, :, None] * gram + tf.eye(gram.shape[-1])
@@ -499,25 +541,32 @@ def _draw_with_many_ratings(batch: _Regressions, rate: tf.Tensor) -> tuple[tf.Te
     return draw_gaussian(a, b, batch.normal), precision
 
 
-def _draw_precision(batch: _Regressions, rate: tf.Tensor, squared: tf.Tensor) -> tf.Tensor:
-    """Return draws of alpha ~ Gamma(a + n / 2, rate + |t - G x|^2 / 2), shape (B, 1).
+def _draw_precision(batch: _Regressions, squared: tf.Tensor) -> tf.Tensor:
+    """Return draws of alpha ~ Gamma(a + n / 2, rate a / tau + |t - G x|^2 / 2), shape (B, 1).
 
     The Gamma draws of rate 1 are there already; `squared` may be a rounding below 0.
     """
-    total_rate = rate + 0.5 * tf.maximum(squared, 0.0)
+    total_rate = batch.rate + 0.5 * tf.maximum(squared, 0.0)
     return (batch.standard / total_rate)[:, None]
 
 
-def _clipped_error(
-    batch: _Regressions, new: tf.Tensor, value: tf.Tensor, scale: tf.Tensor
-) -> tf.Tensor:
-    """Return the sum of the squared errors of the rows `new`, predictions clipped to the scale."""
-    # The weight beta^.5 comes off again; where there is none, at padding, the error is 0.
+def _errors(
+    batch: _Regressions,
+    new: tf.Tensor,
+    precision: tf.Tensor,
+    value: tf.Tensor,
+    scale: tf.Tensor,
+) -> _Errors:
+    """Return the errors of the rows `new` (B, D) with noise `precision` (B, 1)."""
     residual = batch.target - tf.linalg.matvec(batch.design, new)
+    weighted = tf.reduce_sum(precision * tf.square(residual))
+
+    # The weight beta^.5 comes off again; where there is none, at padding, the error is 0.
     error = tf.math.divide_no_nan(residual, batch.root)
     predicted = tf.clip_by_value(value - error, scale[0], scale[1])
     squared = tf.square(value - predicted)
-    return tf.reduce_sum(tf.where(batch.root > 0.0, squared, 0.0))
+    clipped = tf.reduce_sum(tf.where(batch.root > 0.0, squared, 0.0))
+    return _Errors(clipped, weighted, tf.reduce_sum(error))
 
 
 class _Probe:
@@ -555,9 +604,9 @@ class _Probe:
         """Add a sample; each row of a side is (factors, bias)."""
         self._sum += self._predict(user, item)
 
-    def rmse(self, n_samples: int) -> float:
-        """Return the RMSE of the mean prediction of `n_samples`, clipped to the scale."""
-        predicted = self._sum.numpy() / n_samples
+    def rmse(self, n_samples: int, mean: float) -> float:
+        """Return the RMSE of the mean prediction of `n_samples` plus `mean`, clipped."""
+        predicted = mean + self._sum.numpy() / n_samples
         clipped = np.clip(predicted, self.pairs.low, self.pairs.high)
         error = self.pairs.ratings.value - clipped
         return float(np.sqrt(np.mean(np.square(error))))

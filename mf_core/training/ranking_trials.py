@@ -5,7 +5,7 @@ how they are joined costs none.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,13 +18,11 @@ from mf_core.judging.metrics import list_quality
 from mf_core.models.factors import FactorModel
 from mf_core.models.lists import list_maker
 from mf_core.training.race import Rung, Settings
-from mf_core.training.search_rows import Part, SearchRows
+from mf_core.training.search_rows import Log, Part, SearchRows
 
 _SAMPLE_SEED = 2_000_003
 # Of each learner, for each part: the best so far, and the one that is compared with it.
 _KEPT_FITS = 3
-
-Log = Callable[[str], None]
 
 
 @dataclass

@@ -7,8 +7,7 @@ set are left alone. The ranking head is searched by a race (`mf_core.training.ra
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,9 +19,15 @@ from mf_core.records import FoundSettings
 from mf_core.training.race import Race, Rung, Settings, Trial
 from mf_core.training.ranking_candidates import ranking_candidates, recent_candidates
 from mf_core.training.ranking_trials import RankingTrials
-from mf_core.training.search_rows import VALIDATION_SEED, Part, SearchRows, validation_parts
-
-Log = Callable[[str], None]
+from mf_core.training.rating_choice import SOLVER, choose_rating_solver
+from mf_core.training.search_rows import (
+    VALIDATION_SEED,
+    Log,
+    Outcome,
+    Part,
+    SearchRows,
+    validation_parts,
+)
 
 # Up to so many ratings a whole fit takes a second or two. There the race may cost as much as the
 # fit of both heads does, beyond it half of that; `fits` counts fits of the ranking head alone.
@@ -50,34 +55,45 @@ def search_settings(
         heads: which heads to search for; what was found for the others stays.
     """
     before = begin_at.settings if begin_at else {}
-    found = {name: value for name, value in before.items() if _head_of(name) not in heads}
-    grounds = []
-    trials: list[dict[str, Any]] = []
+    found = dict(before)
+    outcomes = []
+    parts = list(validation_parts(config, rows))
+    if "rating" in heads:
+        # The solver is chosen anew; what was found for each of them stays.
+        found.pop(SOLVER, None)
+        of_rating = _of_head(found, "rating_head.")
+        chosen = choose_rating_solver(
+            with_found(config, of_rating), parts, rows.users, rows.items, log
+        )
+        outcomes.append(chosen)
     if "ranking" in heads:
         # First what is popular: the race is on lists in which that has a say.
         popularity = _popularity(config, rows, log)
-        outcome = _ranking_head(with_found(config, popularity.settings), rows, before, log)
-        found |= popularity.settings | outcome.settings
-        grounds += [popularity.grounds, outcome.grounds]
-        trials += popularity.trials + outcome.trials
+        fading = with_found(config, popularity.settings)
+        earlier = _of_head(before, "ranking_head.")
+        outcomes += [popularity, _ranking_head(fading, rows, parts, earlier, log)]
+        searched = (POPULAR_HALF_LIFE, "ranking_head.")
+        found = {name: found[name] for name in found if not name.startswith(searched)}
+    for outcome in outcomes:
+        found |= outcome.settings
     n_users, n_items = rows.shape()
     result = FoundSettings(
         settings=_without_shipped(found),
         source="night",
         found_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        grounds="; ".join(filter(None, grounds)),
+        grounds="; ".join(filter(None, [outcome.grounds for outcome in outcomes])),
         n_ratings=len(rows.train),
         n_users=n_users,
         n_items=n_items,
-        trials=trials,
+        trials=[trial for outcome in outcomes for trial in outcome.trials],
     )
     log(f"search: {result.sentence()}: {result.values()}")
     return result
 
 
-def _head_of(name: str) -> str:
-    """Return the head that a setting is of."""
-    return "rating" if name.startswith("rating_head.") else "ranking"
+def _of_head(found: Settings, section: str) -> Settings:
+    """Return the settings of one head."""
+    return {name: value for name, value in found.items() if name.startswith(section)}
 
 
 def _without_shipped(found: Settings) -> Settings:
@@ -86,22 +102,13 @@ def _without_shipped(found: Settings) -> Settings:
     return {name: value for name, value in found.items() if value != shipped[name]}
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What was found for one head, on what grounds, and everything that was tried."""
-
-    settings: Settings
-    grounds: str
-    trials: list[dict[str, Any]]
-
-
-def _popularity(config: Config, rows: SearchRows, log: Log) -> _Outcome:
+def _popularity(config: Config, rows: SearchRows, log: Log) -> Outcome:
     """Return how fast popularity fades."""
     settings, figures = choose_popular_half_life(
         config, rows.train, rows.users, rows.items, VALIDATION_SEED
     )
     if not figures:
-        return _Outcome({}, "", [])
+        return Outcome({}, "", [])
     title = NDCG.title(config.gate.cutoff)
     tried = [f"{value:.4f} ({days or 'no'} days)" for days, value in figures.items()]
     log(f"search: {title} of the popular list by its half-life: {', '.join(tried)}")
@@ -117,17 +124,18 @@ def _popularity(config: Config, rows: SearchRows, log: Log) -> _Outcome:
     ]
     chosen = settings.get(POPULAR_HALF_LIFE)
     if chosen is None:
-        return _Outcome({}, "", shown)
+        return Outcome({}, "", shown)
     against = f"{figures[chosen]:.4f} against {figures[None]:.4f} where all ratings count the same"
-    return _Outcome(settings, f"{title} of the popular list {against}", shown)
+    return Outcome(settings, f"{title} of the popular list {against}", shown)
 
 
-def _ranking_head(config: Config, rows: SearchRows, before: Settings, log: Log) -> _Outcome:
-    """Return what the race of the ranking head ends in."""
-    parts = list(validation_parts(config, rows))
+def _ranking_head(
+    config: Config, rows: SearchRows, parts: Sequence[Part], earlier: Settings, log: Log
+) -> Outcome:
+    """Return what the race of the ranking head ends in; what was found `earlier` takes part."""
     if not all(_can_be_judged(config, part) for part in parts):
         log("search: none for the ranking head: too few relevant ratings to judge by")
-        return _Outcome({}, "too few relevant ratings to search settings of the ranking head", [])
+        return Outcome({}, "too few relevant ratings to search settings of the ranking head", [])
 
     small = len(rows.train) <= _SMALL
     measure = RankingTrials(config, rows, parts, log)
@@ -136,7 +144,6 @@ def _ranking_head(config: Config, rows: SearchRows, before: Settings, log: Log) 
         rungs=_SMALL_RUNGS if small else _LARGE_RUNGS,
         fits=_SMALL_FITS if small else _LARGE_FITS,
     )
-    earlier = {name: value for name, value in before.items() if name.startswith("ranking_head.")}
     entrants = [{}, earlier] if earlier else [{}]
     stages = [
         recent_candidates(config, rows.train),
@@ -147,9 +154,9 @@ def _ranking_head(config: Config, rows: SearchRows, before: Settings, log: Log) 
     except TrainingError as error:
         # The fit itself will say so too, if it is not only this part of the ratings.
         log(f"search: none for the ranking head: {error}")
-        return _Outcome({}, f"the ranking head could not be searched: {error}", [])
+        return Outcome({}, f"the ranking head could not be searched: {error}", [])
     shown = [_record(config, trial) for trial in race.trials]
-    return _Outcome(best.settings, _grounds(config, race, best, parts), shown)
+    return Outcome(best.settings, _grounds(config, race, best, parts), shown)
 
 
 def _allowed(config: Config, stages: Sequence[Sequence[Settings]]) -> list[list[Settings]]:

@@ -1,7 +1,8 @@
-"""What a search may look at: training ratings, in what is fitted and what is judged on."""
+"""What a search may look at: training ratings alone, in two parts, to fit and to judge by."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,9 @@ from numpy.typing import NDArray
 from mf_core.config import Config
 from mf_core.data.attributes import AttributeMatrices
 from mf_core.data.ratings import IdMap, Ratings
-from mf_core.data.validation import validation_part
+from mf_core.data.validation import judges_by_late_rows, validation_part
+
+Log = Callable[[str], None]
 
 VALIDATION_FRACTION = 0.1
 # Different from the seed of any split or fit, so that their parts and these are independent.
@@ -22,7 +25,7 @@ _MOST_PARTS = 4
 
 @dataclass(frozen=True)
 class SearchRows:
-    """What a search may look at: training ratings, in rows of `users` and `items`.
+    """Training ratings, in rows of `users` and `items`.
 
     `attributes` are those rows' attributes as the rating head takes them; None if it takes none.
     """
@@ -52,8 +55,23 @@ class Part:
         )
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What was found for one head, by which figures (in words), and everything that was tried.
+
+    `settings` are values by dotted name; none where nothing is better than what is there.
+    """
+
+    settings: dict[str, Any]
+    grounds: str
+    trials: list[dict[str, Any]]
+
+
 def validation_parts(config: Config, rows: SearchRows) -> Iterator[Part]:
-    """Yield one or more ways to set a validation part aside, until there is enough to judge by."""
+    """Yield one or more ways to set a validation part aside, until there is enough to judge by.
+
+    Under a split by time there is one: the latest ratings are the same whatever the draws.
+    """
     n_judged = 0
     for number in range(_MOST_PARTS):
         held_out = validation_part(
@@ -66,6 +84,5 @@ def validation_parts(config: Config, rows: SearchRows) -> Iterator[Part]:
         )
         yield Part(rows.train.take(~held_out), rows.train.take(held_out))
         n_judged += int(held_out.sum())
-        # The latest ratings are the same whatever the draws.
-        if n_judged >= _ENOUGH_RATINGS or config.split.protocol in {"temporal", "leave_last"}:
+        if n_judged >= _ENOUGH_RATINGS or judges_by_late_rows(config, rows.train):
             return

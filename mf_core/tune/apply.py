@@ -1,5 +1,6 @@
 """What a study has found holds from the next night on: it is put on record as found settings."""
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -79,12 +80,16 @@ def apply(
 
 
 def better(report: TuneReport) -> TrialReport | None:
-    """Return the trial that won the comparison on other parts; None: no other than the first."""
+    """Return the trial that won the comparison on other parts; None: no other than the first.
+
+    Its gain has to be above its standard error; with one part none is known, and any gain counts.
+    """
     if not report.compared:
         return None
     best = report.compared[0]
-    gain, _ = report.gain(best)
-    return best if gain > 0 else None
+    gain, error = report.gain(best)
+    least = error if math.isfinite(error) else 0.0
+    return best if gain > least else None
 
 
 def _grounds(report: TuneReport, winner: TrialReport) -> str:

@@ -85,13 +85,7 @@ def test_without_time_for_the_last_round_the_first_one_decides() -> None:
     assert len(held.trials) == 1
 
 
-def test_the_first_trial_may_wait_for_what_is_done_once() -> None:
-    class Slow(Fits):
-        def __call__(self, settings: Settings, rung: Rung) -> float:
-            self.now += 0.0 if self.now else 50.0
-            return super().__call__(settings, rung)
-
-    held = race(Slow({(): 0.1, (("a", 1),): 0.2}), budget=60.0)
-    held.winner([{}], STAGES)
-    spent = sum(trial.seconds for trial in held.trials)
-    assert spent <= 60.0
+def test_a_gain_below_a_hundredth_is_none() -> None:
+    fits = Fits({(): 0.1, (("a", 1),): 0.1009, (("a", 2),): 0.1011})
+    assert race(fits).winner([{}], [[{"a": 1}]]).settings == {}
+    assert race(fits).winner([{}], [[{"a": 2}]]).settings == {"a": 2}

@@ -141,8 +141,8 @@ def test_one_batch_without_noise_equals_weighted_ridge_regressions_solved_one_by
     squared_error = 0.0
     for batch in half._side.batches:
         draw = _batch_function(4, tf.int32, few=few, measure=True)
-        rows, precisions, error = draw(batch.rows, batch.other, batch.value, *given)
-        squared_error += float(error)
+        rows, precisions, errors = draw(batch.rows, batch.other, batch.value, *given)
+        squared_error += float(errors.clipped)
         for row, found, precision in zip(
             batch.rows.numpy(), rows.numpy(), precisions.numpy(), strict=True
         ):

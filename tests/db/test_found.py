@@ -72,6 +72,15 @@ def test_the_first_night_searches_and_the_second_does_not(world: World, engine: 
     assert len({fingerprint for _, fingerprint in stored}) == 1
 
 
+def test_a_verdict_says_by_which_settings_the_version_is(world: World, engine: Engine) -> None:
+    night(world, "first")
+    [(reasons,)] = rows(engine, "SELECT reasons FROM mf.gate_decisions WHERE stage = 'evaluated'")
+    [said] = [rule for rule in reasons if rule["rule"] == "settings"]
+    assert said["passed"]
+    assert "NDCG@5 0.5 against 0.4 with the shipped ones" in said["text"]
+    assert "ranking_head.unobserved_scale=0.05" in said["text"]
+
+
 def test_nothing_new_is_nothing_new_with_found_settings_too(world: World) -> None:
     lazy = world.with_settings(run__force=False)
     night(lazy, "first")

@@ -1,0 +1,162 @@
+"""Which solver fits the rating head: by default `bayes`, another one where it predicts better.
+
+With many ratings a user, `bayes` is ahead of everything else here. Where the ratings tell nothing
+of tastes, as with one rating a user, it can only lose against damped means. So `bayes`, `als` and
+`biases` are fitted to the same training rows and compared on rows that none of them saw.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mf_core.config import Config, pinned, with_found
+from mf_core.data.ratings import Float64s, IdMap
+from mf_core.errors import ConfigError, TrainingError
+from mf_core.figures import RMSE
+from mf_core.training.search_rows import Log, Outcome, Part
+
+SOLVER = "rating_head.solver"
+RIVALS = ("als", "biases")
+# So many sweeps tell how good the mean of `bayes` will be; more would gain a few thousandths.
+_SWEEPS = 40
+_BURN_IN = 10
+# More ratings than these only cost time: the solvers are compared on a part of the users.
+_MOST_RATINGS = 1_000_000
+_SAMPLE_SEED = 3_000_003
+
+
+def choose_rating_solver(
+    config: Config,
+    parts: Sequence[Part],
+    users: IdMap,
+    items: IdMap,
+    log: Log,
+) -> Outcome:
+    """Return the solver that predicts the validation ratings best.
+
+    Another solver than `bayes` is taken where its mean squared error is lower by more than one
+    standard error of the difference, which is taken over the same ratings. A solver that a person
+    has chosen is left alone, and so is `bayes` where it is to learn from attributes.
+
+    Args:
+        config: the settings of the run.
+        parts: training ratings in two, once or more: those to fit, and those to judge by.
+        users: ids of all users, in row order.
+        items: ids of all items, in row order.
+        log: called with lines for people.
+    """
+    if SOLVER in pinned(config) or config.rating_head.uses_attributes():
+        return Outcome({}, f"{config.rating_head.solver} rates, as the settings say", [])
+
+    compared = _Comparison(config, parts, users, items, log)
+    try:
+        ours = compared.errors({})
+    except TrainingError as error:
+        # The fit itself will say so too, if it is not only this part of the ratings.
+        return Outcome({}, f"the solvers could not be compared: {error}", [])
+    best: dict[str, Any] = {}
+    lowest = ours.mean()
+    for name in RIVALS:
+        tried = {SOLVER: name}
+        theirs = compared.errors_or_none(tried)
+        if theirs is None:
+            continue
+        gain = ours - theirs
+        standard_error = gain.std() / len(gain) ** 0.5
+        if gain.mean() > standard_error and theirs.mean() < lowest:
+            best = tried
+            lowest = theirs.mean()
+    return Outcome(best, compared.grounds(best), compared.trials)
+
+
+class _Comparison:
+    """Fits solvers to the same rows, and measures them on the same others."""
+
+    def __init__(
+        self, config: Config, parts: Sequence[Part], users: IdMap, items: IdMap, log: Log
+    ) -> None:
+        self._config = config
+        n_ratings = len(parts[0].fitted)
+        self._share = min(1.0, _MOST_RATINGS / max(n_ratings, 1))
+        self._parts = [_sample(part, len(users), self._share) for part in parts]
+        self._users = users
+        self._items = items
+        self._log = log
+        self.trials: list[dict[str, Any]] = []
+
+    def errors_or_none(self, tried: dict[str, Any]) -> Float64s | None:
+        """Return the squared errors with the settings `tried`; None where that can't be done.
+
+        A run that starts warm takes no solver that can't.
+        """
+        try:
+            return self.errors(tried)
+        except (ConfigError, TrainingError) as error:
+            self._log(f"search: {_name(self._config, tried)} is no choice: {error}")
+            return None
+
+    def errors(self, tried: dict[str, Any]) -> Float64s:
+        """Return the squared error of each validation rating, predictions clipped to the scale."""
+        began = time.monotonic()
+        config = _quick(with_found(self._config, tried))
+        errors = np.concatenate([self._on_part(config, part) for part in self._parts])
+        rmse = float(errors.mean() ** 0.5)
+        self._log(f"search: {RMSE.words.removeprefix('test ')} {rmse:.4f} with {_name(config, {})}")
+        self.trials.append(
+            {
+                "head": "rating",
+                "settings": tried,
+                "metric": RMSE.name,
+                "value": rmse,
+                "users": self._share,
+                "iterations": 1.0,
+                "seconds": round(time.monotonic() - began, 2),
+            }
+        )
+        return errors
+
+    def _on_part(self, config: Config, part: Part) -> Float64s:
+        from mf_core.solvers.fit import fit_rating_head
+
+        judged = part.validation
+        fit = fit_rating_head(config, part.fitted, self._users, self._items, validation=judged)
+        predicted = fit.model.predict(judged.user, judged.item)
+        data = config.data
+        error = predicted.clip(data.scale_low, data.scale_high) - judged.value
+        return np.square(error)
+
+    def grounds(self, chosen: dict[str, Any]) -> str:
+        """Return the figures that decided, in words."""
+        n_judged = sum(len(part.validation) for part in self._parts)
+        figures = ", ".join(
+            f"{_name(self._config, trial['settings'])} {trial['value']:.4f}"
+            for trial in self.trials
+        )
+        name = _name(self._config, chosen)
+        return f"{name} rates: RMSE on {n_judged:,} validation ratings {figures}"
+
+
+def _name(config: Config, tried: dict[str, Any]) -> str:
+    """Return the solver that `config` names with the settings `tried` over it."""
+    return str(tried.get(SOLVER, config.rating_head.solver))
+
+
+def _quick(config: Config) -> Config:
+    """Return settings with which `bayes` shows soon how good it is."""
+    bayes = config.rating_head.bayes
+    sweeps = min(bayes.sweeps, _SWEEPS)
+    quick = bayes.model_copy(
+        update={"sweeps": sweeps, "burn_in": min(_BURN_IN, sweeps // 2), "kept_samples": 0}
+    )
+    head = config.rating_head.model_copy(update={"bayes": quick})
+    return config.model_copy(update={"rating_head": head})
+
+
+def _sample(part: Part, n_users: int, share: float) -> Part:
+    """Return the ratings of a part of the users; all where `share` is 1."""
+    if share >= 1:
+        return part
+    draws = np.random.default_rng(_SAMPLE_SEED).random(n_users)
+    return part.of_users(draws < share)
