@@ -5,7 +5,6 @@ from typing import Any
 
 from mf_core.config import Config
 from mf_core.data.ratings import Ratings
-from mf_core.data.validation import judges_by_late_rows
 
 # In units of the root of the density, where one value holds for catalogues of all sizes.
 _UNOBSERVED = (0.45, 0.9, 1.8)
@@ -36,11 +35,12 @@ def ranking_candidates(
 
 
 def recent_candidates(config: Config, train: Ratings) -> list[dict[str, Any]]:
-    """Return half-lives of what a user has rated, in later ratings; none where drawn rows judge.
+    """Return half-lives of what a user has rated, in later ratings.
 
-    A drawn row is as old as the others of its user, so that it says nothing of what comes next.
+    There are none unless each user's last ratings judge: drawn rows are as old as a user's others
+    and say nothing of what comes next, and after a cut through all ratings most users rate little.
     """
-    if not judges_by_late_rows(config, train):
+    if config.split.protocol != "leave_last" or train.rated_at is None:
         return []
     return [{"ranking_head.recent_half_life": later} for later in _RECENT_HALF_LIVES]
 
