@@ -33,7 +33,8 @@ from mf_core.sources.chunks import Chunk
 from mf_core.sources.metadata import Metadata, read_items, read_users
 from mf_core.sources.source import RatingsSource, open_source
 from mf_core.training.process import encoded_attributes, is_worth_a_line
-from mf_core.training.search import SearchRows, search_settings
+from mf_core.training.search import search_settings
+from mf_core.training.search_rows import SearchRows
 
 if TYPE_CHECKING:
     from mf_core.solvers.fit import FitResult

@@ -49,10 +49,11 @@ HIT_RATE = Metric("hit_rate", "hit rate", "higher", at_cutoff=True)
 COVERAGE = Metric("coverage", "coverage of the catalogue", "higher", at_cutoff=True)
 NOVELTY = Metric("novelty", "novelty in bits", "higher", at_cutoff=True)
 GINI = Metric("gini", "Gini index of the items shown", "lower", at_cutoff=True)
+OVERLAP = Metric("overlap", "overlap of two users' lists", "lower", at_cutoff=True)
 
 RATING_METRICS = (RMSE, MAE, AVERAGE_ERROR)
 LIST_METRICS = (NDCG, RECALL, MAP, HIT_RATE)
-SPREAD_METRICS = (COVERAGE, NOVELTY, GINI)
+SPREAD_METRICS = (COVERAGE, NOVELTY, GINI, OVERLAP)
 METRICS = (*RATING_METRICS, MEAN_SD, INTERVAL_COVERAGE, *LIST_METRICS, *SPREAD_METRICS)
 
 
@@ -86,6 +87,11 @@ class Figures:
         figure = self._by_key.get((subject, metric, name))
         return math.nan if figure is None else figure.value
 
+    def low(self, subject: str, metric: str, name: str = "all") -> float:
+        """Return the lower end of its interval, or NaN."""
+        figure = self._by_key.get((subject, metric, name))
+        return math.nan if figure is None or figure.low is None else figure.low
+
     def high(self, subject: str, metric: str, name: str = "all") -> float:
         """Return the upper end of its interval, or NaN."""
         figure = self._by_key.get((subject, metric, name))
@@ -107,13 +113,17 @@ class Figures:
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule of the gate: its name, its outcome, a sentence, and the figure with its limit."""
+    """One rule of the gate: its name, its outcome, a sentence, and the figure with its limit.
+
+    `warning`: it lets the candidate pass, but says something that a person should read.
+    """
 
     rule: str
     passed: bool
     text: str
     value: float | None
     limit: float | None
+    warning: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the rule as it stands in `mf.gate_decisions.reasons`; JSON has no NaN."""
@@ -126,7 +136,14 @@ class Rule:
 
     def line(self) -> str:
         """Return the outcome in one line, such as `NO  test RMSE 0.941 exceeds the limit 0.900`."""
-        return f"{'ok' if self.passed else 'NO'}  {self.text}"
+        return f"{mark_of(self.passed, self.warning)}  {self.text}"
+
+
+def mark_of(passed: bool, warning: bool) -> str:
+    """Return how a rule came out, in two characters: `ok`, `!!` (a warning) or `NO`."""
+    if not passed:
+        return "NO"
+    return "!!" if warning else "ok"
 
 
 def headline(

@@ -128,7 +128,7 @@ class FoundSettings:
         return f"settings found on {day}{by}: {self.grounds}"
 
     def values(self) -> str:
-        """Return the settings in one line, such as `ranking_head.unobserved_weight=0.05`."""
+        """Return the settings in one line, such as `ranking_head.unobserved_scale=0.05`."""
         if not self.settings:
             return "the shipped ones"
         return ", ".join(f"{name}={_shown(value)}" for name, value in self.settings.items())
@@ -307,8 +307,12 @@ class Verdict:
         """Return the decision in one line for people."""
         if self.overridden_by:
             return f"gate: version {self.model_version} passes, {self.overridden_by} overrode it"
-        n_rules = len(self.reasons.splitlines())
-        return f"gate: version {self.model_version} is approved, all {n_rules} rules hold"
+        rules = self.reasons.splitlines()
+        warnings = [line[2:].strip() for line in rules if line.startswith("!!")]
+        warned = f"; warning: {'; '.join(warnings)}" if warnings else ""
+        return (
+            f"gate: version {self.model_version} is approved, all {len(rules)} rules hold{warned}"
+        )
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ SLOW = (
     "tests/db/test_stack_databases.py*",
     "tests/db/test_status.py*",
     "tests/db/test_tune.py*",
+    "tests/db/test_tune_apply.py*",
     "tests/db/test_upgrade.py*",
     "tests/db/test_warm_start.py*",
     "tests/e2e/*",

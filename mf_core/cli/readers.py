@@ -19,6 +19,7 @@ _HISTORY_COLUMNS = (
     "cutoff",
     "created_at",
     "device",
+    "found_on",
 )
 
 

@@ -9,6 +9,7 @@ import click
 from mf_core.ages import age_in_words, parse_age
 from mf_core.cli.options import json_option, open_workplace, show
 from mf_core.errors import StaleListsError
+from mf_core.figures import mark_of
 
 _WIDTH = 16
 
@@ -94,8 +95,18 @@ def _lines_of_live(found: dict[str, Any]) -> Iterator[str]:
     yield _line("live", f"version {found['live_version']}, since {since}, {found['went_live']}")
     yield _line("lists", f"{age} old (first live {_moment(found['published_at'])})")
     yield _line("made from", f"{found['n_ratings']:,} ratings")
+    if found["found_on"]:
+        yield _line("settings", f"{found['found_on']}")
+        yield _line("", _settings(found["found_settings"]))
     yield _line("test RMSE", _figure(found["rmse"]))
     yield _line(f"NDCG@{found['cutoff'] or '?'}", _figure(found["ndcg"]))
+
+
+def _settings(found: dict[str, Any]) -> str:
+    """Return found settings in one line."""
+    if not found:
+        return "the shipped ones"
+    return ", ".join(f"{name}={value}" for name, value in found.items())
 
 
 def _lines_of_run(run: dict[str, Any] | None) -> Iterator[str]:
@@ -125,7 +136,8 @@ def _lines_of_verdict(found: dict[str, Any]) -> Iterator[str]:
         f"{_moment(found['latest_verdict_at'])}",
     )
     for rule in found["latest_reasons"]:
-        mark = "ok" if rule["passed"] else "NO"
+        # Verdicts of older releases know no warnings.
+        mark = mark_of(rule["passed"], rule.get("warning", False))
         yield _line("", f"{mark}  {rule['text']}")
 
 

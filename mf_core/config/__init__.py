@@ -25,7 +25,15 @@ from mf_core.config.sections import (
     SplitConfig,
     TrainConfig,
 )
-from mf_core.config.solvers import AlsConfig, BayesConfig, GradientConfig, SearchRange, SolverConfig
+from mf_core.config.solvers import (
+    AlsConfig,
+    BayesConfig,
+    BiasesConfig,
+    FactorsConfig,
+    GradientConfig,
+    SearchRange,
+    SolverConfig,
+)
 from mf_core.config.source import REACHING, SOURCE_URIS, SourceConfig
 from mf_core.config.whole import Config, Head, settings
 
@@ -35,8 +43,10 @@ __all__ = [
     "SOURCE_URIS",
     "AlsConfig",
     "BayesConfig",
+    "BiasesConfig",
     "Config",
     "DataConfig",
+    "FactorsConfig",
     "GateConfig",
     "GradientConfig",
     "Head",

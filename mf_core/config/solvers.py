@@ -44,13 +44,11 @@ class SolverConfig(Section):
     """
 
     takes_start: ClassVar[bool] = False
-    start_must_share: ClassVar[tuple[str, ...]] = ("n_factors",)
+    start_must_share: ClassVar[tuple[str, ...]] = ()
     keeps_last: ClassVar[bool] = False
     least_gain: ClassVar[float] = 0.0
     search: ClassVar[tuple[SearchRange, ...]] = ()
     tuning_overrides: ClassVar[Mapping[str, Any]] = {}
-
-    n_factors: int = setting(32, shapes="model", description="Number of factors.", ge=1, le=512)
 
     @abstractmethod
     def iteration_limit(self) -> int:
@@ -85,7 +83,15 @@ class SolverConfig(Section):
         return self.search
 
 
-class AlsConfig(SolverConfig):
+class FactorsConfig(SolverConfig):
+    """The settings of a solver that finds factors."""
+
+    start_must_share: ClassVar[tuple[str, ...]] = ("n_factors",)
+
+    n_factors: int = setting(32, shapes="model", description="Number of factors.", ge=1, le=512)
+
+
+class AlsConfig(FactorsConfig):
     """Alternating least squares on explicit ratings, with biases."""
 
     takes_start = True
@@ -120,7 +126,7 @@ class AlsConfig(SolverConfig):
         return self.iterations
 
 
-class BayesConfig(SolverConfig):
+class BayesConfig(FactorsConfig):
     """Bayesian matrix factorization by Gibbs sampling, with implicit features on both sides."""
 
     takes_start = True
@@ -219,7 +225,7 @@ class BayesConfig(SolverConfig):
         return self.side_information
 
 
-class GradientConfig(SolverConfig):
+class GradientConfig(FactorsConfig):
     """Gradient descent: the 2016 post's model, or a biased one with mini-batch Adam."""
 
     seed_steps: ClassVar[int] = 500
@@ -312,3 +318,26 @@ class GradientConfig(SolverConfig):
                 "rating_head.gradient.preset=biased."
             )
         return self.search
+
+
+class BiasesConfig(SolverConfig):
+    """The mean and what each user and item adds to it, without factors."""
+
+    keeps_last = True
+
+    sweeps: int = setting(12, shapes="model", description="Sweeps.", ge=1, le=1_000)
+
+    def iteration_limit(self) -> int:
+        """Return how many sweeps a fit runs."""
+        return self.sweeps
+
+    def validation_share(self) -> float:
+        """Return 0: the dampings are set by the ratings fitted, and nothing has to be stopped."""
+        return 0.0
+
+    def search_ranges(self) -> tuple[SearchRange, ...]:
+        """Raise ConfigError: the ratings themselves set what could be tuned."""
+        raise ConfigError(
+            "rating_head.solver is biases, which sets its dampings by itself; there is nothing to "
+            "tune. Name another solver by --solver."
+        )

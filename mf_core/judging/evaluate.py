@@ -5,7 +5,7 @@ on, and its losses are paired by user with the candidate's. Predictions are clip
 scale, as published.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,6 +27,7 @@ from mf_core.figures import (
     Figure,
     Metric,
 )
+from mf_core.judging.item_item import item_item_lists
 from mf_core.judging.metrics import (
     Column,
     ListQuality,
@@ -45,9 +46,11 @@ from mf_core.models.lists import ListMaker
 from mf_core.models.samples import PosteriorSamples
 
 Mask = NDArray[np.bool_]
+Log = Callable[[str], None]
 _BOOTSTRAP_SEED = 20160313
 _WITHIN_90 = 1.6448536269514722  # standard deviations either side that hold nine tenths of a normal
 _MOST_DEVIATIONS = 500_000
+_MOST_BASELINE_USERS = 10_000
 
 
 def evaluate(
@@ -56,6 +59,8 @@ def evaluate(
     candidate: Heads,
     champion: Rival | None,
     recent: Sequence[Rival],
+    *,
+    log: Log = lambda line: None,
 ) -> list[Figure]:
     """Return all figures of a candidate.
 
@@ -65,6 +70,7 @@ def evaluate(
         candidate: the model to judge.
         champion: the live version's evaluated model; None before the first publication.
         recent: versions that went live in the last `gate.recent_days` days.
+        log: called with lines for people.
     """
     judge = _Judge(config, snapshot)
     popularity = popularity_model(config.data, snapshot)
@@ -76,6 +82,12 @@ def evaluate(
         *judge.ratings("biases", biases_only_model(snapshot)),
         *judge.lists("popularity", popular_lists),
     ]
+    if config.gate.require_item_baseline != "off":
+        lists = item_item_lists(config, snapshot, popular_lists)
+        rows = judge.some_rows()
+        log(f"item-item baseline: {lists.model.note}")
+        figures += judge.lists("item_item", lists, rows=rows)
+        figures += judge.baseline_losses("item_item", candidate.lists, lists, rows)
     if candidate.samples is not None:
         figures += judge.deviations("candidate", candidate.rating, candidate.samples)
     if champion is not None:
@@ -228,6 +240,22 @@ class _Judge:
             loss = self._loss(subject, self.head, NDCG, worse=worse, better=better)
             figures.append(loss)
         return figures
+
+    def baseline_losses(
+        self, subject: str, lists: ListMaker, baseline: ListMaker, rows: Mask
+    ) -> list[Figure]:
+        """Return how far the NDCG of `lists` stays below the baseline's, on some test rows."""
+        ours = self._quality(lists, rows)
+        theirs = self._quality(baseline, rows)
+        worse = self._list_column(NDCG, theirs, ours.judged, "all")
+        better = self._list_column(NDCG, ours, ours.judged, "all")
+        return [self._loss(subject, self.head, NDCG, worse=worse, better=better)]
+
+    def some_rows(self) -> Mask:
+        """Return the test rows of as many users as a dense baseline can be judged on."""
+        users = np.unique(self.test.user)
+        places = np.linspace(0, len(users) - 1, min(len(users), _MOST_BASELINE_USERS))
+        return np.isin(self.test.user, users[np.unique(places.astype(np.int64))])
 
     def rmse(self, rival: Rival) -> float:
         """Return a rival's RMSE on the rows that it has not seen."""

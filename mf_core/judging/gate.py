@@ -1,6 +1,7 @@
 """The gate: measured figures in, a decision with its rules in words out.
 
-Fail-closed: a missing or non-finite figure refuses.
+Fail-closed: a missing or non-finite figure refuses. A rule that only warns lets the candidate pass,
+and says what a person should read.
 """
 
 import math
@@ -9,7 +10,23 @@ from typing import NoReturn
 
 from mf_core.config import Config
 from mf_core.errors import GateError
-from mf_core.figures import NDCG, RATING_METRICS, RMSE, Figure, Figures, Metric, Rule
+from mf_core.figures import (
+    COVERAGE,
+    NDCG,
+    OVERLAP,
+    RATING_METRICS,
+    RMSE,
+    Figure,
+    Figures,
+    Metric,
+    Rule,
+)
+
+_ALIKE = 0.5
+"""Lists of which two share so many of their items are nearly one list for everybody."""
+
+# Of the same biases, fitted in other units: float32 tells them apart.
+_SAME_RMSE = 1e-6
 
 
 def judge(
@@ -31,6 +48,8 @@ def judge(
         *_enough_to_judge(config, look_up),
         *_rating_rules(config, look_up),
         _not_below_popularity(config, look_up),
+        _not_below_item_item(config, look_up),
+        _lists_differ(config, look_up),
     ]
     if champion_version is not None:
         name = f"the champion (version {champion_version})"
@@ -122,8 +141,10 @@ def _rating_rules(config: Config, figures: Figures) -> Iterator[Rule]:
         text = f"switched off; {RMSE.words} {rmse:.4f}, biases only {biases:.4f}"
         yield Rule("better_than_biases", True, text, value=rmse, limit=biases)
         return
-    better = rmse < biases
-    relation = "is below" if better else "is not below"
+    # The run may have found that nothing beats biases: then they are what it publishes.
+    same = math.isclose(rmse, biases, rel_tol=_SAME_RMSE)
+    better = same or rmse < biases
+    relation = "is that of" if same else "is below" if better else "is not below"
     text = f"{RMSE.words} {rmse:.4f} {relation} the biases-only baseline {biases:.4f}"
     yield Rule("better_than_biases", better, text, value=rmse, limit=biases)
 
@@ -149,6 +170,54 @@ def _not_below_popularity(config: Config, figures: Figures) -> Rule:
             "or order by the ranking head"
         )
     return Rule("not_below_popularity", passed, text, value=ndcg, limit=popular)
+
+
+def _not_below_item_item(config: Config, figures: Figures) -> Rule:
+    """Compare the lists with an item-item model's, by the bounds of the paired loss.
+
+    Whether a loss refuses, or is only told, is a setting.
+    """
+    name = "not_below_item_item"
+    wanted = config.gate.require_item_baseline
+    title = NDCG.title(config.gate.cutoff)
+    if wanted == "off":
+        text = f"switched off; {title} was not compared with an item-item model's"
+        return Rule(name, True, text, value=None, limit=0.0)
+
+    theirs = figures.value("item_item", NDCG.stored(config.gate.cutoff))
+    name_of_loss = NDCG.stored_loss(config.gate.cutoff)
+    loss = figures.value("item_item", name_of_loss)
+    least = figures.low("item_item", name_of_loss)
+    most = figures.high("item_item", name_of_loss)
+    measured = all(map(math.isfinite, (theirs, loss, least, most)))
+    holds = measured and least <= 0
+    relation = "is not below" if holds else "is below"
+    text = (
+        f"{title} of the lists {relation} {theirs:.4f} of an item-item model on the same ratings "
+        f"(loss {loss:+.4f}, its 95% bounds {least:+.4f} and {most:+.4f}, "
+        f"n={figures.n('item_item', name_of_loss):,})"
+    )
+    if not measured:
+        text = "an item-item model on the same ratings was not measured"
+    passed = holds or wanted == "warn"
+    return Rule(name, passed, text, value=least, limit=0.0, warning=passed and not holds)
+
+
+def _lists_differ(config: Config, figures: Figures) -> Rule:
+    """Warn where nearly everybody gets the same list: popularity alone could make it."""
+    cutoff = config.gate.cutoff
+    overlap = figures.value("candidate", OVERLAP.stored(cutoff))
+    coverage = figures.value("candidate", COVERAGE.stored(cutoff))
+    differ = overlap < _ALIKE and math.isfinite(coverage)
+    text = (
+        f"two users' lists share {overlap:.0%} of their items, and all lists together show "
+        f"{coverage:.1%} of the catalogue"
+    )
+    if overlap >= _ALIKE:
+        text = f"the lists are nearly one list for everybody: {text}"
+    if math.isnan(overlap) or math.isnan(coverage):
+        text = "how much the lists differ was not measured"
+    return Rule("lists_differ", True, text, value=overlap, limit=_ALIKE, warning=not differ)
 
 
 def _non_inferior(config: Config, figures: Figures, subject: str, name: str) -> Iterator[Rule]:

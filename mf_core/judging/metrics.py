@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mf_core.data.ratings import Float64s, Int32s, Ratings
-from mf_core.figures import AVERAGE_ERROR, COVERAGE, GINI, MAE, NOVELTY, RMSE, Metric
+from mf_core.figures import AVERAGE_ERROR, COVERAGE, GINI, MAE, NOVELTY, OVERLAP, RMSE, Metric
 from mf_core.models.lists import ListMaker
 from mf_core.models.topn import UserItems, items_by_user
 
@@ -178,7 +178,8 @@ def diversity(
 
     Coverage is the share of the items that are recommended to anybody, novelty the mean
     self-information of a recommended item in bits, and the Gini index is 0 where all items are
-    recommended equally often.
+    recommended equally often. The overlap is the share of places of one user's list whose item
+    another user's list holds too, the mean over all pairs of users: 1 is one list for everybody.
     """
     listed = np.delete(np.arange(n_items), [] if left_out is None else left_out)
     shown = np.bincount(lists[lists >= 0], minlength=n_items)[listed].astype(np.float64)
@@ -192,7 +193,18 @@ def diversity(
         COVERAGE: float((shown > 0).mean()),
         NOVELTY: novelty,
         GINI: _gini(shown),
+        OVERLAP: _overlap(shown, len(lists)),
     }
+
+
+def _overlap(shown: Float64s, n_lists: int) -> float:
+    """Return the share of a list's places that another list holds too, the mean over all pairs.
+
+    An item in c lists is common to c (c - 1) ordered pairs, and a list is one of n - 1 such pairs
+    for each of its places. NaN where there is only one list.
+    """
+    places = shown.sum() * (n_lists - 1)
+    return float((shown * (shown - 1)).sum() / places) if places else float("nan")
 
 
 def _gini(counts: Float64s) -> float:

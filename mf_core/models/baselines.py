@@ -6,12 +6,8 @@ from mf_core.config import DataConfig
 from mf_core.data.fading import fading
 from mf_core.data.ratings import Float64s, Ratings
 from mf_core.data.snapshot import Snapshot
+from mf_core.models.biases import fit_biases
 from mf_core.models.factors import FactorModel
-
-# Surprise's BaselineOnly: damped means in turns (Koren 2010, 'Factor in the neighbors').
-_DAMPING_ITEM = 10.0
-_DAMPING_USER = 15.0
-_SWEEPS = 10
 
 
 def global_mean_model(snapshot: Snapshot) -> FactorModel:
@@ -22,23 +18,9 @@ def global_mean_model(snapshot: Snapshot) -> FactorModel:
 
 
 def biases_only_model(snapshot: Snapshot) -> FactorModel:
-    """Return mean + user bias + item bias, fitted to the training rows by damped means in turns."""
-    train = snapshot.train
-    n_users = len(snapshot.users)
-    n_items = len(snapshot.items)
-    residual = train.value.astype(np.float64) - _mean(train)
-    user_count = np.bincount(train.user, minlength=n_users)
-    item_count = np.bincount(train.item, minlength=n_items)
-    user_bias = np.zeros(n_users)
-    item_bias = np.zeros(n_items)
-
-    # Each side explains what the other leaves: b_i = sum(r - b_u) / (n_i + damping).
-    for _ in range(_SWEEPS):
-        item_sum = np.bincount(train.item, residual - user_bias[train.user], minlength=n_items)
-        item_bias = item_sum / (item_count + _DAMPING_ITEM)
-        user_sum = np.bincount(train.user, residual - item_bias[train.item], minlength=n_users)
-        user_bias = user_sum / (user_count + _DAMPING_USER)
-    return _model(snapshot, _mean(train), user_bias, item_bias)
+    """Return mean + user bias + item bias, with the dampings that suit the training rows."""
+    fit = fit_biases(snapshot.train, (len(snapshot.users), len(snapshot.items)))
+    return _model(snapshot, fit.mean, fit.user, fit.item)
 
 
 def relevant_counts(data: DataConfig, ratings: Ratings, n_items: int) -> Float64s:

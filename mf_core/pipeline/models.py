@@ -5,7 +5,7 @@ import os
 from mf_core.config import Config
 from mf_core.data.snapshot import read_snapshot
 from mf_core.errors import ConfigError
-from mf_core.figures import Rule, headline
+from mf_core.figures import Rule, headline, mark_of
 from mf_core.judging import gate as rules
 from mf_core.judging.evaluate import evaluate as measure
 from mf_core.judging.rivals import load_rivals
@@ -153,6 +153,7 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
         candidate,
         champion=champion,
         recent=recent_rivals,
+        log=place.log,
     )
 
     with transaction(place.engine) as connection:
@@ -244,5 +245,4 @@ def override(place: Workplace, model_version: int, by: str, reason: str) -> None
 def show_rules(place: Workplace, decided: list[Rule]) -> None:
     """Put the gate's rules into the log, each with how it came out."""
     for rule in decided:
-        outcome = "ok" if rule.passed else "NO"
-        place.log(f"{outcome}  {rule.rule}: {rule.text}")
+        place.log(f"{mark_of(rule.passed, rule.warning)}  {rule.rule}: {rule.text}")

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mf_core.config import Config, DataConfig, Head, SolverConfig
+from mf_core.config import Config, DataConfig, FactorsConfig, Head, SolverConfig
 from mf_core.data.attributes import AttributeMatrices
 from mf_core.data.ratings import Float32s, Ratings
 from mf_core.models.samples import PosteriorSamples
@@ -173,6 +173,7 @@ class Solver(ABC):
         That is 24 D with D = n_factors + 1: the old rows, the new ones by batch, joined and in
         order, and the other side's table.
         """
+        assert isinstance(settings, FactorsConfig)
         return COLUMN_BYTES * (settings.n_factors + 1)
 
     @abstractmethod

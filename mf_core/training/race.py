@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+_LEAST_GAIN = 0.01
+
 Settings = dict[str, Any]
 """Values by dotted name, laid over the settings of the run."""
 
@@ -44,8 +46,8 @@ class Race:
     Attributes:
         measure: fits settings on a rung and returns their figure, the higher the better.
         rungs: from little work to much.
-        fits: how long the race may take, in whole fits of the shipped settings. The first trial
-            says how long such a fit is.
+        fits: how long the race may take, in whole fits. The quickest trial says how long such a
+            fit is: the first one also waits for what is done once in a process.
         clock: seconds.
         trials: what was tried, in order.
     """
@@ -88,7 +90,7 @@ class Race:
             return best
         baseline = self._try(shipped, rung)
         challenger = self._try(best.settings, rung)
-        return challenger if challenger.figure > baseline.figure else baseline
+        return challenger if _is_better(challenger, baseline) else baseline
 
     def _better(self, best: Trial, settings: Settings, rung: Rung) -> Trial:
         """Return the better of the best so far and of `settings`, if there is time for them."""
@@ -98,7 +100,7 @@ class Race:
         if known or not self._has_time(rung.work + last):
             return best
         trial = self._try(settings, rung)
-        return trial if trial.figure > best.figure else best
+        return trial if _is_better(trial, best) else best
 
     def _try(self, settings: Settings, rung: Rung) -> Trial:
         began = self.clock()
@@ -109,7 +111,13 @@ class Race:
 
     def _has_time(self, work: float) -> bool:
         """Say whether there is time for so many whole fits."""
+        # Later ones may find some of their work done.
         first = self.trials[0]
         whole_fit = first.seconds / first.rung.work
         spent = sum(trial.seconds for trial in self.trials)
         return spent + work * whole_fit <= self.fits * whole_fit
+
+
+def _is_better(trial: Trial, best: Trial) -> bool:
+    """Say whether a trial is better by so much that it will hardly be chance."""
+    return trial.figure > best.figure * (1 + _LEAST_GAIN)

@@ -13,7 +13,16 @@ from mf_core.warehouse import tables as t
 from mf_core.warehouse.schema import sql
 from mf_core.warehouse.verdicts import gate_decisions
 
-_SHOWN_OF_LIVE = ("went_live", "published_at", "n_ratings", "rmse", "ndcg", "cutoff")
+_SHOWN_OF_LIVE = (
+    "went_live",
+    "published_at",
+    "n_ratings",
+    "rmse",
+    "ndcg",
+    "cutoff",
+    "found_settings",
+    "found_on",
+)
 
 _HISTORY = """
 SELECT * FROM {mf}.model_history ORDER BY model_version DESC LIMIT :n OFFSET :offset
@@ -27,6 +36,7 @@ ORDER BY r.rank
 
 _LIVE = """
 SELECT model_version, went_live, went_live_at, published_at, n_ratings, rmse, ndcg, cutoff,
+    found_settings, found_on,
     extract(epoch FROM now() - published_at)::bigint AS age_seconds
 FROM {mf}.model_history WHERE is_live
 """

@@ -539,7 +539,7 @@ evaluations = Table(
         "subject",
         Text,
         primary_key=True,
-        comment="candidate, champion, recent_best, global_mean, biases or popularity.",
+        comment="candidate, champion, recent_best, global_mean, biases, popularity or item_item.",
     ),
     Column("head", Text, primary_key=True, comment="rating or ranking."),
     Column("metric", Text, primary_key=True, comment="rmse, mae, average_error, ndcg_at_10, ..."),

@@ -19,10 +19,11 @@ def figure(
     value: float,
     *,
     name: str = "all",
+    low: float | None = None,
     high: float | None = None,
     n: int = 1000,
 ) -> Figure:
-    """Return a figure of slice `name` without a lower bound."""
+    """Return a figure of slice `name`."""
     head = "ranking" if metric.startswith("ndcg") else "rating"
     return Figure(
         subject=subject,
@@ -30,7 +31,7 @@ def figure(
         metric=metric,
         slice=name,
         value=value,
-        low=None,
+        low=low,
         high=high,
         n=n,
     )
@@ -45,6 +46,10 @@ def good_figures() -> list[Figure]:
         figure("candidate", NDCG, 0.40, n=900),
         figure("biases", "rmse", 0.94),
         figure("popularity", NDCG, 0.20, n=900),
+        figure("item_item", NDCG, 0.39, n=900),
+        figure("item_item", f"{NDCG}_loss", -0.01, low=-0.02, high=0.0, n=900),
+        figure("candidate", "overlap_at_10", 0.2, n=900),
+        figure("candidate", "coverage_at_10", 0.4, n=900),
     ]
 
     for subject in ("champion", "recent_best"):
@@ -60,6 +65,13 @@ def broken_rules(figures: list[Figure], config: Config | None = None) -> list[Ru
     """Return the rules that do not pass."""
     rules = judge(config or Config(), figures, champion_version=7, recent_best=True)
     return [rule for rule in rules if not rule.passed]
+
+
+def objections(figures: list[Figure]) -> list[Rule]:
+    """Return the rules that do not pass, or that warn, where item-item lists are a must."""
+    config = make_config({"gate.require_item_baseline": "refuse"})
+    rules = judge(config, figures, champion_version=7, recent_best=True)
+    return [rule for rule in rules if rule.warning or not rule.passed]
 
 
 def changed(subject: str, metric: str, name: str = "all", **values: Any) -> list[Figure]:
@@ -106,9 +118,9 @@ def test_a_good_candidate_passes_every_rule() -> None:
     [
         (worse_than_the_ceiling(), "rmse_ceiling", "test RMSE 1.0100 exceeds the limit 1.0000"),
         (
-            changed("biases", "rmse", value=0.92),
+            changed("biases", "rmse", value=0.9199),
             "better_than_biases",
-            "test RMSE 0.9200 is not below the biases-only baseline 0.9200",
+            "test RMSE 0.9200 is not below the biases-only baseline 0.9199",
         ),
         (
             changed("popularity", NDCG, value=0.41),
@@ -167,15 +179,15 @@ def test_gate_refuses_when_any_figure_is_missing(position: int) -> None:
     figures = good_figures()
     del figures[position]
 
-    assert broken_rules(figures)
+    assert objections(figures)
 
 
 @pytest.mark.parametrize("position", range(len(good_figures())))
 def test_gate_refuses_when_any_figure_is_not_a_number(position: int) -> None:
     figures = good_figures()
-    figures[position] = replace(figures[position], value=math.nan, high=math.nan)
+    figures[position] = replace(figures[position], value=math.nan, low=math.nan, high=math.nan)
 
-    assert broken_rules(figures)
+    assert objections(figures)
 
 
 def test_an_empty_evaluation_is_refused() -> None:
@@ -191,6 +203,15 @@ def test_without_a_champion_only_the_absolute_rules_hold() -> None:
 
     assert all(rule.passed for rule in rules)
     assert not any("champion" in rule.rule for rule in rules)
+
+
+def test_biases_that_a_run_has_chosen_are_no_worse_than_the_baseline_that_they_are() -> None:
+    figures = changed("biases", "rmse", value=0.92 * (1 + 1e-8))
+    rules = judge(Config(), figures, champion_version=7, recent_best=True)
+    [rule] = [rule for rule in rules if rule.rule == "better_than_biases"]
+
+    assert rule.passed
+    assert rule.text == "test RMSE 0.9200 is that of the biases-only baseline 0.9200"
 
 
 def test_a_rule_switched_off_says_so() -> None:
@@ -245,6 +266,7 @@ def test_a_rule_as_json_has_no_nan() -> None:
         "text": "t",
         "value": None,
         "limit": None,
+        "warning": False,
     }
 
 
@@ -261,3 +283,57 @@ def test_a_rival_that_shares_no_id_is_compared_on_all_rows_only() -> None:
         "rmse_against_champion_all",
         "rmse_against_recent_best_all",
     }
+
+
+WORSE: dict[str, Any] = {"value": 0.02, "low": 0.01, "high": 0.03}
+
+
+def named(figures: list[Figure], rule: str, **settings: Any) -> Rule:
+    """Return one rule of a judgement."""
+    rules = judge(make_config(settings), figures, champion_version=7, recent_best=True)
+    [found] = [other for other in rules if other.rule == rule]
+    return found
+
+
+def test_lists_below_an_item_item_model_are_a_warning() -> None:
+    worse = changed("item_item", f"{NDCG}_loss", **WORSE)
+    rule = named(worse, "not_below_item_item")
+    assert rule.passed
+    assert rule.warning
+    assert "is below 0.3900 of an item-item model" in rule.text
+    assert "n=900" in rule.text
+    assert rule.line().startswith("!!")
+    # Who is worse, but not beyond chance, is not below it.
+    unclear = changed("item_item", f"{NDCG}_loss", value=0.02, low=-0.01, high=0.05)
+    assert not named(unclear, "not_below_item_item").warning
+
+
+def test_lists_below_an_item_item_model_can_be_refused_or_left_uncompared() -> None:
+    worse = changed("item_item", f"{NDCG}_loss", **WORSE)
+    setting = "gate.require_item_baseline"
+    assert not named(worse, "not_below_item_item", **{setting: "refuse"}).passed
+    rule = named(worse, "not_below_item_item", **{setting: "off"})
+    assert rule.passed
+    assert not rule.warning
+    assert "switched off" in rule.text
+
+
+@pytest.mark.parametrize("wanted", ["warn", "refuse"])
+def test_an_item_item_model_that_was_not_measured_is_told_or_refused(wanted: str) -> None:
+    figures = [found for found in good_figures() if found.subject != "item_item"]
+    rule = named(figures, "not_below_item_item", **{"gate.require_item_baseline": wanted})
+    assert rule.passed == (wanted == "warn")
+    assert rule.warning == (wanted == "warn")
+    assert "was not measured" in rule.text
+
+
+def test_one_list_for_everybody_is_a_warning_in_words() -> None:
+    alike = changed("candidate", "overlap_at_10", value=0.93)
+    rule = named(alike, "lists_differ")
+    assert rule.passed
+    assert rule.warning
+    assert "one list for everybody" in rule.text
+    assert "40.0% of the catalogue" in rule.text
+    assert not named(good_figures(), "lists_differ").warning
+    unknown = [found for found in good_figures() if not found.metric.startswith("overlap")]
+    assert named(unknown, "lists_differ").warning

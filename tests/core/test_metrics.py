@@ -20,7 +20,7 @@ from mf_core.judging.metrics import (
     rating_column,
 )
 from mf_core.judging.rivals import Rival, _in_other_rows, unseen_rows
-from mf_core.models.baselines import biases_only_model, popularity_model
+from mf_core.models.baselines import biases_only_model, global_mean_model, popularity_model
 from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Heads, Models, make_heads
 from mf_core.models.lists import ListMaker
@@ -246,7 +246,7 @@ def test_a_rival_that_knows_other_ids_falls_back_to_its_mean() -> None:
     ours = baseline_heads(config, snapshot)
 
     other = replace(snapshot, users=numbered("x", 50), items=numbered("y", 30))
-    models = Models(biases_only_model(other), popularity_model(config.data, other))
+    models = Models(global_mean_model(other), popularity_model(config.data, other))
     warm_users, warm_items = other.warm()
     rival = Rival(
         model_version=1,

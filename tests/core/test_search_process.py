@@ -13,7 +13,7 @@ from mf_core.data.ratings import Ratings, id_map
 from mf_core.data.snapshot import Snapshot, sort_ratings, write_snapshot
 from mf_core.records import FoundSettings
 from mf_core.training import process, search
-from mf_core.training.manifest import Manifest, finished, read_outcome
+from mf_core.training.manifest import Manifest, finished, read_outcome, write_outcome
 
 SMALL = {
     "rating_head.solver": "als",
@@ -67,12 +67,14 @@ def test_a_training_searches_and_fits_with_what_it_finds(
     manifest = work(snapshot, tmp_path)
     process.train(manifest)
     model = finished(manifest)
-    assert model is not None and model.found is not None
+    assert model is not None
+    assert model.found is not None
     assert "search: NDCG@10" in capfd.readouterr().out
 
     # What a person has set is left alone, and what was tried has a figure each.
     tried = {name for trial in model.found.trials for name in trial["settings"]}
-    assert tried and not tried & set(SMALL)
+    assert tried
+    assert not tried & set(SMALL)
     assert all(np.isfinite(trial["value"]) for trial in model.found.trials)
     [shipped, *_] = model.found.trials
     assert shipped["settings"] == {}
@@ -117,8 +119,6 @@ def test_a_training_that_is_killed_after_its_search_does_not_search_again(
 def test_an_outcome_that_is_damaged_or_of_other_work_is_none(
     snapshot: tuple[str, str], tmp_path: Path
 ) -> None:
-    from mf_core.training.manifest import write_outcome
-
     manifest = work(snapshot, tmp_path)
     found = FoundSettings({}, "night", "2026-01-01T00:00:00+00:00", "none", 1, 1, 1)
     write_outcome(manifest, found)

@@ -8,7 +8,8 @@ from mf_core.data.ratings import IdMap, Ratings, id_map
 from mf_core.judging.popularity import POPULAR_HALF_LIFE
 from mf_core.records import FoundSettings
 from mf_core.training.ranking_candidates import recent_candidates
-from mf_core.training.search import SearchRows, search_settings
+from mf_core.training.search import search_settings
+from mf_core.training.search_rows import SearchRows
 
 RECENT = "ranking_head.recent_half_life"
 DAY = 86_400

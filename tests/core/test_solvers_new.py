@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 import mf_core
-from mf_core.config import Config, RatingHeadConfig, SearchRange, SolverConfig, setting, settings
+from mf_core.config import (
+    Config,
+    FactorsConfig,
+    RatingHeadConfig,
+    SearchRange,
+    SolverConfig,
+    setting,
+    settings,
+)
 from mf_core.data.ratings import Ratings, id_map
 from mf_core.records import Progress
 from mf_core.solvers import memory
@@ -16,8 +24,11 @@ from mf_core.solvers.fit import SOLVERS, fit_rating_head
 from mf_core.solvers.solver import Arrays, Factors, HeldOut, Problem, Solver
 from mf_core.tune.space import search_space
 
+# Wider than any rating scale in standard deviations, in which a solver gets the ratings.
+SCALE = (-10, 10)
 
-class MeansConfig(SolverConfig):
+
+class MeansConfig(FactorsConfig):
     """The settings of a solver of the test's own."""
 
     search = (SearchRange("strength", 1, 50),)
@@ -54,17 +65,16 @@ class Means(Solver):
     def __init__(self, problem: Problem[MeansConfig]) -> None:
         super().__init__(problem)
         self._problem = problem
-        self._mean = float(problem.ratings.value.mean())
         self._bias = np.zeros(problem.shape[1], np.float32)
 
     def iterate(self, iteration: int) -> float:
         train = self._problem.ratings
         n_items = len(self._bias)
-        total = np.bincount(train.item, train.value - self._mean, n_items)
+        total = np.bincount(train.item, train.value, n_items)
         count = np.bincount(train.item, minlength=n_items)
         target = total / (count + self._problem.settings.strength)
         self._bias = (self._bias + (target - self._bias) / 2).astype(np.float32)
-        return HeldOut(train, 1, 5).rmse(self.factors())
+        return HeldOut(train, *SCALE).rmse(self.factors())
 
     def validation_rmse(self) -> float | None:
         held_out = self._problem.held_out
@@ -79,7 +89,7 @@ class Means(Solver):
     def factors(self) -> Factors:
         n_users, n_items = self._problem.shape
         nothing = np.zeros((n_users, 1), np.float32), np.zeros((n_items, 1), np.float32)
-        return Factors(self._mean, np.zeros(n_users, np.float32), self._bias.copy(), *nothing)
+        return Factors(0.0, np.zeros(n_users, np.float32), self._bias.copy(), *nothing)
 
 
 @pytest.fixture

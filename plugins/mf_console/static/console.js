@@ -144,8 +144,10 @@ function showRun(run, missingPools) {
   byId("run").replaceChildren(element("div", { className: "panel" }, ...lines));
 }
 
-function rule({ passed, text }) {
-  return element("li", {}, badge(passed, passed ? "passed" : "failed"), ` ${text}`);
+function rule({ passed, warning, text }) {
+  // A warning has passed too; verdicts of older releases know none.
+  const outcome = warning ? "warning" : passed ? "passed" : "failed";
+  return element("li", {}, badge(passed && !warning, outcome), ` ${text}`);
 }
 
 function verdict(decision, open) {

@@ -21,8 +21,17 @@ depends_on = None
 _READERS = Path(__file__).parents[1] / "readers" / "0008.sql"
 _VIEWS = ("monitoring_lists", "monitoring_versions", "model_history")
 _SOURCES = "source IN ('night', 'tune')"
-_CONFIG = "All settings of the run."
-_CONFIG_IN_FORCE = "All settings in force: those of the run, with the found ones under them."
+# (table, column): its comment before, and now.
+_COMMENTS = {
+    ("models", "config"): (
+        "All settings of the run.",
+        "All settings in force: those of the run, with the found ones under them.",
+    ),
+    ("evaluations", "subject"): (
+        "candidate, champion, recent_best, global_mean, biases or popularity.",
+        "candidate, champion, recent_best, global_mean, biases, popularity or item_item.",
+    ),
+}
 
 
 def upgrade() -> None:
@@ -92,15 +101,12 @@ def upgrade() -> None:
         ),
         schema=schema,
     )
-    _comment_on_config(schema, _CONFIG_IN_FORCE)
+    for (table, column), (_, comment) in _COMMENTS.items():
+        op.alter_column(table, column, comment=comment, schema=schema)
 
 
 def _count(name: str, comment: str) -> sa.Column[int]:
     return sa.Column(name, sa.BigInteger(), nullable=False, comment=comment)
-
-
-def _comment_on_config(schema: str, comment: str) -> None:
-    op.alter_column("models", "config", comment=comment, schema=schema)
 
 
 def downgrade() -> None:
@@ -108,7 +114,8 @@ def downgrade() -> None:
     schema = schema_of(op.get_bind())
     for view in _VIEWS:
         run_named(op.get_bind(), f"DROP VIEW IF EXISTS {{mf}}.{view}")
-    _comment_on_config(schema, _CONFIG)
+    for (table, column), (comment, _) in _COMMENTS.items():
+        op.alter_column(table, column, comment=comment, schema=schema)
     for column in ("searches", "found_id"):
         op.drop_column("models", column, schema=schema)
     op.drop_table("found_settings", schema=schema)
