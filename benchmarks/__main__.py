@@ -6,6 +6,7 @@ scale       RMSE over seconds on 10 and 20 million synthetic ratings, ours and t
 linear      seconds per sweep and rating on 1, 5 and 20 million
 plot        pictures of what ml100k and scale have measured
 generate    write the synthetic sets
+shapes      ours and peers with the same information on sets of many shapes
 sets        write the sets of other shapes as CSV, parted by every protocol
 install     make the peers' environments
 """
@@ -13,6 +14,7 @@ install     make the peers' environments
 import argparse
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.environments import ENVIRONMENTS, PeerUnavailableError, cache_folder, python_of
@@ -21,8 +23,8 @@ from benchmarks.ml100k import FOLDS, QUICK, run_ml100k
 from benchmarks.request import Request
 from benchmarks.results import RESULTS
 from benchmarks.scale import run_linear, run_scale
-from benchmarks.sets import write_set
-from benchmarks.shapes import ALL, SHAPES
+from benchmarks.sets import DEFAULT, EVERY, write_set
+from benchmarks.shape_runs import run_shapes
 
 
 def main() -> None:
@@ -31,25 +33,21 @@ def main() -> None:
     if not _names_command(arguments):
         arguments = ["quick", *arguments]
     options = _parser().parse_args(arguments)
+    _COMMANDS[options.command](options)
 
-    if options.command == "quick":
-        options.only = options.only or ",".join(sorted(QUICK))
-        run_ml100k(_request(options), options.folds, options.seeds)
-    elif options.command == "ml100k":
-        run_ml100k(_request(options), options.folds, options.seeds)
-    elif options.command == "scale":
-        run_scale(_request(options), options.sizes)
-    elif options.command == "linear":
-        run_linear(_request(options))
-    elif options.command == "plot":
-        plot(options.names)
-    elif options.command == "generate":
-        write_sets(cache_folder() / "data", options.sizes)
-    elif options.command == "sets":
-        for name in options.names:
-            print(write_set(cache_folder(), name), flush=True)
-    else:
-        install()
+
+def _quick(options: argparse.Namespace) -> None:
+    options.only = options.only or ",".join(sorted(QUICK))
+    _ml100k(options)
+
+
+def _ml100k(options: argparse.Namespace) -> None:
+    run_ml100k(_request(options), options.folds, options.seeds)
+
+
+def _sets(options: argparse.Namespace) -> None:
+    for name in options.names:
+        print(write_set(name), flush=True)
 
 
 def _names_command(arguments: list[str]) -> bool:
@@ -88,8 +86,15 @@ def _parser() -> argparse.ArgumentParser:
     generate = commands.add_parser("generate")
     generate.add_argument("--sizes", nargs="+", default=list(SETS), choices=list(SETS))
 
+    shapes = commands.add_parser("shapes")
+    _add_common_options(shapes, "shapes")
+    _add_partial_options(shapes)
+    shapes.add_argument("--sets", nargs="+", default=list(DEFAULT), choices=EVERY, metavar="SET")
+    shapes.add_argument("--protocols", nargs="+", help="measure by these only, such as random")
+    shapes.add_argument("--seeds", type=int, default=1)
+
     sets = commands.add_parser("sets")
-    sets.add_argument("names", nargs="*", default=list(SHAPES), metavar="NAME", help=", ".join(ALL))
+    sets.add_argument("names", nargs="*", default=DEFAULT, metavar="SET", help=", ".join(EVERY))
 
     commands.add_parser("install")
     return parser
@@ -172,6 +177,20 @@ def install() -> None:
             print(f"{name}: failed: {error}")
     raise SystemExit(1 if failed else 0)
 
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
+    "quick": _quick,
+    "ml100k": _ml100k,
+    "scale": lambda options: run_scale(_request(options), options.sizes),
+    "linear": lambda options: run_linear(_request(options)),
+    "shapes": lambda options: run_shapes(
+        _request(options), options.sets, options.protocols, options.seeds
+    ),
+    "sets": _sets,
+    "plot": lambda options: plot(options.names),
+    "generate": lambda options: write_sets(cache_folder() / "data", options.sizes),
+    "install": lambda options: install(),
+}
 
 if __name__ == "__main__":
     main()

@@ -42,7 +42,10 @@ _NO_METADATA = Metadata((), 0)
 
 @dataclass(frozen=True)
 class BacktestReport:
-    """Every figure of a backtest. `fit_seconds` is the time of training, imports excluded."""
+    """Every figure of a backtest, and what they are of.
+
+    `fit_seconds` is the time of training, imports excluded. The heads are in the snapshot's rows.
+    """
 
     figures: list[Figure]
     iterations: dict[str, int]
@@ -50,6 +53,8 @@ class BacktestReport:
     device: str
     n_train: int
     n_test: int
+    snapshot: Snapshot
+    heads: Heads
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for JSON.
@@ -125,6 +130,8 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
         device=next(iter(fitted.values())).device,
         n_train=len(snapshot.train),
         n_test=len(snapshot.test),
+        snapshot=snapshot,
+        heads=heads,
     )
 
 
