@@ -95,11 +95,8 @@ ENVIRONMENTS = {
             ),
         ),
     ),
-    # EASE and its kin, RP3beta, popularity and biases are a few lines of these two.
-    "linear": Environment(
-        requirements=("scipy==1.17.1", "numpy==2.4.6"),
-        imports="scipy.linalg",
-    ),
+    # EASE and its kin, RP3beta, popularity and biases are a few lines of it.
+    "linear": Environment(requirements=("numpy==2.4.6",), imports="numpy"),
     "implicit": Environment(
         requirements=("implicit==0.7.3", "numpy==2.4.6", "scipy==1.17.1"),
         imports="implicit.als",

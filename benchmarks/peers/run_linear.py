@@ -1,4 +1,4 @@
-"""Peers in closed form, by NumPy and SciPy.
+"""Peers in closed form, by NumPy alone.
 
 EASE (Steck 2019), DLAE and EDLAE (Steck 2020, 'Autoencoders that don't overfit towards the
 identity') on the rating values, and EASE on what is relevant alone; RP3beta (Paudel et al. 2017);
@@ -9,15 +9,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse import csr_matrix, diags
 
 if TYPE_CHECKING:
     from benchmarks.peers.found import Case, Float32s, Float64s, Rows, Settings
 else:
     from found import Case
 
-_RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0)
+_RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0)
 # What the lowest rating counts, where one of `relevant_from` counts 1. At 0 it would vanish.
 _LOWEST = (0.0, 0.1, 0.35, 0.7)
 _SWEEPS = 15
@@ -54,8 +52,8 @@ def main() -> None:
     case.report(lists, of="lists")
 
 
-def _matrix(case: Case, rows: "Rows", lowest: float | None) -> csr_matrix:
-    """Return the ratings as users x items; with `lowest` None what is relevant, as ones."""
+def _matrix(case: Case, rows: "Rows", lowest: float | None) -> "Float32s":
+    """Return the ratings as (n_users, n_items); with `lowest` None what is relevant, as ones."""
     if lowest is None:
         rows = rows.take(rows.value >= case.relevant_from)
         values = np.ones(len(rows.value))
@@ -64,8 +62,9 @@ def _matrix(case: Case, rows: "Rows", lowest: float | None) -> csr_matrix:
         span = case.relevant_from - case.low
         above = (rows.value - case.low) / span if span else np.ones(len(rows.value))
         values = lowest + (1 - lowest) * above
-    shape = (case.n_users, case.n_items)
-    return csr_matrix((values.astype(np.float32), (rows.user, rows.item)), shape=shape)
+    matrix = np.zeros((case.n_users, case.n_items), np.float32)
+    matrix[rows.user, rows.item] = values
+    return matrix
 
 
 def _autoencoder(case: Case, rows: "Rows", found: "Settings") -> "Float32s":
@@ -76,19 +75,18 @@ def _autoencoder(case: Case, rows: "Rows", found: "Settings") -> "Float32s":
         DLAE         B = C X^T X = I - C L
         EASE, EDLAE  B = I - C diag(1 / diag C), with a diagonal of 0
     """
-    sparse = _matrix(case, rows, found.get("lowest"))
-    squares = np.asarray(sparse.multiply(sparse).sum(axis=0)).ravel()
+    matrix = _matrix(case, rows, found.get("lowest"))
     dropout = found.get("dropout", 0.0)
-    loading = (found["ridge"] + dropout / (1 - dropout) * squares).astype(np.float32)
+    squares = np.einsum("ui,ui->i", matrix, matrix)
+    loading = found["ridge"] + dropout / (1 - dropout) * squares
 
-    full = sparse.toarray()
-    seen_through, diagonal = _solved(full, loading)
+    seen_through, diagonal = solved(matrix, loading)
     if case.system == "dlae":
-        return full - seen_through * loading
-    return full - seen_through / diagonal
+        return matrix - seen_through * loading
+    return matrix - seen_through / diagonal
 
 
-def _solved(full: "Float32s", loading: "Float32s") -> tuple["Float32s", "Float32s"]:
+def solved(full: "Float32s", loading: "Float32s") -> tuple["Float32s", "Float32s"]:
     """Return X C and the diagonal of C = (X^T X + L)^-1, for L = diag(loading).
 
     By the smaller side: X C = (X L^-1 X^T + I)^-1 X L^-1, and the diagonal of
@@ -98,34 +96,31 @@ def _solved(full: "Float32s", loading: "Float32s") -> tuple["Float32s", "Float32
     if n_users < n_items:
         scaled = full / loading
         gram = scaled @ full.T + np.eye(n_users, dtype=np.float32)
-        seen_through = cho_solve(cho_factor(gram, overwrite_a=True), scaled)
-        diagonal = 1 / loading - np.einsum("ui,ui->i", scaled, seen_through)
-    else:
-        gram = full.T @ full + np.diag(loading)
-        inverse = cho_solve(cho_factor(gram, overwrite_a=True), np.eye(n_items, dtype=np.float32))
-        seen_through = full @ inverse
-        diagonal = np.diag(inverse)
-    return seen_through, diagonal
+        seen_through = np.linalg.solve(gram, scaled)
+        return seen_through, 1 / loading - np.einsum("ui,ui->i", scaled, seen_through)
+
+    inverse = np.linalg.inv(full.T @ full + np.diag(loading))
+    return full @ inverse, np.diag(inverse)
 
 
 def _random_walk(case: Case, rows: "Rows", found: "Settings") -> "Float32s":
     """Return the scores of RP3beta: three steps from user to item, each probability to the power
     alpha, divided by the item's popularity to the power beta."""
     weights = _matrix(case, rows, found["lowest"])
+    to_items = _normalised(weights) ** found["alpha"]
+    to_users = _normalised(weights.T) ** found["alpha"]
+    # From the left, so that no items x items matrix is formed.
+    scores = weights @ to_users @ to_items
+
     counts = np.bincount(rows.item, minlength=case.n_items)
-
-    to_items = _normalised(weights).power(found["alpha"])
-    to_users = _normalised(weights.T.tocsr()).power(found["alpha"])
-    similar = to_users @ to_items
-    penalty = 1 / np.maximum(counts, 1) ** found["beta"]
-    scores: Float32s = (weights @ similar @ diags(penalty)).toarray().astype(np.float32)
-    return scores
+    penalty = np.maximum(counts, 1) ** found["beta"]
+    return (scores / penalty).astype(np.float32)
 
 
-def _normalised(rows: csr_matrix) -> csr_matrix:
+def _normalised(rows: "Float32s") -> "Float32s":
     """Return the rows divided by their sums."""
-    sums = np.asarray(rows.sum(axis=1)).ravel()
-    return (diags(1 / np.where(sums > 0, sums, 1)) @ rows).tocsr()
+    sums = rows.sum(axis=1, keepdims=True)
+    return rows / np.where(sums > 0, sums, 1)
 
 
 def _popularity(case: Case, rows: "Rows", found: "Settings") -> "Float32s":
