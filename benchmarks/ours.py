@@ -20,7 +20,7 @@ import tensorflow as tf
 from benchmarks.peers.contract import peak_mb
 from mf_core.config import Config, make_config
 from mf_core.data.ratings import Ratings
-from mf_core.solvers.fit import SOLVERS
+from mf_core.solvers.fit import SOLVERS, make_solver
 from mf_core.solvers.runtime import select_device
 from mf_core.solvers.solver import HeldOut, Problem, Solver
 
@@ -40,7 +40,7 @@ def main() -> None:
         tf.linalg.cholesky(tf.eye(2))
         clock = _Clock()
         problem = Problem.of(config, "rating", train, shape, limit=task["iterations"])
-        solver = SOLVERS[config.rating_head.solver].make(problem)
+        solver = make_solver(SOLVERS[config.rating_head.solver], problem)
         clock.stop()
 
         for point in _points(solver, task, clock, measured):

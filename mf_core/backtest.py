@@ -7,34 +7,36 @@ left out: all items of either file; with the rating head, of the items file too.
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mf_core.config import Config, make_config
+from mf_core.config import Config, Head, make_config, with_found
 from mf_core.data.attributes import Attributes, texts_by_row
-from mf_core.data.ratings import IdMap, Ratings, id_map
+from mf_core.data.ratings import IdMap, Ratings, Seconds, id_map, known_times
 from mf_core.data.snapshot import Snapshot, sort_ratings
 from mf_core.errors import InputError
 from mf_core.figures import Figure
 from mf_core.judging.evaluate import evaluate
 from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Heads, Models, make_heads
-from mf_core.records import Progress
+from mf_core.records import FoundSettings, Progress
 from mf_core.sources.chunks import Chunk
 from mf_core.sources.metadata import Metadata, read_items, read_users
 from mf_core.sources.source import RatingsSource, open_source
 from mf_core.training.process import encoded_attributes, is_worth_a_line
+from mf_core.training.search import SearchRows, search_settings
 
 if TYPE_CHECKING:
     from mf_core.solvers.fit import FitResult
 
-Head = Literal["rating", "ranking"]
 Log = Callable[[str], None]
 
 _NO_METADATA = Metadata((), 0)
@@ -44,7 +46,9 @@ _NO_METADATA = Metadata((), 0)
 class BacktestReport:
     """Every figure of a backtest, and what they are of.
 
-    `fit_seconds` is the time of training, imports excluded. The heads are in the snapshot's rows.
+    `fit_seconds` is the time of training, imports and the search for settings excluded; `found` is
+    what that search has found, None where `train.settings` is fixed. The heads are in the
+    snapshot's rows.
     """
 
     figures: list[Figure]
@@ -55,6 +59,8 @@ class BacktestReport:
     n_test: int
     snapshot: Snapshot
     heads: Heads
+    found: FoundSettings | None = None
+    search_seconds: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for JSON.
@@ -71,6 +77,9 @@ class BacktestReport:
             "device": self.device,
             "n_train": self.n_train,
             "n_test": self.n_test,
+            "found_settings": self.found.settings if self.found else {},
+            "found_on": self.found.grounds if self.found else "",
+            "search_seconds": self.search_seconds,
             "slices": self._slices(),
         }
 
@@ -109,6 +118,8 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
     """Fit the heads (or the one named) on `source.uri` and measure them on `source.test_uri`.
 
     If one head is named, that head orders the lists, and only a rating head has rating figures.
+    With `train.settings=found`, settings are searched for on the rows of `source.uri` first, as the
+    first night of a catalogue does.
 
     Raises:
         InputError: a file is refused, or has a row that would be rejected. A benchmark uses every
@@ -120,6 +131,10 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
     rank_by: Head = head or config.recommend.rank_by
     config = make_config({"recommend.rank_by": rank_by}, config)
 
+    began = time.monotonic()
+    found = _search(config, snapshot, head, log)
+    search_seconds = time.monotonic() - began
+    config = with_found(config, found.settings) if found else config
     fitted = _fit(config, snapshot, head, log)
     heads = _heads_of(config, snapshot, fitted)
     figures = evaluate(config, snapshot, candidate=heads, champion=None, recent=[])
@@ -132,7 +147,21 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
         n_test=len(snapshot.test),
         snapshot=snapshot,
         heads=heads,
+        found=found,
+        search_seconds=search_seconds,
     )
+
+
+def _search(
+    config: Config, snapshot: Snapshot, head: Head | None, log: Log
+) -> FoundSettings | None:
+    """Return what a search on the training rows finds; None where the settings are fixed."""
+    if config.train.settings == "fixed":
+        return None
+    attributes = encoded_attributes(config, snapshot, log)
+    rows = SearchRows(snapshot.train, snapshot.users, snapshot.items, attributes)
+    heads: tuple[Head, ...] = (head,) if head else ("rating", "ranking")
+    return search_settings(config, rows, begin_at=None, log=log, heads=heads)
 
 
 def _fit(config: Config, snapshot: Snapshot, head: Head | None, log: Log) -> dict[str, "FitResult"]:
@@ -255,6 +284,7 @@ def read_files(config: Config) -> Files:
             user=user_ids.rows(user_id),
             item=item_ids.rows(item_id),
             value=_column(table, "rating").astype(np.float32),
+            rated_at=_times(table),
         ),
         is_test=_column(table, "side") == "test",
         attributes=attributes,
@@ -289,6 +319,12 @@ def _column(table: pa.Table, name: str) -> NDArray[Any]:
     """Return a column as an array; texts become Python's own."""
     column = table[name]
     return column.to_numpy(zero_copy_only=False)
+
+
+def _times(table: pa.Table) -> Seconds | None:
+    """Return when each rating was given, None where no rating says so."""
+    microseconds = pc.fill_null(table["rated_us"], 0).to_numpy()
+    return known_times((microseconds // 1_000_000).astype(np.uint32))
 
 
 def _all_ids(rated: NDArray[Any], metadata: Metadata) -> IdMap:

@@ -4,8 +4,8 @@ They cross Airflow's XCom, so they stay flat; arrays, data frames and models nev
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,55 @@ class StartRef:
 
 
 @dataclass(frozen=True)
+class FoundSettings:
+    """Settings that a search chose, where nobody has set them, and on what grounds.
+
+    Attributes:
+        settings: values by dotted name; empty where nothing is better than the shipped ones.
+        source: night (the training searched) or tune (`mf tune`).
+        found_at: when, in ISO 8601.
+        grounds: the figures that they were chosen by, in words.
+        n_ratings, n_users, n_items: the training ratings that were searched on.
+        trials: what was tried, each with its figure.
+        found_id: number of its row in `mf.found_settings`; None: not on record yet.
+    """
+
+    settings: dict[str, Any]
+    source: Literal["night", "tune"]
+    found_at: str
+    grounds: str
+    n_ratings: int
+    n_users: int
+    n_items: int
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    found_id: int | None = None
+
+    @classmethod
+    def restored(cls, value: Self | Mapping[str, Any] | None) -> Self | None:
+        """Return `value` as it was before XCom or JSON, which turn it into a mapping."""
+        if isinstance(value, Mapping):
+            return cls(**value)
+        return value
+
+    def sentence(self) -> str:
+        """Return when they were found and on what grounds, in one line for people."""
+        day = self.found_at[:10]
+        by = " by `mf tune`" if self.source == "tune" else ""
+        return f"settings found on {day}{by}: {self.grounds}"
+
+    def values(self) -> str:
+        """Return the settings in one line, such as `ranking_head.unobserved_weight=0.05`."""
+        if not self.settings:
+            return "the shipped ones"
+        return ", ".join(f"{name}={_shown(value)}" for name, value in self.settings.items())
+
+
+def _shown(value: Any) -> str:
+    """Return a setting's value as a person would type it; a number without its last digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
 class SplitRef:
     """One run (`model_version`) and the immutable train/test snapshot that it works on.
 
@@ -116,11 +165,15 @@ class SplitRef:
     unrated_items: int = 0
     start: StartRef | None = None
     """The evaluated model that the evaluated fit starts from; None: a cold start."""
+    found: FoundSettings | None = None
+    """The found settings that hold, or that a search begins at; None: there are none."""
+    search: bool = False
+    """Whether the training searches for settings before it fits."""
 
     def __post_init__(self) -> None:
-        restored = StartRef.restored(self.start)
         # A frozen record refuses a plain assignment.
-        object.__setattr__(self, "start", restored)
+        object.__setattr__(self, "start", StartRef.restored(self.start))
+        object.__setattr__(self, "found", FoundSettings.restored(self.found))
 
     def sentence(self) -> str:
         """Return what there is to train on, or that nothing is new, in one line for people."""
@@ -130,9 +183,10 @@ class SplitRef:
                 "nor the settings and the code that shape the result have changed"
             )
         begins = f", from version {self.start.model_version}" if self.start else ""
+        searches = ", after a search for its settings" if self.search else ""
         return (
             f"split: version {self.model_version} is trained on {self.n_train:,} ratings and "
-            f"tested on {self.n_test:,}{begins} (snapshot {self.snapshot_id})"
+            f"tested on {self.n_test:,}{begins}{searches} (snapshot {self.snapshot_id})"
         )
 
 
@@ -157,6 +211,11 @@ class ModelRef:
     fit_seconds: float
     warm_started_from: int | None = None
     peak_bytes: int | None = None
+    found: FoundSettings | None = None
+    """The found settings that it was fitted with; None: those of the run alone."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "found", FoundSettings.restored(self.found))
 
     def sentence(self) -> str:
         """Return what was fitted, in one line for people."""

@@ -28,6 +28,7 @@ SLOW = (
     "tests/db/test_cli.py*",
     "tests/db/test_damage.py*",
     "tests/db/test_documents.py*",
+    "tests/db/test_found.py*",
     "tests/db/test_going_live.py*",
     "tests/db/test_locks.py*",
     "tests/db/test_migrations.py*",

@@ -114,7 +114,8 @@ def _random_walk(case: Case, rows: "Rows", found: "Settings") -> "Float32s":
 
     counts = np.bincount(rows.item, minlength=case.n_items)
     penalty = np.maximum(counts, 1) ** found["beta"]
-    return (scores / penalty).astype(np.float32)
+    penalized: Float32s = (scores / penalty).astype(np.float32)
+    return penalized
 
 
 def _normalised(rows: "Float32s") -> "Float32s":

@@ -2,9 +2,8 @@
 
 import click
 
-from mf_core.cli.options import Reporter, json_option, settings_options, show
+from mf_core.cli.options import Reporter, json_option, scale_option, settings_options, show
 from mf_core.config import Config, Head, make_config
-from mf_core.errors import ConfigError
 
 
 @click.command()
@@ -17,7 +16,7 @@ from mf_core.errors import ConfigError
     default="",
     help="File of items, with titles and attributes; all of them belong to the catalogue.",
 )
-@click.option("--scale", default=None, metavar="LOW,HIGH", help="Rating scale; 1,5 by default.")
+@scale_option
 @click.option(
     "--head", type=click.Choice(["rating", "ranking"]), help="Fit this head only; both by default."
 )
@@ -29,7 +28,6 @@ def backtest(
     test_file: str,
     users_file: str,
     items_file: str,
-    scale: str | None,
     head: Head | None,
     as_json: bool,
 ) -> None:
@@ -41,7 +39,6 @@ def backtest(
         "source.test_uri": test_file,
         "source.users_uri": users_file,
         "source.items_uri": items_file,
-        **_scale(scale),
     }
     of_files = make_config(overrides, config)
     reporter = Reporter()
@@ -55,16 +52,6 @@ def backtest(
     if not as_json:
         figures.pop("slices")
     show(figures, as_json)
-
-
-def _scale(text: str | None) -> dict[str, str]:
-    """Return the settings that LOW,HIGH stands for; none for None. Raises ConfigError."""
-    if text is None:
-        return {}
-    low, comma, high = text.partition(",")
-    if not comma:
-        raise ConfigError(f"--scale expects LOW,HIGH such as 0.5,5; got {text!r}.")
-    return {"data.scale_low": low, "data.scale_high": high}
 
 
 COMMANDS = (backtest,)

@@ -21,6 +21,7 @@ from mf_core.records import Progress
 
 _DEPLOYMENT = "mf_core.deployment"
 _CATALOGUE = "mf_core.catalogue"
+_SCALE = "mf_core.scale"
 
 
 def catalogue_option(envvar: str | None = None) -> Callable[[Any], Any]:
@@ -67,9 +68,12 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
         """Read the settings, then run the command."""
         named = os.environ.get(the_catalogue().variable("MF_CONFIG"))
         deployment = load_deployment(config_file or named)
-        wanted = parse_overrides(overrides)
+        meta = click.get_current_context().meta
+        # All at once: relevant ratings from 60 on need the scale that they lie in, and the other
+        # way round.
+        wanted = {**parse_overrides(overrides), **meta.get(_SCALE, {})}
         config = make_config(wanted, deployment.config)
-        click.get_current_context().meta[_DEPLOYMENT] = deployment
+        meta[_DEPLOYMENT] = deployment
         return command(config=deployment.with_named_source(config), **rest)
 
     wrapped.__name__ = command.__name__
@@ -80,6 +84,27 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
     added = vars(wrapped)["__click_params__"]
     vars(wrapped)["__click_params__"] = [*own, *added]
     return wrapped
+
+
+def _choose_scale(context: click.Context, option: click.Parameter, text: str | None) -> None:
+    """Keep the settings that LOW,HIGH stands for; none for None."""
+    if text is None:
+        return
+    low, comma, high = text.partition(",")
+    if not comma:
+        message = f"expected LOW,HIGH such as 0.5,5; got {text!r}"
+        raise click.BadParameter(message, context, option)
+    context.meta[_SCALE] = {"data.scale_low": low, "data.scale_high": high}
+
+
+scale_option = click.option(
+    "--scale",
+    metavar="LOW,HIGH",
+    expose_value=False,
+    callback=_choose_scale,
+    help="Rating scale (data.scale_low, data.scale_high); 1,5 by default. With another one, set "
+    "data.relevant_from too.",
+)
 
 
 def parse_overrides(overrides: tuple[str, ...]) -> dict[str, str | None]:

@@ -84,7 +84,7 @@ def train(config: Config, version: int | None, as_json: bool) -> None:
             log=place.log,
             progress=place.progress,
         )
-        pipeline.record_training(place, split_ref, model)
+        pipeline.record_training(config, place, split_ref, model)
         show(model, as_json)
 
 

@@ -7,6 +7,7 @@ paths such as `rating_head.als.n_factors`.
 
 from mf_core.config.described import Setting, bounds
 from mf_core.config.field import Section, Shapes, setting
+from mf_core.config.found import pinned, with_found
 from mf_core.config.heads import RankingHeadConfig, RatingHeadConfig
 from mf_core.config.reading import (
     DEPLOYMENT_SECTIONS,
@@ -55,8 +56,10 @@ __all__ = [
     "bounds",
     "load_config",
     "make_config",
+    "pinned",
     "read_settings_file",
     "setting",
     "settings",
     "validated",
+    "with_found",
 ]

@@ -111,3 +111,7 @@ class RankingHeadConfig(SolverConfig):
     def iteration_limit(self) -> int:
         """Return how many sweeps a fit runs."""
         return self.iterations
+
+    def standardises(self) -> bool:
+        """Say no: the targets of this head are made of the ratings as they are."""
+        return False

@@ -125,6 +125,21 @@ class TrainConfig(Section):
         ge=1,
         le=1_000,
     )
+    settings: Literal["found", "fixed"] = setting(
+        "found",
+        shapes="model",
+        description="`found`: the training chooses settings of the heads on a validation part of "
+        "the training ratings, on the first night and now and then; what you set to something "
+        "other than its default stays. `fixed`: exactly the settings of the run.",
+    )
+    search_every: int = setting(
+        30,
+        shapes="nothing",
+        description="With train.settings=found: every so many versions they are searched again; "
+        "earlier where the ratings, users or items are 1.5 times as many, or fewer by that.",
+        ge=1,
+        le=10_000,
+    )
 
 
 class GateConfig(Section):
@@ -144,6 +159,12 @@ class GateConfig(Section):
         True,
         shapes="verdict",
         description="NDCG of the head that orders the list must not be below popularity's.",
+    )
+    require_item_baseline: Literal["refuse", "warn", "off"] = setting(
+        "warn",
+        shapes="verdict",
+        description="What happens where the lists are worse than those of the item-item baseline "
+        "(EASE on the same ratings), by their 95% interval; `off`: it is not fitted either.",
     )
     max_rmse_loss: float = setting(
         0.01,

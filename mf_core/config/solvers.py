@@ -72,6 +72,10 @@ class SolverConfig(Section):
         """Say whether attributes of users and items take part."""
         return False
 
+    def standardises(self) -> bool:
+        """Say whether the solver gets the ratings centred and in standard deviations."""
+        return True
+
     def search_ranges(self) -> tuple[SearchRange, ...]:
         """Return what `mf tune` searches.
 
@@ -94,7 +98,7 @@ class AlsConfig(SolverConfig):
     n_factors: int = setting(32, shapes="model", description="Number of factors.", ge=1, le=512)
     iterations: int = setting(20, shapes="model", description="Sweeps at most.", ge=1, le=1_000)
     regularization: float = setting(
-        0.09,
+        0.08,
         shapes="model",
         description="Ridge on the factors, times 40 plus the number of ratings of the row.",
         gt=0,
@@ -263,7 +267,7 @@ class GradientConfig(SolverConfig):
         le=10,
     )
     regularization: float = setting(
-        0.15,
+        0.14,
         shapes="model",
         description="L2 on factors and biases (L1 .001 in the post).",
         ge=0,
@@ -295,6 +299,10 @@ class GradientConfig(SolverConfig):
     def validation_share(self) -> float:
         """Return 1, or 0 for preset `seed`: the post runs all its steps on all rows."""
         return 0.0 if self.preset == "seed" else 1.0
+
+    def standardises(self) -> bool:
+        """Say yes, but no for preset `seed`: the post's model predicts the ratings as they are."""
+        return self.preset != "seed"
 
     def search_ranges(self) -> tuple[SearchRange, ...]:
         """Return what `mf tune` searches. Raises ConfigError: preset `seed` has nothing to tune."""

@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 Int32s = NDArray[np.int32]
 Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
+Seconds = NDArray[np.uint32]
+
+UNDATED = np.uint32(0)
+"""What `Ratings.rated_at` holds for a rating without a time."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,8 @@ class Ratings:
         user: int32 array of shape (n,), user row numbers.
         item: int32 array of shape (n,), item row numbers.
         value: float32 array of shape (n,), ratings.
+        rated_at: uint32 array of shape (n,), when each rating was given, in seconds since
+            1970-01-01 UTC; `UNDATED` where that is not known. None where no rating has a time.
 
     Raises:
         ValueError: unequal lengths, negative row numbers or non-finite values.
@@ -34,8 +40,13 @@ class Ratings:
     user: Int32s
     item: Int32s
     value: Float32s
+    rated_at: Seconds | None = None
 
     def __post_init__(self) -> None:
+        if self.rated_at is not None and len(self.rated_at) != len(self.user):
+            raise ValueError(
+                f"expected equal lengths, got {len(self.user)} users and {len(self.rated_at)} times"
+            )
         if not len(self.user) == len(self.item) == len(self.value):
             raise ValueError(
                 f"expected equal lengths, got {len(self.user)} users, {len(self.item)} items, "
@@ -55,16 +66,35 @@ class Ratings:
             user=self.user[rows],
             item=self.item[rows],
             value=self.value[rows],
+            rated_at=None if self.rated_at is None else self.rated_at[rows],
         )
 
 
+def known_times(rated_at: Seconds) -> Seconds | None:
+    """Return `rated_at`, or None if all of it is undated."""
+    return rated_at if (rated_at != UNDATED).any() else None
+
+
 def concatenate(parts: Iterable[Ratings]) -> Ratings:
-    """Return the ratings of all `parts`, one after the other."""
+    """Return the ratings of all `parts`, one after the other.
+
+    If one part has times, the ratings of a part without any are undated.
+    """
     all_parts = list(parts)
     return Ratings(
         user=np.concatenate([part.user for part in all_parts]),
         item=np.concatenate([part.item for part in all_parts]),
         value=np.concatenate([part.value for part in all_parts]),
+        rated_at=_all_times(all_parts),
+    )
+
+
+def _all_times(parts: list[Ratings]) -> Seconds | None:
+    """Return the times of all `parts`, one after the other; None where none has any."""
+    if all(part.rated_at is None for part in parts):
+        return None
+    return np.concatenate(
+        [np.full(len(part), UNDATED) if part.rated_at is None else part.rated_at for part in parts]
     )
 
 

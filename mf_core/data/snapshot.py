@@ -73,7 +73,7 @@ def sort_ratings(ratings: Ratings) -> Ratings:
 
 
 def content_hash(snapshot: Snapshot) -> str:
-    """Return the sha256 (hex) over ids, rows, values and attributes of both sides.
+    """Return the sha256 (hex) over ids, rows, values, times and attributes of both sides.
 
     All are taken in sorted order and little-endian, so that the hash is the same on every machine.
     """
@@ -89,7 +89,12 @@ def content_hash(snapshot: Snapshot) -> str:
         digest.update(_little_endian(ratings.item, "<i4"))
         digest.update(_little_endian(ratings.value, "<f4"))
 
-    # A snapshot without attributes has the hash that it had before there were any.
+    # A snapshot without times, or without attributes, has the hash that it had before there were
+    # any. A mark says which of the two follows.
+    for ratings in (snapshot.train, snapshot.test):
+        if ratings.rated_at is not None:
+            digest.update(_framed("rated_at"))
+            digest.update(_little_endian(ratings.rated_at, "<u4"))
     if snapshot.attributes:
         for text in (*snapshot.attributes.user, *snapshot.attributes.item):
             digest.update(_framed(text or ""))
@@ -127,8 +132,8 @@ def write_snapshot(snapshot: Snapshot, uri: str, metadata: dict[str, Any]) -> st
     files = {
         "users.parquet": _to_parquet(users),
         "items.parquet": _to_parquet(items),
-        "train.parquet": _to_parquet(vars(snapshot.train)),
-        "test.parquet": _to_parquet(vars(snapshot.test)),
+        "train.parquet": _to_parquet(_columns(snapshot.train)),
+        "test.parquet": _to_parquet(_columns(snapshot.test)),
     }
     described = {
         **metadata,
@@ -169,12 +174,23 @@ def _ids(frame: pd.DataFrame) -> IdMap:
     return IdMap(ids.to_numpy(dtype=object))
 
 
+def _columns(ratings: Ratings) -> dict[str, Any]:
+    """Return a side's arrays by name, without times where there are none."""
+    columns = vars(ratings)
+    return {name: column for name, column in columns.items() if column is not None}
+
+
 def _ratings(frame: pd.DataFrame) -> Ratings:
-    """Return the ratings of a side in the types that the solvers expect."""
+    """Return the ratings of a side in the types that the solvers expect.
+
+    A snapshot of release 0.2.0 or before has no times.
+    """
+    dated = "rated_at" in frame
     return Ratings(
         user=frame["user"].to_numpy(dtype=np.int32),
         item=frame["item"].to_numpy(dtype=np.int32),
         value=frame["value"].to_numpy(dtype=np.float32),
+        rated_at=frame["rated_at"].to_numpy(dtype=np.uint32) if dated else None,
     )
 
 

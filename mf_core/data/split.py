@@ -23,7 +23,7 @@ from sqlalchemy.engine import Connection
 
 from mf_core.config import SplitConfig
 from mf_core.data.attributes import Attributes, texts_by_row
-from mf_core.data.ratings import IdMap, Ratings, concatenate, id_map
+from mf_core.data.ratings import IdMap, Ratings, concatenate, id_map, known_times
 from mf_core.data.snapshot import Snapshot
 from mf_core.errors import QualityError
 from mf_core.warehouse import tables
@@ -52,10 +52,17 @@ _IS_TEST = {
     "given": "coalesce(side = 'test', false)",
 }
 
-# In the order of the pairs: a snapshot's ratings are sorted by (user, item).
+# In the order of the pairs: a snapshot's ratings are sorted by (user, item). Times are whole
+# seconds, as `Ratings.rated_at` has them, 0 for an unknown one. Infinity, and years before 1970 or
+# after 2105, which no ingest lets in, are brought into that range.
 _COPY_SPLIT = """
 COPY (
-    SELECT user_id, item_id, rating, ({is_test})::integer
+    SELECT
+        user_id,
+        item_id,
+        rating,
+        ({is_test})::integer,
+        floor(least(greatest(coalesce(extract(epoch FROM rated_at), 0), 0), 4294967295))::bigint
     FROM {mf}.ratings
     ORDER BY user_id, item_id
 ) TO STDOUT (FORMAT csv)
@@ -217,7 +224,7 @@ def _check_sides(is_test: NDArray[np.bool_], config: SplitConfig) -> None:
 
 
 def _copy_split(connection: Connection, config: SplitConfig, spool: IO[bytes]) -> None:
-    """Write user_id, item_id, rating and 1 for a test row (else 0) to `spool` as CSV."""
+    """Write user_id, item_id, rating, 1 for a test row (else 0) and the time to `spool` as CSV."""
     # COPY takes no bound parameters; the driver quotes the values.
     threshold = round(config.test_fraction * BUCKETS)
     is_test = composed(
@@ -240,6 +247,7 @@ def _read_split(spool: IO[bytes], users: IdMap, items: IdMap) -> tuple[Ratings, 
         "item_id": str,
         "value": np.float32,
         "is_test": np.int8,
+        "rated_at": np.uint32,
     }
     # Ids such as "NA" and "null" are ids; pandas would read them as missing.
     chunks = pd.read_csv(
@@ -257,6 +265,7 @@ def _read_split(spool: IO[bytes], users: IdMap, items: IdMap) -> tuple[Ratings, 
             user=users.rows(chunk["user_id"]),
             item=items.rows(chunk["item_id"]),
             value=chunk["value"].to_numpy(),
+            rated_at=known_times(chunk["rated_at"].to_numpy()),
         )
         parts.append(ratings)
         sides.append(chunk["is_test"].to_numpy() == 1)

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mf_core.config import Config
+from mf_core.config import Config, with_found
 from mf_core.data.artifacts import sweep
 from mf_core.data.snapshot import Snapshot, content_hash, write_snapshot
 from mf_core.data.split import knows_sides, split_id, take_snapshot
@@ -20,6 +20,7 @@ from mf_core.records import (
     QualityReport,
     SplitRef,
 )
+from mf_core.training.found import find_found
 from mf_core.training.warm_start import find_start
 from mf_core.warehouse import (
     history,
@@ -90,10 +91,12 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
     sweep(place.artifact_root)
     _describe(place, config, snapshot, stored)
 
+    found, search = find_found(config, place.engine, run_key, _shape(snapshot), place.log)
+    in_force = with_found(config, found.settings) if found else config
     with transaction(place.engine) as connection:
         lineage.save_snapshot(connection, stored)
         live = history.live_version(connection)
-        has_news = history.has_news(connection, config, stored["snapshot_id"])
+        has_news = history.has_news(connection, in_force, stored["snapshot_id"])
         nothing_new = live is not None and not has_news and not config.run.force
         if nothing_new:
             runs.find_nothing_new(connection, run_key)
@@ -103,21 +106,37 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
         place.log(unchanged.sentence())
         return unchanged
 
-    start = find_start(config, place.engine, stored["split_id"], place.log)
+    start = find_start(in_force, place.engine, stored["split_id"], place.log, search=search)
     with transaction(place.engine) as connection:
         version = versions.begin(
             connection,
-            config,
+            in_force,
             run_key=run_key,
             snapshot_id=stored["snapshot_id"],
             split_id=stored["split_id"],
             taken_at=taken_at,
-            started_from=start.model_version if start else None,
+            begins=versions.Beginning(
+                started_from=start.model_version if start else None,
+                found_id=found.found_id if found else None,
+                searches=search,
+            ),
             attached=publishing.attached_versions(connection),
         )
-    begun = SplitRef(model_version=version, news=True, **split_ref, start=start)
+    begun = SplitRef(
+        model_version=version, news=True, **split_ref, start=start, found=found, search=search
+    )
     place.log(begun.sentence())
     return begun
+
+
+def _shape(snapshot: Snapshot) -> dict[str, int]:
+    """Return how many ratings there are to train on, and users and items that have one."""
+    warm_users, warm_items = snapshot.warm()
+    return {
+        "n_ratings": len(snapshot.train),
+        "n_users": int(warm_users.sum()),
+        "n_items": int(warm_items.sum()),
+    }
 
 
 def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from mf_core.records import (
     ModelRef,
     SplitRef,
 )
+from mf_core.training.found import in_force
 from mf_core.warehouse import (
     history,
     lineage,
@@ -44,6 +45,7 @@ def prepare(
     """
     version = split.model_version
     require_approved(place, version)
+    config = in_force(config, refitted)
     snapshot = read_snapshot(split.uri, split.sha256)
     models = load_models(refitted)
     heads = _readers_heads(config, place, snapshot, models)
@@ -138,6 +140,7 @@ def _n_shards(config: Config, snapshot: Snapshot) -> int:
 def recommend_shard(config: Config, place: Workplace, refitted: ModelRef, shard: int) -> int:
     """Write the lists of one shard of the users into the version's own table; return the rows."""
     version = refitted.model_version
+    config = in_force(config, refitted)
     with transaction(place.engine) as connection:
         split = lineage.load_split_ref(connection, version)
     snapshot = read_snapshot(split.uri, split.sha256)

@@ -17,8 +17,10 @@ from mf_core.records import (
     SplitRef,
     Verdict,
 )
+from mf_core.training.found import basis, in_force
 from mf_core.training.launcher import ShowProgress, run_trainer
 from mf_core.training.manifest import Manifest
+from mf_core.warehouse import found as finds
 from mf_core.warehouse import (
     history,
     lineage,
@@ -43,6 +45,7 @@ def train(
         artifact_root,
         parent_pid=os.getpid(),
         start=split.start,
+        found=split.found,
     )
     model = run_trainer(manifest, log, progress)
     log(model.sentence())
@@ -80,6 +83,7 @@ def refit(
         parent_pid=os.getpid(),
         iterations={"rating": model.rating_iterations, "ranking": model.ranking_iterations},
         start=None if model.warm_started_from is None else model.as_start(),
+        found=model.found,
     )
     refitted = run_trainer(manifest, log, progress)
     log(refitted.sentence())
@@ -98,11 +102,21 @@ def require_approved(place: Workplace, model_version: int) -> None:
         versions.require(connection, model_version, ("approved",), "get new lists")
 
 
-def record_training(place: Workplace, split: SplitRef, model: ModelRef) -> None:
-    """Put on record where the evaluated models lie. Raises StateError for a published version."""
+def record_training(config: Config, place: Workplace, split: SplitRef, model: ModelRef) -> None:
+    """Put on record where the evaluated models lie, and the settings that a search has found.
+
+    Raises:
+        StateError: the version was published.
+    """
+    version = split.model_version
     with transaction(place.engine) as connection:
         versions.record_fit(connection, model)
         lineage.save_artifacts(connection, model, split.split_id)
+        if model.found is not None and split.search:
+            found_id = finds.save(
+                connection, model.found, fingerprint=basis(config), model_version=version
+            )
+            versions.record_found(connection, version, found_id, model.found.settings)
 
 
 def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef) -> EvalReport:
@@ -115,7 +129,8 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
     """
     version = split.model_version
     require_unpublished(place, version)
-    record_training(place, split, model)
+    record_training(config, place, split, model)
+    config = in_force(config, model)
     snapshot = read_snapshot(split.uri, split.sha256)
     samples = load_kept_samples(model, snapshot)
 

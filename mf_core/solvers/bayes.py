@@ -2,7 +2,7 @@
 
 The model is that of Salakhutdinov & Mnih 2008 with features:
 
-    r(u, i) ~ N(mean + b_u + b_i + x_u . y_i, 1 / (alpha_u beta_i))
+    r(u, i) ~ N(b_u + b_i + x_u . y_i, 1 / (alpha_u beta_i))
     (x_u, b_u) ~ N(mu + C^T f_u, Lambda^-1), and likewise for items; see `mf_core.solvers.prior`
 
 f_u says which items u has rated, f_i who has rated i (`mf_core.solvers.pattern`):
@@ -13,7 +13,7 @@ noise of its own for each user and each item,
 
 lets erratic raters count for less. A sweep draws, for the users and then for the items, the prior
 given the rows, then each row's precision, then the rows: with (y_i, 1) as the rows of G and
-t = r - mean - b_i,
+t = r - b_i,
 
     W = diag(alpha_u beta_i),   A = G^T W G + Lambda,   b = G^T W t + Lambda (mu + C^T f_u)
     (x_u, b_u) ~ N(A^-1 b, A^-1)
@@ -32,7 +32,7 @@ import numpy as np
 import tensorflow as tf
 
 from mf_core.config import AlsConfig, BayesConfig, SolverConfig
-from mf_core.data.ratings import Float32s, Ratings
+from mf_core.data.ratings import Float32s
 from mf_core.models.samples import PosteriorSamples
 from mf_core.solvers.average import BUFFERED_COLUMNS, RunningMean
 from mf_core.solvers.buckets import Side, both_sides, padding_note, total_of, with_zero_row
@@ -80,9 +80,10 @@ class BayesianFactors(Solver):
         self._settings = settings
         self._burn_in = settings.burn_in_iterations(problem.limit)
         self._held_out = problem.held_out
-        self._mean = float(np.mean(problem.ratings.value, dtype=np.float64))
+        self._spread = problem.spread
 
-        users, items = self._sides(problem)
+        width = settings.n_factors + 1
+        users, items = both_sides(problem.ratings, problem.shape, width)
         attributes = problem.attributes
         of_users = attributes.user if attributes else None
         of_items = attributes.item if attributes else None
@@ -93,21 +94,13 @@ class BayesianFactors(Solver):
             *problem.shape, settings.n_factors, rank=2 * settings.output_factors
         )
         self._kept = KeptSamples(settings.kept_samples)
-        self._probe = _Probe(problem.held_out or _training_probe(problem), self._mean)
+        self._probe = _Probe(problem.held_out or _training_probe(problem))
         self.note = (
             f"{self._burn_in} sweeps of burn-in, {self._users.weights.shape[0]} + "
             f"{self._items.weights.shape[0]} features; {padding_note(users, items)}"
         )
         # Least squares come with the first sweep: a fit that goes on from a checkpoint has none.
         self._begin: Callable[[], Start] | None = lambda: problem.start or _least_squares(problem)
-
-    def _sides(self, problem: Problem[BayesConfig]) -> tuple[Side, Side]:
-        """Return the users' and the items' side of the centred ratings."""
-        train = problem.ratings
-        centred = train.value - np.float32(self._mean)
-        ratings = Ratings(train.user, train.item, centred)
-        width = problem.settings.n_factors + 1
-        return both_sides(ratings, problem.shape, width)
 
     def _half(
         self,
@@ -124,16 +117,13 @@ class BayesianFactors(Solver):
         if attributes is not None and attributes.shape[1]:
             features = with_attributes(features, attributes, mine.active())
 
-        # Ratings are centred here, and so is the scale.
-        low = problem.data.scale_low - self._mean
-        high = problem.data.scale_high - self._mean
         before_the_first_sweep = tf.constant(-1, tf.int64)
         return _Half(
             mine,
             features,
             settings.n_factors + 1,
             noise=Noise(problem.seed, before_the_first_sweep, first_purpose),
-            scale=(low, high),
+            scale=(problem.data.scale_low, problem.data.scale_high),
         )
 
     @classmethod
@@ -202,8 +192,8 @@ class BayesianFactors(Solver):
     def closing_note(self) -> str:
         """Say what it costs to hold the mean in `output_factors` factors."""
         n_samples = self._average.n_samples
-        exact = self._probe.rmse(n_samples)
-        held = self._probe.pairs.rmse(self.factors())
+        exact = self._spread * self._probe.rmse(n_samples)
+        held = self._spread * self._probe.pairs.rmse(self.factors())
         part = "validation" if self._held_out else "training"
         return (
             f"the mean of {n_samples} samples in {self._settings.output_factors} factors: "
@@ -233,11 +223,11 @@ class BayesianFactors(Solver):
         if not self._average.n_samples:
             user = self._users.rows.numpy()
             item = self._items.rows.numpy()
-            return Factors.of_rows(self._mean, user, item)
+            return Factors.of_rows(0.0, user, item)
         mean = self._average.mean(self._settings.output_factors)
         user_bias, item_bias, user_factors, item_factors = (tensor.numpy() for tensor in mean)
         return Factors(
-            self._mean, user_bias, item_bias, user_factors=user_factors, item_factors=item_factors
+            0.0, user_bias, item_bias, user_factors=user_factors, item_factors=item_factors
         )
 
 
@@ -266,7 +256,7 @@ class _Half:
         noise: Noise,
         scale: tuple[float, float],
     ) -> None:
-        """`noise` is that of the start of the chain, `scale` the centred rating scale."""
+        """`noise` is that of the start of the chain, `scale` the rating scale."""
         self._side = side
         self._scale = tf.constant(scale)
         self._active = side.active()
@@ -397,7 +387,7 @@ class _Given(NamedTuple):
     All of it lies on the device. `table` and `scalars` are the other side's, with a row of zeros
     below: each place's factors and 1, and its bias and 1, all times the root of its noise
     precision. `rows` are the present ones, `standard` Gamma draws of rate 1, `normal` normal ones,
-    `scale` the ends of the centred rating scale.
+    `scale` the ends of the rating scale.
     """
 
     table: tf.Tensor
@@ -468,7 +458,7 @@ def _regressions(given: _Given, row: tf.Tensor, other: tf.Tensor, value: tf.Tens
     root = scalars[:, :, 1]
     return _Regressions(
         design=tf.gather(given.table, other),
-        target=value * root - weighted_bias,  # (r - mean - b_i) beta^.5
+        target=value * root - weighted_bias,  # (r - b_i) beta^.5
         root=root,
         old=tf.gather(given.rows, row),
         mean=tf.gather(given.prior_mean, row),
@@ -533,10 +523,9 @@ def _clipped_error(
 class _Probe:
     """The pairs whose mean prediction is followed exactly, sweep by sweep."""
 
-    def __init__(self, pairs: HeldOut, mean: float) -> None:
-        """`mean` is added to every prediction."""
+    def __init__(self, pairs: HeldOut) -> None:
+        """Put the pairs on the device."""
         self.pairs = pairs
-        self._mean = mean
 
         # int64: TensorFlow keeps int32 tensors off the GPU.
         user = pairs.ratings.user.astype(np.int64)
@@ -568,7 +557,7 @@ class _Probe:
 
     def rmse(self, n_samples: int) -> float:
         """Return the RMSE of the mean prediction of `n_samples`, clipped to the scale."""
-        predicted = self._mean + self._sum.numpy() / n_samples
+        predicted = self._sum.numpy() / n_samples
         clipped = np.clip(predicted, self.pairs.low, self.pairs.high)
         error = self.pairs.ratings.value - clipped
         return float(np.sqrt(np.mean(np.square(error))))

@@ -1,16 +1,16 @@
 """Alternating least squares on explicit ratings, with biases, by conjugate gradients.
 
-    r_hat(u, i) = mean + b_u + b_i + x_u . y_i
+    r_hat(u, i) = b_u + b_i + x_u . y_i
     loss = sum (r - r_hat)^2 + lambda (sum_u (c + n_u) |x_u|^2 + sum_i (c + n_i) |y_i|^2)
            + lambda_b (sum b_u^2 + sum b_i^2)
 
 (Zhou et al. 2008, 'Large-scale Parallel Collaborative Filtering for the Netflix Prize', plus
-biases.) `mean` is the mean of the training ratings. c = 40 ratings hold back the rows with few
+biases.) Ratings are centred and in standard deviations. c = 40 ratings hold back the rows with few
 ratings, as a prior does; the plain lambda n (c = 0) of the paper does too little of that:
 validation RMSE 0.919 instead of 0.915 on MovieLens 100K (u1.base), 0.812 instead of 0.810 after six
 sweeps over 5M synthetic ratings, each at its best lambda; and one lambda suits both.
 
-With the items fixed, (x_u, b_u) is the ridge solution of the targets r - mean - b_i on the rows
+With the items fixed, (x_u, b_u) is the ridge solution of the targets r - b_i on the rows
 (y_i, 1); then the sides change places. A row's equations are not solved anew in every sweep: a few
 steps of conjugate gradients with a diagonal preconditioner go on from its last solution (Takacs,
 Pilaszy & Tikk 2011, 'Applications of the conjugate gradient method for implicit feedback
@@ -52,12 +52,8 @@ class ExplicitAls(Solver):
         """Put the ratings on the device."""
         super().__init__(problem)
         settings = problem.settings
-        train = problem.ratings
-        self._mean = float(np.mean(train.value, dtype=np.float64))
-        centred = (train.value - np.float32(self._mean)).astype(np.float32)
-        ratings = Ratings(train.user, train.item, centred)
         width = settings.n_factors + 1
-        self._users, self._items = both_sides(ratings, problem.shape, width)
+        self._users, self._items = both_sides(problem.ratings, problem.shape, width)
         self.note = padding_note(self._users, self._items)
 
         self._settings = settings
@@ -146,7 +142,7 @@ class ExplicitAls(Solver):
 
     def factors(self) -> Factors:
         """Return the model's arrays, on the host."""
-        return Factors.of_rows(self._mean, self._user.numpy(), self._item.numpy())
+        return Factors.of_rows(0.0, self._user.numpy(), self._item.numpy())
 
 
 @cache
@@ -170,7 +166,7 @@ def _batch_solver(n_factors: int, steps: int, index: tf.DType) -> Any:
         ridge: tf.Tensor,
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Improve one batch of rows, and measure its squared error."""
-        # The rows (y_i, 1), and t = r - mean - b_i.
+        # The rows (y_i, 1), and t = r - b_i.
         design = tf.gather(table, other)
         target = value - tf.gather(bias, other)
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -31,6 +32,7 @@ from mf_core.solvers.iterate import Outcome, Report, Stopping, run_iterations
 from mf_core.solvers.memory import refuse_what_does_not_fit
 from mf_core.solvers.runtime import Device, peak_bytes, select_device
 from mf_core.solvers.solver import HeldOut, Problem, Solver, Start
+from mf_core.solvers.units import InRatingUnits
 
 SOLVERS: dict[str, type[Solver]] = {
     "bayes": BayesianFactors,
@@ -256,7 +258,7 @@ def _fit(job: _Job, listeners: _Listeners) -> FitResult:
             shape=job.problem.shape,
         )
         started = time.monotonic()
-        solver = job.solver.make(_with_start(job))
+        solver = make_solver(job.solver, _with_start(job))
         listeners.log(f"{job.head}: {solver.n_ratings:,} ratings on {device.label}; {solver.note}")
         outcome = _run(job, solver, listeners, started)
 
@@ -264,6 +266,16 @@ def _fit(job: _Job, listeners: _Listeners) -> FitResult:
         if closing_note:
             listeners.log(f"{job.head}: {closing_note}")
         return _result(job, outcome, device, solver.samples())
+
+
+def make_solver(solver: type[Solver], problem: Problem[Any]) -> Solver:
+    """Return the solver of `problem`, ready for its first iteration.
+
+    `problem` and all that the solver returns are in rating units, whatever it works in.
+    """
+    if problem.settings.standardises():
+        return InRatingUnits(solver, problem)
+    return solver.make(problem)
 
 
 def _run(job: _Job, solver: Solver, listeners: _Listeners, started: float) -> Outcome:

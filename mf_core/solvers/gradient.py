@@ -12,8 +12,10 @@ looks the factors up: no users x items product.
 Preset `biased` (Koren, Bell, Volinsky 2009, 'Matrix Factorization Techniques for Recommender
 Systems'; Kingma & Ba 2015):
 
-    r_hat(u, i) = mean + b_u + b_i + x_u . y_i
+    r_hat(u, i) = b_u + b_i + x_u . y_i
     loss = mean over the batch of (r - r_hat)^2 + lambda (|x_u|^2 + |y_i|^2 + b_u^2 + b_i^2)
+
+of ratings that are centred and in standard deviations.
 """
 
 from typing import Any
@@ -127,9 +129,7 @@ class BiasedGradient(Solver):
         self._held_out = problem.held_out
 
         train = problem.ratings
-        self._mean = float(np.mean(train.value, dtype=np.float64))
-        self._user, self._item, value = _on_device(train)
-        self._value = value - tf.constant(self._mean, tf.float32)
+        self._user, self._item, self._value = _on_device(train)
 
         self._variables = _biased_variables(problem)
         self._adam = keras.optimizers.Adam(settings.learning_rate)
@@ -159,7 +159,7 @@ class BiasedGradient(Solver):
         users, items, user_bias, item_bias = self._variables
 
         with tf.GradientTape() as tape:
-            # r - r_hat, with r less the mean.
+            # r - r_hat
             x = tf.gather(users, user)
             y = tf.gather(items, item)
             b_u = tf.gather(user_bias, user)
@@ -208,7 +208,7 @@ class BiasedGradient(Solver):
     def factors(self) -> Factors:
         """Return the model's arrays, on the host."""
         users, items, user_bias, item_bias = (variable.numpy() for variable in self._variables)
-        return Factors(self._mean, user_bias, item_bias, user_factors=users, item_factors=items)
+        return Factors(0.0, user_bias, item_bias, user_factors=users, item_factors=items)
 
 
 def _name(number: int) -> str:

@@ -6,7 +6,7 @@ and a line of `mf_core.solvers.fit.SOLVERS`.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +114,9 @@ class Problem(Generic[SettingsT]):
         held_out: what the validation error is measured on; None: there is none.
         start: where the first iteration goes on from; None: where the solver itself begins.
         attributes: what else is known of the users and items, for solvers that use it.
+        spread: how many rating units 1 is, for figures that people read. A solver of ratings gets
+            them centred and in standard deviations, the scale and the start likewise
+            (`mf_core.solvers.units`), unless its settings say otherwise.
     """
 
     ratings: Ratings
@@ -125,6 +128,7 @@ class Problem(Generic[SettingsT]):
     held_out: HeldOut | None = None
     start: Start | None = None
     attributes: AttributeMatrices | None = None
+    spread: float = 1.0
 
     @staticmethod
     def of(
@@ -150,7 +154,7 @@ class Solver(ABC):
         note: what the log says of the fit before its first iteration.
     """
 
-    unit: ClassVar[str]
+    unit: str
     note: str
 
     def __init__(self, problem: Problem[Any]) -> None:

@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mf_core import __version__
-from mf_core.config import Config
+from mf_core.config import Config, with_found
 from mf_core.data import store
 from mf_core.data.artifacts import check_artifact
 from mf_core.errors import ArtifactError, StateError
 from mf_core.extras import TRAIN
 from mf_core.provenance import MODEL_SOURCES, source_hash
-from mf_core.records import ModelRef, Progress, SplitRef, StartRef
+from mf_core.records import FoundSettings, ModelRef, Progress, SplitRef, StartRef
 
 Stage = Literal["evaluated", "refit"]
 RESULT = "result.json"
+_OUTCOME = "search.json"
 _SEAL = "published"
 _SEALED = b"This version was published; its models are never written again.\n"
 
@@ -39,6 +40,8 @@ class Manifest:
         iterations: for a refit, {"rating": n, "ranking": n} of the evaluated fit; None: early
             stopping decides.
         start: the evaluated model that the fit starts from; None: a cold start.
+        found: settings that a search found, laid under those of `config`; None: there are none.
+        search: search for settings first, beginning at `found`.
     """
 
     snapshot_uri: str
@@ -51,9 +54,12 @@ class Manifest:
     parent_pid: int
     iterations: dict[str, int] | None = None
     start: StartRef | None = None
+    found: FoundSettings | None = None
+    search: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "start", StartRef.restored(self.start))
+        object.__setattr__(self, "found", FoundSettings.restored(self.found))
 
     @classmethod
     def of(
@@ -66,6 +72,7 @@ class Manifest:
         parent_pid: int,
         iterations: dict[str, int] | None = None,
         start: StartRef | None = None,
+        found: FoundSettings | None = None,
     ) -> "Manifest":
         """Return the work on a run's snapshot; `artifact_root` is any fsspec URI."""
         root = artifact_root.rstrip("/")
@@ -81,6 +88,9 @@ class Manifest:
             parent_pid=parent_pid,
             iterations=iterations,
             start=start,
+            found=found,
+            # A refit takes over what the evaluated fit has found.
+            search=split.search and stage == "evaluated",
         )
 
     @classmethod
@@ -93,8 +103,13 @@ class Manifest:
         return json.dumps(dataclasses.asdict(self))
 
     def settings(self) -> Config:
-        """Return the settings."""
-        return Config.model_validate(self.config)
+        """Return the settings in force: those of the run, with the found ones under them.
+
+        Raises:
+            ConfigError: the found ones do not fit.
+        """
+        config = Config.model_validate(self.config)
+        return with_found(config, self.found.settings) if self.found else config
 
     def fingerprint(self) -> str:
         """Return the sha256 (hex) over all that the result depends on, the code included.
@@ -105,6 +120,8 @@ class Manifest:
         fields = dataclasses.asdict(self)
         del fields["parent_pid"]
         fields["config"] = self.settings().fingerprint("model")
+        # Neither when they were found nor by which figures.
+        fields["found"] = self.found.settings if self.found else {}
         parts = [fields, versions(), source_hash(MODEL_SOURCES)]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -132,13 +149,17 @@ def _tensorflow_version() -> str:
     raise TRAIN.missing()
 
 
-def write_result(manifest: Manifest, model: ModelRef) -> None:
+def write_result(manifest: Manifest, model: ModelRef, work: Manifest | None = None) -> None:
     """Put on record, beside the models, that this work is done.
+
+    What a search has found is known afterwards only, so `work` is the same with that in it: whoever
+    asks for that finds the result too.
 
     Raises:
         ArtifactStoreError: the store can't be written to.
     """
-    fields = {**dataclasses.asdict(model), "fingerprint": manifest.fingerprint()}
+    asked = sorted({manifest.fingerprint(), (work or manifest).fingerprint()})
+    fields = {**dataclasses.asdict(model), "fingerprints": asked}
     content = {"result": fields, "sha256": _checksum(fields)}
     path = store.store_path(manifest.output_uri) / RESULT
     store.write(path, json.dumps(content, indent=1).encode())
@@ -160,9 +181,42 @@ def read_result(manifest: Manifest) -> ModelRef | None:
         fields = content["result"]
         if content["sha256"] != _checksum(fields):
             return None
-        if fields.pop("fingerprint") != manifest.fingerprint():
+        if manifest.fingerprint() not in fields.pop("fingerprints"):
             return None
         return ModelRef(**fields)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def write_outcome(manifest: Manifest, found: FoundSettings) -> None:
+    """Keep what a search has found with the checkpoints of the fit that it is for.
+
+    Raises:
+        ArtifactStoreError: the store can't be written to.
+    """
+    fields = {"found": dataclasses.asdict(found), "fingerprint": manifest.fingerprint()}
+    content = {"outcome": fields, "sha256": _checksum(fields)}
+    path = store.store_path(manifest.checkpoint_uri) / _OUTCOME
+    store.write(path, json.dumps(content, indent=1).encode())
+
+
+def read_outcome(manifest: Manifest) -> FoundSettings | None:
+    """Return what the search of this very work has found; None where there is none, or damage.
+
+    Raises:
+        ArtifactStoreError: the store can't be read.
+    """
+    written = store.read(store.store_path(manifest.checkpoint_uri) / _OUTCOME)
+    if written is None:
+        return None
+    try:
+        content = json.loads(written)
+        fields = content["outcome"]
+        if content["sha256"] != _checksum(fields):
+            return None
+        if fields["fingerprint"] != manifest.fingerprint():
+            return None
+        return FoundSettings(**fields["found"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -35,9 +35,11 @@ from mf_core.training.manifest import (
     Problem,
     encode,
     finished,
+    read_outcome,
     read_result,
     refuse_sealed,
     versions,
+    write_outcome,
     write_result,
 )
 from mf_core.training.parent import die_with_parent
@@ -120,10 +122,34 @@ def train(manifest: Manifest) -> None:
 
     # What was asked for names the result; what is really done names the checkpoints.
     work = manifest if starts else dataclasses.replace(manifest, start=None)
+    work = _after_search(work, snapshot)
     results = _fit_heads(work, snapshot, starts)
     checksums = {head: _save(head, work, results[head]) for head in HEADS}
     _write_result(manifest, work, results, checksums)
     remove_artifact(manifest.checkpoint_uri)
+
+
+def _after_search(manifest: Manifest, snapshot: Snapshot) -> Manifest:
+    """Return the work with the settings that a search finds, if one is asked for.
+
+    What it finds is kept with the checkpoints, so that a training that is killed after it goes on
+    with the same settings.
+    """
+    if not manifest.search:
+        return manifest
+    found = read_outcome(manifest)
+    if found is None:
+        _import_tensorflow()
+        from mf_core.training.search import SearchRows, search_settings
+
+        config = Config.model_validate(manifest.config)
+        attributes = encoded_attributes(config, snapshot, say)
+        rows = SearchRows(snapshot.train, snapshot.users, snapshot.items, attributes)
+        found = search_settings(config, rows, manifest.found, say)
+        write_outcome(manifest, found)
+    else:
+        say(f"search: finished before: {found.sentence()}")
+    return dataclasses.replace(manifest, found=found, search=False)
 
 
 def encoded_attributes(
@@ -283,7 +309,7 @@ def _save(head: str, manifest: Manifest, result: "FitResult") -> str:
         "head": head,
         "stage": manifest.stage,
         "model_version": manifest.model_version,
-        "config": manifest.config,
+        "config": manifest.settings().for_record(),
         "seed": manifest.config["train"]["seed"],
         "snapshot_uri": manifest.snapshot_uri,
         "snapshot_sha256": manifest.snapshot_sha256,
@@ -321,8 +347,9 @@ def _write_result(
         fit_seconds=sum(result.seconds for result in results.values()),
         warm_started_from=_start_version(work),
         peak_bytes=max(result.peak_bytes for result in results.values()),
+        found=work.found,
     )
-    write_result(manifest, model)
+    write_result(manifest, model, work)
 
 
 if __name__ == "__main__":

@@ -36,11 +36,17 @@ _SAME = (
 
 
 def find_start(
-    config: Config, engine: Engine, split_id: str, log: Callable[[str], None]
+    config: Config,
+    engine: Engine,
+    split_id: str,
+    log: Callable[[str], None],
+    *,
+    search: bool = False,
 ) -> StartRef | None:
     """Return the live version's evaluated model if tonight's evaluated fit may start from it.
 
-    Otherwise return None, and log a line that says why not.
+    Otherwise return None, and log a line that says why not. `config` are the settings in force;
+    with `search` the training finds others first.
 
     Raises:
         DatabaseError: Postgres broke off.
@@ -51,6 +57,8 @@ def find_start(
     with transaction(engine) as connection:
         live = history.live_model(connection)
     reason = reason_to_start_cold(config, split_id, live)
+    if search and not reason:
+        reason = "tonight's training searches for its settings"
     if live is None or reason:
         log(f"a cold start: {reason}")
         return None

@@ -53,6 +53,7 @@ def training_rows(snapshot: Snapshot) -> TrainingRows:
         user=user_row[train.user].astype(np.int32),
         item=item_row[train.item].astype(np.int32),
         value=train.value,
+        rated_at=train.rated_at,
     )
 
     known = snapshot.attributes

@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from mf_core.errors import ArtifactError, ConfigError
 from mf_core.records import ModelRef, SplitRef, StartRef
+from mf_core.warehouse import found
 from mf_core.warehouse import tables as t
 from mf_core.warehouse.retention import LEFTOVER_AFTER
 from mf_core.warehouse.schema import catalogue_of
@@ -87,12 +88,12 @@ def load_model_ref(connection: Connection, model_version: int, stage: str) -> Mo
     """
     a = t.model_artifacts
     m = t.models
-    found = connection.execute(
-        sa.select(a, m.c.device, m.c.fit_seconds, m.c.warm_started_from)
+    rows = connection.execute(
+        sa.select(a, m.c.device, m.c.fit_seconds, m.c.warm_started_from, m.c.found_id)
         .join(m, m.c.model_version == a.c.model_version)
         .where(a.c.model_version == model_version, a.c.stage == stage)
     ).mappings()
-    heads = {row["head"]: row for row in found}
+    heads = {row["head"]: row for row in rows}
     if set(heads) != set(HEADS):
         command = catalogue_of(connection).command("train")
         raise ArtifactError(
@@ -113,6 +114,7 @@ def load_model_ref(connection: Connection, model_version: int, stage: str) -> Mo
         device=rating["device"] or "",
         fit_seconds=rating["fit_seconds"] or 0.0,
         warm_started_from=rating["warm_started_from"],
+        found=found.by_id(connection, rating["found_id"]),
     )
 
 
@@ -126,7 +128,7 @@ def load_split_ref(connection: Connection, model_version: int) -> SplitRef:
     m = t.models
     row = (
         connection.execute(
-            sa.select(s, m.c.model_version, m.c.warm_started_from)
+            sa.select(s, m.c.model_version, m.c.warm_started_from, m.c.found_id, m.c.searches)
             .join(m, m.c.snapshot_id == s.c.snapshot_id)
             .where(m.c.model_version == model_version)
         )
@@ -137,7 +139,13 @@ def load_split_ref(connection: Connection, model_version: int) -> SplitRef:
         command = catalogue_of(connection).command("history")
         raise ConfigError(f"there is no model version {model_version}; `{command}` lists them.")
     stored = {name: row[name] for name in SplitRef.__dataclass_fields__ if name in row}
-    return SplitRef(**stored, news=True, start=_start(connection, row["warm_started_from"]))
+    return SplitRef(
+        **stored,
+        news=True,
+        start=_start(connection, row["warm_started_from"]),
+        found=found.by_id(connection, row["found_id"]),
+        search=row["searches"],
+    )
 
 
 def _start(connection: Connection, version: int | None) -> StartRef | None:

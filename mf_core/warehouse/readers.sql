@@ -112,7 +112,14 @@ SELECT
     WHEN models.state = 'dry_run' THEN 'dry run: would be approved'
     WHEN decision.stage = 'override' THEN format('approved by an override of %s', decision.decided_by)
     WHEN decision.approved THEN 'approved'
-  END AS verdict
+  END AS verdict,
+  found.settings AS found_settings,
+  CASE WHEN found.found_id IS NOT NULL THEN format(
+    'found on %s%s: %s',
+    to_char(found.found_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
+    CASE found.source WHEN 'tune' THEN ' by mf tune' ELSE '' END,
+    found.grounds
+  ) END AS found_on
 FROM {mf}.models
 JOIN {mf}.snapshots USING (snapshot_id)
 LEFT JOIN LATERAL (
@@ -154,7 +161,10 @@ LEFT JOIN LATERAL (
   END AS is_refit
   FROM {mf}.model_artifacts AS a
   WHERE a.model_version = models.model_version
-) AS fit ON true;
+) AS fit ON true
+-- While a version's search is not on record, it has no settings of its own yet.
+LEFT JOIN {mf}.found_settings AS found
+  ON found.found_id = models.found_id AND NOT models.searches;
 
 COMMENT ON FUNCTION {mf}.recommendations_for(text, integer) IS
   'The n best items for a user; the popular list for a user nobody has seen.';
@@ -212,6 +222,10 @@ COMMENT ON COLUMN {mf}.model_history.n_ratings IS
   'Ratings that its lists are made from: all after a refit, else the training side; NULL: no lists.';
 COMMENT ON COLUMN {mf}.model_history.verdict IS
   'Latest verdict in words: approved (by whose override), refused, dry run: would be approved.';
+
+COMMENT ON COLUMN {mf}.model_history.found_settings IS
+  'Settings that a search chose for it, by name; {}: the shipped ones; NULL: those of the run alone.';
+COMMENT ON COLUMN {mf}.model_history.found_on IS 'When they were found, and by which figures.';
 
 REVOKE ALL ON FUNCTION {mf}.recommendations_for(text, integer) FROM PUBLIC;
 GRANT USAGE ON SCHEMA {mf} TO {reader};

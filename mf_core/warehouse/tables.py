@@ -20,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
     func,
     true,
 )
@@ -312,7 +313,24 @@ models = Table(
         nullable=False,
         comment="sha256 of the settings and the code that shape the result.",
     ),
-    Column("config", JSONB, nullable=False, comment="All settings of the run."),
+    Column(
+        "config",
+        JSONB,
+        nullable=False,
+        comment="All settings in force: those of the run, with the found ones under them.",
+    ),
+    Column(
+        "found_id",
+        BigInteger,
+        comment="Found settings that it is fitted with, or that its search begins at; NULL: none.",
+    ),
+    Column(
+        "searches",
+        Boolean,
+        nullable=False,
+        server_default=false(),
+        comment="Whether its training searches for settings; false once they are on record.",
+    ),
     Column("code_version", Text, nullable=False, comment="Version of the code."),
     Column("device", Text, comment="Device that it was trained on."),
     Column("fit_seconds", Double, comment="Seconds of training, imports excluded."),
@@ -328,6 +346,51 @@ models = Table(
     Column("retired_at", _TIME, comment="When its rows were dropped."),
     Index(None, "snapshot_id"),
     comment="Every model version: its state and its lineage.",
+)
+
+found_settings = Table(
+    "found_settings",
+    metadata,
+    Column(
+        "found_id",
+        BigInteger,
+        Identity(),
+        primary_key=True,
+        comment="Number of the find, in order.",
+    ),
+    Column("found_at", _TIME, nullable=False, comment="When the search ended."),
+    Column(
+        "source",
+        Text,
+        CheckConstraint("source IN ('night', 'tune')", name="source"),
+        nullable=False,
+        comment="night: the training of a version searched; tune: `mf tune`.",
+    ),
+    Column(
+        "model_version",
+        BigInteger,
+        ForeignKey(models.c.model_version),
+        unique=True,
+        comment="Version whose training searched; NULL: mf tune.",
+    ),
+    Column("n_ratings", BigInteger, nullable=False, comment="Training ratings searched on."),
+    Column("n_users", BigInteger, nullable=False, comment="Users with one of them."),
+    Column("n_items", BigInteger, nullable=False, comment="Items with one of them."),
+    Column(
+        "settings",
+        JSONB,
+        nullable=False,
+        comment="Values by dotted name; empty: nothing was better than the shipped ones.",
+    ),
+    Column("grounds", Text, nullable=False, comment="By which figures, in words."),
+    Column("trials", JSONB, nullable=False, comment="What was tried, each with its figure."),
+    Column(
+        "fingerprint",
+        Text,
+        nullable=False,
+        comment="sha256 of the run's own settings that shape a model; they hold under equal ones.",
+    ),
+    comment="Settings that searches chose, each with the figures that decided.",
 )
 
 runs = Table(

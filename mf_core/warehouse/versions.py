@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
-from mf_core.config import Config
+from mf_core.config import Config, with_found
 from mf_core.errors import ConfigError, PromotionRaceError, StateError
 from mf_core.provenance import code_version, result_fingerprint
 from mf_core.records import ModelRef
@@ -149,6 +149,21 @@ def state_of(connection: Connection, model_version: int) -> State:
     return state
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What a version's training is meant to begin with; the training corrects it.
+
+    Attributes:
+        started_from: version whose evaluated model it starts from; None: a cold start.
+        found_id: found settings that hold, or that a search begins at; None: there are none.
+        searches: whether it searches for settings.
+    """
+
+    started_from: int | None = None
+    found_id: int | None = None
+    searches: bool = False
+
+
 def begin(
     connection: Connection,
     config: Config,
@@ -157,7 +172,7 @@ def begin(
     snapshot_id: str,
     split_id: str,
     taken_at: datetime,
-    started_from: int | None,
+    begins: Beginning,
     attached: Collection[int],
 ) -> int:
     """Return the model version of a run, made now if the run has none.
@@ -169,18 +184,20 @@ def begin(
 
     Args:
         connection: a transaction on the warehouse.
-        config: the run's settings, which are stored with the version.
+        config: the settings in force, which are stored with the version.
         run_key: name of the run.
         snapshot_id: the snapshot that it works on.
         split_id: that snapshot's split.
         taken_at: when the snapshot was taken; the checks of the lists look at the ratings before.
-        started_from: version that the fit is meant to start from; the training corrects it.
+        begins: what its training begins with.
         attached: versions whose lists are attached.
     """
     values = {
         "snapshot_id": snapshot_id,
         "split_id": split_id,
-        "warm_started_from": started_from,
+        "warm_started_from": begins.started_from,
+        "found_id": begins.found_id,
+        "searches": begins.searches,
         "training_fingerprint": result_fingerprint(config),
         "config": config.for_record(),
         "code_version": code_version(),
@@ -196,7 +213,7 @@ def begin(
     same_again = sa.and_(
         m.c.snapshot_id == snapshot_id,
         m.c.training_fingerprint == values["training_fingerprint"],
-        m.c.warm_started_from.is_not_distinct_from(started_from),
+        m.c.warm_started_from.is_not_distinct_from(begins.started_from),
     )
     started_over = sa.and_(may_begin, sa.or_(m.c.model_version.not_in(attached), same_again))
     attempt = 1
@@ -280,6 +297,27 @@ def record_fit(connection: Connection, model: ModelRef) -> None:
     connection.execute(sa.update(m).where(m.c.model_version == model.model_version).values(**known))
     if not is_in(connection, model.model_version, JUDGED):
         move(connection, model.model_version, "trained")
+
+
+def record_found(
+    connection: Connection, model_version: int, found_id: int, settings: Mapping[str, Any]
+) -> None:
+    """Store which settings a version's search has found; they are in force from now on.
+
+    Raises:
+        ConfigError: they do not fit the settings of the run.
+    """
+    m = t.models
+    of_version = m.c.model_version == model_version
+    stored = connection.execute(sa.select(m.c.config).where(of_version)).scalar_one()
+    config = with_found(Config.model_validate(stored), settings)
+    values = {
+        "found_id": found_id,
+        "searches": False,
+        "config": config.for_record(),
+        "training_fingerprint": result_fingerprint(config),
+    }
+    connection.execute(sa.update(m).where(of_version).values(**values))
 
 
 def lock_live(connection: Connection) -> int | None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from upath import UPath
 
@@ -18,7 +19,7 @@ from mf_core.data.artifacts import (
     remove_artifact,
     write_artifact,
 )
-from mf_core.data.ratings import Ratings, concatenate, id_map
+from mf_core.data.ratings import UNDATED, Ratings, concatenate, id_map
 from mf_core.data.snapshot import (
     Snapshot,
     content_hash,
@@ -29,6 +30,10 @@ from mf_core.data.snapshot import (
 from mf_core.errors import ArtifactError
 from mf_core.models.factors import FactorModel, load_model, save_model
 from tests.damage import DAMAGES, do_damage, files_below
+
+LEAP_DAY = 1_582_934_400  # 2020-02-29
+AFTER_2038 = 2**31 + 5
+HASH_OF_RELEASE_0_2_0 = "3dc950928676d33d07048c366d07bfa728371229c7c406a5c1edd3fc3b55e45a"
 
 
 def int32(*values: int) -> np.ndarray:
@@ -51,6 +56,19 @@ def tiny_snapshot() -> Snapshot:
     return Snapshot(users, items, train, test)
 
 
+def dated_snapshot() -> Snapshot:
+    """Return the tiny snapshot with a time on each rating but the first."""
+    tiny = tiny_snapshot()
+    of_train = np.array([UNDATED, LEAP_DAY], np.uint32)
+    of_test = np.array([AFTER_2038, 1], np.uint32)
+
+    return dataclasses.replace(
+        tiny,
+        train=dataclasses.replace(tiny.train, rated_at=of_train),
+        test=dataclasses.replace(tiny.test, rated_at=of_test),
+    )
+
+
 @pytest.mark.parametrize("scheme", ["file://{}", "memory://{}", "{}"])
 def test_a_snapshot_comes_back_as_it_was(tmp_path: Path, scheme: str) -> None:
     uri = scheme.format(tmp_path / "snapshot")
@@ -61,6 +79,29 @@ def test_a_snapshot_comes_back_as_it_was(tmp_path: Path, scheme: str) -> None:
     assert content_hash(found) == content_hash(snapshot)
     assert list(found.users.ids) == sorted(found.users.ids)
     assert {"007", "7"} < set(found.items.ids)
+    assert found.train.rated_at is None
+
+
+def test_times_come_back_as_they_were(tmp_path: Path) -> None:
+    snapshot = dated_snapshot()
+    uri = str(tmp_path / "snapshot")
+    found = read_snapshot(uri, write_snapshot(snapshot, uri, {}))
+
+    assert found.train.rated_at is not None
+    assert found.train.rated_at.dtype == np.uint32
+    assert found.train.rated_at.tolist() == [UNDATED, LEAP_DAY]
+    assert found.test.rated_at is not None
+    assert found.test.rated_at.tolist() == [AFTER_2038, 1]
+    assert content_hash(found) == content_hash(snapshot)
+
+
+def test_without_times_a_snapshot_is_what_it_was_before_there_were_any(tmp_path: Path) -> None:
+    snapshot = tiny_snapshot()
+    uri = tmp_path / "snapshot"
+    write_snapshot(snapshot, str(uri), {})
+
+    assert content_hash(snapshot) == HASH_OF_RELEASE_0_2_0
+    assert pq.read_schema(uri / "train.parquet").names == ["user", "item", "value"]
 
 
 def test_the_content_hash_sees_every_part() -> None:
@@ -68,15 +109,19 @@ def test_the_content_hash_sees_every_part() -> None:
     train = snapshot.train
     other_users = id_map(["b", "a", "ü", "z"])
     other_values = Ratings(train.user, train.item, train.value + 1)
+    dated = dated_snapshot()
 
     others = [
         dataclasses.replace(snapshot, users=other_users),
         dataclasses.replace(snapshot, train=snapshot.test, test=train),
         dataclasses.replace(snapshot, train=other_values),
+        dated,
+        dataclasses.replace(dated, test=snapshot.test),
+        dataclasses.replace(dated, train=snapshot.train),
     ]
     hashes = {content_hash(found) for found in (snapshot, *others)}
 
-    assert len(hashes) == 4
+    assert len(hashes) == 7
 
 
 def test_a_changed_byte_is_found(tmp_path: Path) -> None:
@@ -248,3 +293,22 @@ def test_sorting_and_joining_ratings() -> None:
 
     assert both.user.tolist() == [0, 0, 1, 1, 1, 1]
     assert both.item.tolist() == [5, 5, 0, 0, 1, 1]
+    assert both.rated_at is None
+
+
+def test_times_go_where_their_ratings_go() -> None:
+    times = np.array([11, 5, 10], np.uint32)
+    dated = Ratings(int32(1, 0, 1), int32(1, 5, 0), float32(1, 2, 3), times)
+    undated = Ratings(int32(0), int32(0), float32(4))
+    both = sort_ratings(concatenate([dated, undated]))
+
+    assert both.rated_at is not None
+    assert both.rated_at.tolist() == [UNDATED, 5, 10, 11]
+    kept = both.take(both.value < 4).rated_at
+    assert kept is not None
+    assert kept.tolist() == [5, 10, 11]
+
+
+def test_a_time_for_each_rating_or_none() -> None:
+    with pytest.raises(ValueError, match="got 2 users and 1 times"):
+        Ratings(int32(0, 1), int32(0, 1), float32(4, 4), np.array([7], np.uint32))

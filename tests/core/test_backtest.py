@@ -1,4 +1,4 @@
-"""Published folds: which rows, catalogue and attributes a backtest works on."""
+"""Published folds: which rows, catalogue, attributes and scale a backtest works on."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from mf_core.backtest import read_folds
+from mf_core.cli.backtest import backtest
 from mf_core.config import Config, make_config
+from mf_core.data.ratings import UNDATED
+from mf_core.errors import ConfigError
 
 
 @pytest.fixture
@@ -45,6 +49,21 @@ def test_the_catalogue_holds_the_rows_of_the_items_file(config: Config) -> None:
     assert snapshot.attributes is None
 
 
+def test_times_of_the_files_travel_as_whole_seconds(config: Config) -> None:
+    assert read_folds(config).train.rated_at is None
+
+    train = Path(config.source.uri)
+    rows = "user_id,item_id,rating,timestamp\na,x,4,2020-02-29T00:00:00.9Z\nb,y,2,\n"
+    train.write_text(rows)
+    dated = read_folds(config)
+
+    # Where one file has times, the rows without one are undated.
+    assert dated.train.rated_at is not None
+    assert dated.train.rated_at.tolist() == [1_582_934_400, UNDATED]
+    assert dated.test.rated_at is not None
+    assert dated.test.rated_at.tolist() == [UNDATED]
+
+
 def parsed(texts: np.ndarray) -> list[Any]:
     """Return JSON texts as Python objects; None stays None."""
     return [text and json.loads(text) for text in texts]
@@ -67,3 +86,31 @@ def test_with_side_information_attributes_come_from_the_named_files(config: Conf
 
     assert nothing is not None
     assert nothing.user.tolist() == [None, None]
+
+
+@pytest.mark.parametrize("scale_first", [True, False])
+def test_a_scale_is_checked_together_with_what_counts_as_relevant_on_it(
+    monkeypatch: pytest.MonkeyPatch, scale_first: bool
+) -> None:
+    asked: list[Config] = []
+
+    def keep(config: Config, *_: object) -> None:
+        """Keep the settings in the place of a backtest, and end the command."""
+        asked.append(config)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("mf_core.backtest.backtest", keep)
+    scale = ["--scale", "20,100"]
+    relevant = ["--set", "data.relevant_from=60"]
+    options = scale + relevant if scale_first else relevant + scale
+    done = CliRunner().invoke(backtest, ["--train", "a", "--test", "b", *options])
+
+    assert done.exit_code == 0, done.output
+    assert (asked[0].data.scale_low, asked[0].data.scale_high) == (20, 100)
+    assert asked[0].data.relevant_from == 60
+
+
+def test_what_is_relevant_must_lie_on_the_scale_that_is_named() -> None:
+    done = CliRunner().invoke(backtest, ["--train", "a", "--test", "b", "--scale", "20,100"])
+    assert isinstance(done.exception, ConfigError)
+    assert "data.relevant_from 4.0 must lie in 20.0..100.0" in str(done.exception)

@@ -16,6 +16,7 @@ CONFIG = make_config(
         "train.warm_start": True,
         "rating_head.solver": "als",
         "rating_head.validation_fraction": 0.2,
+        "rating_head.als.regularization": 0.02,
     }
 )
 Pairs = set[tuple[str, str]]

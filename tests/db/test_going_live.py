@@ -52,7 +52,7 @@ def test_a_published_version_is_never_judged_prepared_or_written_again(
     figures = rows(engine, "SELECT * FROM mf.evaluations")
     for step in (
         lambda: pipeline.evaluate(world.config, world.place, split, model),
-        lambda: pipeline.record_training(world.place, split, model),
+        lambda: pipeline.record_training(world.config, world.place, split, model),
         lambda: pipeline.gate(world.config, world.place, report),
         lambda: pipeline.prepare(world.config, world.place, split, model, refitted),
         lambda: pipeline.recommend_shard(world.config, world.place, refitted, 0),

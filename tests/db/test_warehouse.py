@@ -11,6 +11,7 @@ from alembic import command
 from sqlalchemy.engine import Engine
 
 from mf_core.config import SplitConfig
+from mf_core.data.ratings import UNDATED
 from mf_core.data.snapshot import Snapshot, content_hash
 from mf_core.data.split import split_bucket, split_id, take_snapshot
 from mf_core.errors import ConfigError, DatabaseError, QualityError
@@ -257,6 +258,38 @@ def test_leave_last_holds_out_each_users_latest(engine: Engine) -> None:
 
     last = ratings.sort_values("rated_at").groupby("user_id").tail(1)
     assert _held_out(snapshot) == _pairs(last)
+
+
+def test_a_snapshot_has_the_times_of_its_ratings(engine: Engine) -> None:
+    ratings = make_ratings()
+    ratings.loc[:9, "rated_at"] = None
+    # No ingest lets these in, but who may write the table might.
+    odd = ["infinity", "-infinity", "1969-12-31T23:59:59Z", "2200-01-01T00:00:00Z"]
+    ratings.loc[10:13, "rated_at"] = odd
+    load(engine, ratings)
+    snapshot = snapshot_of(engine)
+
+    found = {}
+    for side in (snapshot.train, snapshot.test):
+        assert side.rated_at is not None
+        user_ids = snapshot.users.ids[side.user]
+        item_ids = snapshot.items.ids[side.item]
+        for user_id, item_id, time in zip(user_ids, item_ids, side.rated_at, strict=True):
+            found[user_id, item_id] = int(time)
+
+    pairs = list(zip(ratings["user_id"], ratings["item_id"], strict=True))
+    times = [found[pair] for pair in pairs]
+    latest = np.iinfo(np.uint32).max
+    dated = pd.to_datetime(ratings["rated_at"][14:], format="ISO8601")
+
+    assert times[:14] == [UNDATED] * 10 + [latest, UNDATED, UNDATED, latest]
+    assert times[14:] == [round(moment.timestamp()) for moment in dated]
+
+
+def test_without_times_a_snapshot_has_none(engine: Engine) -> None:
+    load(engine, make_ratings().assign(rated_at=None))
+
+    assert snapshot_of(engine).train.rated_at is None
 
 
 def test_given_split_takes_the_sources_word(engine: Engine) -> None:

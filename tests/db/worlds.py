@@ -4,6 +4,7 @@ It has ratings in the warehouse, and real factor models made by NumPy.
 """
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from mf_core.data.snapshot import Snapshot, read_snapshot
 from mf_core.models.factors import FactorModel, save_model
 from mf_core.models.samples import PosteriorSamples, sample_files
 from mf_core.pipeline import Workplace
-from mf_core.records import ModelRef, SplitRef
+from mf_core.records import FoundSettings, ModelRef, SplitRef
 from mf_core.warehouse import tables, transaction
 from mf_core.warehouse.engine import copy_frame
 from mf_core.warehouse.schema import schema_of
@@ -159,6 +160,22 @@ def fit(
         ranking_iterations=1,
         device="CPU",
         fit_seconds=0.1,
+        found=found_by(snapshot, {}) if split.search and stage == "evaluated" else split.found,
+    )
+
+
+def found_by(snapshot: Snapshot, settings: dict[str, object]) -> FoundSettings:
+    """Return settings as a night's search finds them."""
+    warm_users, warm_items = snapshot.warm()
+    return FoundSettings(
+        settings=settings,
+        source="night",
+        found_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        grounds="on 100 validation ratings, NDCG@5 0.5 against 0.4 with the shipped ones",
+        n_ratings=len(snapshot.train),
+        n_users=int(warm_users.sum()),
+        n_items=int(warm_items.sum()),
+        trials=[{"head": "ranking", "settings": settings, "value": 0.5}],
     )
 
 

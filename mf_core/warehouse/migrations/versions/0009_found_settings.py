@@ -1,0 +1,115 @@
+"""Settings that searches found, and which of them a version is fitted with.
+
+Revision ID: 0009
+Revises: 0008
+"""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+from mf_core.warehouse.roles import run_named
+from mf_core.warehouse.schema import schema_of
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+_READERS = Path(__file__).parents[1] / "readers" / "0008.sql"
+_VIEWS = ("monitoring_lists", "monitoring_versions", "model_history")
+_SOURCES = "source IN ('night', 'tune')"
+_CONFIG = "All settings of the run."
+_CONFIG_IN_FORCE = "All settings in force: those of the run, with the found ones under them."
+
+
+def upgrade() -> None:
+    """Make the table, and the columns that refer to it."""
+    schema = schema_of(op.get_bind())
+    time = sa.DateTime(timezone=True)
+    op.create_table(
+        "found_settings",
+        sa.Column(
+            "found_id",
+            sa.BigInteger(),
+            sa.Identity(),
+            primary_key=True,
+            comment="Number of the find, in order.",
+        ),
+        sa.Column("found_at", time, nullable=False, comment="When the search ended."),
+        sa.Column(
+            "source",
+            sa.Text(),
+            sa.CheckConstraint(_SOURCES, name=op.f("found_settings_source_check")),
+            nullable=False,
+            comment="night: the training of a version searched; tune: `mf tune`.",
+        ),
+        sa.Column(
+            "model_version",
+            sa.BigInteger(),
+            sa.ForeignKey(
+                f"{schema}.models.model_version",
+                name=op.f("found_settings_model_version_fkey"),
+            ),
+            comment="Version whose training searched; NULL: mf tune.",
+        ),
+        _count("n_ratings", "Training ratings searched on."),
+        _count("n_users", "Users with one of them."),
+        _count("n_items", "Items with one of them."),
+        sa.Column(
+            "settings",
+            JSONB(),
+            nullable=False,
+            comment="Values by dotted name; empty: nothing was better than the shipped ones.",
+        ),
+        sa.Column("grounds", sa.Text(), nullable=False, comment="By which figures, in words."),
+        sa.Column(
+            "trials", JSONB(), nullable=False, comment="What was tried, each with its figure."
+        ),
+        sa.Column(
+            "fingerprint",
+            sa.Text(),
+            nullable=False,
+            comment="sha256 of the run's own settings that shape a model; they hold under equal "
+            "ones.",
+        ),
+        sa.UniqueConstraint("model_version", name=op.f("found_settings_model_version_key")),
+        schema=schema,
+        comment="Settings that searches chose, each with the figures that decided.",
+    )
+    comment = "Found settings that it is fitted with, or that its search begins at; NULL: none."
+    op.add_column("models", sa.Column("found_id", sa.BigInteger(), comment=comment), schema=schema)
+    op.add_column(
+        "models",
+        sa.Column(
+            "searches",
+            sa.Boolean(),
+            nullable=False,
+            server_default=sa.false(),
+            comment="Whether its training searches for settings; false once they are on record.",
+        ),
+        schema=schema,
+    )
+    _comment_on_config(schema, _CONFIG_IN_FORCE)
+
+
+def _count(name: str, comment: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger(), nullable=False, comment=comment)
+
+
+def _comment_on_config(schema: str, comment: str) -> None:
+    op.alter_column("models", "config", comment=comment, schema=schema)
+
+
+def downgrade() -> None:
+    """Drop them, with the views that stand on them, and bring back the one of then."""
+    schema = schema_of(op.get_bind())
+    for view in _VIEWS:
+        run_named(op.get_bind(), f"DROP VIEW IF EXISTS {{mf}}.{view}")
+    _comment_on_config(schema, _CONFIG)
+    for column in ("searches", "found_id"):
+        op.drop_column("models", column, schema=schema)
+    op.drop_table("found_settings", schema=schema)
+    run_named(op.get_bind(), _READERS.read_text(encoding="utf-8"))
