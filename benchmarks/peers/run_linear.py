@@ -104,8 +104,11 @@ def solved(full: "Float32s", loading: "Float32s") -> tuple["Float32s", "Float32s
 
 
 def _random_walk(case: Case, rows: "Rows", found: "Settings") -> "Float32s":
-    """Return the scores of RP3beta: three steps from user to item, each probability to the power
-    alpha, divided by the item's popularity to the power beta."""
+    """Return the scores of RP3beta, of shape (n_users, n_items).
+
+    Three steps from user to item, each probability to the power alpha, divided by the item's
+    popularity to the power beta.
+    """
     weights = _matrix(case, rows, found["lowest"])
     to_items = _normalised(weights) ** found["alpha"]
     to_users = _normalised(weights.T) ** found["alpha"]
@@ -121,7 +124,8 @@ def _random_walk(case: Case, rows: "Rows", found: "Settings") -> "Float32s":
 def _normalised(rows: "Float32s") -> "Float32s":
     """Return the rows divided by their sums."""
     sums = rows.sum(axis=1, keepdims=True)
-    return rows / np.where(sums > 0, sums, 1)
+    shares: Float32s = (rows / np.where(sums > 0, sums, 1)).astype(np.float32)
+    return shares
 
 
 def _popularity(case: Case, rows: "Rows", found: "Settings") -> "Float32s":
