@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.planted import Scale
 from benchmarks.results import heading, table
 from benchmarks.sets import Case
 from mf_core.judging.metrics import Column, paired_loss
@@ -16,11 +17,11 @@ from mf_core.judging.metrics import Column, paired_loss
 CUTOFF = 10
 # Bootstrap samples behind the bounds.
 SAMPLES = 2_000
-# What a loss has to pass before it is one: NDCG, and RMSE as a share of the ratings' deviation.
+# What a loss has to pass before it is named: NDCG, and RMSE on a scale from 1 to 5.
 NDCG_MARGIN = 0.005
 RMSE_MARGIN = 0.002
+_STARS = 4.0
 
-OURS_FIRST = ("ours", "ours_als", "ours_side")
 # The peers with the same information as ours, by what they are compared on.
 LIST_PEERS = ("ease", "dlae", "edlae", "ials", "rp3beta", "popularity", "ease_relevant")
 RATING_PEERS = ("biases", "myfm", "myfm_ordinal", "ours_als")
@@ -116,7 +117,7 @@ def _squares(
     return np.bincount(truth["teu"], squares, minlength=len(truth["user_ids"])).astype(float)
 
 
-def figures_of(systems: Mapping[str, Measured]) -> dict[str, Any]:
+def figures_of(systems: Mapping[str, Measured], scale: Scale) -> dict[str, Any]:
     """Return every system's figures, and ours against the best peer, as JSON has it."""
     about: dict[str, Any] = {"systems": {}}
     for name, measured in systems.items():
@@ -133,9 +134,10 @@ def figures_of(systems: Mapping[str, Measured]) -> dict[str, Any]:
     list_peers = {name: systems[name].ndcg for name in LIST_PEERS if name in systems}
     rating_peers = {name: systems[name].rmse for name in RATING_PEERS if name in systems}
     if ours.ndcg is not None and list_peers:
-        about["lists"] = _against(ours.ndcg, list_peers)
+        about["lists"] = {**_against(ours.ndcg, list_peers), "margin": NDCG_MARGIN}
     if ours.rmse is not None and rating_peers:
-        about["ratings"] = _against(ours.rmse, rating_peers)
+        margin = RMSE_MARGIN * (scale.high - scale.low) / _STARS
+        about["ratings"] = {**_against(ours.rmse, rating_peers), "margin": margin}
     return about
 
 
@@ -245,13 +247,14 @@ def _cell(figure: float | None) -> str:
 
 
 def losses_of(about: Mapping[str, Any]) -> str:
-    """Return in words on which cases a peer is ahead of ours."""
+    """Return in words on which cases a peer is ahead of ours by more than the margin."""
+    margins = {"lists": f"{NDCG_MARGIN}", "ratings": f"{RMSE_MARGIN} on a scale from 1 to 5"}
     lines = []
-    for kind, margin in (("lists", NDCG_MARGIN), ("ratings", RMSE_MARGIN)):
+    for kind, margin in margins.items():
         lost = [
             f"{name} ({against['best_peer']} by {against['loss']:.4f})"
             for name, case in about["cases"].items()
-            if (against := case.get(kind)) and against["loss"] > margin
+            if (against := case.get(kind)) and against["loss"] > against["margin"]
         ]
         said = ", ".join(lost) if lost else "none"
         lines.append(f"A peer is ahead in {kind} by more than {margin}: {said}.")

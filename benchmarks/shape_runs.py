@@ -99,14 +99,14 @@ def run_shapes(
                 continue
             failed = _run_systems(case, request, folder, n_seeds)
             systems = _measured(case, folder)
-            about["cases"][case.name] = {**figures_of(systems), "failed": failed}
+            about["cases"][case.name] = {**figures_of(systems, case.scale), "failed": failed}
             measured.append((case, systems))
             # After each case, so that an interrupted run leaves what it has measured.
             write(request.name, about, text_of(about))
 
         folds = [(case, systems) for case, systems in measured if case.protocol.startswith("u")]
         if name == ML100K and len(folds) > 1:
-            about["cases"][f"{ML100K}/all folds"] = figures_of(pooled(folds))
+            about["cases"][f"{ML100K}/all folds"] = figures_of(pooled(folds), case.scale)
             write(request.name, about, text_of(about))
 
 

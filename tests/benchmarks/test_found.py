@@ -24,8 +24,8 @@ def toy(folder: Path, n_users: int, n_items: int) -> Case:
     rng = np.random.default_rng(3)
     pairs = n_items + rng.permutation((n_users - 1) * n_items)[:600]
     user, item = pairs // n_items, pairs % n_items
-    likes = 2.0 * ((user + item) % 2)
-    value = np.clip(np.round(2.5 + likes + 0.7 * rng.normal(size=600)), 1, 5)
+    likes = 2.5 * ((user + item) % 2)
+    value = np.clip(np.round(1.5 + likes + 0.5 * (item % 3) + 0.5 * rng.normal(size=600)), 1, 5)
     # One test row of a user who has no training row.
     user[-1] = 0
 
@@ -44,14 +44,14 @@ def toy(folder: Path, n_users: int, n_items: int) -> Case:
     return Case("toy", "random", folder, folder, arrays, SCALE)
 
 
-def run(case: Case, system: str) -> tuple[Path, dict[str, NDArray[Any]], dict[str, Any]]:
+def run(case: Case, system: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """Return the system's file, what it holds, and the settings it has found."""
     task = {"system": system, "seed": 0, "low": 1, "high": 5, "relevant_from": 4}
     out = case.arrays.parent / f"{system}.npz"
     command = [sys.executable, str(RUNNER), str(case.arrays), json.dumps(task), str(out)]
     subprocess.run(command, check=True, capture_output=True)
     with np.load(out) as held:
-        arrays = dict(held)
+        arrays: dict[str, Any] = dict(held)
     return out, arrays, json.loads(str(arrays["found"]))["settings"]
 
 
@@ -115,36 +115,54 @@ def test_taste_makes_better_lists_than_popularity_and_biases_beat_the_mean(tmp_p
     for system in ("ease", "popularity", "biases"):
         out, _, _ = run(case, system)
         measured[system] = measure(case, [out])
-    figures = figures_of(measured)["systems"]
+    figures = figures_of(measured, SCALE)["systems"]
     assert figures["ease"]["ndcg"] > figures["popularity"]["ndcg"] + 0.03
     with np.load(case.arrays) as held:
         spread = float(np.sqrt(np.mean((held["ter"] - held["trr"].mean()) ** 2)))
     assert figures["biases"]["rmse"] < spread
 
 
-def test_ndcg_is_that_of_a_plain_loop_and_the_loss_says_who_is_ahead(tmp_path: Path) -> None:
+def test_ndcg_is_that_of_a_plain_loop(tmp_path: Path) -> None:
     case = toy(tmp_path, 60, 30)
-    popular, arrays, _ = run(case, "popularity")
-    with np.load(case.arrays) as held:
-        test = list(
-            zip(held["teu"].tolist(), held["tei"].tolist(), held["ter"].tolist(), strict=True)
-        )
-    figures = []
-    for user, row in enumerate(arrays["lists"].tolist()):
-        relevant = {item for who, item, value in test if who == user and value >= 4}
-        if relevant:
-            gained = sum(1 / np.log2(at + 2) for at, item in enumerate(row) if item in relevant)
-            figures.append(
-                gained / sum(1 / np.log2(at + 2) for at in range(min(10, len(relevant))))
-            )
-    measured = measure(case, [popular])
-    figures_by_name = figures_of({"popularity": measured})["systems"]
-    assert figures_by_name["popularity"]["ndcg"] == pytest.approx(np.mean(figures))
+    out, arrays, _ = run(case, "popularity")
+    gains = []
+    for user, relevant in relevant_items(case).items():
+        places = [at for at, item in enumerate(arrays["lists"][user]) if item in relevant]
+        best = range(min(10, len(relevant)))
+        gains.append(sum(1 / np.log2(at + 2) for at in places))
+        gains[-1] /= sum(1 / np.log2(at + 2) for at in best)
+    figures = figures_of({"popularity": measure(case, [out])}, SCALE)
+    assert figures["systems"]["popularity"]["ndcg"] == pytest.approx(np.mean(gains))
 
-    ease, _, _ = run(case, "ease")
-    ahead = figures_of({"ours": measure(case, [ease]), "popularity": measured})
-    behind = figures_of({"ours": measured, "ease": measure(case, [ease])})
+
+def test_the_loss_says_who_is_ahead_and_by_how_much(tmp_path: Path) -> None:
+    case = toy(tmp_path, 60, 30)
+    out, arrays, _ = run(case, "popularity")
+    popularity = measure(case, [out])
+
+    # Nobody can do better than the relevant items themselves.
+    arrays["lists"][:] = -1
+    for user, relevant in relevant_items(case).items():
+        arrays["lists"][user, : len(relevant)] = sorted(relevant)
+    best = tmp_path / "best.npz"
+    np.savez(best, **arrays)
+    perfect = measure(case, [best])
+
+    ahead = figures_of({"ours": perfect, "popularity": popularity}, SCALE)
+    behind = figures_of({"ours": popularity, "ease": perfect}, SCALE)
+    assert ahead["systems"]["ours"]["ndcg"] == pytest.approx(1)
     assert ahead["lists"]["loss"] < ahead["lists"]["loss_high"] < 0
     assert behind["lists"]["loss"] == pytest.approx(-ahead["lists"]["loss"])
     assert "toy/random (ease by" in losses_of({"cases": {"toy/random": behind}})
     assert "toy/random" not in losses_of({"cases": {"toy/random": ahead}})
+
+
+def relevant_items(case: Case) -> dict[int, set[int]]:
+    """The relevant test items of each user who has one."""
+    with np.load(case.arrays) as held:
+        good = held["ter"] >= 4
+        pairs = zip(held["teu"][good].tolist(), held["tei"][good].tolist(), strict=True)
+    relevant: dict[int, set[int]] = {}
+    for user, item in pairs:
+        relevant.setdefault(user, set()).add(item)
+    return relevant
