@@ -7,11 +7,13 @@ linear      seconds per sweep and rating on 1, 5 and 20 million
 plot        pictures of what ml100k and scale have measured
 generate    write the synthetic sets
 shapes      ours and peers with the same information on sets of many shapes
+pages       put what shapes has measured into README and model page
 sets        write the sets of other shapes as CSV, parted by every protocol
 install     make the peers' environments
 """
 
 import argparse
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +26,7 @@ from benchmarks.request import Request
 from benchmarks.results import RESULTS
 from benchmarks.scale import run_linear, run_scale
 from benchmarks.sets import DEFAULT, EVERY, write_set
+from benchmarks.shape_pages import write_pages
 from benchmarks.shape_runs import run_shapes
 
 
@@ -96,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     sets = commands.add_parser("sets")
     sets.add_argument("names", nargs="*", default=DEFAULT, metavar="SET", help=", ".join(EVERY))
 
+    commands.add_parser("pages")
     commands.add_parser("install")
     return parser
 
@@ -187,6 +191,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
         _request(options), options.sets, options.protocols, options.seeds
     ),
     "sets": _sets,
+    "pages": lambda options: write_pages(json.loads((RESULTS / "shapes.json").read_text())),
     "plot": lambda options: plot(options.names),
     "generate": lambda options: write_sets(cache_folder() / "data", options.sizes),
     "install": lambda options: install(),

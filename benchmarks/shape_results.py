@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.planted import Scale
-from benchmarks.results import heading, table
 from benchmarks.sets import Case
 from mf_core.judging.metrics import Column, paired_loss
 
@@ -117,6 +116,22 @@ def _squares(
     return np.bincount(truth["teu"], squares, minlength=len(truth["user_ids"])).astype(float)
 
 
+def shape_of(case: Case) -> dict[str, float]:
+    """Return how large a case is: ratings a user counts the users of the test side too."""
+    with np.load(case.arrays) as held:
+        n_users, n_items = len(held["user_ids"]), len(held["item_ids"])
+        n_train, n_test = len(held["tru"]), len(held["teu"])
+    per_user = n_train / n_users
+    return {
+        "n_train": n_train,
+        "n_test": n_test,
+        "n_users": n_users,
+        "n_items": n_items,
+        "ratings_per_user": per_user,
+        "items_not_rated": n_items - per_user,
+    }
+
+
 def figures_of(systems: Mapping[str, Measured], scale: Scale) -> dict[str, Any]:
     """Return every system's figures, and ours against the best peer, as JSON has it."""
     about: dict[str, Any] = {"systems": {}}
@@ -198,64 +213,3 @@ def pooled(parts: Sequence[tuple[Case, Mapping[str, Measured]]]) -> dict[str, Me
         for name in parts[0][1]
         if name in common
     }
-
-
-def text_of(about: Mapping[str, Any]) -> str:
-    """Return the tables of lists and of ratings, and the cases on which ours lose."""
-    parts = [heading(dict(about))]
-    for kind, metric, names in (
-        ("lists", "ndcg", LIST_PEERS),
-        ("ratings", "rmse", ("ours_side", *RATING_PEERS, "myfm_side")),
-    ):
-        parts.append(_TITLES[kind])
-        heads = ["set", "ours", *names, "best peer", "loss", "low", "high"]
-        rows = [_row(name, case, kind, metric, names) for name, case in about["cases"].items()]
-        parts.append(table(heads, [row for row in rows if row]))
-    parts.append(losses_of(about))
-    failed = [
-        f"- {case}, {system}: {reason}"
-        for case, held in about["cases"].items()
-        for system, reason in held.get("failed", {}).items()
-    ]
-    if failed:
-        parts.append("\n".join(["Not measured:", "", *failed]))
-    return "\n\n".join(parts)
-
-
-_TITLES = {
-    "lists": "Lists, NDCG@10; the loss is the best peer's minus ours, with one-sided 95% bounds.",
-    "ratings": "Ratings, RMSE; the loss is ours minus the best peer's. `ours_als`, biases and myfm "
-    "are the peers; with side information are only `ours_side` and `myfm_side`.",
-}
-
-
-def _row(
-    name: str, case: Mapping[str, Any], kind: str, metric: str, names: Sequence[str]
-) -> list[str]:
-    """Return a case's line; none where ours is not measured."""
-    systems = case["systems"]
-    against = case.get(kind)
-    if against is None:
-        return []
-    cells = [_cell(systems.get(system, {}).get(metric)) for system in ("ours", *names)]
-    bounds = [f"{against[bound]:+.4f}" for bound in ("loss", "loss_low", "loss_high")]
-    return [name, *cells, against["best_peer"], *bounds]
-
-
-def _cell(figure: float | None) -> str:
-    return "" if figure is None else f"{figure:.4f}"
-
-
-def losses_of(about: Mapping[str, Any]) -> str:
-    """Return in words on which cases a peer is ahead of ours by more than the margin."""
-    margins = {"lists": f"{NDCG_MARGIN}", "ratings": f"{RMSE_MARGIN} on a scale from 1 to 5"}
-    lines = []
-    for kind, margin in margins.items():
-        lost = [
-            f"{name} ({against['best_peer']} by {against['loss']:.4f})"
-            for name, case in about["cases"].items()
-            if (against := case.get(kind)) and against["loss"] > against["margin"]
-        ]
-        said = ", ".join(lost) if lost else "none"
-        lines.append(f"A peer is ahead in {kind} by more than {margin}: {said}.")
-    return "\n\n".join(lines)

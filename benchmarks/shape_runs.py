@@ -26,7 +26,8 @@ from benchmarks.request import Request
 from benchmarks.results import kept, this_run, write
 from benchmarks.running import FAILURES, points
 from benchmarks.sets import ML100K, Case, protocols_of, write_case
-from benchmarks.shape_results import Measured, figures_of, measure, pooled, text_of
+from benchmarks.shape_pages import text_of
+from benchmarks.shape_results import Measured, figures_of, measure, pooled, shape_of
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,11 @@ def run_shapes(
                 continue
             failed = _run_systems(case, request, folder, n_seeds)
             systems = _measured(case, folder)
-            about["cases"][case.name] = {**figures_of(systems, case.scale), "failed": failed}
+            about["cases"][case.name] = {
+                "shape": shape_of(case),
+                **figures_of(systems, case.scale),
+                "failed": failed,
+            }
             measured.append((case, systems))
             # After each case, so that an interrupted run leaves what it has measured.
             write(request.name, about, text_of(about))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks.planted import Scale
 from benchmarks.sets import Case
-from benchmarks.shape_results import figures_of, losses_of, measure
+from benchmarks.shape_pages import losses_of
+from benchmarks.shape_results import figures_of, measure
 
 RUNNER = Path(__file__).parents[2] / "benchmarks" / "peers" / "run_linear.py"
 SCALE = Scale(1, 5, 1, relevant_from=4, centre=3.5, spread=1)
