@@ -27,7 +27,7 @@ from benchmarks.results import RESULTS
 from benchmarks.scale import run_linear, run_scale
 from benchmarks.sets import DEFAULT, EVERY, write_set
 from benchmarks.shape_pages import write_pages
-from benchmarks.shape_runs import run_shapes
+from benchmarks.shape_runs import Extent, run_shapes
 
 
 def main() -> None:
@@ -46,6 +46,11 @@ def _quick(options: argparse.Namespace) -> None:
 
 def _ml100k(options: argparse.Namespace) -> None:
     run_ml100k(_request(options), options.folds, options.seeds)
+
+
+def _shapes(options: argparse.Namespace) -> None:
+    extent = Extent(options.sets, options.protocols, options.seeds, options.again)
+    run_shapes(_request(options), extent)
 
 
 def _sets(options: argparse.Namespace) -> None:
@@ -95,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     shapes.add_argument("--sets", nargs="+", default=list(DEFAULT), choices=EVERY, metavar="SET")
     shapes.add_argument("--protocols", nargs="+", help="measure by these only, such as random")
     shapes.add_argument("--seeds", type=int, default=1)
+    shapes.add_argument("--again", action="store_true", help="also what the run has measured")
 
     sets = commands.add_parser("sets")
     sets.add_argument("names", nargs="*", default=DEFAULT, metavar="SET", help=", ".join(EVERY))
@@ -187,9 +193,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
     "ml100k": _ml100k,
     "scale": lambda options: run_scale(_request(options), options.sizes),
     "linear": lambda options: run_linear(_request(options)),
-    "shapes": lambda options: run_shapes(
-        _request(options), options.sets, options.protocols, options.seeds
-    ),
+    "shapes": _shapes,
     "sets": _sets,
     "pages": lambda options: write_pages(json.loads((RESULTS / "shapes.json").read_text())),
     "plot": lambda options: plot(options.names),

@@ -4,7 +4,8 @@ Every system finds its settings on a part of the training rows that is parted of
 was, ours by the product's own search. Test rows are read once, at the end.
 
 Each system's lists and predictions are kept in var/benchmarks/shapes-runs/RUN, so that a run that
-was cut off goes on with `--run ID`, and measures only what it lacks, and what `--only` names.
+was cut off goes on with `--run ID`, and measures only what it lacks; `--again` measures what
+`--only` names once more.
 """
 
 import json
@@ -74,31 +75,46 @@ SYSTEMS = {
 _RATED = ("random", "last_fifth", "u1", "u2", "u3", "u4", "u5")
 
 
-def run_shapes(
-    request: Request, sets: list[str], protocols: list[str] | None, n_seeds: int
-) -> None:
-    """Measure the systems that `request` wants on `sets`, and write results/NAME.
+@dataclass(frozen=True)
+class Extent:
+    """How much is measured.
+
+    Attributes:
+        sets: their names.
+        protocols: those to measure by; None for all that a set has.
+        n_seeds: of ours.
+        again: measure what is there already, too.
+    """
+
+    sets: list[str]
+    protocols: list[str] | None
+    n_seeds: int
+    again: bool
+
+
+def run_shapes(request: Request, extent: Extent) -> None:
+    """Measure the systems that `request` wants, and write results/NAME.
 
     Raises:
         SystemExit: the figures to keep are of another run or machine.
     """
     about = kept(request.name, request.run) or this_run() | {
         "settings": request.overrides,
-        "n_seeds": n_seeds,
+        "n_seeds": extent.n_seeds,
         "cases": {},
     }
     folder = cache_folder() / "shapes-runs" / about["run"]
-    for name in sets:
+    for name in extent.sets:
         measured = []
         for protocol in protocols_of(name):
-            if protocols and protocol not in protocols:
+            if extent.protocols and protocol not in extent.protocols:
                 continue
             try:
                 case = write_case(name, protocol)
             except PeerUnavailableError as error:
                 print(f"{name}: not to be had here: {error}", flush=True)
                 continue
-            failed = _run_systems(case, request, folder, n_seeds)
+            failed = _run_systems(case, request, folder, extent)
             systems = _measured(case, folder)
             about["cases"][case.name] = {
                 "shape": shape_of(case),
@@ -115,17 +131,16 @@ def run_shapes(
             write(request.name, about, text_of(about))
 
 
-def _run_systems(case: Case, request: Request, folder: Path, n_seeds: int) -> dict[str, str]:
+def _run_systems(case: Case, request: Request, folder: Path, extent: Extent) -> dict[str, str]:
     """Run what is wanted and not there yet; return the reasons of the systems that failed."""
     failed = {}
     for name, system in SYSTEMS.items():
         if not _takes_part(system, case) or not request.wants(name):
             continue
         try:
-            for seed in range(n_seeds if system.seeded else 1):
+            for seed in range(extent.n_seeds if system.seeded else 1):
                 out = _file(folder, case, name, seed)
-                # What is named is measured again; a run that goes on keeps the rest.
-                if out.exists() and request.only is None:
+                if _is_of(case, out) and not extent.again:
                     continue
                 out.parent.mkdir(parents=True, exist_ok=True)
                 _run(name, case, seed, out, request)
@@ -145,6 +160,11 @@ def _takes_part(system: _System, case: Case) -> bool:
 
 def _file(folder: Path, case: Case, name: str, seed: int) -> Path:
     return folder / case.set / case.protocol / f"{name}.{seed}.npz"
+
+
+def _is_of(case: Case, out: Path) -> bool:
+    """Say whether `out` is there and of the case as it is now."""
+    return out.exists() and out.stat().st_mtime > case.arrays.stat().st_mtime
 
 
 def _run(name: str, case: Case, seed: int, out: Path, request: Request) -> None:
@@ -216,5 +236,6 @@ def _measured(case: Case, folder: Path) -> dict[str, Measured]:
 def _each_measured(case: Case, folder: Path) -> Iterator[tuple[str, Measured]]:
     for name in SYSTEMS:
         files = sorted((folder / case.set / case.protocol).glob(f"{name}.*.npz"))
+        files = [file for file in files if _is_of(case, file)]
         if files:
             yield name, measure(case, files)
