@@ -1,6 +1,6 @@
 """`make bench`: ours against the peers; see benchmarks/README.md.
 
-(nothing)   ours and EASE on MovieLens 100K, one seed: minutes
+(nothing)   ours, EASE, popularity and biases on one fold of MovieLens 100K: minutes
 ml100k      ours and all peers on MovieLens 100K, three seeds
 scale       RMSE over seconds on 10 and 20 million synthetic ratings, ours and the peers
 linear      seconds per sweep and rating on 1, 5 and 20 million
@@ -21,13 +21,16 @@ from pathlib import Path
 
 from benchmarks.environments import ENVIRONMENTS, PeerUnavailableError, cache_folder, python_of
 from benchmarks.generate import SETS, write_sets
-from benchmarks.ml100k import FOLDS, QUICK, run_ml100k
+from benchmarks.ml100k import FOLDS, run_ml100k
 from benchmarks.request import Request
 from benchmarks.results import RESULTS
 from benchmarks.scale import run_linear, run_scale
-from benchmarks.sets import DEFAULT, EVERY, write_set
+from benchmarks.sets import DEFAULT, EVERY, ML100K, write_set
 from benchmarks.shape_pages import write_pages
 from benchmarks.shape_runs import Extent, run_shapes
+
+# What `make bench` alone measures.
+_QUICK = "ours,ease,popularity,biases"
 
 
 def main() -> None:
@@ -40,8 +43,8 @@ def main() -> None:
 
 
 def _quick(options: argparse.Namespace) -> None:
-    options.only = options.only or ",".join(sorted(QUICK))
-    _ml100k(options)
+    options.only = options.only or _QUICK
+    _shapes(options)
 
 
 def _ml100k(options: argparse.Namespace) -> None:
@@ -76,8 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    _add_ml100k_options(commands.add_parser("quick"), "quick", n_seeds=1)
-    _add_ml100k_options(commands.add_parser("ml100k"), "ml100k", n_seeds=3)
+    quick = commands.add_parser("quick")
+    _add_shapes_options(quick, "quick", sets=[ML100K], protocols=["u1"])
+    _add_ml100k_options(commands.add_parser("ml100k"))
 
     scale = commands.add_parser("scale")
     _add_common_options(scale, "scale")
@@ -95,12 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--sizes", nargs="+", default=list(SETS), choices=list(SETS))
 
     shapes = commands.add_parser("shapes")
-    _add_common_options(shapes, "shapes")
-    _add_partial_options(shapes)
-    shapes.add_argument("--sets", nargs="+", default=list(DEFAULT), choices=EVERY, metavar="SET")
-    shapes.add_argument("--protocols", nargs="+", help="measure by these only, such as random")
-    shapes.add_argument("--seeds", type=int, default=1)
-    shapes.add_argument("--again", action="store_true", help="also what the run has measured")
+    _add_shapes_options(shapes, "shapes", sets=list(DEFAULT), protocols=None)
 
     sets = commands.add_parser("sets")
     sets.add_argument("names", nargs="*", default=DEFAULT, metavar="SET", help=", ".join(EVERY))
@@ -110,8 +109,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_ml100k_options(parser: argparse.ArgumentParser, name: str, n_seeds: int) -> None:
+def _add_shapes_options(
+    parser: argparse.ArgumentParser, name: str, *, sets: list[str], protocols: list[str] | None
+) -> None:
     _add_common_options(parser, name)
+    _add_partial_options(parser)
+    parser.add_argument("--sets", nargs="+", default=sets, choices=EVERY, metavar="SET")
+    parser.add_argument("--protocols", nargs="+", default=protocols, help="such as random, last_10")
+    parser.add_argument("--seeds", type=int, default=1, help="of ours")
+    parser.add_argument("--again", action="store_true", help="also what the run has measured")
+
+
+def _add_ml100k_options(parser: argparse.ArgumentParser) -> None:
+    _add_common_options(parser, "ml100k")
     _add_partial_options(parser)
     parser.add_argument(
         "--folds",
@@ -120,7 +130,7 @@ def _add_ml100k_options(parser: argparse.ArgumentParser, name: str, n_seeds: int
         default=list(FOLDS),
         choices=FOLDS,
     )
-    parser.add_argument("--seeds", type=int, default=n_seeds)
+    parser.add_argument("--seeds", type=int, default=3)
 
 
 def _add_common_options(parser: argparse.ArgumentParser, name: str) -> None:
