@@ -114,7 +114,8 @@ def run_shapes(request: Request, extent: Extent) -> None:
             except PeerUnavailableError as error:
                 print(f"{name}: not to be had here: {error}", flush=True)
                 continue
-            failed = _run_systems(case, request, folder, extent)
+            failed = _kept_failures(about, case, request)
+            failed |= _run_systems(case, request, folder, extent)
             systems = _measured(case, folder)
             about["cases"][case.name] = {
                 "shape": shape_of(case),
@@ -129,6 +130,12 @@ def run_shapes(request: Request, extent: Extent) -> None:
         if name == ML100K and len(folds) > 1:
             about["cases"][f"{ML100K}/all folds"] = figures_of(pooled(folds), case.scale)
             write(request.name, about, text_of(about))
+
+
+def _kept_failures(about: dict[str, Any], case: Case, request: Request) -> dict[str, str]:
+    """Return why systems failed before, of those that are not to be measured now."""
+    before = about["cases"].get(case.name, {}).get("failed", {})
+    return {name: reason for name, reason in before.items() if not request.wants(name)}
 
 
 def _run_systems(case: Case, request: Request, folder: Path, extent: Extent) -> dict[str, str]:
