@@ -46,10 +46,11 @@ _NO_METADATA = Metadata((), 0)
 
 @dataclass(frozen=True)
 class BacktestReport:
-    """Every figure of a backtest.
+    """Every figure of a backtest, and what they are of.
 
     `fit_seconds` is the time of training, imports and the search for settings excluded; `found` is
-    what that search has found, None where `train.settings` is fixed.
+    what that search has found, None where `train.settings` is fixed. The heads are in the
+    snapshot's rows.
     """
 
     figures: list[Figure]
@@ -58,6 +59,8 @@ class BacktestReport:
     device: str
     n_train: int
     n_test: int
+    snapshot: Snapshot
+    heads: Heads
     found: FoundSettings | None = None
     search_seconds: float = 0.0
 
@@ -144,6 +147,8 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
         device=next(iter(fitted.values())).device,
         n_train=len(snapshot.train),
         n_test=len(snapshot.test),
+        snapshot=snapshot,
+        heads=heads,
         found=found,
         search_seconds=search_seconds,
     )

@@ -16,6 +16,7 @@ from tests.s3 import Door, client_variables, forget_clients, s3_server
 SLOW = (
     "tests/core/test_object_store.py*",
     "tests/core/test_search*",
+    "tests/core/test_search_time.py*",
     "tests/core/test_solvers_*",
     "tests/core/test_train_process.py*",
     "tests/dags/test_keys.py*",

@@ -47,7 +47,7 @@ from mf_core.solvers.explicit import ExplicitAls
 from mf_core.solvers.kept import KeptSamples
 from mf_core.solvers.pattern import OVERSAMPLING, Features, pattern_features, with_attributes
 from mf_core.solvers.prior import FactorPrior
-from mf_core.solvers.sampling import Noise, draw_from_few, draw_gaussian
+from mf_core.solvers.sampling import Draw, Noise, draw_from_few, draw_gaussian
 from mf_core.solvers.solver import (
     COLUMN_BYTES,
     Arrays,
@@ -59,7 +59,9 @@ from mf_core.solvers.solver import (
 )
 
 _SWEEPS_OF_LEAST_SQUARES = 2
+# How far the start is spread out, and from how many ratings a row on so far.
 _INITIAL_SPREAD = 0.2
+_RATINGS_OF_FULL_SPREAD = 50.0
 # The shape a of the noise precisions' prior: so much, and more for a row with few ratings.
 _NOISE_SHAPE = 5.0
 _NOISE_SHAPE_OF_FEW = 100.0
@@ -144,7 +146,7 @@ class BayesianFactors(Solver):
         W = 2 R + max(256, 2 R), it is the larger of
 
             features   24 (J + 16)    while they are made; 0 without any
-            sweeps     4 J + 4 (D + 1) S + 20 D + 4 W + max(4 W, 40 D)
+            sweeps     4 J + 4 (D + 1) S + 28 D + 4 W + max(4 W, 48 D)
 
         the latter being features, samples, rows and their draws, and the columns of the mean that
         wait; then the larger of their copy while they are merged and of a sweep's tables.
@@ -157,8 +159,8 @@ class BayesianFactors(Solver):
         between_merges = 2 * settings.output_factors
         columns = between_merges + max(BUFFERED_COLUMNS, between_merges)
         samples = 4 * (width + 1) * settings.kept_samples
-        held = 4 * n_features + samples + 20 * width + 4 * columns
-        return max(making, held + max(4 * columns, 40 * width))
+        held = 4 * n_features + samples + 28 * width + 4 * columns
+        return max(making, held + max(4 * columns, 48 * width))
 
     def iterate(self, iteration: int) -> float:
         """Run one sweep and return the sample's training RMSE, predictions clipped to the scale."""
@@ -171,19 +173,25 @@ class BayesianFactors(Solver):
         # A scale common to all alpha, and its inverse to all beta, change nothing; so only the
         # users' level is drawn. The errors measured last are those of the whole sample.
         sweep = tf.constant(iteration, tf.int64)
+        items_before = self._items.rows
         self._users.draw(sweep, self._items, measure=False)
         errors = self._items.draw(sweep, self._users, measure=True)
         self._users.draw_level(sweep, errors.weighted, self.n_ratings)
         if iteration >= self._burn_in:
             self._left += float(errors.plain) / self.n_ratings
-            self._count_sample(iteration - self._burn_in)
+            self._count_sample(iteration - self._burn_in, items_before)
         mean_square = float(errors.clipped) / self.n_ratings
         return float(np.sqrt(mean_square))
 
-    def _count_sample(self, number: int) -> None:
-        """Let the sample just drawn, the `number`-th (from 0) after the burn-in, count."""
-        user = self._users.rows
-        item = self._items.rows
+    def _count_sample(self, number: int, items_before: tf.Tensor) -> None:
+        """Let the sample just drawn, the `number`-th (from 0) after the burn-in, count.
+
+        What counts is what was to be expected of it (Rao-Blackwell; Gelfand & Smith 1990): users'
+        rows given the items before, and the items' biases given the users just drawn. The mean is
+        the same, and settles sooner: rows with few ratings are nearly all noise in a draw.
+        """
+        user = self._users.expected
+        item = tf.concat([items_before[:, :-1], self._items.expected[:, -1:]], axis=1)
         self._average.add(user, item)
         self._probe.add(user, item)
         self._kept.offer(number, self._sample)
@@ -276,7 +284,8 @@ class _Errors(NamedTuple):
 class _Half:
     """One side: its ratings, its prior, and the current sample of it.
 
-    The sample is `rows`, the regression `weights` and the noise precisions `precision`.
+    The sample is `rows`, the regression `weights` and the noise precisions `precision`; `expected`
+    is the mean of the distribution that `rows` were drawn from.
     """
 
     def __init__(
@@ -294,6 +303,7 @@ class _Half:
         self._prior = FactorPrior(features, self._active)
         self._noise = noise
         self.rows = tf.zeros((side.n_rows, width))
+        self.expected = self.rows
         self.weights = tf.zeros((features.scale.shape[0], width))
         self.precision = tf.ones(side.n_rows)
         self._level = tf.ones(())
@@ -306,10 +316,13 @@ class _Half:
         A point estimate is shrunk, and a chain grows slowly where it would shrink fast: rows and
         their prior's precision hold each other, the more so the more rows there are. On 9.5M
         ratings the sample's training RMSE was .755 after a dozen sweeps from least squares
-        themselves, on its way to .715; spread out it is there.
+        themselves, on its way to .715; spread out it is there. Rows with few ratings end small, and
+        shrink as slowly.
         """
+        per_row = tf.reduce_sum(self._side.count) / tf.reduce_sum(self._active)
+        spread = _INITIAL_SPREAD * tf.minimum(1.0, per_row / _RATINGS_OF_FULL_SPREAD)
         noise = self._noise.normal(self.rows.shape, _START)
-        self.rows = (rows + _INITIAL_SPREAD * noise) * self._active
+        self.rows = (rows + spread * noise) * self._active
 
     def draw(self, sweep: tf.Tensor, other: "_Half", *, measure: bool) -> _Errors:
         """Draw everything of this side given the `other`.
@@ -333,8 +346,9 @@ class _Half:
 
         # x = R^-T x~; a row without ratings has its prior's mean.
         inactive = 1.0 - self._active
-        rows = self._side.in_row_order(list(drawn))
-        self.rows = _right_divided(rows, prior.root) + inactive * prior.mean
+        both = self._side.in_row_order(list(drawn))
+        self.rows = _right_divided(both[:, :width], prior.root) + inactive * prior.mean
+        self.expected = _right_divided(both[:, width:], prior.root) + inactive * prior.mean
 
         # Such a row's precision is a draw from its prior.
         precision = self._side.in_row_order(list(precisions))[:, 0]
@@ -459,7 +473,8 @@ _BatchDraw = Callable[..., tuple[tf.Tensor, tf.Tensor, _Errors]]
 def _batch_function(width: int, index: tf.DType, *, few: bool, measure: bool) -> _BatchDraw:
     """Return the function that draws one batch.
 
-    It takes (*batch, *given) and returns (rows (B, D), precisions (B, 1), errors). All fits of a
+    It takes (*batch, *given) and returns (rows and their means side by side (B, 2 D), precisions
+    (B, 1), errors). All fits of a
     process share its trace. `few`: by way of the (L, L) matrices. Without `measure` the errors are
     0.
     """
@@ -472,9 +487,10 @@ def _batch_function(width: int, index: tf.DType, *, few: bool, measure: bool) ->
         batch = _regressions(given, row, other, value)
         draw_rows = _draw_with_few_ratings if few else _draw_with_many_ratings
         new, precision = draw_rows(batch)
+        rows = tf.concat(new, axis=1)
         if not measure:
-            return new, precision, _Errors(tf.zeros(()), tf.zeros(()), tf.zeros(()))
-        return new, precision, _errors(batch, new, precision, value, given.scale)
+            return rows, precision, _Errors(tf.zeros(()), tf.zeros(()), tf.zeros(()))
+        return rows, precision, _errors(batch, new.drawn, precision, value, given.scale)
 
     table = tf.TensorSpec((None, width))
     given = _Given(
@@ -509,7 +525,7 @@ def _regressions(given: _Given, row: tf.Tensor, other: tf.Tensor, value: tf.Tens
     )
 
 
-def _draw_with_few_ratings(batch: _Regressions) -> tuple[tf.Tensor, tf.Tensor]:
+def _draw_with_few_ratings(batch: _Regressions) -> tuple[Draw, tf.Tensor]:
     """Return (rows, precisions), by way of the (L, L) matrices G G^T + I."""
     residual = batch.target - tf.linalg.matvec(batch.design, batch.old)
     squared = tf.reduce_sum(tf.square(residual), 1)
@@ -521,10 +537,10 @@ def _draw_with_few_ratings(batch: _Regressions) -> tuple[tf.Tensor, tf.Tensor]:
     target = root * (batch.target - explained)
     design = root[:, :, None] * batch.design
     deviation = draw_from_few(design, target, batch.normal)
-    return batch.mean + deviation, precision
+    return Draw(batch.mean + deviation.drawn, batch.mean + deviation.mean), precision
 
 
-def _draw_with_many_ratings(batch: _Regressions) -> tuple[tf.Tensor, tf.Tensor]:
+def _draw_with_many_ratings(batch: _Regressions) -> tuple[Draw, tf.Tensor]:
     """Return (rows, precisions), by way of the (D, D) matrices G^T G + I."""
     gram = tf.matmul(batch.design, batch.design, transpose_a=True)
     right = tf.linalg.matvec(batch.design, batch.target, transpose_a=True)

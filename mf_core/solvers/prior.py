@@ -84,7 +84,7 @@ class FactorPrior:
         # mu ~ N(n e_mean / (k + n), ((k + n) Lambda)^-1)
         right = tf.linalg.matvec(precision, n * average)
         normal = noise.normal((width,), _MEAN)
-        mean = draw_gaussian((_MEAN_STRENGTH + n) * precision, right, normal)
+        mean = draw_gaussian((_MEAN_STRENGTH + n) * precision, right, normal).drawn
         return precision, mean
 
     def _draw_weights(
@@ -104,4 +104,4 @@ class FactorPrior:
         square = tf.square(scale)[:, :, None]
         precisions = square * precision + weight_precision
         normal = noise.normal((n_features, width), _WEIGHTS)
-        return draw_gaussian(precisions, right, normal)
+        return draw_gaussian(precisions, right, normal).drawn

@@ -22,6 +22,7 @@ triangular, A_kk^2 ~ chi^2(nu - k), A_kl ~ N(0, 1) below the diagonal,
 
 import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -63,19 +64,28 @@ class Noise:
         return tf.random.stateless_gamma(tf.shape(shape), key, alpha=shape)
 
 
-def draw_gaussian(precision: tf.Tensor, right: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+class Draw(NamedTuple):
+    """Draws of a distribution and its mean, of the same shape."""
+
+    drawn: tf.Tensor
+    mean: tf.Tensor
+
+
+def draw_gaussian(precision: tf.Tensor, right: tf.Tensor, noise: tf.Tensor) -> Draw:
     """Return draws from N(A^-1 b, A^-1), shape (..., K).
 
     `precision` A is (..., K, K), `right` b and `noise` are (..., K).
     """
-    # x = L^-T (L^-1 b + z)
+    # x = L^-T (L^-1 b + z), and its mean is the same without z.
     lower = tf.linalg.cholesky(precision)
     forward = tf.linalg.triangular_solve(lower, right[..., None])
     noisy = forward + noise[..., None]
-    return tf.linalg.triangular_solve(lower, noisy, adjoint=True)[..., 0]
+    both = tf.concat([noisy, forward], axis=-1)
+    solved = tf.linalg.triangular_solve(lower, both, adjoint=True)
+    return Draw(solved[..., 0], solved[..., 1])
 
 
-def draw_from_few(design: tf.Tensor, target: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+def draw_from_few(design: tf.Tensor, target: tf.Tensor, noise: tf.Tensor) -> Draw:
     """Return draws from N(A^-1 G^T t, A^-1) with A = G^T G + I, shape (B, K).
 
     They come by way of the (L, L) matrices G G^T + I. `design` G is (B, L, K), `target` t (B, L),
@@ -89,11 +99,13 @@ def draw_from_few(design: tf.Tensor, target: tf.Tensor, noise: tf.Tensor) -> tf.
     # L^-1 t - (L + I)^-1 G z
     image = tf.matmul(design, noise[..., None])
     drawn = tf.linalg.triangular_solve(lower + identity, image)
-    inner = tf.linalg.triangular_solve(lower, target[..., None]) - drawn
+    forward = tf.linalg.triangular_solve(lower, target[..., None])
 
-    # x = z + G^T L^-T (...)
-    backward = tf.linalg.triangular_solve(lower, inner, adjoint=True)
-    return noise + tf.matmul(design, backward, transpose_a=True)[..., 0]
+    # x = z + G^T L^-T (...), and its mean is the same without z.
+    both = tf.concat([forward - drawn, forward], axis=-1)
+    backward = tf.linalg.triangular_solve(lower, both, adjoint=True)
+    solved = tf.matmul(design, backward, transpose_a=True)
+    return Draw(noise + solved[..., 0], solved[..., 1])
 
 
 def draw_wishart(

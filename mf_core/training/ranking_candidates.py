@@ -4,7 +4,6 @@ from typing import Any
 
 from mf_core.config import Config
 from mf_core.data.ratings import Ratings
-from mf_core.data.validation import judges_by_late_rows
 
 Alternatives = list[dict[str, Any]]
 
@@ -27,7 +26,14 @@ def ranking_candidates(config: Config) -> list[Alternatives]:
         joined,
         [{"ranking_head.item_prior": head.item_prior * factor} for factor in (1 / 3, 3.0)],
         [{"ranking_head.lowest_target": target} for target in (0.0, 0.7)],
-        [{"ranking_head.item_dropout": dropout} for dropout in (0.3, 0.7)],
+        [
+            {"ranking_head.item_dropout": 0.7},
+            # Few items with many ratings each: the same ridge, and less of each item's own.
+            {
+                "ranking_head.item_dropout": 0.25,
+                "ranking_head.item_prior": 6 * head.item_prior,
+            },
+        ],
         # Rating patterns that hold little want a stronger ridge, and less weight of what is not
         # rated.
         [
@@ -38,15 +44,17 @@ def ranking_candidates(config: Config) -> list[Alternatives]:
             },
         ],
         [{"ranking_head.learner": "blend"}, *joined[2:]],
-        [{"ranking_head.popular_ratings": ratings} for ratings in (None, 20.0)],
+        # The last one is for everybody: what is popular now may be better than any taste.
+        [{"ranking_head.popular_ratings": ratings} for ratings in (None, 20.0, 1_000.0)],
     ]
 
 
 def recent_candidates(config: Config, train: Ratings) -> Alternatives:
-    """Return half-lives of what a user has rated, in later ratings; none where drawn rows judge.
+    """Return half-lives of what a user has rated, in later ratings.
 
-    A drawn row is as old as the others of its user, so that it says nothing of what comes next.
+    There are none unless each user's last ratings judge: drawn rows are as old as a user's others
+    and say nothing of what comes next, and after a cut through all ratings most users rate little.
     """
-    if not judges_by_late_rows(config, train):
+    if config.split.protocol != "leave_last" or train.rated_at is None:
         return []
     return [{"ranking_head.recent_half_life": later} for later in _RECENT_HALF_LIVES]

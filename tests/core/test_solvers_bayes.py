@@ -71,12 +71,15 @@ def side_of(ratings: Ratings, shape: tuple[int, int], *, of_items: bool = False)
 
 def test_gaussian_draws_have_the_mean_and_covariance_of_their_precision() -> None:
     precision, right, n = positive_definite(3), np.array([1, -2, 3], np.float32), 200_000
-    draws = draw_gaussian(
+    drawn, mean = draw_gaussian(
         tf.tile(precision[None], (n, 1, 1)),
         tf.tile(right[None], (n, 1)),
         noise(0).normal((n, 3), 0),
-    ).numpy()
-    np.testing.assert_allclose(draws.mean(0), np.linalg.solve(precision, right), atol=0.01)
+    )
+    draws = drawn.numpy()
+    expected = np.linalg.solve(precision, right)
+    np.testing.assert_allclose(draws.mean(0), expected, atol=0.01)
+    np.testing.assert_allclose(mean[0], expected, atol=1e-4)
     np.testing.assert_allclose(np.cov(draws.T), np.linalg.inv(precision), atol=0.01)
 
 
@@ -87,12 +90,13 @@ def test_draws_from_few_ratings_have_the_mean_and_covariance_of_their_regression
         200_000,
     )
     precision = design.T @ design + np.eye(3)
-    draws = draw_from_few(
+    drawn, mean = draw_from_few(
         tf.tile(design[None], (n, 1, 1)), tf.tile(target[None], (n, 1)), noise(0).normal((n, 3), 0)
-    ).numpy()
-    np.testing.assert_allclose(
-        draws.mean(0), np.linalg.solve(precision, design.T @ target), atol=0.01
     )
+    draws = drawn.numpy()
+    expected = np.linalg.solve(precision, design.T @ target)
+    np.testing.assert_allclose(draws.mean(0), expected, atol=0.01)
+    np.testing.assert_allclose(mean[0], expected, atol=1e-4)
     np.testing.assert_allclose(np.cov(draws.T), np.linalg.inv(precision), atol=0.01)
 
 
@@ -133,7 +137,7 @@ def test_one_batch_without_noise_equals_weighted_ridge_regressions_solved_one_by
         old @ prior_root,
         prior_mean @ prior_root,
         standard,
-        3,
+        np.full(60, 3),
         np.zeros((60, 4)),
         [1, 5],
     )
@@ -158,7 +162,9 @@ def test_one_batch_without_noise_equals_weighted_ridge_regressions_solved_one_by
                 design.T @ weighted + prior_precision,
                 weighted.T @ target + prior_precision @ prior_mean[row],
             )
-            np.testing.assert_allclose(found @ np.linalg.inv(prior_root), solution, atol=1e-4)
+            # Without noise, what is drawn and what is expected are the same.
+            for drawn in (found[:4], found[4:]):
+                np.testing.assert_allclose(drawn @ np.linalg.inv(prior_root), solution, atol=1e-4)
             predicted = np.clip(train.value[at] - target + design @ solution, 1, 5)
             squared_error -= float(np.sum((train.value[at] - predicted) ** 2))
     assert squared_error == pytest.approx(0, abs=0.05)
