@@ -5,6 +5,7 @@ how they are joined costs none.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +21,7 @@ from mf_core.training.race import Rung, Settings
 from mf_core.training.search_rows import Log, Part, SearchRows
 
 _SAMPLE_SEED = 2_000_003
+_WARM_UP_USERS = 200
 # Of each learner, for each part: the best so far, and the one that is compared with it.
 _KEPT_FITS = 3
 
@@ -58,6 +60,13 @@ class RankingTrials:
             f"({rung.users:.0%} of the users, {rung.iterations:.0%} of the iterations)"
         )
         return by_user
+
+    def warm_up(self) -> None:
+        """Fit a few users once, so that what TensorFlow compiles does not count as a fit's time."""
+        few = Rung(users=min(1.0, _WARM_UP_USERS / len(self.rows.users)), iterations=0.0)
+        # Too few of them may have a relevant rating, which says nothing of all.
+        with suppress(TrainingError):
+            RankingTrials(self.config, self.rows, self.parts[:1], lambda line: None)({}, few)
 
     def _on_part(self, config: Config, number: int, rung: Rung) -> Float64s:
         # TensorFlow takes seconds to import.

@@ -30,12 +30,13 @@ from mf_core.training.search_rows import (
 )
 
 # Up to so many ratings a whole fit takes a second or two. There the race may cost as much as the
-# fit of both heads does, beyond it half of that; `fits` counts fits of the ranking head alone.
+# fit of both heads does, beyond it half of that; `fits` counts fits of the ranking head alone, and
+# leaves time for the choice of the rating head's solver.
 _SMALL = 1_000_000
 _SMALL_RUNGS = (Rung(users=1.0, iterations=1 / 2), Rung(users=1.0, iterations=1.0))
-_SMALL_FITS = 5.0
+_SMALL_FITS = 4.0
 _LARGE_RUNGS = (Rung(users=1 / 9, iterations=1.0), Rung(users=1 / 3, iterations=1.0))
-_LARGE_FITS = 1.6
+_LARGE_FITS = 1.4
 
 
 def search_settings(
@@ -150,6 +151,7 @@ def _ranking_head(
         *ranking_candidates(config),
     ]
     try:
+        measure.warm_up()
         best = race.winner(entrants, _allowed(config, stages))
     except TrainingError as error:
         # The fit itself will say so too, if it is not only this part of the ratings.
