@@ -88,7 +88,8 @@ def test_a_training_searches_and_fits_with_what_it_finds(
     # Whoever asks for the same with the found settings finds it finished.
     again = dataclasses.replace(manifest, found=model.found, search=False)
     assert finished(again) == model
-    assert finished(dataclasses.replace(again, found=None)) is None
+    other = dataclasses.replace(model.found, settings={"ranking_head.lowest_target": 0.9})
+    assert finished(dataclasses.replace(again, found=other)) is None
 
 
 def test_a_training_that_is_killed_after_its_search_does_not_search_again(
