@@ -308,8 +308,8 @@ class Verdict:
         if self.overridden_by:
             return f"gate: version {self.model_version} passes, {self.overridden_by} overrode it"
         rules = self.reasons.splitlines()
-        warnings = [line[2:].strip() for line in rules if line.startswith("!!")]
-        warned = f"; warning: {'; '.join(warnings)}" if warnings else ""
+        n_warnings = sum(line.startswith("!!") for line in rules)
+        warned = f", {n_warnings} with a warning" if n_warnings else ""
         return (
             f"gate: version {self.model_version} is approved, all {len(rules)} rules hold{warned}"
         )
