@@ -32,7 +32,6 @@ all don't add up to 0. A row without ratings has its prior's mean.
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -42,17 +41,18 @@ from mf_core.config import AlsConfig, BayesConfig, SolverConfig
 from mf_core.data.ratings import Float32s
 from mf_core.models.samples import PosteriorSamples
 from mf_core.solvers.average import BUFFERED_COLUMNS, RunningMean
+from mf_core.solvers.batch_draw import Errors, Given, batch_function
 from mf_core.solvers.buckets import Side, both_sides, padding_note, total_of, with_zero_row
 from mf_core.solvers.explicit import ExplicitAls
 from mf_core.solvers.kept import KeptSamples
 from mf_core.solvers.pattern import OVERSAMPLING, Features, pattern_features, with_attributes
 from mf_core.solvers.prior import FactorPrior
-from mf_core.solvers.sampling import Draw, Noise, draw_from_few, draw_gaussian
+from mf_core.solvers.probe import Probe, training_probe
+from mf_core.solvers.sampling import Noise
 from mf_core.solvers.solver import (
     COLUMN_BYTES,
     Arrays,
     Factors,
-    HeldOut,
     Problem,
     Solver,
     Start,
@@ -65,8 +65,6 @@ _RATINGS_OF_FULL_SPREAD = 50.0
 # The shape a of the noise precisions' prior: so much, and more for a row with few ratings.
 _NOISE_SHAPE = 5.0
 _NOISE_SHAPE_OF_FEW = 100.0
-_PROBE_RATINGS = 100_000
-_PROBE_SEED = 4
 # What each of a sweep's draws is for; those below `_ROW_NOISE` belong to `mf_core.solvers.prior`.
 _ROW_NOISE = 6
 _ROW_PRECISION = 7
@@ -106,7 +104,7 @@ class BayesianFactors(Solver):
         self._kept = KeptSamples(settings.kept_samples)
         # The samples' mean errors over all training ratings, added up.
         self._left = 0.0
-        self._probe = _Probe(problem.held_out or _training_probe(problem))
+        self._probe = Probe(problem.held_out or training_probe(problem))
         self.note = (
             f"{self._burn_in} sweeps of burn-in, {self._users.weights.shape[0]} + "
             f"{self._items.weights.shape[0]} features; {padding_note(users, items)}"
@@ -273,14 +271,6 @@ class _PriorDraw(NamedTuple):
     normal: tf.Tensor  # normal draws, of the shape of the rows
 
 
-class _Errors(NamedTuple):
-    """Sums of errors: squared, with predictions clipped to the scale or times the precisions."""
-
-    clipped: tf.Tensor
-    weighted: tf.Tensor
-    plain: tf.Tensor  # rating less prediction, not squared
-
-
 class _Half:
     """One side: its ratings, its prior, and the current sample of it.
 
@@ -324,7 +314,7 @@ class _Half:
         noise = self._noise.normal(self.rows.shape, _START)
         self.rows = (rows + spread * noise) * self._active
 
-    def draw(self, sweep: tf.Tensor, other: "_Half", *, measure: bool) -> _Errors:
+    def draw(self, sweep: tf.Tensor, other: "_Half", *, measure: bool) -> Errors:
         """Draw everything of this side given the `other`.
 
         Returns the squared errors if `measure`, else zeros.
@@ -336,10 +326,10 @@ class _Half:
 
         def draw_batch(
             rows: tf.Tensor, places: tf.Tensor, value: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor, _Errors]:
+        ) -> tuple[tf.Tensor, tf.Tensor, Errors]:
             """Draw one batch, by the smaller matrices where its rows have few ratings."""
             few = 2 * places.shape[1] <= width
-            function = _batch_function(width, places.dtype, few=few, measure=measure)
+            function = batch_function(width, places.dtype, few=few, measure=measure)
             return function(rows, places, value, *given)
 
         drawn, precisions, errors = zip(*self._side.each_batch(draw_batch), strict=True)
@@ -356,7 +346,7 @@ class _Half:
 
         self.weights = prior.weights
         self._spread = (prior.normal, prior.root)
-        return _Errors(*(total_of(kind) for kind in zip(*errors, strict=True)))
+        return Errors(*(total_of(kind) for kind in zip(*errors, strict=True)))
 
     def draw_level(self, sweep: tf.Tensor, weighted: tf.Tensor, n_ratings: int) -> None:
         """Draw tau, which all precisions have in common, given the `weighted` squared errors.
@@ -382,7 +372,7 @@ class _Half:
             normal=noise.normal(tf.shape(rows), _ROW_NOISE),
         )
 
-    def _given(self, other: "_Half", prior: _PriorDraw, rate: tf.Tensor) -> "_Given":
+    def _given(self, other: "_Half", prior: _PriorDraw, rate: tf.Tensor) -> "Given":
         """Return what the rows are drawn from, in coordinates where the prior's precision is I."""
         # Every place is weighted once for all: its rows and scalars are times beta^.5.
         root = tf.sqrt(other.precision)[:, None]
@@ -393,7 +383,7 @@ class _Half:
 
         # G~ = G R^-T, x~ = R^T x.
         table = _right_divided(weighted, tf.transpose(prior.root))
-        return _Given(
+        return Given(
             table=with_zero_row(table),
             scalars=with_zero_row(scalars),
             rows=tf.matmul(self.rows, prior.root),
@@ -428,222 +418,6 @@ class _Half:
         self.weights = tf.constant(state[f"{name}_weights"])
         self.precision = tf.constant(state[f"{name}_precision"])
         self._level = tf.constant(state[f"{name}_level"][0])
-
-
-class _Given(NamedTuple):
-    """What the rows of one side are drawn from, in coordinates where the prior's precision is I.
-
-    All of it lies on the device. `table` and `scalars` are the other side's, with a row of zeros
-    below: each place's factors and 1, and its bias and 1, all times the root of its noise
-    precision. `rows` are the present ones, `rate` those of the precisions' prior, `standard` Gamma
-    draws of rate 1, `normal` normal ones,
-    `scale` the ends of the rating scale.
-    """
-
-    table: tf.Tensor
-    scalars: tf.Tensor
-    rows: tf.Tensor
-    prior_mean: tf.Tensor
-    standard: tf.Tensor
-    rate: tf.Tensor
-    normal: tf.Tensor
-    scale: tf.Tensor
-
-
-class _Regressions(NamedTuple):
-    """The regressions of one batch, t = G x + noise with the prior x ~ N(m, I).
-
-    Every place of G and t is times the root of the other side's precision.
-    """
-
-    design: tf.Tensor  # G (B, L, D)
-    target: tf.Tensor  # t (B, L)
-    root: tf.Tensor  # beta^.5 (B, L), 0 for padding
-    old: tf.Tensor  # x before (B, D)
-    mean: tf.Tensor  # m (B, D)
-    normal: tf.Tensor  # (B, D)
-    standard: tf.Tensor  # (B,)
-    rate: tf.Tensor  # (B,)
-
-
-_BatchDraw = Callable[..., tuple[tf.Tensor, tf.Tensor, _Errors]]
-
-
-@cache
-def _batch_function(width: int, index: tf.DType, *, few: bool, measure: bool) -> _BatchDraw:
-    """Return the function that draws one batch.
-
-    It takes (*batch, *given) and returns (rows and their means side by side (B, 2 D), precisions
-    (B, 1), errors). All fits of a
-    process share its trace. `few`: by way of the (L, L) matrices. Without `measure` the errors are
-    0.
-    """
-
-    def draw(
-        row: tf.Tensor, other: tf.Tensor, value: tf.Tensor, *parts: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, _Errors]:
-        """Draw the rows of one batch and their noise precisions."""
-        given = _Given(*parts)
-        batch = _regressions(given, row, other, value)
-        draw_rows = _draw_with_few_ratings if few else _draw_with_many_ratings
-        new, precision = draw_rows(batch)
-        rows = tf.concat(new, axis=1)
-        if not measure:
-            return rows, precision, _Errors(tf.zeros(()), tf.zeros(()), tf.zeros(()))
-        return rows, precision, _errors(batch, new.drawn, precision, value, given.scale)
-
-    table = tf.TensorSpec((None, width))
-    given = _Given(
-        table=table,
-        scalars=tf.TensorSpec((None, 2)),
-        rows=table,
-        prior_mean=table,
-        standard=tf.TensorSpec((None,)),
-        rate=tf.TensorSpec((None,)),
-        normal=table,
-        scale=tf.TensorSpec((2,)),
-    )
-    row = tf.TensorSpec((None,), tf.int64)
-    other = tf.TensorSpec((None, None), index)
-    value = tf.TensorSpec((None, None))
-    return tf.function(draw, input_signature=(row, other, value, *given))
-
-
-def _regressions(given: _Given, row: tf.Tensor, other: tf.Tensor, value: tf.Tensor) -> _Regressions:
-    scalars = tf.gather(given.scalars, other)
-    weighted_bias = scalars[:, :, 0]
-    root = scalars[:, :, 1]
-    return _Regressions(
-        design=tf.gather(given.table, other),
-        target=value * root - weighted_bias,  # (r - b_i) beta^.5
-        root=root,
-        old=tf.gather(given.rows, row),
-        mean=tf.gather(given.prior_mean, row),
-        normal=tf.gather(given.normal, row),
-        standard=tf.gather(given.standard, row),
-        rate=tf.gather(given.rate, row),
-    )
-
-
-def _draw_with_few_ratings(batch: _Regressions) -> tuple[Draw, tf.Tensor]:
-    """Return (rows, precisions), by way of the (L, L) matrices G G^T + I."""
-    residual = batch.target - tf.linalg.matvec(batch.design, batch.old)
-    squared = tf.reduce_sum(tf.square(residual), 1)
-    precision = _draw_precision(batch, squared)
-
-    # What is drawn is the deviation from m; alpha^.5 on both sides makes the noise a unit one.
-    root = tf.sqrt(precision)
-    explained = tf.linalg.matvec(batch.design, batch.mean)
-    target = root * (batch.target - explained)
-    design = root[:, :, None] * batch.design
-    deviation = draw_from_few(design, target, batch.normal)
-    return Draw(batch.mean + deviation.drawn, batch.mean + deviation.mean), precision
-
-
-def _draw_with_many_ratings(batch: _Regressions) -> tuple[Draw, tf.Tensor]:
-    """Return (rows, precisions), by way of the (D, D) matrices G^T G + I."""
-    gram = tf.matmul(batch.design, batch.design, transpose_a=True)
-    right = tf.linalg.matvec(batch.design, batch.target, transpose_a=True)
-
-    # |t - G x|^2 = |t|^2 + x . (G^T G x - 2 G^T t): without another pass over G.
-    image = tf.linalg.matvec(gram, batch.old) - 2.0 * right
-    of_target = tf.reduce_sum(tf.square(batch.target), 1)
-    squared = of_target + tf.reduce_sum(batch.old * image, 1)
-    precision = _draw_precision(batch, squared)
-
-    # A = alpha G^T G + I, b = alpha G^T t + m.
-    a = precision[:, :, None] * gram + tf.eye(gram.shape[-1])
-    b = precision * right + batch.mean
-    return draw_gaussian(a, b, batch.normal), precision
-
-
-def _draw_precision(batch: _Regressions, squared: tf.Tensor) -> tf.Tensor:
-    """Return draws of alpha ~ Gamma(a + n / 2, rate a / tau + |t - G x|^2 / 2), shape (B, 1).
-
-    The Gamma draws of rate 1 are there already; `squared` may be a rounding below 0.
-    """
-    total_rate = batch.rate + 0.5 * tf.maximum(squared, 0.0)
-    return (batch.standard / total_rate)[:, None]
-
-
-def _errors(
-    batch: _Regressions,
-    new: tf.Tensor,
-    precision: tf.Tensor,
-    value: tf.Tensor,
-    scale: tf.Tensor,
-) -> _Errors:
-    """Return the errors of the rows `new` (B, D) with noise `precision` (B, 1)."""
-    residual = batch.target - tf.linalg.matvec(batch.design, new)
-    weighted = tf.reduce_sum(precision * tf.square(residual))
-
-    # The weight beta^.5 comes off again; where there is none, at padding, the error is 0.
-    error = tf.math.divide_no_nan(residual, batch.root)
-    predicted = tf.clip_by_value(value - error, scale[0], scale[1])
-    squared = tf.square(value - predicted)
-    clipped = tf.reduce_sum(tf.where(batch.root > 0.0, squared, 0.0))
-    return _Errors(clipped, weighted, tf.reduce_sum(error))
-
-
-class _Probe:
-    """The pairs whose mean prediction is followed exactly, sweep by sweep."""
-
-    def __init__(self, pairs: HeldOut) -> None:
-        """Put the pairs on the device."""
-        self.pairs = pairs
-
-        # int64: TensorFlow keeps int32 tensors off the GPU.
-        user = pairs.ratings.user.astype(np.int64)
-        item = pairs.ratings.item.astype(np.int64)
-        self._user = tf.constant(user)
-        self._item = tf.constant(item)
-        self._sum = tf.zeros(len(pairs.ratings), tf.float64)
-        self._predict = tf.function(self._predictions, reduce_retracing=True)
-
-    def _predictions(self, user: tf.Tensor, item: tf.Tensor) -> tf.Tensor:
-        """Return b_u + b_i + x_u . y_i of each pair, float64."""
-        mine = tf.gather(user, self._user)
-        other = tf.gather(item, self._item)
-
-        # A row is (factors, bias).
-        user_bias = mine[:, -1]
-        item_bias = other[:, -1]
-        x = mine[:, :-1]
-        y = other[:, :-1]
-        dots = tf.reduce_sum(x * y, axis=1)
-
-        # Sums over hundreds of samples follow, so they are taken in float64.
-        predicted = user_bias + item_bias + dots
-        return tf.cast(predicted, tf.float64)
-
-    def add(self, user: tf.Tensor, item: tf.Tensor) -> None:
-        """Add a sample; each row of a side is (factors, bias)."""
-        self._sum += self._predict(user, item)
-
-    def rmse(self, n_samples: int, mean: float) -> float:
-        """Return the RMSE of the mean prediction of `n_samples` plus `mean`, clipped."""
-        predicted = mean + self._sum.numpy() / n_samples
-        clipped = np.clip(predicted, self.pairs.low, self.pairs.high)
-        error = self.pairs.ratings.value - clipped
-        return float(np.sqrt(np.mean(np.square(error))))
-
-    def state(self) -> Arrays:
-        """Return the sum so far."""
-        return {"probe": self._sum.numpy()}
-
-    def restore(self, state: Arrays) -> None:
-        """Go on from what `state` returned."""
-        self._sum = tf.constant(state["probe"])
-
-
-def _training_probe(problem: Problem[BayesConfig]) -> HeldOut:
-    """Return a seeded part of the training ratings, all of them where there are few."""
-    train = problem.ratings
-    rng = np.random.default_rng((problem.seed, _PROBE_SEED))
-    order = rng.permutation(len(train))
-    chosen = np.sort(order[:_PROBE_RATINGS])
-    some = train.take(chosen)
-    return HeldOut(some, problem.data.scale_low, problem.data.scale_high)
 
 
 def _right_divided(table: tf.Tensor, triangular: tf.Tensor) -> tf.Tensor:

@@ -2,15 +2,16 @@
 
 Karnin, Koren & Somekh 2013, 'Almost optimal exploration in multi-armed bandits'. The shipped
 settings take part in every round, so that nothing is chosen which is worse than they are on the
-same rows and after the same work.
+same rows and after the same work. Trials are compared user by user.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-_LEAST_GAIN = 0.01
+from mf_core.data.ratings import Float64s
 
 Settings = dict[str, Any]
 """Values by dotted name, laid over the settings of the run."""
@@ -31,12 +32,21 @@ class Rung:
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings, the rung that they were tried on, and their figure (the higher, the better)."""
+    """Settings, the rung that they were tried on, and how good they are for each judged user.
+
+    `values` is a float64 array of shape (n,), the higher the better, in the same order for all
+    trials of a rung; None: they can't be fitted.
+    """
 
     settings: Settings
     rung: Rung
-    figure: float
+    values: Float64s | None
     seconds: float
+
+    @property
+    def figure(self) -> float:
+        """Return the mean over the users; -inf for settings that can't be fitted."""
+        return -math.inf if self.values is None else float(self.values.mean())
 
 
 @dataclass
@@ -44,7 +54,7 @@ class Race:
     """One race.
 
     Attributes:
-        measure: fits settings on a rung and returns their figure, the higher the better.
+        measure: fits settings on a rung and returns the `values` of their trial.
         rungs: from little work to much.
         fits: how long the race may take, in whole fits. The quickest trial says how long such a
             fit is: the first one also waits for what is done once in a process.
@@ -52,7 +62,7 @@ class Race:
         trials: what was tried, in order.
     """
 
-    measure: Callable[[Settings, Rung], float]
+    measure: Callable[[Settings, Rung], Float64s | None]
     rungs: Sequence[Rung]
     fits: float
     clock: Callable[[], float] = time.monotonic
@@ -104,8 +114,8 @@ class Race:
 
     def _try(self, settings: Settings, rung: Rung) -> Trial:
         began = self.clock()
-        figure = self.measure(settings, rung)
-        trial = Trial(settings, rung, figure, self.clock() - began)
+        values = self.measure(settings, rung)
+        trial = Trial(settings, rung, values, self.clock() - began)
         self.trials.append(trial)
         return trial
 
@@ -119,5 +129,11 @@ class Race:
 
 
 def _is_better(trial: Trial, best: Trial) -> bool:
-    """Say whether a trial is better by so much that it will hardly be chance."""
-    return trial.figure > best.figure * (1 + _LEAST_GAIN)
+    """Say whether a trial is better by more than the standard error of the difference by user.
+
+    Less than that may be chance, and of many trials some would be chosen by it.
+    """
+    if trial.values is None or best.values is None:
+        return trial.figure > best.figure
+    gains = trial.values - best.values
+    return bool(gains.mean() > gains.std() / math.sqrt(len(gains)))

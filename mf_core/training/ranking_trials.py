@@ -4,14 +4,13 @@ Both learners are fitted apart and kept, so that settings of one of them cost a 
 how they are joined costs none.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from mf_core.config import Config, make_config, with_found
-from mf_core.data.ratings import Ratings
+from mf_core.data.ratings import Float64s, Ratings
 from mf_core.errors import TrainingError
 from mf_core.figures import NDCG
 from mf_core.judging.metrics import list_quality
@@ -27,12 +26,12 @@ _KEPT_FITS = 3
 
 @dataclass
 class RankingTrials:
-    """Fits the ranking head with some settings, and returns the NDCG of its lists.
+    """Fits the ranking head with some settings, and returns the NDCG of its lists by user.
 
     Attributes:
         config: the settings that what is tried is laid over.
         rows: the training ratings.
-        parts: what is fitted, and what is judged on; the figure is their mean.
+        parts: what is fitted, and what is judged on; a user counts in each of them.
         log: called with lines for people.
     """
 
@@ -42,23 +41,25 @@ class RankingTrials:
     log: Log
     _fits: dict[tuple[int, Rung, str], FactorModel] = field(default_factory=dict)
 
-    def __call__(self, tried: Settings, rung: Rung) -> float:
+    def __call__(self, tried: Settings, rung: Rung) -> Float64s | None:
         config = with_found(self.config, tried)
         try:
-            figures = [self._on_part(config, number, rung) for number in range(len(self.parts))]
+            of_parts = [self._on_part(config, number, rung) for number in range(len(self.parts))]
         except TrainingError as error:
             if not tried:
                 raise
             self.log(f"search: {in_words(tried)}: {error}")
-            return -math.inf
-        figure = float(np.mean(figures))
+            return None
+        by_user = np.concatenate(of_parts)
+        if not len(by_user):
+            raise TrainingError("no user has a relevant rating to judge by.")
         self.log(
-            f"search: {NDCG.title(config.gate.cutoff)} {figure:.4f} with {in_words(tried)} "
+            f"search: {NDCG.title(config.gate.cutoff)} {by_user.mean():.4f} with {in_words(tried)} "
             f"({rung.users:.0%} of the users, {rung.iterations:.0%} of the iterations)"
         )
-        return figure
+        return by_user
 
-    def _on_part(self, config: Config, number: int, rung: Rung) -> float:
+    def _on_part(self, config: Config, number: int, rung: Rung) -> Float64s:
         # TensorFlow takes seconds to import.
         from mf_core.solvers.preference import learned_from
         from mf_core.solvers.ranking import joined
@@ -114,10 +115,11 @@ class RankingTrials:
         return model
 
 
-def validation_ndcg(config: Config, ranking: FactorModel, part: Part, rated: Ratings) -> float:
+def validation_ndcg(config: Config, ranking: FactorModel, part: Part, rated: Ratings) -> Float64s:
     """Return the NDCG of the lists as the pipeline would make them, on the validation part.
 
-    `rated` are the ratings whose items belong into lists; NaN where nobody can be judged.
+    It is a float64 array of shape (n,), of the users who have a relevant validation rating. `rated`
+    are the ratings whose items belong into lists.
     """
     by_ranking = make_config({"recommend.rank_by": "ranking"}, config)
     lists = list_maker(
@@ -134,8 +136,7 @@ def validation_ndcg(config: Config, ranking: FactorModel, part: Part, rated: Rat
         cutoff=config.gate.cutoff,
         tile_mib=config.recommend.tile_mib,
     )
-    n_judged = quality.judged.sum()
-    return float(quality.ndcg.sum() / n_judged) if n_judged else math.nan
+    return quality.ndcg[quality.judged > 0]
 
 
 def in_words(tried: Settings) -> str:

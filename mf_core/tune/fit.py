@@ -93,4 +93,5 @@ def _ranking_head(task: Task, config: Config, after: AfterIteration) -> tuple[fl
 def _ndcg(task: Task, config: Config, ranking: FactorModel) -> float:
     """Return the NDCG of the lists as the pipeline would make them, on the validation part."""
     part = Part(task.fitted, task.validation)
-    return validation_ndcg(config, ranking, part, rated=task.rows.ratings)
+    by_user = validation_ndcg(config, ranking, part, rated=task.rows.ratings)
+    return float(by_user.mean())

@@ -13,7 +13,8 @@ from mf_core.data.ratings import IdMap, Ratings, id_map
 from mf_core.data.snapshot import sort_ratings
 from mf_core.data.split import split_bucket
 from mf_core.solvers.average import RunningMean, compress
-from mf_core.solvers.bayes import BayesianFactors, _batch_function
+from mf_core.solvers.batch_draw import batch_function
+from mf_core.solvers.bayes import BayesianFactors
 from mf_core.solvers.buckets import Layout, Side
 from mf_core.solvers.checkpoint import Checkpoint
 from mf_core.solvers.fit import FitResult, fit_rating_head
@@ -144,7 +145,7 @@ def test_one_batch_without_noise_equals_weighted_ridge_regressions_solved_one_by
     given = [tf.constant(part, tf.float32) for part in parts]
     squared_error = 0.0
     for batch in half._side.batches:
-        draw = _batch_function(4, tf.int32, few=few, measure=True)
+        draw = batch_function(4, tf.int32, few=few, measure=True)
         rows, precisions, errors = draw(batch.rows, batch.other, batch.value, *given)
         squared_error += float(errors.clipped)
         for row, found, precision in zip(
@@ -176,7 +177,7 @@ def test_no_function_is_traced_again_from_sweep_to_sweep() -> None:
         solver.iterate(sweep)
     half = solver._users._draw_prior, solver._items._draw_prior, solver._probe._predict
     batches: list[Any] = [
-        _batch_function(4, tf.int32, few=few, measure=measure)
+        batch_function(4, tf.int32, few=few, measure=measure)
         for few in (False, True)
         for measure in (False, True)
     ]
