@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from benchmarks.planted import Scale
 from benchmarks.sets import Case
-from benchmarks.shape_pages import losses_of
-from benchmarks.shape_results import figures_of, measure
+from benchmarks.shape_pages import BEGIN, END, losses_of, with_table
+from benchmarks.shape_results import figures_of, measure, shape_of
 
 RUNNER = Path(__file__).parents[2] / "benchmarks" / "peers" / "run_linear.py"
 SCALE = Scale(1, 5, 1, relevant_from=4, centre=3.5, spread=1)
@@ -167,3 +167,24 @@ def relevant_items(case: Case) -> dict[int, set[int]]:
     for user, item in pairs:
         relevant.setdefault(user, set()).add(item)
     return relevant
+
+
+def test_a_page_has_the_table_between_its_marks_and_nothing_else_is_touched(tmp_path: Path) -> None:
+    case = toy(tmp_path, 60, 30)
+    out, _, _ = run(case, "popularity")
+    measured = {"ours": measure(case, [out]), "popularity": measure(case, [out])}
+    about = {"cases": {case.name: {"shape": shape_of(case), **figures_of(measured, SCALE)}}}
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nan older table\n{END}\nafter\n")
+
+    page.write_text(with_table(page, about))
+    once = page.read_text()
+    assert once.startswith("before\n")
+    assert once.endswith("\nafter\n")
+    assert "| toy/random | 600 | 7.5 | 22 |" in once
+    assert "older" not in once
+    assert with_table(page, about) == once
+
+    page.write_text("a page without the marks")
+    with pytest.raises(ValueError, match="shapes"):
+        with_table(page, about)

@@ -297,6 +297,9 @@ def test_the_share_within_ninety_percent_intervals_is_measured() -> None:
     assert within.value == pytest.approx(expected)
     assert within.n == len(test)
     assert found["mean_sd", "all"].value == pytest.approx(0.5)
+    for percent, reach in ((50, 0.6744898), (80, 1.2815516), (95, 1.9599640)):
+        share = found[f"interval_coverage_{percent}", "all"].value
+        assert share == pytest.approx((errors <= reach * 0.5).mean())
 
     slices = {name for metric, name in found if metric == "interval_coverage_90"}
     assert slices == {name for metric, name in found if metric == "rmse"}
