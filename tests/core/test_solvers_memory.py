@@ -28,7 +28,7 @@ def test_bytes_needed_follow_the_documented_formula() -> None:
     config = make_config(
         {**CPU, **{f"rating_head.bayes.{name}": value for name, value in bayes.items()}}
     )
-    per_row = 4 * 8 + 4 * 17 * 4 + 20 * 16 + 4 * (20 + 256) + 4 * (20 + 256)
+    per_row = 4 * 8 + 4 * 17 * 4 + 28 * 16 + 4 * (20 + 256) + 4 * (20 + 256)
     assert host_bytes(config, "rating", 1_000, (30, 20)) == 52 * 1_000 + per_row * 50 + batch
     wide = make_config({"rating_head.bayes.pattern_rank": 400}, config)
     assert (
