@@ -117,6 +117,8 @@ def run_shapes(request: Request, extent: Extent) -> None:
             failed = _kept_failures(about, case, request)
             failed |= _run_systems(case, request, folder, extent)
             systems = _measured(case, folder)
+            if not systems and not failed:
+                continue
             about["cases"][case.name] = {
                 "shape": shape_of(case),
                 **figures_of(systems, case.scale),
