@@ -68,6 +68,8 @@ def choose_rating_solver(
     """
     if SOLVER in pinned(config) or config.rating_head.uses_attributes():
         return RatingChoice({}, f"{config.rating_head.solver} rates, as the settings say", [])
+    if not all(len(part.fitted) and len(part.validation) for part in parts):
+        return RatingChoice({}, "too few ratings to compare solvers on", [])
 
     compared = _Comparison(config, parts, users, items, log)
     try:
