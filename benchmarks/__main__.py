@@ -1,28 +1,36 @@
 """`make bench`: ours against the peers; see benchmarks/README.md.
 
-(nothing)   ours and EASE on MovieLens 100K, one seed: minutes
+(nothing)   ours, EASE, popularity and biases on one fold of MovieLens 100K: minutes
 ml100k      ours and all peers on MovieLens 100K, three seeds
 scale       RMSE over seconds on 10 and 20 million synthetic ratings, ours and the peers
 linear      seconds per sweep and rating on 1, 5 and 20 million
 plot        pictures of what ml100k and scale have measured
 generate    write the synthetic sets
+shapes      ours and peers with the same information on sets of many shapes
+pages       put what shapes has measured into README and model page
 sets        write the sets of other shapes as CSV, parted by every protocol
 install     make the peers' environments
 """
 
 import argparse
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.environments import ENVIRONMENTS, PeerUnavailableError, cache_folder, python_of
 from benchmarks.generate import SETS, write_sets
-from benchmarks.ml100k import FOLDS, QUICK, run_ml100k
+from benchmarks.ml100k import FOLDS, run_ml100k
 from benchmarks.request import Request
 from benchmarks.results import RESULTS
 from benchmarks.scale import run_linear, run_scale
-from benchmarks.sets import write_set
-from benchmarks.shapes import ALL, SHAPES
+from benchmarks.sets import DEFAULT, EVERY, ML100K, write_set
+from benchmarks.shape_pages import write_pages
+from benchmarks.shape_runs import Extent, run_shapes
+
+# What `make bench` alone measures.
+_QUICK = "ours,ease,popularity,biases"
 
 
 def main() -> None:
@@ -31,25 +39,26 @@ def main() -> None:
     if not _names_command(arguments):
         arguments = ["quick", *arguments]
     options = _parser().parse_args(arguments)
+    _COMMANDS[options.command](options)
 
-    if options.command == "quick":
-        options.only = options.only or ",".join(sorted(QUICK))
-        run_ml100k(_request(options), options.folds, options.seeds)
-    elif options.command == "ml100k":
-        run_ml100k(_request(options), options.folds, options.seeds)
-    elif options.command == "scale":
-        run_scale(_request(options), options.sizes)
-    elif options.command == "linear":
-        run_linear(_request(options))
-    elif options.command == "plot":
-        plot(options.names)
-    elif options.command == "generate":
-        write_sets(cache_folder() / "data", options.sizes)
-    elif options.command == "sets":
-        for name in options.names:
-            print(write_set(cache_folder(), name), flush=True)
-    else:
-        install()
+
+def _quick(options: argparse.Namespace) -> None:
+    options.only = options.only or _QUICK
+    _shapes(options)
+
+
+def _ml100k(options: argparse.Namespace) -> None:
+    run_ml100k(_request(options), options.folds, options.seeds)
+
+
+def _shapes(options: argparse.Namespace) -> None:
+    extent = Extent(options.sets, options.protocols, options.seeds, options.again)
+    run_shapes(_request(options), extent)
+
+
+def _sets(options: argparse.Namespace) -> None:
+    for name in options.names:
+        print(write_set(name), flush=True)
 
 
 def _names_command(arguments: list[str]) -> bool:
@@ -70,8 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    _add_ml100k_options(commands.add_parser("quick"), "quick", n_seeds=1)
-    _add_ml100k_options(commands.add_parser("ml100k"), "ml100k", n_seeds=3)
+    quick = commands.add_parser("quick")
+    _add_shapes_options(quick, "quick", sets=[ML100K], protocols=["u1"])
+    _add_ml100k_options(commands.add_parser("ml100k"))
 
     scale = commands.add_parser("scale")
     _add_common_options(scale, "scale")
@@ -88,15 +98,30 @@ def _parser() -> argparse.ArgumentParser:
     generate = commands.add_parser("generate")
     generate.add_argument("--sizes", nargs="+", default=list(SETS), choices=list(SETS))
 
-    sets = commands.add_parser("sets")
-    sets.add_argument("names", nargs="*", default=list(SHAPES), metavar="NAME", help=", ".join(ALL))
+    shapes = commands.add_parser("shapes")
+    _add_shapes_options(shapes, "shapes", sets=list(DEFAULT), protocols=None)
 
+    sets = commands.add_parser("sets")
+    sets.add_argument("names", nargs="*", default=DEFAULT, metavar="SET", help=", ".join(EVERY))
+
+    commands.add_parser("pages")
     commands.add_parser("install")
     return parser
 
 
-def _add_ml100k_options(parser: argparse.ArgumentParser, name: str, n_seeds: int) -> None:
+def _add_shapes_options(
+    parser: argparse.ArgumentParser, name: str, *, sets: list[str], protocols: list[str] | None
+) -> None:
     _add_common_options(parser, name)
+    _add_partial_options(parser)
+    parser.add_argument("--sets", nargs="+", default=sets, choices=EVERY, metavar="SET")
+    parser.add_argument("--protocols", nargs="+", default=protocols, help="such as random, last_10")
+    parser.add_argument("--seeds", type=int, default=1, help="of ours")
+    parser.add_argument("--again", action="store_true", help="also what the run has measured")
+
+
+def _add_ml100k_options(parser: argparse.ArgumentParser) -> None:
+    _add_common_options(parser, "ml100k")
     _add_partial_options(parser)
     parser.add_argument(
         "--folds",
@@ -105,7 +130,7 @@ def _add_ml100k_options(parser: argparse.ArgumentParser, name: str, n_seeds: int
         default=list(FOLDS),
         choices=FOLDS,
     )
-    parser.add_argument("--seeds", type=int, default=n_seeds)
+    parser.add_argument("--seeds", type=int, default=3)
 
 
 def _add_common_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -172,6 +197,19 @@ def install() -> None:
             print(f"{name}: failed: {error}")
     raise SystemExit(1 if failed else 0)
 
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
+    "quick": _quick,
+    "ml100k": _ml100k,
+    "scale": lambda options: run_scale(_request(options), options.sizes),
+    "linear": lambda options: run_linear(_request(options)),
+    "shapes": _shapes,
+    "sets": _sets,
+    "pages": lambda options: write_pages(json.loads((RESULTS / "shapes.json").read_text())),
+    "plot": lambda options: plot(options.names),
+    "generate": lambda options: write_sets(cache_folder() / "data", options.sizes),
+    "install": lambda options: install(),
+}
 
 if __name__ == "__main__":
     main()

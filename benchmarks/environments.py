@@ -95,6 +95,17 @@ ENVIRONMENTS = {
             ),
         ),
     ),
+    # EASE and its kin, RP3beta, popularity and biases are a few lines of it.
+    "linear": Environment(requirements=("numpy==2.4.6",), imports="numpy"),
+    "implicit": Environment(
+        requirements=("implicit==0.7.3", "numpy==2.4.6", "scipy==1.17.1"),
+        imports="implicit.als",
+    ),
+    # It reads the set of lecturers.
+    "rdata": Environment(
+        requirements=("rdata==1.1.0", "numpy==2.4.6", "pandas==2.3.3"),
+        imports="rdata",
+    ),
     "plot": Environment(requirements=("matplotlib==3.11.2",), imports="matplotlib"),
 }
 

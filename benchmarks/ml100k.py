@@ -1,9 +1,7 @@
 """MovieLens 100K on its published folds: ours and the peers in the same run.
 
-Protocol: fit on uN.base, measure on uN.test; predictions clipped to 1..5; lists over the full
-catalogue, training items left out, relevant from 4. Three seeds, except where a peer takes none.
-Lists are compared with popularity (mf_core/baselines.py) and EASE (Steck 2019, 'Embarrassingly
-Shallow Autoencoders for Sparse Data') on ratings from 4 with lambda 300, user by user.
+Protocol: fit on uN.base, measure on uN.test; predictions clipped to 1..5. Three seeds, except where
+a peer takes none. Lists are measured by `shapes`, whose peers learn from the same rating values.
 """
 
 import io
@@ -21,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.environments import PeerUnavailableError, cache_folder
-from benchmarks.lists import CUTOFF, ListComparison, list_table
 from benchmarks.peer_runs import ML100K, PREDICTED_IN_FULL
 from benchmarks.request import Request
 from benchmarks.results import heading, kept, table, this_run, without_bars, write
@@ -51,8 +48,6 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
     "als": ("ours, als", {"rating_head.solver": "als"}),
 }
 BIASES = "biases"
-# What `make bench` alone measures.
-QUICK = {"bayes", BIASES}
 
 Fit = dict[str, Any]
 
@@ -98,7 +93,6 @@ def run_ml100k(request: Request, folds: list[int], n_seeds: int) -> None:
         "settings": request.overrides,
         "n_seeds": n_seeds,
         "systems": {},
-        "lists": None,
     }
     trials = _Trials(
         folder=folds_folder(),
@@ -107,22 +101,19 @@ def run_ml100k(request: Request, folds: list[int], n_seeds: int) -> None:
         overrides=request.overrides,
     )
     for key in filter(request.wants, (*OURS, *ML100K, BIASES)):
-        lists = ListComparison() if key == "bayes" else None
-        about["systems"][key] = _measure(key, trials, lists)
-        if lists is not None:
-            about["lists"] = lists.figures()
+        about["systems"][key] = _measure(key, trials)
         # After each system, so that an interrupted run leaves what it has measured.
         write(request.name, about, text_of(about))
 
 
-def _measure(key: str, trials: _Trials, lists: ListComparison | None) -> dict[str, Any]:
+def _measure(key: str, trials: _Trials) -> dict[str, Any]:
     """Return all fits of one system, those before a failure too."""
     label = _label(key)
     fits: list[Fit] = []
     failed = None
 
     try:
-        for fit in _fits(key, trials, lists):
+        for fit in _fits(key, trials):
             which = f"{label}, u{fit['fold']}, seed {fit['seed']}"
             print(f"{which}: RMSE {fit['rmse']:.4f}, {fit['seconds']:.2f} s", flush=True)
             fits.append(fit)
@@ -142,7 +133,7 @@ def _label(key: str) -> str:
     return "biases only"
 
 
-def _fits(key: str, trials: _Trials, lists: ListComparison | None) -> Iterator[Fit]:
+def _fits(key: str, trials: _Trials) -> Iterator[Fit]:
     """Yield each fold's and seed's figures of one system.
 
     Raises:
@@ -161,7 +152,7 @@ def _fits(key: str, trials: _Trials, lists: ListComparison | None) -> Iterator[F
                 # What the command line sets wins over the row's own settings.
                 overrides = {**settings, **trials.overrides, "train.seed": seed}
                 config = _config(trials.folder, fold, overrides)
-                yield _fit_ours(config, fold, seed, lists)
+                yield _fit_ours(config, fold, seed)
         else:
             n_seeds = trials.n_seeds if ML100K[key].seeded else 1
             for seed in range(n_seeds):
@@ -194,7 +185,7 @@ def _fit_biases(folder: Path, fold: int) -> Fit:
     }
 
 
-def _fit_ours(config: Config, fold: int, seed: int, lists: ListComparison | None) -> Fit:
+def _fit_ours(config: Config, fold: int, seed: int) -> Fit:
     from mf_core.solvers.fit import fit_rating_head
 
     snapshot = read_folds(config)
@@ -210,8 +201,6 @@ def _fit_ours(config: Config, fold: int, seed: int, lists: ListComparison | None
     )
     seconds = time.perf_counter() - began
 
-    if lists is not None:
-        lists.add(config, snapshot, rating.model, fold=fold, seed=seed)
     return {
         "fold": fold,
         "seed": seed,
@@ -289,20 +278,14 @@ def _fold_arrays(folder: Path, fold: int) -> Path:
 
 
 def text_of(about: dict[str, Any]) -> str:
-    """Return the tables: the systems from the best on, and the lists where they were measured."""
+    """Return the table: the systems from the best on."""
     rows = [_row(system) for system in about["systems"].values()]
     # By RMSE, which has its four decimals in every row; systems without one come last.
     rows.sort(key=lambda row: row[1] or "~")
 
     folds = [f"u{fold}" for fold in FOLDS]
     heads = ["system", "RMSE", "MAE", *folds, "train s per fold", "seeds"]
-    parts = [heading(about), table(heads, rows)]
-
-    if about["lists"]:
-        loss = "the loss is EASE's NDCG minus ours, with one-sided 95% bounds."
-        parts.append(f"Lists, NDCG@{CUTOFF}; {loss}")
-        parts.append(list_table(about["lists"]))
-    return "\n\n".join(parts)
+    return "\n\n".join([heading(about), table(heads, rows)])
 
 
 def _row(system: dict[str, Any]) -> list[str]:

@@ -93,7 +93,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Draw:
+class Rated:
     """The ratings in order of time; no pair comes twice.
 
     Attributes:
@@ -107,8 +107,12 @@ class Draw:
     value: Float64s
     second: Int64s
 
+    def take(self, rows: NDArray[Any]) -> "Rated":
+        """Return the rows that a mask or row numbers name."""
+        return Rated(self.user[rows], self.item[rows], self.value[rows], self.second[rows])
 
-def draw_ratings(shape: Shape) -> Draw:
+
+def draw_ratings(shape: Shape) -> Rated:
     """Return the ratings of `shape`.
 
     The order of the draws decides the bits: whoever moves one makes other sets.
@@ -125,8 +129,7 @@ def draw_ratings(shape: Shape) -> Draw:
 
     value = _ratings(rng, shape, user, item, liked)
     second = _seconds(rng, shape, epoch_of, user)
-    order = np.argsort(second, kind="stable")
-    return Draw(user[order], item[order], value[order], second[order])
+    return Rated(user, item, value, second).take(np.argsort(second, kind="stable"))
 
 
 class _Taste:
@@ -288,11 +291,11 @@ def _seconds(rng: np.random.Generator, shape: Shape, epoch: Int64s, user: Int64s
     return seconds.astype(np.int64)
 
 
-def columns_of(draw: Draw) -> dict[str, NDArray[Any]]:
-    """Return the draw under the names that a file of ratings has; ids count from 1."""
+def columns_of(rated: Rated) -> dict[str, NDArray[Any]]:
+    """Return the columns under the names that a file of ratings has; ids count from 1."""
     return {
-        "user_id": draw.user + 1,
-        "item_id": draw.item + 1,
-        "rating": draw.value,
-        "timestamp": draw.second,
+        "user_id": rated.user + 1,
+        "item_id": rated.item + 1,
+        "rating": rated.value,
+        "timestamp": rated.second,
     }

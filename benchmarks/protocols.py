@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.planted import Draw, Int64s
+from benchmarks.planted import Int64s, Rated
 
 Mask = NDArray[np.bool_]
 
@@ -18,58 +18,58 @@ TEST_SHARE = 0.2
 _SEED = 11
 
 
-def random_fifth(draw: Draw) -> tuple[Mask, Mask]:
+def random_fifth(rated: Rated) -> tuple[Mask, Mask]:
     """Return training and test rows: a fifth of the rows at random is the test side."""
     rng = np.random.default_rng(_SEED)
-    test = rng.random(len(draw.user)) < TEST_SHARE
+    test = rng.random(len(rated.user)) < TEST_SHARE
     return ~test, test
 
 
-def last_fifth(draw: Draw) -> tuple[Mask, Mask]:
+def last_fifth(rated: Rated) -> tuple[Mask, Mask]:
     """Return training and test rows: what was rated after one moment is the test side."""
-    cut = np.quantile(draw.second, 1 - TEST_SHARE)
-    test = draw.second > cut
+    cut = np.quantile(rated.second, 1 - TEST_SHARE)
+    test = rated.second > cut
     return ~test, test
 
 
-def last_of_each_user(draw: Draw, n: int) -> tuple[Mask, Mask]:
+def last_of_each_user(rated: Rated, n: int) -> tuple[Mask, Mask]:
     """Return training and test rows: the last `n` of each user who has more than `n` are tests."""
-    from_end = _place_of(draw, draw.second.max() - draw.second)
-    enough = np.bincount(draw.user)[draw.user] > n
+    from_end = _place_of(rated, rated.second.max() - rated.second)
+    enough = np.bincount(rated.user)[rated.user] > n
     test = enough & (from_end < n)
     return ~test, test
 
 
-def few_ratings(draw: Draw, n: int) -> tuple[Mask, Mask]:
+def few_ratings(rated: Rated, n: int) -> tuple[Mask, Mask]:
     """Return training and test rows: a fifth of the users keep `n` training ratings each.
 
     Their test rows are those of `random_fifth`. The other users keep all of their training rows, so
     that there is something to learn from.
     """
-    train, test = random_fifth(draw)
+    train, test = random_fifth(rated)
     rng = np.random.default_rng(_SEED + 1)
-    cut = rng.random(draw.user.max() + 1) < TEST_SHARE
+    cut = rng.random(rated.user.max() + 1) < TEST_SHARE
 
     # Any n of them; a user who has fewer is not one with n ratings.
-    key = rng.random(len(draw.user)) + ~train
-    place = _place_of(draw, key)
-    n_train = np.bincount(draw.user, weights=train)
+    key = rng.random(len(rated.user)) + ~train
+    place = _place_of(rated, key)
+    n_train = np.bincount(rated.user, weights=train)
     cut &= n_train >= n
-    of_cut = cut[draw.user]
+    of_cut = cut[rated.user]
     return train & (~of_cut | (place < n)), test & of_cut
 
 
-def _place_of(draw: Draw, key: NDArray[np.generic]) -> Int64s:
+def _place_of(rated: Rated, key: NDArray[np.generic]) -> Int64s:
     """Return each row's place among its user's rows by `key`, from 0; ties by row."""
-    order = np.lexsort((key, draw.user))
-    user = draw.user[order]
+    order = np.lexsort((key, rated.user))
+    user = rated.user[order]
     first = np.searchsorted(user, user)
     place = np.empty(len(user), np.int64)
     place[order] = np.arange(len(user)) - first
     return place
 
 
-Protocol = Callable[[Draw], tuple[Mask, Mask]]
+Protocol = Callable[[Rated], tuple[Mask, Mask]]
 PROTOCOLS: dict[str, Protocol] = {
     "random": random_fifth,
     "last_fifth": last_fifth,

@@ -24,5 +24,5 @@ class Request:
         if self.only is None:
             return True
 
-        family = system.split("-")[0]
+        family = system.replace("_", "-").split("-")[0]
         return system in self.only or family in self.only

@@ -21,7 +21,7 @@ def this_run() -> dict[str, Any]:
     peers = {
         name: environment.requirements[0]
         for name, environment in ENVIRONMENTS.items()
-        if name != "plot"
+        if name not in ("plot", "rdata")
     }
     return {
         "run": f"{started:%Y%m%d}-{secrets.token_hex(3)}",

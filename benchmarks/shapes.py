@@ -80,7 +80,7 @@ SHAPES = {
     ),
     # 20,000 items, three levels.
     "wide": Shape(
-        *(120_000, 3_000, 20_000, _MOSTLY_THREE, 108),
+        *(80_000, 2_000, 20_000, _MOSTLY_THREE, 108),
         head=10,
         tail=1.2,
         strength=3.5,

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mf_core.config import Config, Head, make_config, with_found
 from mf_core.data.attributes import Attributes, texts_by_row
+from mf_core.data.fading import require_times
 from mf_core.data.ratings import IdMap, Ratings, Seconds, id_map, known_times
 from mf_core.data.snapshot import Snapshot, sort_ratings
 from mf_core.errors import InputError
@@ -32,7 +33,8 @@ from mf_core.sources.chunks import Chunk
 from mf_core.sources.metadata import Metadata, read_items, read_users
 from mf_core.sources.source import RatingsSource, open_source
 from mf_core.training.process import encoded_attributes, is_worth_a_line
-from mf_core.training.search import SearchRows, search_settings
+from mf_core.training.search import search_settings
+from mf_core.training.search_rows import SearchRows
 
 if TYPE_CHECKING:
     from mf_core.solvers.fit import FitResult
@@ -44,10 +46,11 @@ _NO_METADATA = Metadata((), 0)
 
 @dataclass(frozen=True)
 class BacktestReport:
-    """Every figure of a backtest.
+    """Every figure of a backtest, and what they are of.
 
     `fit_seconds` is the time of training, imports and the search for settings excluded; `found` is
-    what that search has found, None where `train.settings` is fixed.
+    what that search has found, None where `train.settings` is fixed. The heads are in the
+    snapshot's rows.
     """
 
     figures: list[Figure]
@@ -56,6 +59,8 @@ class BacktestReport:
     device: str
     n_train: int
     n_test: int
+    snapshot: Snapshot
+    heads: Heads
     found: FoundSettings | None = None
     search_seconds: float = 0.0
 
@@ -142,6 +147,8 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
         device=next(iter(fitted.values())).device,
         n_train=len(snapshot.train),
         n_test=len(snapshot.test),
+        snapshot=snapshot,
+        heads=heads,
         found=found,
         search_seconds=search_seconds,
     )
@@ -217,6 +224,7 @@ def read_folds(config: Config) -> Snapshot:
 
     Raises:
         InputError: a file is refused, has a row that would be rejected, or one side is empty.
+        QualityError: ratings are to fade, and none has a time.
     """
     files = read_files(config)
     is_test = files.is_test
@@ -226,6 +234,7 @@ def read_folds(config: Config) -> Snapshot:
         )
     train = files.ratings.take(~is_test)
     test = files.ratings.take(is_test)
+    require_times(config, train)
     return Snapshot(
         users=files.users,
         items=files.items,

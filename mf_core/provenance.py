@@ -16,8 +16,16 @@ from mf_core.config import Config
 
 _PACKAGE = Path(__file__).parent
 
-MODEL_SOURCES = ("config", "data", "models", "solvers", "training")
-"""Files and folders of `mf_core` that shape a trained model."""
+MODEL_SOURCES = (
+    "config",
+    "data",
+    "models",
+    "solvers",
+    "training",
+    "judging/metrics.py",
+    "judging/popularity.py",
+)
+"""Files and folders of `mf_core` that shape a trained model; the last two by a search."""
 
 RESULT_SOURCES = (*MODEL_SOURCES, "judging", "publishing", "warehouse/readers.sql")
 """Those that shape what readers get."""

@@ -128,7 +128,7 @@ class FoundSettings:
         return f"settings found on {day}{by}: {self.grounds}"
 
     def values(self) -> str:
-        """Return the settings in one line, such as `ranking_head.unobserved_weight=0.05`."""
+        """Return the settings in one line, such as `ranking_head.unobserved_scale=0.05`."""
         if not self.settings:
             return "the shipped ones"
         return ", ".join(f"{name}={_shown(value)}" for name, value in self.settings.items())
@@ -308,8 +308,8 @@ class Verdict:
         if self.overridden_by:
             return f"gate: version {self.model_version} passes, {self.overridden_by} overrode it"
         rules = self.reasons.splitlines()
-        warnings = [line[2:].strip() for line in rules if line.startswith("!!")]
-        warned = f"; warning: {'; '.join(warnings)}" if warnings else ""
+        n_warnings = sum(line.startswith("!!") for line in rules)
+        warned = f", {n_warnings} with a warning" if n_warnings else ""
         return (
             f"gate: version {self.model_version} is approved, all {len(rules)} rules hold{warned}"
         )

@@ -15,6 +15,8 @@ from tests.s3 import Door, client_variables, forget_clients, s3_server
 # `make test-quick` leaves these out.
 SLOW = (
     "tests/core/test_object_store.py*",
+    "tests/core/test_search*",
+    "tests/core/test_search_time.py*",
     "tests/core/test_solvers_*",
     "tests/core/test_train_process.py*",
     "tests/dags/test_keys.py*",
@@ -47,6 +49,7 @@ SLOW = (
     "tests/db/test_stack_databases.py*",
     "tests/db/test_status.py*",
     "tests/db/test_tune.py*",
+    "tests/db/test_tune_apply.py*",
     "tests/db/test_upgrade.py*",
     "tests/db/test_warm_start.py*",
     "tests/e2e/*",

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import myfm
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags, hstack, identity, spmatrix
 
 if TYPE_CHECKING:
-    from benchmarks.peers.contract import Columns, Int32s, Task
+    from benchmarks.peers.contract import Columns, Task
 else:
     from contract import Task
 
@@ -127,12 +128,12 @@ def _blocks(task: Task, features: str) -> _Inputs:
     rated = csr_matrix((np.ones(len(user)), (user, item)), shape=shape)
 
     # A user's row is his id and the items that he rated.
-    users = hstack([identity(task.n_users), _scaled(rated)])
+    users = hstack([identity(task.n_users), scaled(rated)])
     items = identity(task.n_items)
     groups = [task.n_users, task.n_items, task.n_items]
 
     if features == "svdpp_both":
-        items = hstack([items, _scaled(rated.T)])
+        items = hstack([items, scaled(rated.T)])
         groups.append(task.n_users)
 
     return _Inputs(
@@ -149,16 +150,16 @@ def _related(side: "Columns", users: spmatrix, items: spmatrix) -> Design:
     """
     user, item, _ = side
     design = csr_matrix((len(user), 0))
-    blocks = [_block(user, users), _block(item, items)]
+    blocks = [block(user, users), block(item, items)]
     return design, blocks
 
 
-def _block(rows: "Int32s", features: spmatrix) -> Any:
+def block(rows: NDArray[Any], features: spmatrix) -> Any:
     """Return a block: rating n has row `rows[n]` of `features`."""
     return myfm.RelationBlock(rows.tolist(), csr_matrix(features))
 
 
-def _scaled(rows: spmatrix) -> spmatrix:
+def scaled(rows: spmatrix) -> spmatrix:
     """Return `rows` with each one of weight 1 / sqrt(the number in its row)."""
     rows = csr_matrix(rows)
     # A row without ones stays empty, whatever its weight.

@@ -9,7 +9,7 @@ from mf_core.config import Config, Head, make_config
 from mf_core.extras import TUNE
 
 if TYPE_CHECKING:
-    from mf_core.tune import Task, TrialReport, TuneReport
+    from mf_core.tune import Standing, Task, TrialReport, TuneReport
 
 _SHOWN = 10
 
@@ -59,6 +59,12 @@ _SHOWN = 10
     is_flag=True,
     help="Show the study, or a list of all studies, without a search.",
 )
+@click.option(
+    "--apply/--no-apply",
+    "wants_apply",
+    default=True,
+    help="Whether better settings hold from the next night on (with train.settings=found).",
+)
 @json_option
 @settings_options
 def tune(
@@ -71,14 +77,16 @@ def tune(
     study: str | None,
     train_file: str | None,
     show_only: bool,
+    wants_apply: bool,
     as_json: bool,
 ) -> None:
-    """Search for better settings of one head, and print them for the file named by MF_CONFIG.
+    """Search for better settings of one head; they hold from the next night on.
 
     Trials are judged on a tenth of the training ratings. The five best and the present settings are
     then fitted again on other tenths, and the winner is decided there. Test ratings are never
     looked at. Results stay in the warehouse: the same study continues where it stopped, and several
-    processes may work on one study.
+    processes may work on one study. A winner is put on record as found settings, which the gate
+    judges as on any other night; it is printed for the file named by MF_CONFIG as well.
     """
     with TUNE.required():
         from mf_core import tune as tuning
@@ -89,8 +97,12 @@ def tune(
             return
         if show_only and study:
             report = tuning.show(place.engine, study)
+            verdict = ""
         else:
-            task = _task_of(config, place, head, solver=solver, train_file=train_file)
+            standing = tuning.standing_of(config, place.engine)
+            reason = _reason_not_to_apply(standing, wants_apply, solver, train_file)
+            left_alone = frozenset() if reason else standing.pinned
+            task = _task_of(standing.config, place, head, solver, train_file, left_alone)
             study = study or task.default_study()
             _announce(place, study, task)
             report = tuning.tune(
@@ -102,19 +114,45 @@ def tune(
                 max_trials=trials,
                 parts=parts,
             )
+            verdict = reason or _applied(place, standing, task, report)
     if as_json:
-        show(_as_dict(report), as_json)
+        show({**_as_dict(report), "applied": verdict}, as_json)
     else:
-        _print(report)
+        _print(report, verdict)
+
+
+def _reason_not_to_apply(
+    standing: "Standing", wants_apply: bool, solver: str | None, train_file: str | None
+) -> str:
+    """Return in words why what is found will not hold for the nights; empty if it will."""
+    if not wants_apply:
+        return "not applied: --no-apply"
+    if standing.own.train.settings == "fixed":
+        return "not applied: train.settings is fixed"
+    if train_file:
+        return "not applied: it was found on the ratings of a file (--train)"
+    if solver not in (None, standing.config.rating_head.solver):
+        return f"not applied: it is for solver {solver}, and the nights take another one (--solver)"
+    return ""
+
+
+def _applied(place: Any, standing: "Standing", task: "Task", report: "TuneReport") -> str:
+    """Put the winner on record for the nights, and return in words what was done."""
+    from mf_core import tune as tuning
+
+    found = tuning.apply(place.engine, standing, task.rows, report)
+    if found is None:
+        return "not applied: nothing was better than the present settings on other parts"
+    return f"applied: they hold from the next night on, which the gate judges ({found.grounds})"
 
 
 def _task_of(
     config: Config,
     place: Any,
     head: Head,
-    *,
     solver: str | None,
     train_file: str | None,
+    left_alone: frozenset[str],
 ) -> "Task":
     """Return what to fit and judge, on the ratings of a file or of the warehouse."""
     from mf_core import tune as tuning
@@ -125,7 +163,7 @@ def _task_of(
         rows = tuning.read_training_file(config, train_file)
     else:
         rows = tuning.read_warehouse(config, place.engine)
-    return tuning.make_task(config, head, rows)
+    return tuning.make_task(config, head, rows, left_alone=left_alone)
 
 
 def _announce(place: Any, study: str, task: "Task") -> None:
@@ -135,8 +173,8 @@ def _announce(place: Any, study: str, task: "Task") -> None:
     )
 
 
-def _print(report: "TuneReport") -> None:
-    """Print the best trials, how they compare on other parts, and the best settings.
+def _print(report: "TuneReport", verdict: str) -> None:
+    """Print the best trials, how they compare on other parts, the verdict, and the best settings.
 
     The trial with the present settings is always among them.
     """
@@ -154,6 +192,8 @@ def _print(report: "TuneReport") -> None:
         f"\nstudy {report.study}: {len(report.trials)} trials, {len(finished)} ran to the end; "
         "trial 0 has the settings as the study began\n"
     )
+    if verdict:
+        click.echo(f"{verdict}\n")
     best = report.best_toml()
     click.echo(best or "no trial has finished; run it again with more --minutes")
 

@@ -63,13 +63,27 @@ class RatingHeadConfig(Section):
         return self.chosen().uses_attributes()
 
 
+_OF_ALS = (
+    "n_factors",
+    "iterations",
+    "conjugate_steps",
+    "unobserved_scale",
+    "regularization",
+    "regularization_exponent",
+)
+
+
 class RankingHeadConfig(FactorsConfig):
-    """Implicit ALS on who rated what, and how much they liked it; orders the list."""
+    """Orders the list, by who rated what and how much they liked it."""
 
     takes_start = True
+    start_must_share = ("learner", "n_factors")
     search = (
+        SearchRange("item_prior", 10, 1_000),
+        SearchRange("item_dropout", 0.1, 0.9, log=False),
+        SearchRange("item_share", 0.1, 0.95, log=False),
         SearchRange("n_factors", 8, 256),
-        SearchRange("unobserved_weight", 1e-3, 1.0),
+        SearchRange("unobserved_scale", 0.05, 5.0),
         SearchRange("regularization", 1e-4, 1.0),
         SearchRange("regularization_exponent", 0.0, 2.0, log=False),
         SearchRange("lowest_target", 0.0, 1.0, log=False),
@@ -90,8 +104,74 @@ class RankingHeadConfig(FactorsConfig):
         ge=0,
         le=1,
     )
-    n_factors: int = setting(128, shapes="model", description="Number of factors.", ge=1, le=512)
-    iterations: int = setting(12, shapes="model", description="Sweeps.", ge=1, le=1_000)
+    learner: Literal["blend", "als", "item_item"] = setting(
+        "blend",
+        shapes="model",
+        description="Which learner orders the lists: implicit least squares, a linear autoencoder "
+        "between items, or both.",
+    )
+    item_share: float = setting(
+        0.7,
+        shapes="model",
+        description="Weight of the item-item learner's scores in a blend; both are in standard "
+        "deviations of a user's scores.",
+        gt=0,
+        lt=1,
+    )
+    item_factors: int = setting(
+        384,
+        shapes="model",
+        description="Number of factors that hold the item-item weights; as many as items hold them "
+        "exactly.",
+        ge=1,
+        le=4_096,
+    )
+    item_passes: int = setting(
+        4,
+        shapes="model",
+        description="Passes of subspace iteration that find these factors.",
+        ge=1,
+        le=1_000,
+    )
+    item_prior: float = setting(
+        150.0,
+        shapes="model",
+        description="Ratings that an item's own count as so many more of, before it is compared "
+        "with others.",
+        gt=0,
+        le=1e6,
+    )
+    item_dropout: float = setting(
+        0.5,
+        shapes="model",
+        description="Share of a user's ratings that the item-item learner leaves out and rebuilds "
+        "from the others.",
+        gt=0,
+        lt=1,
+    )
+    popular_ratings: float | None = setting(
+        6.0,
+        shapes="model",
+        description="Popular items count in the list of a user with few ratings: with one rating "
+        "as much as the learner, and e times less for every so many more; empty: never.",
+        gt=0,
+        le=1e6,
+    )
+    recent_half_life: float | None = setting(
+        None,
+        shapes="model",
+        description="After so many later ratings of the same user a rating counts about half in "
+        "that user's list; empty: all count the same. Needs dated ratings; one without a time "
+        "counts as the oldest.",
+        ge=1,
+        le=10_000,
+    )
+    n_factors: int = setting(
+        128, shapes="model", description="Number of factors of least squares.", ge=1, le=512
+    )
+    iterations: int = setting(
+        12, shapes="model", description="Sweeps of least squares.", ge=1, le=1_000
+    )
     conjugate_steps: int = setting(
         3,
         shapes="model",
@@ -99,8 +179,13 @@ class RankingHeadConfig(FactorsConfig):
         ge=1,
         le=1_000,
     )
-    unobserved_weight: float = setting(
-        0.2, shapes="model", description="Weight alpha0 of the pairs nobody rated.", gt=0, le=1e3
+    unobserved_scale: float = setting(
+        0.9,
+        shapes="model",
+        description="Weight of the pairs nobody rated, in units of the root of the share of pairs "
+        "that are rated.",
+        gt=0,
+        le=1e3,
     )
     regularization: float = setting(
         0.016,
@@ -118,9 +203,25 @@ class RankingHeadConfig(FactorsConfig):
     )
 
     def iteration_limit(self) -> int:
-        """Return how many sweeps a fit runs."""
-        return self.iterations
+        """Return how many iterations a fit runs."""
+        return self.item_passes if self.learner == "item_item" else self.iterations
 
     def standardises(self) -> bool:
         """Say no: the targets of this head are made of the ratings as they are."""
         return False
+
+    def learners(self) -> tuple[str, ...]:
+        """Return the learners that take part."""
+        return ("als", "item_item") if self.learner == "blend" else (self.learner,)
+
+    def alone(self, learner: str) -> Self:
+        """Return the settings of one learner by itself, without popularity.
+
+        What has no say then is as shipped: equal settings are an equal fit.
+        """
+        idle = set(_OF_ALS) if learner == "item_item" else set()
+        for name in type(self).model_fields:
+            if name == "item_share" or (learner == "als" and name.startswith("item_")):
+                idle.add(name)
+        kept = self.model_dump(exclude=idle)
+        return type(self)(**{**kept, "learner": learner, "popular_ratings": None})

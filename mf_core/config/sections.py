@@ -17,6 +17,15 @@ class DataConfig(Section):
         shapes="model",
         description="Ratings from here on count as relevant (ranking head, list metrics).",
     )
+    popular_half_life_days: float | None = setting(
+        None,
+        shapes="model",
+        description="Days in which a relevant rating comes to count half for an item's popularity, "
+        "in lists and in the baseline, counted back from the latest rating; empty: all count the "
+        "same. Needs dated ratings; one without a time counts as the oldest.",
+        ge=1,
+        le=36_500,
+    )
     ingest_mode: Literal["merge", "replace"] = setting(
         "merge",
         shapes="nothing",

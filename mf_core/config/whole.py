@@ -69,7 +69,7 @@ class Config(Section):
 
     def solver_name(self, head: Head) -> str:
         """Return the name of the solver that fits `head`."""
-        return self.rating_head.solver if head == "rating" else "implicit"
+        return self.rating_head.solver if head == "rating" else "lists"
 
     def solver_settings(self, head: Head) -> SolverConfig:
         """Return the settings of the solver that fits `head`."""

@@ -18,7 +18,7 @@ Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
 Seconds = NDArray[np.uint32]
 
-UNDATED = np.uint32(0)
+UNDATED = 0
 """What `Ratings.rated_at` holds for a rating without a time."""
 
 
@@ -94,7 +94,10 @@ def _all_times(parts: list[Ratings]) -> Seconds | None:
     if all(part.rated_at is None for part in parts):
         return None
     return np.concatenate(
-        [np.full(len(part), UNDATED) if part.rated_at is None else part.rated_at for part in parts]
+        [
+            np.full(len(part), UNDATED, np.uint32) if part.rated_at is None else part.rated_at
+            for part in parts
+        ]
     )
 
 

@@ -53,8 +53,8 @@ _IS_TEST = {
 }
 
 # In the order of the pairs: a snapshot's ratings are sorted by (user, item). Times are whole
-# seconds, as `Ratings.rated_at` has them, 0 for an unknown one. Infinity, and years before 1970 or
-# after 2105, which no ingest lets in, are brought into that range.
+# seconds, as `Ratings.rated_at` has them, 0 for an unknown one. One that lies in the future, or
+# before 1970, can't be right, and counts as unknown; no ingest lets it in.
 _COPY_SPLIT = """
 COPY (
     SELECT
@@ -62,7 +62,11 @@ COPY (
         item_id,
         rating,
         ({is_test})::integer,
-        floor(least(greatest(coalesce(extract(epoch FROM rated_at), 0), 0), 4294967295))::bigint
+        CASE
+            WHEN rated_at BETWEEN to_timestamp(0) AND now()
+            THEN floor(extract(epoch FROM rated_at))::bigint
+            ELSE 0
+        END
     FROM {mf}.ratings
     ORDER BY user_id, item_id
 ) TO STDOUT (FORMAT csv)

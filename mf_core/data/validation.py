@@ -44,36 +44,47 @@ def validation_part(
             between users.
     """
     draws = pair_draws(ratings, users, items, seed)
-    protocol = config.split.protocol
-    if ratings.rated_at is None or protocol in {"hash", "given"}:
+    if ratings.rated_at is None or not judges_by_late_rows(config, ratings):
         return draws < fraction
 
     most = round(fraction * len(ratings))
-    if protocol == "temporal":
+    if config.split.protocol == "temporal":
         part = _latest(ratings.rated_at, draws, most)
     else:
         part = _last_of_users(ratings, ratings.rated_at, draws, most)
     return part & (ratings.rated_at != UNDATED)
 
 
+def judges_by_late_rows(config: Config, ratings: Ratings) -> bool:
+    """Say whether the rows to judge by come after the others, and are not drawn among them."""
+    return config.split.protocol in {"temporal", "leave_last"} and ratings.rated_at is not None
+
+
 def _latest(rated_at: Seconds, draws: Float64s, n: int) -> Mask:
     """Return the `n` latest rows, of equal times those with the highest draws."""
-    order = np.lexsort((draws, rated_at))
-    late = np.zeros(len(rated_at), dtype=bool)
-    late[order[len(order) - n :]] = True
+    if n == 0:
+        return np.zeros(len(rated_at), dtype=bool)
+    before = len(rated_at) - n
+    cut = np.partition(rated_at, before)[before]
+    late = rated_at > cut
+    at_the_cut = np.flatnonzero(rated_at == cut)
+    by_draw = at_the_cut[np.argsort(draws[at_the_cut])]
+    n_missing = n - int(late.sum())
+    late[by_draw[len(by_draw) - n_missing :]] = True
     return late
 
 
 def _last_of_users(ratings: Ratings, rated_at: Seconds, draws: Float64s, most: int) -> Mask:
     """Return the last row of each user with at least two, `most` rows at most."""
-    # In the order of users, each user's rows in the order of time: a user's last row is followed
-    # by another user's, and comes after another row of the same user. Of two rows of one time the
-    # one of the higher item id counts as later, as in the split.
-    order = np.lexsort((ratings.item, rated_at, ratings.user))
-    user = ratings.user[order]
-    is_first = np.diff(user, prepend=-1) != 0
-    is_last = np.diff(user, append=-1) != 0
-    lasts = order[is_last & ~is_first]
+    counts = np.bincount(ratings.user)
+    latest = np.zeros(len(counts), np.uint32)
+    np.maximum.at(latest, ratings.user, rated_at)
+
+    # Of rows of one time, the one of the higher item id counts as later, as in the split.
+    at_last = (counts > 1)[ratings.user] & (rated_at == latest[ratings.user])
+    rows = np.flatnonzero(at_last)
+    rows = rows[np.lexsort((ratings.item[rows], ratings.user[rows]))]
+    lasts = rows[np.diff(ratings.user[rows], append=-1) != 0]
 
     # Of more users than are wanted, those with the lowest draws.
     chosen = lasts[np.argsort(draws[lasts], kind="stable")][:most]

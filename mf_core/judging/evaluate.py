@@ -59,6 +59,7 @@ def evaluate(
     candidate: Heads,
     champion: Rival | None,
     recent: Sequence[Rival],
+    *,
     log: Log = lambda line: None,
 ) -> list[Figure]:
     """Return all figures of a candidate.
@@ -72,7 +73,7 @@ def evaluate(
         log: called with lines for people.
     """
     judge = _Judge(config, snapshot)
-    popularity = popularity_model(snapshot, config.data.relevant_from)
+    popularity = popularity_model(config.data, snapshot)
     popular_lists = replace(candidate.lists, ordering=popularity)
     figures = [
         *judge.ratings("candidate", candidate.rating, slices=True),

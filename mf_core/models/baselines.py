@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from mf_core.config import DataConfig
+from mf_core.data.fading import fading
 from mf_core.data.ratings import Float64s, Ratings
 from mf_core.data.snapshot import Snapshot
 from mf_core.models.biases import fit_biases
@@ -21,15 +23,27 @@ def biases_only_model(snapshot: Snapshot) -> FactorModel:
     return _model(snapshot, fit.mean, fit.user, fit.item)
 
 
-def relevant_counts(ratings: Ratings, n_items: int, relevant_from: float) -> Float64s:
-    """Return how many ratings of at least `relevant_from` each item has; shape (n_items,)."""
-    relevant = ratings.item[ratings.value >= relevant_from]
-    return np.bincount(relevant, minlength=n_items).astype(np.float64)
+def relevant_counts(data: DataConfig, ratings: Ratings, n_items: int) -> Float64s:
+    """Return how many relevant ratings each item has; float64 array of shape (n_items,).
+
+    Args:
+        data: `relevant_from` says which ratings are relevant, `popular_half_life_days` how much
+            less an older one counts.
+        ratings: the ratings; the latest of them counts as 1.
+        n_items: number of items.
+    """
+    relevant = ratings.value >= data.relevant_from
+    left = fading(ratings, data.popular_half_life_days)
+    weights = None if left is None else left[relevant]
+    counts = np.bincount(ratings.item[relevant], weights, minlength=n_items)
+
+    # As precise as the factors of a model, in which the same counts have to order the same way.
+    return counts.astype(np.float32).astype(np.float64)
 
 
-def popularity_model(snapshot: Snapshot, relevant_from: float) -> FactorModel:
-    """Return the model that scores items by their number of relevant training ratings."""
-    counts = relevant_counts(snapshot.train, len(snapshot.items), relevant_from)
+def popularity_model(data: DataConfig, snapshot: Snapshot) -> FactorModel:
+    """Return the model that scores items by their training ratings, as `relevant_counts` does."""
+    counts = relevant_counts(data, snapshot.train, len(snapshot.items))
     return _model(snapshot, 0.0, np.zeros(len(snapshot.users)), counts)
 
 

@@ -26,8 +26,8 @@ class ListMaker:
         ordering: scores items; the best come first.
         seen: items left out of each user's list, since the user has rated them.
         left_out: int32 array of item rows that no list holds.
-        relevant_counts: float64 array of shape (n_items,), relevant ratings per item: what the
-            popular list is ordered by.
+        relevant_counts: float64 array of shape (n_items,), relevant ratings per item, older ones
+            faded: what the popular list is ordered by.
         from_model: boolean array of shape (n_users,); False where the list is the popular one.
     """
 
@@ -72,7 +72,7 @@ def list_maker(
 
     Args:
         config: `recommend.rank_by` names the head that orders, `data.relevant_from` what counts
-            as relevant.
+            as relevant, `data.popular_half_life_days` how that fades.
         rating: the rating head.
         ranking: the ranking head, in the same rows.
         known: ratings that the lists may know of. Their items are not listed again, and the
@@ -84,7 +84,7 @@ def list_maker(
     """
     n_users = len(ranking.users)
     n_items = len(ranking.items)
-    counts = relevant_counts(known, n_items, config.data.relevant_from)
+    counts = relevant_counts(config.data, known, n_items)
     left_out = np.empty(0, np.int32) if hidden is None else hidden
 
     if config.recommend.rank_by == "rating":

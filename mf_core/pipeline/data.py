@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from mf_core.config import Config, with_found
 from mf_core.data.artifacts import sweep
+from mf_core.data.fading import require_times
 from mf_core.data.snapshot import Snapshot, content_hash, write_snapshot
 from mf_core.data.split import knows_sides, split_id, take_snapshot
 from mf_core.data.store import store_path, try_store
@@ -80,13 +81,14 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
     """Freeze `mf.ratings` as a train/test snapshot and open the run's model version.
 
     Raises:
-        QualityError: one side is empty.
+        QualityError: one side is empty, or ratings are to fade and none has a time.
         ArtifactStoreError: the snapshot can't be written.
     """
     with transaction(place.engine, isolation_level="REPEATABLE READ") as connection:
         with_attributes = config.rating_head.uses_attributes()
         snapshot = take_snapshot(connection, config.split, with_attributes=with_attributes)
         taken_at = connection.execute(sa.select(sa.func.now())).scalar_one()
+    require_times(config, snapshot.train)
     stored = _store(place, config, snapshot)
     sweep(place.artifact_root)
     _describe(place, config, snapshot, stored)

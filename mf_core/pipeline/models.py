@@ -13,6 +13,7 @@ from mf_core.models.heads import load_kept_samples, load_models, make_heads
 from mf_core.pipeline.place import Log, Workplace
 from mf_core.records import (
     EvalReport,
+    FoundSettings,
     ModelRef,
     SplitRef,
     Verdict,
@@ -194,6 +195,7 @@ def gate(config: Config, place: Workplace, report: EvalReport) -> Verdict:
         champion = history.judged_against(connection, version)
         recent = history.recent_versions(connection, config.gate.recent_days, excluding=version)
         decided = rules.judge(config, figures, champion, recent_best=bool(recent))
+        decided += _settings_in_force(finds.of_version(connection, version))
         passed = all(rule.passed for rule in decided)
         override = None if passed else verdicts.override_of(connection, version, "evaluated")
         if override is None:
@@ -219,6 +221,14 @@ def gate(config: Config, place: Workplace, report: EvalReport) -> Verdict:
     )
     place.log(f"{verdict.sentence()}; test RMSE {report.rmse:.4f}")
     return verdict
+
+
+def _settings_in_force(found: FoundSettings | None) -> list[Rule]:
+    """Return a rule that always holds, so that a verdict says by which settings the version is."""
+    if found is None:
+        return []
+    text = f"{found.sentence()}: {found.values()}"
+    return [Rule("settings", True, text, value=None, limit=None)]
 
 
 def override(place: Workplace, model_version: int, by: str, reason: str) -> None:

@@ -28,9 +28,10 @@ from mf_core.solvers.biases import Biases
 from mf_core.solvers.checkpoint import Checkpoint
 from mf_core.solvers.explicit import ExplicitAls
 from mf_core.solvers.gradient import BiasedGradient
-from mf_core.solvers.implicit import ImplicitAls
 from mf_core.solvers.iterate import Outcome, Report, Stopping, run_iterations
 from mf_core.solvers.memory import refuse_what_does_not_fit
+from mf_core.solvers.preference import learned_from
+from mf_core.solvers.ranking import RankingLists
 from mf_core.solvers.runtime import Device, peak_bytes, select_device
 from mf_core.solvers.solver import HeldOut, Problem, Solver, Start
 from mf_core.solvers.units import InRatingUnits
@@ -40,9 +41,9 @@ SOLVERS: dict[str, type[Solver]] = {
     "als": ExplicitAls,
     "gradient": BiasedGradient,
     "biases": Biases,
-    "implicit": ImplicitAls,
+    "lists": RankingLists,
 }
-"""The solvers by name: those of `rating_head.solver`, and `implicit` for the ranking head."""
+"""The solvers by name: those of `rating_head.solver`, and `lists` for the ranking head."""
 
 _VALIDATION = 1
 Log = Callable[[str], None]
@@ -199,7 +200,7 @@ def fit_ranking_head(  # noqa: PLR0913
         TrainingError: no GPU where one is wanted, no relevant rating, or numbers that are not
             finite.
     """
-    observed = train.take(_learned_from(train, len(users), config))
+    observed = train.take(learned_from(config, train, len(users)))
     if not len(observed):
         raise TrainingError(
             f"none of the {len(train):,} training ratings reaches data.relevant_from = "
@@ -213,18 +214,6 @@ def fit_ranking_head(  # noqa: PLR0913
         config, "ranking", users, items=items, problem=problem, n_ratings=len(observed), start=start
     )
     return _fit(job, _Listeners(report, watch, log, checkpoint))
-
-
-def _learned_from(train: Ratings, n_users: int, config: Config) -> NDArray[np.bool_]:
-    """Return which ratings the ranking head learns from.
-
-    None of a user who liked nothing is among them: that user gets the popular list.
-    """
-    relevant = train.value >= config.data.relevant_from
-    if config.ranking_head.learn_from == "relevant":
-        return relevant
-    has_liked = np.bincount(train.user[relevant], minlength=n_users) > 0
-    return has_liked[train.user]
 
 
 def _hold_out(
@@ -330,8 +319,19 @@ def _with_start(job: _Job) -> Problem:
     if job.start is None or not settings.takes_start:
         return job.problem
     assert isinstance(settings, FactorsConfig)
-    rows = _start_rows(job.start, job.users, job.items, settings.n_factors)
+    # The first factors of a ranking head are those of least squares, as they were.
+    start = job.start if job.head == "rating" else _leading(job.start, settings.n_factors)
+    rows = _start_rows(start, job.users, job.items, settings.n_factors)
     return dataclasses.replace(job.problem, start=rows)
+
+
+def _leading(model: FactorModel, n_factors: int) -> FactorModel:
+    """Return a model of the first `n_factors` factors."""
+    return dataclasses.replace(
+        model,
+        user_factors=model.user_factors[:, :n_factors],
+        item_factors=model.item_factors[:, :n_factors],
+    )
 
 
 def _start_rows(model: FactorModel, users: IdMap, items: IdMap, n_factors: int) -> Start:

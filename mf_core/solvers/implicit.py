@@ -12,6 +12,14 @@ The papers take the pairs that count as positive, all with target 1. A rating be
 is an observation too: the user chose the item, which most items can't say, and did not care for it
 (docs/adr/0014-graded-targets.md).
 
+The users' factors that the lists are made of solve the same equations with the targets of
+`Preferences.for_lists`.
+
+The weight of the unobserved pairs is in units of the root of the density: for n ratings alpha0 is
+c sqrt(n / (U I)). With a fixed alpha0 the ridge of a row with few ratings in a large catalogue
+hardly depends on its ratings, and all lists become one; in these units one c fits catalogues of 20
+and of 20,000 items (docs/adr/0033-item-item-learner.md).
+
 `sum_all` needs only alpha0 Y^T Y, once per sweep. In the basis of its eigenvectors a row's
 equations are (D + G^T G) x = G^T t with D diagonal, and a few steps of conjugate gradients go on
 from the row's last solution, as for explicit ratings: no K x K matrix is formed per row. U and I
@@ -25,32 +33,29 @@ from functools import cache
 import numpy as np
 import tensorflow as tf
 
-from mf_core.config import DataConfig, RankingHeadConfig
-from mf_core.data.ratings import Float32s, Ratings
-from mf_core.solvers.buckets import Side, both_sides, padding_note, with_zero_row
+from mf_core.config import RankingHeadConfig
+from mf_core.solvers.buckets import Side, with_zero_row
 from mf_core.solvers.conjugate import improve
-from mf_core.solvers.solver import Arrays, Factors, Problem, Solver, Start
+from mf_core.solvers.preference import Preferences
+from mf_core.solvers.solver import Arrays, Problem, Start
 
 _INITIAL_SPREAD = 0.1
+_ROUNDS_FOR_LISTS = 3
 _Step = Callable[..., tuple[tf.Tensor, tf.Tensor]]
 
 
-class ImplicitAls(Solver):
+class ImplicitAls:
     """Implicit ALS, one sweep at a time; a pair's target follows from its rating."""
 
-    unit = "sweep"
-
-    def __init__(self, problem: Problem[RankingHeadConfig]) -> None:
-        """Put the observed pairs on the device."""
-        super().__init__(problem)
+    def __init__(self, problem: Problem[RankingHeadConfig], preferences: Preferences) -> None:
+        """Begin with random items, or where the problem's start says."""
         settings = problem.settings
-        train = problem.ratings
-        targets = preference_targets(train.value, settings.lowest_target, problem.data)
-        pairs = Ratings(train.user, train.item, targets)
-        self._users, self._items = both_sides(pairs, problem.shape, settings.n_factors)
-        self.note = padding_note(self._users, self._items)
+        self._users = preferences.users
+        self._items = preferences.items
+        self._for_lists = preferences.for_lists
+        self._n_ratings = len(problem.ratings)
 
-        self._alpha0 = settings.unobserved_weight
+        self._alpha0 = settings.unobserved_scale * self._density() ** 0.5
         self._user_ridge = self._ridge(self._users, self._items.n_active, settings)
         self._item_ridge = self._ridge(self._items, self._users.n_active, settings)
         index = self._users.batches[0].other.dtype
@@ -61,6 +66,10 @@ class ImplicitAls(Solver):
         self._item = _initial(self._items, settings.n_factors, problem.seed)
         if problem.start:
             self._begin_at(problem.start)
+
+    def _density(self) -> float:
+        """Return which share of the pairs is observed."""
+        return self._n_ratings / (self._users.n_active * self._items.n_active)
 
     def _ridge(self, side: Side, n_other: int, settings: RankingHeadConfig) -> tf.Tensor:
         """Return lambda (n_row + alpha0 n_other)^nu for each row of a side."""
@@ -77,7 +86,7 @@ class ImplicitAls(Solver):
         known = item.any(axis=1, keepdims=True)
         self._item = tf.where(known, item, self._item)
 
-    def iterate(self, iteration: int) -> float:
+    def iterate(self) -> float:
         """Run one sweep; return the root mean square of target - score over the observed pairs."""
         self._user, _ = self._half(
             side=self._users, mine=self._user, other=self._item, ridge=self._user_ridge
@@ -85,7 +94,7 @@ class ImplicitAls(Solver):
         self._item, squared_error = self._half(
             side=self._items, mine=self._item, other=self._user, ridge=self._item_ridge
         )
-        mean_square = float(squared_error) / self.n_ratings
+        mean_square = float(squared_error) / self._n_ratings
         return float(np.sqrt(mean_square))
 
     def _half(
@@ -114,21 +123,16 @@ class ImplicitAls(Solver):
         self._user = tf.constant(state["user"])
         self._item = tf.constant(state["item"])
 
-    def factors(self) -> Factors:
-        """Return the model's arrays, on the host; the biases and the mean are 0."""
-        return Factors.without_biases(self._user.numpy(), self._item.numpy())
-
-
-def preference_targets(rating: Float32s, lowest: float, data: DataConfig) -> Float32s:
-    """Return the target of each rating, float32 array of the shape of `rating`.
-
-    It is `lowest` at the scale's low end, 1 at `data.relevant_from`, and on a line through both
-    elsewhere. Where every rating is relevant there is no such line, and all targets are 1.
-    """
-    span = data.relevant_from - data.scale_low
-    if not span:
-        return np.ones_like(rating)
-    return (1 + (1 - lowest) * (rating - data.relevant_from) / span).astype(np.float32)
+    def factors(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the factors of users and items, float32 tensors of shapes (n, n_factors)."""
+        user = self._user
+        if self._for_lists is not self._users:
+            # Begun at the fit's rows, three times its steps come close to the solution.
+            for _ in range(_ROUNDS_FOR_LISTS):
+                user, _ = self._half(
+                    side=self._for_lists, mine=user, other=self._item, ridge=self._user_ridge
+                )
+        return user, self._item
 
 
 def _initial(side: Side, n_factors: int, seed: int) -> tf.Tensor:

@@ -140,7 +140,8 @@ def _after_search(manifest: Manifest, snapshot: Snapshot) -> Manifest:
     found = read_outcome(manifest)
     if found is None:
         _import_tensorflow()
-        from mf_core.training.search import SearchRows, search_settings
+        from mf_core.training.search import search_settings
+        from mf_core.training.search_rows import SearchRows
 
         config = Config.model_validate(manifest.config)
         attributes = encoded_attributes(config, snapshot, say)

@@ -2,13 +2,16 @@
 
 Karnin, Koren & Somekh 2013, 'Almost optimal exploration in multi-armed bandits'. The shipped
 settings take part in every round, so that nothing is chosen which is worse than they are on the
-same rows and after the same work.
+same rows and after the same work. Trials are compared user by user.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from mf_core.data.ratings import Float64s
 
 Settings = dict[str, Any]
 """Values by dotted name, laid over the settings of the run."""
@@ -29,12 +32,21 @@ class Rung:
 
 @dataclass(frozen=True)
 class Trial:
-    """Settings, the rung that they were tried on, and their figure (the higher, the better)."""
+    """Settings, the rung that they were tried on, and how good they are for each judged user.
+
+    `values` is a float64 array of shape (n,), the higher the better, in the same order for all
+    trials of a rung; None: they can't be fitted.
+    """
 
     settings: Settings
     rung: Rung
-    figure: float
+    values: Float64s | None
     seconds: float
+
+    @property
+    def figure(self) -> float:
+        """Return the mean over the users; -inf for settings that can't be fitted."""
+        return -math.inf if self.values is None else float(self.values.mean())
 
 
 @dataclass
@@ -42,15 +54,15 @@ class Race:
     """One race.
 
     Attributes:
-        measure: fits settings on a rung and returns their figure, the higher the better.
+        measure: fits settings on a rung and returns the `values` of their trial.
         rungs: from little work to much.
-        fits: how long the race may take, in whole fits of the shipped settings. The first trial
-            says how long such a fit is.
+        fits: how long the race may take, in whole fits. The quickest trial says how long such a
+            fit is: the first one also waits for what is done once in a process.
         clock: seconds.
         trials: what was tried, in order.
     """
 
-    measure: Callable[[Settings, Rung], float]
+    measure: Callable[[Settings, Rung], Float64s | None]
     rungs: Sequence[Rung]
     fits: float
     clock: Callable[[], float] = time.monotonic
@@ -88,7 +100,7 @@ class Race:
             return best
         baseline = self._try(shipped, rung)
         challenger = self._try(best.settings, rung)
-        return challenger if challenger.figure > baseline.figure else baseline
+        return challenger if _is_better(challenger, baseline) else baseline
 
     def _better(self, best: Trial, settings: Settings, rung: Rung) -> Trial:
         """Return the better of the best so far and of `settings`, if there is time for them."""
@@ -98,18 +110,30 @@ class Race:
         if known or not self._has_time(rung.work + last):
             return best
         trial = self._try(settings, rung)
-        return trial if trial.figure > best.figure else best
+        return trial if _is_better(trial, best) else best
 
     def _try(self, settings: Settings, rung: Rung) -> Trial:
         began = self.clock()
-        figure = self.measure(settings, rung)
-        trial = Trial(settings, rung, figure, self.clock() - began)
+        values = self.measure(settings, rung)
+        trial = Trial(settings, rung, values, self.clock() - began)
         self.trials.append(trial)
         return trial
 
     def _has_time(self, work: float) -> bool:
         """Say whether there is time for so many whole fits."""
+        # Later ones may find some of their work done.
         first = self.trials[0]
         whole_fit = first.seconds / first.rung.work
         spent = sum(trial.seconds for trial in self.trials)
         return spent + work * whole_fit <= self.fits * whole_fit
+
+
+def _is_better(trial: Trial, best: Trial) -> bool:
+    """Say whether a trial is better by more than the standard error of the difference by user.
+
+    Less than that may be chance, and of many trials some would be chosen by it.
+    """
+    if trial.values is None or best.values is None:
+        return trial.figure > best.figure
+    gains = trial.values - best.values
+    return bool(gains.mean() > gains.std() / math.sqrt(len(gains)))

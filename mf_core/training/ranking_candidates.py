@@ -1,37 +1,60 @@
 """What a search tries for the ranking head."""
 
-import math
 from typing import Any
 
 from mf_core.config import Config
+from mf_core.data.ratings import Ratings
 
-# In units of the root of the density, where one value holds for catalogues of all sizes.
-_UNOBSERVED = (0.45, 0.9, 1.8)
-_RIDGES = (1 / 3, 3.0)
-_LOWEST_TARGETS = (0.0, 0.7)
+Alternatives = list[dict[str, Any]]
+
+_RECENT_HALF_LIVES = (5.0, 20.0)
 
 
-def ranking_candidates(
-    config: Config, n_ratings: int, shape: tuple[int, int]
-) -> list[list[dict[str, Any]]]:
+def ranking_candidates(config: Config) -> list[Alternatives]:
     """Return the alternatives, in stages that are tried one after the other on the best so far.
 
-    Args:
-        config: the settings that the search begins at.
-        n_ratings: how many ratings the head learns from.
-        shape: the numbers of users and items that have one.
+    How the learners are joined costs no fit, and comes first and last: what is better between is
+    then better where it counts.
     """
-    n_users, n_items = shape
-    density = n_ratings / (n_users * n_items)
-    weights = [factor * math.sqrt(density) for factor in _UNOBSERVED]
-    ridges = [factor * config.ranking_head.regularization for factor in _RIDGES]
+    head = config.ranking_head
+    joined: Alternatives = [
+        {"ranking_head.learner": "item_item"},
+        {"ranking_head.learner": "als"},
+        *({"ranking_head.item_share": share} for share in (0.3, 0.5, 0.85)),
+    ]
     return [
-        [{"ranking_head.unobserved_weight": _rounded(weight)} for weight in weights],
-        [{"ranking_head.regularization": _rounded(ridge)} for ridge in ridges],
-        [{"ranking_head.lowest_target": target} for target in _LOWEST_TARGETS],
+        joined,
+        [{"ranking_head.item_prior": head.item_prior * factor} for factor in (1 / 3, 3.0)],
+        [{"ranking_head.lowest_target": target} for target in (0.0, 0.7)],
+        [
+            {"ranking_head.item_dropout": 0.7},
+            # Few items with many ratings each: the same ridge, and less of each item's own.
+            {
+                "ranking_head.item_dropout": 0.25,
+                "ranking_head.item_prior": 6 * head.item_prior,
+            },
+        ],
+        # Rating patterns that hold little want a stronger ridge, and less weight of what is not
+        # rated.
+        [
+            {"ranking_head.regularization": 2 * head.regularization},
+            {
+                "ranking_head.regularization": 4 * head.regularization,
+                "ranking_head.unobserved_scale": head.unobserved_scale / 3,
+            },
+        ],
+        [{"ranking_head.learner": "blend"}, *joined[2:]],
+        # The last one is for everybody: what is popular now may be better than any taste.
+        [{"ranking_head.popular_ratings": ratings} for ratings in (None, 20.0, 1_000.0)],
     ]
 
 
-def _rounded(value: float) -> float:
-    """Return `value` with three digits: more of them would say nothing."""
-    return float(f"{value:.3g}")
+def recent_candidates(config: Config, train: Ratings) -> Alternatives:
+    """Return half-lives of what a user has rated, in later ratings.
+
+    There are none unless each user's last ratings judge: drawn rows are as old as a user's others
+    and say nothing of what comes next, and after a cut through all ratings most users rate little.
+    """
+    if config.split.protocol != "leave_last" or train.rated_at is None:
+        return []
+    return [{"ranking_head.recent_half_life": later} for later in _RECENT_HALF_LIVES]

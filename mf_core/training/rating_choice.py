@@ -6,9 +6,8 @@ of tastes, as with one rating a user, it can only lose against damped means. So 
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,11 +15,8 @@ from mf_core.config import Config, pinned, with_found
 from mf_core.data.ratings import Float64s, IdMap
 from mf_core.errors import ConfigError, TrainingError
 from mf_core.figures import RMSE
+from mf_core.training.search_rows import Log, Outcome, Part
 
-if TYPE_CHECKING:
-    from mf_core.training.search import Part
-
-Log = Callable[[str], None]
 SOLVER = "rating_head.solver"
 RIVALS = ("als", "biases")
 # So many sweeps tell how good the mean of `bayes` will be; more would gain a few thousandths.
@@ -31,28 +27,13 @@ _MOST_RATINGS = 1_000_000
 _SAMPLE_SEED = 3_000_003
 
 
-@dataclass(frozen=True)
-class RatingChoice:
-    """The solver chosen, as settings to lay over the run's, and on what grounds.
-
-    Attributes:
-        settings: values by dotted name; none where `bayes` stays.
-        grounds: the figures that decided, in words.
-        trials: one record for each solver, as `mf.found_settings` keeps them.
-    """
-
-    settings: dict[str, Any]
-    grounds: str
-    trials: list[dict[str, Any]]
-
-
 def choose_rating_solver(
     config: Config,
-    parts: Sequence["Part"],
+    parts: Sequence[Part],
     users: IdMap,
     items: IdMap,
     log: Log,
-) -> RatingChoice:
+) -> Outcome:
     """Return the solver that predicts the validation ratings best.
 
     Another solver than `bayes` is taken where its mean squared error is lower by more than one
@@ -67,16 +48,16 @@ def choose_rating_solver(
         log: called with lines for people.
     """
     if SOLVER in pinned(config) or config.rating_head.uses_attributes():
-        return RatingChoice({}, f"{config.rating_head.solver} rates, as the settings say", [])
+        return Outcome({}, f"{config.rating_head.solver} rates, as the settings say", [])
     if not all(len(part.fitted) and len(part.validation) for part in parts):
-        return RatingChoice({}, "too few ratings to compare solvers on", [])
+        return Outcome({}, "too few ratings to compare solvers on", [])
 
     compared = _Comparison(config, parts, users, items, log)
     try:
         ours = compared.errors({})
     except TrainingError as error:
         # The fit itself will say so too, if it is not only this part of the ratings.
-        return RatingChoice({}, f"the solvers could not be compared: {error}", [])
+        return Outcome({}, f"the solvers could not be compared: {error}", [])
     best: dict[str, Any] = {}
     lowest = ours.mean()
     for name in RIVALS:
@@ -89,14 +70,14 @@ def choose_rating_solver(
         if gain.mean() > standard_error and theirs.mean() < lowest:
             best = tried
             lowest = theirs.mean()
-    return RatingChoice(best, compared.grounds(best), compared.trials)
+    return Outcome(best, compared.grounds(best), compared.trials)
 
 
 class _Comparison:
     """Fits solvers to the same rows, and measures them on the same others."""
 
     def __init__(
-        self, config: Config, parts: Sequence["Part"], users: IdMap, items: IdMap, log: Log
+        self, config: Config, parts: Sequence[Part], users: IdMap, items: IdMap, log: Log
     ) -> None:
         self._config = config
         n_ratings = len(parts[0].fitted)
@@ -138,7 +119,7 @@ class _Comparison:
         )
         return errors
 
-    def _on_part(self, config: Config, part: "Part") -> Float64s:
+    def _on_part(self, config: Config, part: Part) -> Float64s:
         from mf_core.solvers.fit import fit_rating_head
 
         judged = part.validation
@@ -175,7 +156,7 @@ def _quick(config: Config) -> Config:
     return config.model_copy(update={"rating_head": head})
 
 
-def _sample(part: "Part", n_users: int, share: float) -> "Part":
+def _sample(part: Part, n_users: int, share: float) -> Part:
     """Return the ratings of a part of the users; all where `share` is 1."""
     if share >= 1:
         return part

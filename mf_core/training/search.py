@@ -7,63 +7,36 @@ set are left alone. The ranking head is searched by a race (`mf_core.training.ra
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mf_core.config import Config, Head, make_config, pinned, settings, with_found
-from mf_core.data.attributes import AttributeMatrices
-from mf_core.data.ratings import IdMap, Ratings
-from mf_core.data.validation import validation_part
+from mf_core.config import Config, Head, pinned, settings, with_found
 from mf_core.errors import ConfigError, TrainingError
 from mf_core.figures import NDCG
-from mf_core.judging.metrics import list_quality
-from mf_core.models.factors import FactorModel
-from mf_core.models.lists import list_maker
+from mf_core.judging.popularity import POPULAR_HALF_LIFE, choose_popular_half_life
 from mf_core.records import FoundSettings
 from mf_core.training.race import Race, Rung, Settings, Trial
-from mf_core.training.ranking_candidates import ranking_candidates
-from mf_core.training.rating_choice import choose_rating_solver
-
-Log = Callable[[str], None]
-
-VALIDATION_FRACTION = 0.1
-# Different from the seed of any split or fit, so that their parts and these are independent.
-VALIDATION_SEED = 1_000_003
-_SAMPLE_SEED = 2_000_003
-
-# Fewer validation ratings than these say too little: then several parts are judged on.
-_ENOUGH_RATINGS = 5_000
-_MOST_PARTS = 4
+from mf_core.training.ranking_candidates import ranking_candidates, recent_candidates
+from mf_core.training.ranking_trials import RankingTrials
+from mf_core.training.rating_choice import SOLVER, choose_rating_solver
+from mf_core.training.search_rows import (
+    VALIDATION_SEED,
+    Log,
+    Outcome,
+    Part,
+    SearchRows,
+    validation_parts,
+)
 
 # Up to so many ratings a whole fit takes a second or two. There the race may cost as much as the
-# fit of both heads does, beyond it half of that; `fits` counts fits of the ranking head alone.
+# fit of both heads does, beyond it half of that; `fits` counts fits of the ranking head alone, and
+# leaves time for the choice of the rating head's solver.
 _SMALL = 1_000_000
-_SMALL_RUNGS = (Rung(users=1.0, iterations=1 / 3), Rung(users=1.0, iterations=1.0))
-_SMALL_FITS = 5.0
+_SMALL_RUNGS = (Rung(users=1.0, iterations=1 / 2), Rung(users=1.0, iterations=1.0))
+_SMALL_FITS = 4.0
 _LARGE_RUNGS = (Rung(users=1 / 9, iterations=1.0), Rung(users=1 / 3, iterations=1.0))
-_LARGE_FITS = 1.6
-
-
-@dataclass(frozen=True)
-class SearchRows:
-    """What a search may look at: training ratings, in rows of `users` and `items`.
-
-    `attributes` are those rows' attributes as the rating head takes them; None if it takes none.
-    """
-
-    train: Ratings
-    users: IdMap
-    items: IdMap
-    attributes: AttributeMatrices | None = None
-
-    def shape(self) -> tuple[int, int]:
-        """Return how many users and how many items have a training rating."""
-        return len(np.unique(self.train.user)), len(np.unique(self.train.item))
+_LARGE_FITS = 1.4
 
 
 def search_settings(
@@ -83,38 +56,45 @@ def search_settings(
         heads: which heads to search for; what was found for the others stays.
     """
     before = begin_at.settings if begin_at else {}
-    found = {name: value for name, value in before.items() if _head_of(name) not in heads}
-    grounds = []
-    trials: list[dict[str, Any]] = []
+    found = dict(before)
+    outcomes = []
+    parts = list(validation_parts(config, rows))
     if "rating" in heads:
-        parts = list(validation_parts(config, rows))
-        choice = choose_rating_solver(config, parts, rows.users, rows.items, log)
-        found |= choice.settings
-        grounds.append(choice.grounds)
-        trials += choice.trials
+        # The solver is chosen anew; what was found for each of them stays.
+        found.pop(SOLVER, None)
+        of_rating = _of_head(found, "rating_head.")
+        chosen = choose_rating_solver(
+            with_found(config, of_rating), parts, rows.users, rows.items, log
+        )
+        outcomes.append(chosen)
     if "ranking" in heads:
-        outcome = _ranking_head(config, rows, before, log)
+        # First what is popular: the race is on lists in which that has a say.
+        popularity = _popularity(config, rows, log)
+        fading = with_found(config, popularity.settings)
+        earlier = _of_head(before, "ranking_head.")
+        outcomes += [popularity, _ranking_head(fading, rows, parts, earlier, log)]
+        searched = (POPULAR_HALF_LIFE, "ranking_head.")
+        found = {name: found[name] for name in found if not name.startswith(searched)}
+    for outcome in outcomes:
         found |= outcome.settings
-        grounds.append(outcome.grounds)
-        trials += outcome.trials
     n_users, n_items = rows.shape()
     result = FoundSettings(
         settings=_without_shipped(found),
         source="night",
         found_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        grounds="; ".join(grounds),
+        grounds="; ".join(filter(None, [outcome.grounds for outcome in outcomes])),
         n_ratings=len(rows.train),
         n_users=n_users,
         n_items=n_items,
-        trials=trials,
+        trials=[trial for outcome in outcomes for trial in outcome.trials],
     )
     log(f"search: {result.sentence()}: {result.values()}")
     return result
 
 
-def _head_of(name: str) -> str:
-    """Return the head that a setting is of."""
-    return "rating" if name.startswith("rating_head.") else "ranking"
+def _of_head(found: Settings, section: str) -> Settings:
+    """Return the settings of one head."""
+    return {name: value for name, value in found.items() if name.startswith(section)}
 
 
 def _without_shipped(found: Settings) -> Settings:
@@ -123,40 +103,62 @@ def _without_shipped(found: Settings) -> Settings:
     return {name: value for name, value in found.items() if value != shipped[name]}
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What was found for one head, on what grounds, and everything that was tried."""
+def _popularity(config: Config, rows: SearchRows, log: Log) -> Outcome:
+    """Return how fast popularity fades."""
+    settings, figures = choose_popular_half_life(
+        config, rows.train, rows.users, rows.items, VALIDATION_SEED
+    )
+    if not figures:
+        return Outcome({}, "", [])
+    title = NDCG.title(config.gate.cutoff)
+    tried = [f"{value:.4f} ({days or 'no'} days)" for days, value in figures.items()]
+    log(f"search: {title} of the popular list by its half-life: {', '.join(tried)}")
 
-    settings: Settings
-    grounds: str
-    trials: list[dict[str, Any]]
+    shown = [
+        {
+            "head": "popularity",
+            "settings": {} if days is None else {POPULAR_HALF_LIFE: days},
+            "metric": NDCG.stored(config.gate.cutoff),
+            "value": value,
+        }
+        for days, value in figures.items()
+    ]
+    chosen = settings.get(POPULAR_HALF_LIFE)
+    if chosen is None:
+        return Outcome({}, "", shown)
+    against = f"{figures[chosen]:.4f} against {figures[None]:.4f} where all ratings count the same"
+    return Outcome(settings, f"{title} of the popular list {against}", shown)
 
 
-def _ranking_head(config: Config, rows: SearchRows, before: Settings, log: Log) -> _Outcome:
-    """Return what the race of the ranking head ends in."""
-    parts = list(validation_parts(config, rows))
+def _ranking_head(
+    config: Config, rows: SearchRows, parts: Sequence[Part], earlier: Settings, log: Log
+) -> Outcome:
+    """Return what the race of the ranking head ends in; what was found `earlier` takes part."""
     if not all(_can_be_judged(config, part) for part in parts):
         log("search: none for the ranking head: too few relevant ratings to judge by")
-        return _Outcome({}, "too few relevant ratings to search settings of the ranking head", [])
+        return Outcome({}, "too few relevant ratings to search settings of the ranking head", [])
 
     small = len(rows.train) <= _SMALL
-    measure = _Measure(config, rows, parts, log)
+    measure = RankingTrials(config, rows, parts, log)
     race = Race(
         measure=measure,
         rungs=_SMALL_RUNGS if small else _LARGE_RUNGS,
         fits=_SMALL_FITS if small else _LARGE_FITS,
     )
-    earlier = {name: value for name, value in before.items() if _head_of(name) == "ranking"}
     entrants = [{}, earlier] if earlier else [{}]
-    stages = ranking_candidates(config, len(rows.train), rows.shape())
+    stages = [
+        recent_candidates(config, rows.train),
+        *ranking_candidates(config),
+    ]
     try:
+        measure.warm_up()
         best = race.winner(entrants, _allowed(config, stages))
     except TrainingError as error:
         # The fit itself will say so too, if it is not only this part of the ratings.
         log(f"search: none for the ranking head: {error}")
-        return _Outcome({}, f"the ranking head could not be searched: {error}", [])
+        return Outcome({}, f"the ranking head could not be searched: {error}", [])
     shown = [_record(config, trial) for trial in race.trials]
-    return _Outcome(best.settings, _grounds(config, race, best, parts), shown)
+    return Outcome(best.settings, _grounds(config, race, best, parts), shown)
 
 
 def _allowed(config: Config, stages: Sequence[Sequence[Settings]]) -> list[list[Settings]]:
@@ -181,119 +183,10 @@ def _is_valid(config: Config, found: Settings) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Part:
-    """Training ratings in two: those to fit, and those to judge by."""
-
-    fitted: Ratings
-    validation: Ratings
-
-    def of_users(self, chosen: NDArray[np.bool_]) -> "Part":
-        """Return the ratings of some users; `chosen` is a boolean array of shape (n_users,)."""
-        return Part(
-            fitted=self.fitted.take(chosen[self.fitted.user]),
-            validation=self.validation.take(chosen[self.validation.user]),
-        )
-
-
-def validation_parts(config: Config, rows: SearchRows) -> Iterator[Part]:
-    """Yield one or more ways to set a validation part aside, until there is enough to judge by."""
-    n_judged = 0
-    for number in range(_MOST_PARTS):
-        held_out = validation_part(
-            config,
-            rows.train,
-            rows.users,
-            rows.items,
-            fraction=VALIDATION_FRACTION,
-            seed=VALIDATION_SEED + number,
-        )
-        yield Part(rows.train.take(~held_out), rows.train.take(held_out))
-        n_judged += int(held_out.sum())
-        # The latest ratings are the same whatever the draws.
-        if n_judged >= _ENOUGH_RATINGS or config.split.protocol in {"temporal", "leave_last"}:
-            return
-
-
 def _can_be_judged(config: Config, part: Part) -> bool:
     """Say whether there is a relevant rating to learn from, and one to judge by."""
     sides = (part.fitted, part.validation)
     return all((side.value >= config.data.relevant_from).any() for side in sides)
-
-
-@dataclass(frozen=True)
-class _Measure:
-    """Fits the ranking head with some settings, and returns the NDCG of its lists."""
-
-    config: Config
-    rows: SearchRows
-    parts: Sequence[Part]
-    log: Log
-
-    def __call__(self, tried: Settings, rung: Rung) -> float:
-        config = with_found(self.config, tried)
-        figures = []
-        try:
-            for part in self.parts:
-                figures.append(self._on_part(config, part, rung))
-        except TrainingError as error:
-            if not tried:
-                raise
-            self.log(f"search: {_in_words(tried)}: {error}")
-            return -math.inf
-        figure = float(np.mean(figures))
-        self.log(
-            f"search: {NDCG.title(config.gate.cutoff)} {figure:.4f} with {_in_words(tried)} "
-            f"({rung.users:.0%} of the users, {rung.iterations:.0%} of the iterations)"
-        )
-        return figure
-
-    def _on_part(self, config: Config, part: Part, rung: Rung) -> float:
-        from mf_core.solvers.fit import fit_ranking_head
-
-        if rung.users < 1:
-            draws = np.random.default_rng(_SAMPLE_SEED).random(len(self.rows.users))
-            part = part.of_users(draws < rung.users)
-        limit = config.ranking_head.iteration_limit()
-        fit = fit_ranking_head(
-            config,
-            part.fitted,
-            self.rows.users,
-            self.rows.items,
-            iterations=max(1, round(limit * rung.iterations)),
-        )
-        return validation_ndcg(config, fit.model, part, self.rows.train)
-
-
-def validation_ndcg(config: Config, ranking: FactorModel, part: Part, rated: Ratings) -> float:
-    """Return the NDCG of the lists as the pipeline would make them, on the validation part.
-
-    `rated` are the ratings whose items belong into lists; NaN where nobody can be judged.
-    """
-    by_ranking = make_config({"recommend.rank_by": "ranking"}, config)
-    lists = list_maker(
-        by_ranking,
-        rating=ranking,  # orders nothing here
-        ranking=ranking,
-        known=part.fitted,
-        rated_items=np.bincount(rated.item, minlength=len(ranking.items)) > 0,
-    )
-    quality = list_quality(
-        lists,
-        part.validation,
-        config.data.relevant_from,
-        cutoff=config.gate.cutoff,
-        tile_mib=config.recommend.tile_mib,
-    )
-    n_judged = quality.judged.sum()
-    return float(quality.ndcg.sum() / n_judged) if n_judged else math.nan
-
-
-def _in_words(tried: Settings) -> str:
-    """Return settings in one line, without their sections."""
-    if not tried:
-        return "the shipped settings"
-    return ", ".join(f"{name.rpartition('.')[2]} {value}" for name, value in tried.items())
 
 
 def _record(config: Config, trial: Trial) -> dict[str, Any]:

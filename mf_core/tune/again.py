@@ -58,7 +58,7 @@ def _fit_on_part(
     missing = _missing(study, part)
     if not missing:
         return
-    task_of_part = make_task(task.config, task.head, task.rows, part)
+    task_of_part = make_task(task.config, task.head, task.rows, part, task.left_alone)
     while missing:
         # Each process makes its own choice, so several processes seldom fit the same trial.
         trial = random.Random(os.getpid()).choice(missing)

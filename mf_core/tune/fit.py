@@ -3,14 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mf_core.config import Config, make_config
 from mf_core.errors import TrainingError
-from mf_core.judging.metrics import list_quality
 from mf_core.models.factors import FactorModel
-from mf_core.models.lists import list_maker
 from mf_core.records import Progress
+from mf_core.training.ranking_trials import validation_ndcg
+from mf_core.training.search_rows import Part
 from mf_core.tune.task import Task
 
 if TYPE_CHECKING:
@@ -77,7 +75,6 @@ def _rating_head(task: Task, config: Config, after: AfterIteration) -> tuple[flo
 def _ranking_head(task: Task, config: Config, after: AfterIteration) -> tuple[float | None, int]:
     from mf_core.solvers.fit import fit_ranking_head
 
-    config = make_config({"recommend.rank_by": "ranking"}, config)
     users = task.rows.users
     items = task.rows.items
 
@@ -95,19 +92,6 @@ def _ranking_head(task: Task, config: Config, after: AfterIteration) -> tuple[fl
 
 def _ndcg(task: Task, config: Config, ranking: FactorModel) -> float:
     """Return the NDCG of the lists as the pipeline would make them, on the validation part."""
-    rated = np.concatenate([task.fitted.item, task.validation.item])
-    lists = list_maker(
-        config,
-        rating=ranking,  # orders nothing here
-        ranking=ranking,
-        known=task.fitted,
-        rated_items=np.bincount(rated, minlength=len(ranking.items)) > 0,
-    )
-    quality = list_quality(
-        lists,
-        task.validation,
-        config.data.relevant_from,
-        cutoff=config.gate.cutoff,
-        tile_mib=config.recommend.tile_mib,
-    )
-    return float(quality.ndcg.sum() / quality.judged.sum())
+    part = Part(task.fitted, task.validation)
+    by_user = validation_ndcg(config, ranking, part, rated=task.rows.ratings)
+    return float(by_user.mean())

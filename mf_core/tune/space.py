@@ -4,13 +4,16 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 
 from mf_core.config import Config, SearchRange, Setting, settings
 from mf_core.config import Head as Head
+from mf_core.errors import ConfigError
 
 
-def search_space(config: Config, head: Head) -> dict[str, BaseDistribution]:
+def search_space(
+    config: Config, head: Head, left_alone: frozenset[str] = frozenset()
+) -> dict[str, BaseDistribution]:
     """Return what is searched for the head that `config` sets up, by the name of the setting.
 
     Raises:
-        ConfigError: the solver has nothing to tune.
+        ConfigError: the solver has nothing to tune, or nothing that is not `left_alone`.
     """
     known = {setting.name: setting for setting in settings(config)}
     section = config.solver_section(head)
@@ -18,8 +21,14 @@ def search_space(config: Config, head: Head) -> dict[str, BaseDistribution]:
     for wanted in config.solver_settings(head).search_ranges():
         setting = known[f"{section}.{wanted.name}"]
         # What is switched off (0 on a logarithmic range) stays off.
-        if setting.default or not wanted.log:
+        if setting.name not in left_alone and (setting.default or not wanted.log):
             space[setting.name] = _distribution(wanted, setting)
+    if not space:
+        raise ConfigError(
+            f"nothing of {section} is left to tune: you have set all that is searched there, and "
+            "found settings leave that alone. Take some of it out of MF_CONFIG, or search without "
+            "applying the result (--no-apply)."
+        )
     return space
 
 

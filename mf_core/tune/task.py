@@ -12,16 +12,15 @@ from sqlalchemy.engine import Engine
 from mf_core.backtest import read_files
 from mf_core.config import Config, make_config, settings
 from mf_core.data.attributes import AttributeMatrices, Attributes, encode_sides
-from mf_core.data.ratings import IdMap, Ratings, pair_draws
+from mf_core.data.fading import require_times
+from mf_core.data.ratings import IdMap, Ratings
 from mf_core.data.snapshot import Snapshot, content_hash, sort_ratings
 from mf_core.data.split import take_snapshot
+from mf_core.data.validation import validation_part
 from mf_core.errors import InputError, QualityError
+from mf_core.training.search_rows import VALIDATION_FRACTION, VALIDATION_SEED
 from mf_core.tune.space import Head, search_space
 from mf_core.warehouse.engine import transaction
-
-_VALIDATION_FRACTION = 0.1
-# Different from the seed of any split or fit, so that their parts and these are independent.
-_VALIDATION_SEED = 1_000_003
 
 
 @dataclass(frozen=True)
@@ -115,6 +114,7 @@ class Task:
         fitted: nine tenths of their ratings.
         validation: the other tenth.
         attributes: the rows' attributes as the rating head takes them; None if it takes none.
+        left_alone: settings, by dotted name, that are not searched.
     """
 
     config: Config
@@ -123,6 +123,7 @@ class Task:
     fitted: Ratings
     validation: Ratings
     attributes: AttributeMatrices | None = None
+    left_alone: frozenset[str] = frozenset()
 
     @property
     def metric(self) -> str:
@@ -134,7 +135,7 @@ class Task:
     @property
     def space(self) -> dict[str, BaseDistribution]:
         """Return what is searched, by the name of the setting."""
-        return search_space(self.config, self.head)
+        return search_space(self.config, self.head, self.left_alone)
 
     def fingerprint(self) -> str:
         """Return the sha256 (hex) over what the figures depend on, without what is searched."""
@@ -170,19 +171,27 @@ class Task:
         return f"{subject}-{self.fingerprint()[:8]}"
 
 
-def make_task(config: Config, head: Head, rows: TrainingRows, part: int = 0) -> Task:
+def make_task(
+    config: Config,
+    head: Head,
+    rows: TrainingRows,
+    part: int = 0,
+    left_alone: frozenset[str] = frozenset(),
+) -> Task:
     """Set a validation part aside.
 
     Every number `part` gives another one, with fits that are seeded with `train.seed` + `part`.
+    Under a split by time the part is the latest rows whatever its number.
 
     Raises:
-        QualityError: there are too few ratings for that.
+        QualityError: there are too few ratings for that, or they are to fade and none has a time.
         ConfigError: the solver has nothing to tune.
     """
     # Raises, before the work begins, if the solver has nothing to tune.
-    search_space(config, head)
+    search_space(config, head, left_alone)
 
-    fitted, validation = _set_aside(rows, part)
+    require_times(config, rows.ratings)
+    fitted, validation = _set_aside(config, rows, part)
     if not (_can_be_judged(config, head, fitted) and _can_be_judged(config, head, validation)):
         raise QualityError(
             f"{len(rows.ratings):,} training ratings are too few to set a validation part aside; "
@@ -199,14 +208,20 @@ def make_task(config: Config, head: Head, rows: TrainingRows, part: int = 0) -> 
         fitted=fitted,
         validation=validation,
         attributes=attributes,
+        left_alone=left_alone,
     )
 
 
-def _set_aside(rows: TrainingRows, part: int) -> tuple[Ratings, Ratings]:
+def _set_aside(config: Config, rows: TrainingRows, part: int) -> tuple[Ratings, Ratings]:
     """Return the ratings to fit and those to judge by."""
-    # The ids alone decide, so a rating is on the same side whatever else is loaded.
-    draws = pair_draws(rows.ratings, rows.users, rows.items, _VALIDATION_SEED + part)
-    held_out = draws < _VALIDATION_FRACTION
+    held_out = validation_part(
+        config,
+        rows.ratings,
+        rows.users,
+        rows.items,
+        fraction=VALIDATION_FRACTION,
+        seed=VALIDATION_SEED + part,
+    )
     fitted = rows.ratings.take(~held_out)
     validation = rows.ratings.take(held_out)
     return fitted, validation

@@ -43,6 +43,15 @@ def by_id(connection: Connection, found_id: int | None) -> FoundSettings | None:
     return _one(connection, sa.select(f).where(f.c.found_id == found_id))
 
 
+def of_version(connection: Connection, model_version: int) -> FoundSettings | None:
+    """Return the find that a version was fitted with; None: those of its run are all it has."""
+    f = t.found_settings
+    m = t.models
+    fitted_with = sa.and_(m.c.found_id == f.c.found_id, m.c.searches.is_(False))
+    statement = sa.select(f).join(m, fitted_with).where(m.c.model_version == model_version)
+    return _one(connection, statement)
+
+
 def latest(connection: Connection, fingerprint: str) -> FoundSettings | None:
     """Return the newest find under settings of that fingerprint; None without one."""
     f = t.found_settings

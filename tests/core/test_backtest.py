@@ -12,7 +12,7 @@ from mf_core.backtest import read_folds
 from mf_core.cli.backtest import backtest
 from mf_core.config import Config, make_config
 from mf_core.data.ratings import UNDATED
-from mf_core.errors import ConfigError
+from mf_core.errors import ConfigError, QualityError
 
 
 @pytest.fixture
@@ -62,6 +62,13 @@ def test_times_of_the_files_travel_as_whole_seconds(config: Config) -> None:
     assert dated.train.rated_at.tolist() == [1_582_934_400, UNDATED]
     assert dated.test.rated_at is not None
     assert dated.test.rated_at.tolist() == [UNDATED]
+
+
+def test_ratings_without_times_are_refused_where_they_are_to_fade(config: Config) -> None:
+    fading = make_config({"data.popular_half_life_days": 30}, config)
+
+    with pytest.raises(QualityError, match=r"popular_half_life_days is 30, but no rating has a"):
+        read_folds(fading)
 
 
 def parsed(texts: np.ndarray) -> list[Any]:

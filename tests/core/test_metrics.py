@@ -67,7 +67,7 @@ def lists_of(model: FactorModel, train: Ratings, left_out: tuple[int, ...] = ())
 
 def baseline_heads(config: Config, snapshot: Snapshot, **kwargs: Any) -> Heads:
     """Biases as the rating head, popularity as the ranking head."""
-    models = Models(biases_only_model(snapshot), popularity_model(snapshot, 4))
+    models = Models(biases_only_model(snapshot), popularity_model(config.data, snapshot))
     return make_heads(config, snapshot, models, snapshot.train, **kwargs)
 
 
@@ -246,7 +246,7 @@ def test_a_rival_that_knows_other_ids_falls_back_to_its_mean() -> None:
     ours = baseline_heads(config, snapshot)
 
     other = replace(snapshot, users=numbered("x", 50), items=numbered("y", 30))
-    models = Models(global_mean_model(other), popularity_model(other, 4))
+    models = Models(global_mean_model(other), popularity_model(config.data, other))
     warm_users, warm_items = other.warm()
     rival = Rival(
         model_version=1,

@@ -5,8 +5,8 @@ import pytest
 
 from mf_core.config import Config, make_config
 from mf_core.data.ratings import Ratings, id_map
-from mf_core.training.rating_choice import SOLVER, RatingChoice, choose_rating_solver
-from mf_core.training.search import Part
+from mf_core.training.rating_choice import SOLVER, choose_rating_solver
+from mf_core.training.search_rows import Outcome, Part
 
 N_USERS = 300
 N_ITEMS = 80
@@ -22,7 +22,7 @@ def ratings(taste: float, share: float) -> Ratings:
     return Ratings(user.astype(np.int32), item.astype(np.int32), value.astype(np.float32))
 
 
-def choose(everything: Ratings, config: Config, lines: list[str]) -> RatingChoice:
+def choose(everything: Ratings, config: Config, lines: list[str]) -> Outcome:
     """Return the choice on a fifth of the ratings."""
     judged = np.random.default_rng(0).random(len(everything)) < 0.2
     part = Part(everything.take(~judged), everything.take(judged))

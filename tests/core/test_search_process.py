@@ -88,7 +88,8 @@ def test_a_training_searches_and_fits_with_what_it_finds(
     # Whoever asks for the same with the found settings finds it finished.
     again = dataclasses.replace(manifest, found=model.found, search=False)
     assert finished(again) == model
-    assert finished(dataclasses.replace(again, found=None)) is None
+    other = dataclasses.replace(model.found, settings={"ranking_head.lowest_target": 0.9})
+    assert finished(dataclasses.replace(again, found=other)) is None
 
 
 def test_a_training_that_is_killed_after_its_search_does_not_search_again(
@@ -114,6 +115,26 @@ def test_a_training_that_is_killed_after_its_search_does_not_search_again(
     assert model is not None
     assert model.found == found
     assert not store.exists(store.store_path(manifest.checkpoint_uri))
+
+
+def test_found_settings_travel_as_json(snapshot: tuple[str, str], tmp_path: Path) -> None:
+    found = FoundSettings(
+        settings={"ranking_head.lowest_target": 0.5},
+        source="tune",
+        found_at="2026-01-01T00:00:00+00:00",
+        grounds="",
+        n_ratings=1,
+        n_users=1,
+        n_items=1,
+        trials=[{"value": None}],
+        found_id=3,
+    )
+    manifest = dataclasses.replace(work(snapshot, tmp_path), found=found)
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert manifest.settings().ranking_head.lowest_target == 0.5
+    # When they were found, and by what, makes no other work of it.
+    later = dataclasses.replace(found, found_at="2026-02-01T00:00:00+00:00", found_id=4)
+    assert dataclasses.replace(manifest, found=later).fingerprint() == manifest.fingerprint()
 
 
 def test_an_outcome_that_is_damaged_or_of_other_work_is_none(

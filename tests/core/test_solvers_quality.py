@@ -79,8 +79,9 @@ def test_the_post_s_model_reaches_the_post_s_test_cost(split: Snapshot) -> None:
 
 
 def test_the_default_rating_head_reaches_its_band(split: Snapshot) -> None:
+    """.8762 and .8761 with two seeds; on the published folds it leads the best peer by .007."""
     fitted = fit_rating_head(cpu(), split.train, split.users, split.items)
-    assert rmse(fitted.model, split.test) < 0.895
+    assert rmse(fitted.model, split.test) < 0.8795
     assert fitted.validation_rmse == pytest.approx(rmse(fitted.model, split.test), abs=0.03)
 
 
@@ -91,21 +92,28 @@ def test_the_biased_gradient_head_reaches_its_band(split: Snapshot) -> None:
     assert rmse(fitted.model, split.test) < 0.945
 
 
-def ease_scores(split: Snapshot, ridge: float) -> NDArray[np.float64]:
-    """Steck 2019, 'Embarrassingly Shallow Autoencoders for Sparse Data', on ratings from 4 on."""
-    liked = np.zeros((len(split.users), len(split.items)))
-    good = split.train.value >= 4
-    liked[split.train.user[good], split.train.item[good]] = 1
-    inverse = np.linalg.inv(liked.T @ liked + ridge * np.eye(liked.shape[1]))
+def ease_scores(split: Snapshot, ridge: float, lowest: float) -> NDArray[np.float64]:
+    """Steck 2019, 'Embarrassingly Shallow Autoencoders for Sparse Data', on all rating values.
+
+    The lowest rating counts `lowest`, one of 4 counts 1.
+    """
+    values = np.zeros((len(split.users), len(split.items)))
+    above = (split.train.value - 1) / 3
+    values[split.train.user, split.train.item] = lowest + (1 - lowest) * above
+    inverse = np.linalg.inv(values.T @ values + ridge * np.eye(values.shape[1]))
     weights = inverse / -np.diag(inverse)
     np.fill_diagonal(weights, 0)
-    return liked @ weights
+    return values @ weights
 
 
-def test_the_default_ranking_head_is_far_above_popularity_and_above_ease(split: Snapshot) -> None:
+def test_the_default_ranking_head_is_above_ease_on_the_same_values(split: Snapshot) -> None:
+    """.4476, .4479 and .4487 with three seeds, where EASE has .4319 and popularity about .2.
+
+    The ridge of EASE is the best on these very test rows, of 100 to 500.
+    """
     model = fit_ranking_head(cpu(), split.train, split.users, split.items).model
     reached = mean_ndcg(model.user_factors.astype(np.float64) @ model.item_factors.T, split)
+    assert reached > mean_ndcg(ease_scores(split, ridge=300.0, lowest=0.1), split) + 0.008
     good = split.train.take(split.train.value >= 4)
     popularity = np.bincount(good.item, minlength=len(split.items)).astype(np.float64)
     assert reached > mean_ndcg(np.tile(popularity, (len(split.users), 1)), split) + 0.2
-    assert reached > mean_ndcg(ease_scores(split, 300.0), split) + 0.02

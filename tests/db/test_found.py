@@ -18,7 +18,7 @@ from mf_core.warehouse import history, lineage, transaction
 from .test_publish import rows
 from .worlds import World, fill_table, fit, found_by, load, make_ratings, make_world
 
-FOUND = {"ranking_head.unobserved_weight": 0.05, "ranking_head.regularization": 0.03}
+FOUND = {"ranking_head.unobserved_scale": 0.05, "ranking_head.regularization": 0.03}
 
 
 @pytest.fixture
@@ -68,8 +68,17 @@ def test_the_first_night_searches_and_the_second_does_not(world: World, engine: 
     ]
     assert all("NDCG@5 0.5 against 0.4" in words for *_, words in said)
     stored = rows(engine, "SELECT config -> 'ranking_head', training_fingerprint FROM mf.models")
-    assert {config["unobserved_weight"] for config, _ in stored} == {0.05}
+    assert {config["unobserved_scale"] for config, _ in stored} == {0.05}
     assert len({fingerprint for _, fingerprint in stored}) == 1
+
+
+def test_a_verdict_says_by_which_settings_the_version_is(world: World, engine: Engine) -> None:
+    night(world, "first")
+    [(reasons,)] = rows(engine, "SELECT reasons FROM mf.gate_decisions WHERE stage = 'evaluated'")
+    [said] = [rule for rule in reasons if rule["rule"] == "settings"]
+    assert said["passed"]
+    assert "NDCG@5 0.5 against 0.4 with the shipped ones" in said["text"]
+    assert "ranking_head.unobserved_scale=0.05" in said["text"]
 
 
 def test_nothing_new_is_nothing_new_with_found_settings_too(world: World) -> None:
@@ -101,7 +110,7 @@ def test_a_version_is_found_again_with_its_settings(world: World, engine: Engine
         stored = lineage.load_split_ref(connection, version)
     assert model.found is not None
     assert model.found.settings == FOUND
-    assert in_force(world.config, model).ranking_head.unobserved_weight == 0.05
+    assert in_force(world.config, model).ranking_head.unobserved_scale == 0.05
     assert not stored.search
     assert stored.found == model.found
 
@@ -129,14 +138,14 @@ def test_they_are_searched_again_when_the_shape_has_moved(world: World, engine: 
 
 def test_what_a_person_sets_is_left_alone_and_asks_for_a_search(world: World) -> None:
     night(world, "first")
-    pinned = world.with_settings(ranking_head__unobserved_weight=0.4)
+    pinned = world.with_settings(ranking_head__unobserved_scale=0.4)
     split = pipeline.split(pinned.config, pinned.place, "second")
     assert split.search
     assert split.found is None
 
     model = trained(pinned, split)
     config = in_force(pinned.config, model)
-    assert config.ranking_head.unobserved_weight == 0.4
+    assert config.ranking_head.unobserved_scale == 0.4
     assert config.ranking_head.regularization == 0.03
 
 
@@ -148,16 +157,16 @@ def test_fixed_settings_are_exactly_those_of_the_run(world: World, engine: Engin
     assert split.found is None
     [(weight,)] = rows(
         engine,
-        "SELECT config #> '{ranking_head,unobserved_weight}' FROM mf.models "
+        "SELECT config #> '{ranking_head,unobserved_scale}' FROM mf.models "
         f"WHERE model_version = {split.model_version}",
     )
-    assert weight == make_config().ranking_head.unobserved_weight
+    assert weight == make_config().ranking_head.unobserved_scale
 
 
 def test_what_mf_tune_has_found_holds_from_the_next_night_on(world: World, engine: Engine) -> None:
     split, version = night(world, "first")
     snapshot = read_snapshot(split.uri, split.sha256)
-    tuned = replace(found_by(snapshot, {"ranking_head.unobserved_weight": 0.07}), source="tune")
+    tuned = replace(found_by(snapshot, {"ranking_head.unobserved_scale": 0.07}), source="tune")
     with transaction(engine) as connection:
         finds.save(connection, tuned, fingerprint=basis(world.config))
 

@@ -89,6 +89,33 @@ def test_a_refusal_leaves_what_readers_see_as_it_was(world: World, engine: Engin
     assert any(not rule["passed"] and rule["text"] for rule in reasons)
 
 
+def test_a_night_whose_ratings_can_not_fade_ends_before_its_snapshot(
+    engine: Engine, tmp_path: Path
+) -> None:
+    world = make_world(engine, tmp_path, make_ratings().assign(rated_at=None), log=[])
+    fading = world.with_settings(ranking_head__recent_half_life=5)
+
+    with pytest.raises(QualityError, match=r"recent_half_life is 5, but no rating has a time"):
+        pipeline.split(fading.config, fading.place, "one")
+
+    assert rows(engine, "SELECT * FROM mf.snapshots") == []
+
+
+def test_popularity_that_fades_is_published_and_judged_so(world: World, engine: Engine) -> None:
+    # The ratings were given an hour apart, so that with a half-life of a day few count whole.
+    fading = world.with_settings(data__popular_half_life_days=1)
+    plain_version = publish_one(world, "one")
+    faded_version = publish_one(fading, "two")
+    scores = "SELECT score FROM mf.popular_items WHERE model_version = :v ORDER BY rank"
+    plain = [row.score for row in rows(engine, scores, v=plain_version)]
+    faded = [row.score for row in rows(engine, scores, v=faded_version)]
+
+    assert all(score == int(score) for score in plain)
+    assert not all(score == int(score) for score in faded)
+    assert faded == sorted(faded, reverse=True)
+    assert max(faded) < max(plain)
+
+
 def test_a_person_can_override_a_refusal_on_record(world: World, engine: Engine) -> None:
     split, _, report = judged(world, "one", noise=3.0)
     version = split.model_version

@@ -104,7 +104,7 @@ SENTENCES = {
     "has_news": r"has_news: the run goes on",
     "train": r"train: both heads of version 1 are fitted in \d+ s on ",
     "evaluate": r"evaluate: version 1 has test RMSE 0\.\d{4} \(biases only 0\.\d{4}\)",
-    "gate": r"gate: version 1 is approved, all \d+ rules hold; test RMSE 0\.\d{4}",
+    "gate": r"gate: version 1 is approved, all \d+ rules hold.*; test RMSE 0\.\d{4}",
     "is_for_real": r"is_for_real: the run goes on",
     "refit": r"refit: both heads of version 1 are fitted in \d+ s on ",
     "prepare": r"prepare: version 1 has its empty table, to be filled in 2 shards",

@@ -38,10 +38,10 @@ def snapshot(n_users: int, n_items: int, share: float = 0.3) -> Snapshot:
 def popular_lists(rows: Snapshot) -> ListMaker:
     """The popular list for everybody."""
     return ListMaker(
-        ordering=popularity_model(rows, CONFIG.data.relevant_from),
+        ordering=popularity_model(CONFIG.data, rows),
         seen=items_by_user(rows.train, len(rows.users)),
         left_out=np.array([3], np.int32),
-        relevant_counts=relevant_counts(rows.train, len(rows.items), 4),
+        relevant_counts=relevant_counts(CONFIG.data, rows.train, len(rows.items)),
         from_model=np.ones(len(rows.users), bool),
     )
 

@@ -1,0 +1,114 @@
+"""The race of settings: who goes on, what it may cost, and that the shipped ones are never beaten
+by something worse."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mf_core.data.ratings import Float64s
+from mf_core.training.race import Race, Rung
+
+FIRST = Rung(users=1.0, iterations=0.25)
+LAST = Rung(users=1.0, iterations=1.0)
+Settings = dict[str, Any]
+
+
+@dataclass
+class Fits:
+    """Fits that take a second per whole fit, with figures of our own."""
+
+    figures: dict[tuple[Any, ...], Any]
+    on_last: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+    now: float = 0.0
+
+    def __call__(self, settings: Settings, rung: Rung) -> Float64s | None:
+        self.now += rung.work
+        key = tuple(sorted(settings.items()))
+        figures = {**self.figures, **self.on_last} if rung == LAST else self.figures
+        if figures.get(key, 0.0) is None:
+            return None
+        # Four users, who differ from each other but not from trial to trial.
+        return figures.get(key, 0.0) + np.array([-0.05, 0.05, 0.0, 0.0])
+
+    def clock(self) -> float:
+        return self.now
+
+
+def race(fits: Fits, budget: float = 100.0) -> Race:
+    return Race(fits, (FIRST, LAST), budget, fits.clock)
+
+
+STAGES = [[{"a": 1}, {"a": 2}], [{"b": 1}, {"b": 2}]]
+
+
+def test_each_stage_goes_on_from_the_best_so_far() -> None:
+    fits = Fits({(): 0.1, (("a", 2),): 0.3, (("a", 2), ("b", 1)): 0.4})
+    held = race(fits)
+    best = held.winner([{}], STAGES)
+    assert best.settings == {"a": 2, "b": 1}
+    assert best.rung == LAST
+    tried = [trial.settings for trial in held.trials if trial.rung == FIRST]
+    assert tried == [{}, {"a": 1}, {"a": 2}, {"a": 2, "b": 1}, {"a": 2, "b": 2}]
+    assert [trial.settings for trial in held.trials if trial.rung == LAST] == [{}, best.settings]
+
+
+def test_what_looks_better_early_and_is_worse_in_the_end_is_not_chosen() -> None:
+    early = (("a", 2),)
+    fits = Fits({(): 0.1, early: 0.3}, on_last={(): 0.4, early: 0.39})
+    best = race(fits).winner([{}], STAGES)
+    assert best.settings == {}
+    assert best.figure == pytest.approx(0.4)
+
+
+def test_equal_figures_leave_the_shipped_settings() -> None:
+    fits = Fits({(): 0.1, (("a", 1),): 0.1})
+    held = race(fits)
+    assert held.winner([{}], STAGES).settings == {}
+    # Nothing is left to decide, so nothing is fitted again.
+    assert all(trial.rung == FIRST for trial in held.trials)
+
+
+def test_an_earlier_find_takes_part_and_is_built_on() -> None:
+    fits = Fits({(): 0.1, (("a", 7),): 0.3, (("a", 7), ("b", 2)): 0.5})
+    assert race(fits).winner([{}, {"a": 7}], STAGES).settings == {"a": 7, "b": 2}
+
+
+def test_the_budget_keeps_the_last_round_back() -> None:
+    fits = Fits({(): 0.1, (("a", 1),): 0.2})
+    held = race(fits, budget=2.5)
+    best = held.winner([{}], STAGES)
+    # Two trials of a quarter, and two whole fits; there is no time for other ones.
+    assert best.settings == {"a": 1}
+    assert best.rung == LAST
+    assert fits.now == 2.5
+
+
+def test_without_time_for_the_last_round_the_first_one_decides() -> None:
+    fits = Fits({(): 0.1, (("a", 1),): 0.2})
+    held = Race(fits, (FIRST, Rung(1.0, 10.0)), 2.5, fits.clock)
+    assert held.winner([{}], STAGES).settings == {}
+    assert len(held.trials) == 1
+
+
+def test_a_gain_within_its_standard_error_is_none() -> None:
+    by_user = {"a": np.array([0.1, 0.2, 0.3, 0.4]), "b": np.array([0.5, 0.0, 0.5, 0.1])}
+
+    def measure(settings: Settings, _: Rung) -> Float64s:
+        return by_user[settings.get("take", "a")]
+
+    # On average .025 better, but worse for as many users.
+    assert Race(measure, (FIRST, LAST), 100.0).winner([{}], [[{"take": "b"}]]).settings == {}
+    by_user["b"] = by_user["a"] + np.array([0.02, 0.03, 0.02, 0.03])
+    best = Race(measure, (FIRST, LAST), 100.0).winner([{}], [[{"take": "b"}]])
+    assert best.settings == {"take": "b"}
+
+
+def test_settings_that_cannot_be_fitted_are_passed_over() -> None:
+    fits = Fits({(): 0.1, (("a", 1),): None, (("a", 2),): 0.2})
+    held = race(fits)
+    assert held.winner([{}], STAGES).settings == {"a": 2}
+    [failed] = [trial for trial in held.trials if trial.values is None]
+    assert failed.figure == -math.inf
