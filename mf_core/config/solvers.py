@@ -152,7 +152,7 @@ class BayesConfig(FactorsConfig):
         le=100_000,
     )
     patience: int = setting(
-        50,
+        120,
         shapes="model",
         description="Sweeps in which the mean must gain a ten-thousandth of its validation error "
         "to go on.",

@@ -49,6 +49,8 @@ def choose_rating_solver(
     """
     if SOLVER in pinned(config) or config.rating_head.uses_attributes():
         return Outcome({}, f"{config.rating_head.solver} rates, as the settings say", [])
+    if not all(len(part.fitted) and len(part.validation) for part in parts):
+        return Outcome({}, "too few ratings to compare solvers on", [])
 
     compared = _Comparison(config, parts, users, items, log)
     try:

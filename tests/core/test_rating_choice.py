@@ -67,6 +67,13 @@ def test_what_a_person_has_chosen_is_left_alone(more: dict[str, object]) -> None
     assert choice.grounds.endswith("as the settings say")
 
 
+def test_without_a_rating_to_judge_by_bayes_stays() -> None:
+    nothing = ratings(taste=0.0, share=0.03).take(np.arange(0))
+    choice = choose(nothing, on_cpu(), [])
+    assert (choice.settings, choice.trials) == ({}, [])
+    assert choice.grounds == "too few ratings to compare solvers on"
+
+
 def test_a_run_that_starts_warm_takes_no_solver_that_cannot() -> None:
     warm = on_cpu(**{"train.warm_start": True})
     lines: list[str] = []
