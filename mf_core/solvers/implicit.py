@@ -45,7 +45,11 @@ _Step = Callable[..., tuple[tf.Tensor, tf.Tensor]]
 
 
 class ImplicitAls:
-    """Implicit ALS, one sweep at a time; a pair's target follows from its rating."""
+    """Implicit ALS, one sweep at a time; a pair's target follows from its rating.
+
+    Attributes:
+        limit: how many sweeps it takes.
+    """
 
     def __init__(self, problem: Problem[RankingHeadConfig], preferences: Preferences) -> None:
         """Begin with random items, or where the problem's start says."""
@@ -54,6 +58,7 @@ class ImplicitAls:
         self._items = preferences.items
         self._for_lists = preferences.for_lists
         self._n_ratings = len(problem.ratings)
+        self.limit = problem.limit
 
         self._alpha0 = settings.unobserved_scale * self._density() ** 0.5
         self._user_ridge = self._ridge(self._users, self._items.n_active, settings)
@@ -113,6 +118,10 @@ class ImplicitAls:
         given = (table, weight, ridge, old)
         turned, squared_error = side.solutions_of(lambda *batch: self._step(*batch, *given))
         return tf.matmul(turned, basis, transpose_b=True), squared_error
+
+    def note(self) -> str:
+        """Say nothing: least squares leave nothing out."""
+        return ""
 
     def state(self) -> Arrays:
         """Return all that the next sweep depends on."""

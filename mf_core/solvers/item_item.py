@@ -33,7 +33,11 @@ _COLUMNS_AT_A_TIME = 128
 
 
 class ItemItem:
-    """The learner, one pass of subspace iteration at a time."""
+    """The learner, one pass of subspace iteration at a time.
+
+    Attributes:
+        limit: how many passes it takes.
+    """
 
     def __init__(self, preferences: Preferences, settings: RankingHeadConfig, seed: int) -> None:
         """Begin with a random subspace."""
@@ -42,6 +46,7 @@ class ItemItem:
         self._users = users
         self._items = items
         self._for_lists = preferences.for_lists
+        self.limit = settings.item_passes
         self._kept = min(settings.item_factors, users.n_active, items.n_active)
         self._ratio = settings.item_dropout / (1 - settings.item_dropout)
 

@@ -68,18 +68,14 @@ class RankingLists(Solver):
 
     def iterate(self, iteration: int) -> float:
         """Run one iteration of each learner that has one left; return the error of the first."""
-        passes = self._problem.settings.item_passes
         errors = [
-            learner.iterate()
-            for learner in self._learners.values()
-            if isinstance(learner, ImplicitAls) or iteration < passes
+            learner.iterate() for learner in self._learners.values() if iteration < learner.limit
         ]
         return errors[0]
 
     def closing_note(self) -> str:
         """Say what it costs to hold the item-item weights in factors."""
-        learner = self._learners.get("item_item")
-        return learner.note() if isinstance(learner, ItemItem) else ""
+        return "; ".join(filter(None, (learner.note() for learner in self._learners.values())))
 
     def state(self) -> Arrays:
         """Return all that the next iteration depends on."""

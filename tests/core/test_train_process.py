@@ -197,7 +197,8 @@ def test_a_run_says_how_it_goes_and_leaves_two_models_and_no_checkpoint(
     ranking = load_model(model.ranking_uri, model.ranking_sha256)
 
     assert rating.user_factors.shape == (200, 4)
-    assert ranking.item_factors.shape == (100, 4)
+    # Those of least squares, the item-item learner's, and one for what is popular.
+    assert ranking.item_factors.shape == (100, 4 + 100 + 1)
 
     sweeps = [line for line in lines if line.startswith("rating: sweep ")]
     last = [line for line in lines if "ranking: sweep 60/60, train RMSE" in line]
