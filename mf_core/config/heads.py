@@ -111,7 +111,7 @@ class RankingHeadConfig(FactorsConfig):
         "between items, or both.",
     )
     item_share: float = setting(
-        0.7,
+        0.5,
         shapes="model",
         description="Weight of the item-item learner's scores in a blend; both are in standard "
         "deviations of a user's scores.",

@@ -20,7 +20,7 @@ def ranking_candidates(config: Config) -> list[Alternatives]:
     joined: Alternatives = [
         {"ranking_head.learner": "item_item"},
         {"ranking_head.learner": "als"},
-        *({"ranking_head.item_share": share} for share in (0.3, 0.5, 0.85)),
+        *({"ranking_head.item_share": share} for share in (0.3, 0.7, 0.85)),
     ]
     return [
         joined,

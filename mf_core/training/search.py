@@ -34,7 +34,7 @@ from mf_core.training.search_rows import (
 # leaves time for the choice of the rating head's solver.
 _SMALL = 1_000_000
 _SMALL_RUNGS = (Rung(users=1.0, iterations=1 / 2), Rung(users=1.0, iterations=1.0))
-_SMALL_FITS = 4.0
+_SMALL_FITS = 12.0
 _LARGE_RUNGS = (Rung(users=1 / 9, iterations=1.0), Rung(users=1 / 3, iterations=1.0))
 _LARGE_FITS = 1.4
 
