@@ -13,6 +13,8 @@ from typing import Any
 # A proxy that the environment names is not for a server on this machine.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _TIMEOUT_SECONDS = 30
+# A host under load answers late, and what only reads may be asked again.
+_TRIES = 3
 
 
 class ApiError(Exception):
@@ -76,11 +78,12 @@ class AirflowApi:
             OSError: no answer.
         """
         if self._token is None:
-            answer = self._request("POST", "/auth/token", self._login, {})
+            answer = self._patiently("POST", "/auth/token", self._login, {})
             self._token = answer["access_token"]
 
         authorization = {"Authorization": f"Bearer {self._token}"}
-        return self._request(method, f"/api/v2{path}", body, authorization)
+        ask = self._patiently if method == "GET" else self._request
+        return ask(method, f"/api/v2{path}", body, authorization)
 
     def ensure_pool(self, name: str, slots: int, description: str) -> None:
         """Create the pool, or set its size."""
@@ -168,6 +171,20 @@ class AirflowApi:
             trace = error["stack_trace"].strip()
             messages.append(f"{error['filename']} does not import: {trace}")
         return " ".join(messages)
+
+    def _patiently(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> Any:
+        """Make a request that changes nothing, again if no answer comes. Raises as `call` does."""
+        for _ in range(_TRIES):
+            try:
+                return self._request(method, path, body, headers)
+            except TimeoutError as error:
+                silence = error
+        raise TimeoutError(
+            f"expected an answer to {method} {self._address}{path}, none came in {_TRIES} tries "
+            f"of {_TIMEOUT_SECONDS} s: the server is under load, or hangs"
+        ) from silence
 
     def _request(
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]

@@ -36,6 +36,8 @@ HEALTHY_SECONDS = 600
 DAG_SECONDS = 180
 NIGHT_SECONDS = 3600
 POLL_SECONDS = 2
+# A task in another state goes on, or is tried again.
+ENDED = {"success", "failed", "skipped", "upstream_failed"}
 # A service that has been started so often dies each time, and waiting longer is no use.
 RESTARTS = 4
 ROWS = """
@@ -204,7 +206,7 @@ def _follow(api: AirflowApi, run_id: str, started: float) -> str:
         state = api.run(DAG_ID, run_id).state
         for task in api.tasks(DAG_ID, run_id):
             key = (task.task_id, task.map_index)
-            if task.ended and task.state not in {"running", "up_for_retry"} and key not in ended:
+            if task.state in ENDED and key not in ended:
                 ended.add(key)
                 tries = f" at try {task.try_number}" if task.try_number > 1 else ""
                 print(f"  {task.task_id:<12} {task.state}{tries} {task.seconds or 0:7.1f} s")

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.compose import doors, hosts, nights, standins, stores
+from tests.compose import doors, hosts, nights, standins, stores, upgrade
 from tests.compose.trial import REPOSITORY, Trial, expect
 
 OWN_IMAGES = (
@@ -83,8 +83,11 @@ STEPS: tuple[Callable[[Trial], str], ...] = (
     hosts.lost_passwords,
     hosts.other_passwords,
     hosts.speak_tls,
+    hosts.renew_certificates,
+    hosts.artifacts_in_a_folder,
     hosts.train_on_a_second_host,
     hosts.wrong_authority_on_the_second_host,
+    upgrade.upgrade_an_older_stack,
     stores.artifacts_in_an_object_store,
     take_down,
 )

@@ -1,5 +1,7 @@
 """Other passwords, TLS, and a second host for training."""
 
+import os
+import ssl
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +11,7 @@ import psycopg2
 from tests.compose import standins
 from tests.compose.doors import SERVICES
 from tests.compose.nights import NIGHT_SECONDS, digest
-from tests.compose.trial import DAG_ID, REPOSITORY, Failure, Trial, expect
+from tests.compose.trial import DAG_ID, REPOSITORY, Failure, Trial, compose_command, expect
 
 TLS_FILES = "docker-compose.yaml:docker/docker-compose.tls.yaml"
 SECOND = "docker-compose.worker.yaml"
@@ -91,8 +93,7 @@ def one_password(trial: Trial) -> str:
     before = _starts(trial)
     _write(trial, {"VIEWER_PASSWORD": "another"})
     trial.make("compose-up")
-    after = _starts(trial)
-    changed = {service for service in after if after[service] != before[service]}
+    changed = _changed(before, _starts(trial))
     expect(changed == {"api-server"}, f"started again: {sorted(changed)}")
     return "api-server alone was started again"
 
@@ -104,6 +105,11 @@ def _starts(trial: Trial) -> dict[str, str]:
         service: standins.docker("inspect", "--format", form, trial.container(service))
         for service in SERVICES
     }
+
+
+def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> set[str]:
+    """Return the services that were started in between."""
+    return {service for service in after if after[service] != before[service]}
 
 
 def _write(trial: Trial, values: Mapping[str, str]) -> None:
@@ -126,11 +132,16 @@ def lost_passwords(trial: Trial) -> str:
 
 def make_certificates(folder: Path, address: str) -> Path:
     """Run what the page says in `folder`; the services are reached by `address` too."""
-    block = PAGE.read_text().partition("       mkdir tls")[2].partition("\n\n")[0]
-    assert "IP:10.0.0.5" in block
-    commands = f"mkdir tls{block}".replace("IP:10.0.0.5", f"IP:{address}")
+    commands = _certificates(address)
     subprocess.run(["sh", "-euc", commands], cwd=folder, capture_output=True, check=True)
     return folder / "tls"
+
+
+def _certificates(address: str) -> str:
+    """Return the commands of the page that make an authority and the certificates."""
+    block = PAGE.read_text().partition("       mkdir tls")[2].partition("\n\n")[0]
+    assert "IP:10.0.0.5" in block
+    return f"mkdir tls{block}".replace("IP:10.0.0.5", f"IP:{address}")
 
 
 def speak_tls(trial: Trial) -> str:
@@ -178,13 +189,52 @@ def _verified(tls: Path) -> dict[str, str]:
     return {"sslmode": "verify-full", "sslrootcert": str(tls / "ca.crt")}
 
 
+def renew_certificates(trial: Trial) -> str:
+    """Renew the certificates: who shows them is started again, the training worker is not."""
+    before = _starts(trial)
+    _, start, loop = _certificates(standins.host_address()).partition("for name")
+    subprocess.run(
+        ["sh", "-euc", start + loop], cwd=trial.clone / "tls", capture_output=True, check=True
+    )
+    said = trial.make("compose-up")
+    expect("has changed: metadata, redis, warehouse\n" in said, "others were started again")
+    # Airflow's own services may die, and come back, while their database is away.
+    changed = _changed(before, _starts(trial))
+    expect({"metadata", "redis", "warehouse"} <= changed, f"started again: {sorted(changed)}")
+    expect("worker-gpu" not in changed, "the training worker was started again")
+
+    shown = ssl.get_server_certificate(("127.0.0.1", trial.redis_port))
+    expect(shown in (trial.clone / "tls" / "redis.crt").read_text(), "Redis shows the old one")
+    return "both Postgres servers and Redis were started again, the training worker went on"
+
+
+def artifacts_in_a_folder(trial: Trial) -> str:
+    """Move the artifacts, as the page says, into a folder that both hosts would mount."""
+    folder = trial.scratch / "mnt"
+    folder.mkdir()
+    block = PAGE.read_text().partition("copy them:\n\n")[2].partition("\n\n")[0]
+    commands = block.replace("docker compose", " ".join(compose_command()))
+    subprocess.run(
+        ["sh", "-euc", commands.replace("/mnt/mf", str(folder))],
+        cwd=trial.clone,
+        env=trial.environment,
+        check=True,
+    )
+    found = {str(path.relative_to(folder)) for path in folder.rglob("manifest.json")}
+    expect(len(found) > 1, f"the copy has no artifacts: {found}")
+    trial.environment["MF_ARTIFACT_FOLDER"] = str(folder)
+    trial.make("compose-up")
+    # What of root's is in the way of the user 50000 would be found here.
+    write = "open('/var/lib/mf/artifacts/models/new', 'w').close()"
+    for service in ("worker", "worker-gpu"):
+        trial.python(service, write)
+        os.remove(folder / "models" / "new")
+    return f"{len(found)} artifacts moved; both kinds of worker write there"
+
+
 def train_on_a_second_host(trial: Trial) -> str:
     """Let a training worker of another stack take over, which reaches published ports only."""
     host = standins.host_address()
-    # The folder that both hosts would mount.
-    form = "{{.Mountpoint}}"
-    volume = f"{trial.project}_artifacts"
-    artifacts = standins.docker("volume", "inspect", "--format", form, volume).strip()
     trial.compose("stop", "worker-gpu")
     second = {
         "COMPOSE_PROJECT_NAME": trial.second_project,
@@ -192,7 +242,6 @@ def train_on_a_second_host(trial: Trial) -> str:
         "AIRFLOW_API_URL": f"http://{host}:{trial.airflow_port}",
         "BROKER_ADDRESS": f"{host}:{trial.redis_port}",
         "WORKER_HOST": host,
-        "MF_ARTIFACT_FOLDER": artifacts,
     }
     trial.compose("up", "--detach", "--no-build", **second)
 
@@ -213,7 +262,7 @@ def wrong_authority_on_the_second_host(trial: Trial) -> str:
         "COMPOSE_PROJECT_NAME": trial.second_project,
         "COMPOSE_FILE": SECOND,
         "BROKER_ADDRESS": f"{standins.host_address()}:{trial.redis_port}",
-        **dict.fromkeys(("AIRFLOW_API_URL", "WORKER_HOST", "MF_ARTIFACT_FOLDER"), "/none"),
+        **dict.fromkeys(("AIRFLOW_API_URL", "WORKER_HOST"), "/none"),
     }
     trial.compose("down", "--volumes", **second)
     said = {

@@ -61,8 +61,13 @@ class Trial:
         self.rows = ""
         self.run_id = ""
 
-    def make(self, *arguments: str) -> str:
-        """Run make in the clone and return what it printed; it is shown as it comes."""
+    def make(self, *arguments: str, fails: bool = False) -> str:
+        """Run make in the clone and return what it printed; it is shown as it comes.
+
+        Args:
+            arguments: those of make.
+            fails: whether it has to fail.
+        """
         command = ["make", *arguments]
         with subprocess.Popen(
             command,
@@ -77,7 +82,8 @@ class Trial:
             for line in process.stdout:
                 print("    " + line, end="", flush=True)
                 shown.append(line)
-        expect(process.returncode == 0, f"`{' '.join(command)}` ended with {process.returncode}")
+        failed = process.returncode != 0
+        expect(failed == fails, f"`{' '.join(command)}` ended with {process.returncode}")
         return "".join(shown)
 
     def compose(self, *arguments: str, **more: str) -> None:
