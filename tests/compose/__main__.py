@@ -79,9 +79,10 @@ STEPS: tuple[Callable[[Trial], str], ...] = (
     nights.kill_gpu_worker,
     nights.stop_gpu_worker,
     nights.disturbed_night_ends,
+    # It also takes the second workers away.
+    hosts.other_passwords,
     hosts.one_password,
     hosts.lost_passwords,
-    hosts.other_passwords,
     hosts.speak_tls,
     hosts.renew_certificates,
     hosts.artifacts_in_a_folder,
