@@ -64,6 +64,7 @@ class RatingHeadConfig(Section):
 
 
 _OF_ALS = (
+    "lowest_target",
     "n_factors",
     "iterations",
     "conjugate_steps",
@@ -133,8 +134,15 @@ class RankingHeadConfig(FactorsConfig):
         ge=1,
         le=1_000,
     )
+    item_lowest_target: float = setting(
+        0.0,
+        shapes="model",
+        description="What `lowest_target` is to least squares, for the item-item learner.",
+        ge=0,
+        le=1,
+    )
     item_prior: float = setting(
-        150.0,
+        200.0,
         shapes="model",
         description="Ratings that an item's own count as so many more of, before it is compared "
         "with others.",
@@ -142,7 +150,7 @@ class RankingHeadConfig(FactorsConfig):
         le=1e6,
     )
     item_dropout: float = setting(
-        0.5,
+        0.6,
         shapes="model",
         description="Share of a user's ratings that the item-item learner leaves out and rebuilds "
         "from the others.",
@@ -209,6 +217,11 @@ class RankingHeadConfig(FactorsConfig):
     def standardises(self) -> bool:
         """Say no: the targets of this head are made of the ratings as they are."""
         return False
+
+    def copies_of_ratings(self) -> int:
+        """Return one for each learner, whose targets differ; and as many where tastes fade."""
+        copies = len(self.learners())
+        return 2 * copies if self.recent_half_life else copies
 
     def learners(self) -> tuple[str, ...]:
         """Return the learners that take part."""

@@ -66,6 +66,10 @@ class SolverConfig(Section):
         """Return which part of the head's `validation_fraction` this solver holds out."""
         return 1.0
 
+    def copies_of_ratings(self) -> int:
+        """Return how many times a fit holds the ratings, grouped by both sides."""
+        return 1
+
     def uses_attributes(self) -> bool:
         """Say whether attributes of users and items take part."""
         return False

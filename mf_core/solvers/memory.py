@@ -3,7 +3,8 @@
 With n ratings, U users and I items, in bytes, beside the ratings that the caller holds:
 
     ratings    52 n            both sides while they are grouped: the sorted keys, the pairs and
-                               the padded batches
+                               the padded batches; as many times as the ranking head's learners
+                               have targets of their own
     batch      4 x 4 x cells   the largest batch and what is computed from it
                                (`mf_core.solvers.buckets.Layout`)
     rows       r (U + I)       r as the solver says (`Solver.bytes_per_row`)
@@ -50,9 +51,10 @@ def needed(
     rows = solver.bytes_per_row(settings, shape) * sum(shape)
     batch = _BATCH_COPIES * _FLOAT_BYTES * layout.cells
     # Both sides hold every rating's value and the other side's row.
-    batches = 2 * (layout.index.size + _FLOAT_BYTES) * n_ratings
+    held = settings.copies_of_ratings() * n_ratings
+    batches = 2 * (layout.index.size + _FLOAT_BYTES) * held
     return Needed(
-        host=_GROUPING_BYTES * n_ratings + rows + batch,
+        host=_GROUPING_BYTES * held + rows + batch,
         device=batches + rows + batch,
     )
 

@@ -28,11 +28,14 @@ class Preferences:
     for_lists: Side
 
     @staticmethod
-    def of(problem: Problem[RankingHeadConfig]) -> "Preferences":
-        """Return what there is to learn from the ratings of `problem`."""
+    def of(problem: Problem[RankingHeadConfig], lowest: float) -> "Preferences":
+        """Return what there is to learn from the ratings of `problem`.
+
+        `lowest` is the target of the scale's lowest rating.
+        """
         settings = problem.settings
         train = problem.ratings
-        targets = preference_targets(train.value, settings.lowest_target, problem.data)
+        targets = preference_targets(train.value, lowest, problem.data)
         width = settings.n_factors
         users, items = both_sides(
             Ratings(train.user, train.item, targets), problem.shape, width=width

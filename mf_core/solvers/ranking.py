@@ -45,14 +45,14 @@ class RankingLists(Solver):
         super().__init__(problem)
         settings = problem.settings
         self._problem = problem
-        preferences = Preferences.of(problem)
-        self.note = preferences.note()
-
         self._learners: dict[str, ImplicitAls | ItemItem] = {}
         if settings.learner != "item_item":
+            preferences = Preferences.of(problem, settings.lowest_target)
             self._learners["als"] = ImplicitAls(problem, preferences)
         if settings.learner != "als":
+            preferences = Preferences.of(problem, settings.item_lowest_target)
             self._learners["item_item"] = ItemItem(preferences, settings, problem.seed)
+        self.note = preferences.note()
 
     @classmethod
     def bytes_per_row(cls, settings: SolverConfig, shape: tuple[int, int]) -> int:

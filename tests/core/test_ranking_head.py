@@ -54,7 +54,7 @@ def test_all_factors_together_are_the_closed_form_of_the_autoencoder(train: Rati
         item_prior=7,
         item_dropout=0.3,
         popular_ratings=None,
-        lowest_target=0.2,
+        item_lowest_target=0.2,
     )
     x = np.zeros((N_USERS, N_ITEMS))
     x[train.user, train.item] = preference_targets(train.value, 0.2, config.data)

@@ -64,7 +64,7 @@ def implicit_als(
     train: Ratings, shape: tuple[int, int], settings: RankingHeadConfig
 ) -> ImplicitAls:
     given = problem(train, shape, settings, seed=5)
-    return ImplicitAls(given, Preferences.of(given))
+    return ImplicitAls(given, Preferences.of(given, settings.lowest_target))
 
 
 def ridge_solve(
