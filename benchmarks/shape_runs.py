@@ -96,8 +96,15 @@ def run_shapes(request: Request, extent: Extent) -> None:
     """Measure the systems that `request` wants, and write results/NAME.
 
     Raises:
-        SystemExit: the figures to keep are of another run or machine.
+        SystemExit: the figures to keep are of another run or machine, or no set has a protocol of
+            the names given.
     """
+    known = {protocol for name in extent.sets for protocol in protocols_of(name)}
+    if unknown := set(extent.protocols or ()) - known:
+        raise SystemExit(
+            f"no set of {', '.join(extent.sets)} has the protocol {', '.join(sorted(unknown))}; "
+            f"there are {', '.join(sorted(known))}"
+        )
     about = kept(request.name, request.run) or this_run() | {
         "settings": request.overrides,
         "n_seeds": extent.n_seeds,
