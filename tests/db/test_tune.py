@@ -21,7 +21,7 @@ from optuna.distributions import IntDistribution
 from sqlalchemy.engine import Engine
 
 from mf_core import tune
-from mf_core.config import Config, load_config, make_config
+from mf_core.config import AlsConfig, Config, load_config, make_config
 from mf_core.data.split import split_bucket
 from mf_core.errors import ConfigError, DatabaseError, QualityError, TrainingError
 from mf_core.tune import storage
@@ -306,7 +306,9 @@ def test_two_searches_at_once_work_on_one_study(engine: Engine, warehouse_url: s
 
     # The settings that a study begins with are tried once, not by each search.
     as_begun = [
-        trial for trial in report.trials if trial.settings["rating_head.als.regularization"] == 0.09
+        trial
+        for trial in report.trials
+        if trial.settings["rating_head.als.regularization"] == AlsConfig().regularization
     ]
     assert len(as_begun) == 1
 
