@@ -58,9 +58,18 @@ def has_older(container: Mapping[str, Any], folders: Iterable[Path]) -> bool:
         container: what `docker inspect` says of it.
         folders: where its secrets lie, those with the certificates among them.
     """
-    started = datetime.fromisoformat(container["State"]["StartedAt"]).timestamp()
-    places = [mount["Destination"] for mount in container["Mounts"]]
-    names = [place.removeprefix(_MOUNT) for place in places if place.startswith(_MOUNT)]
-    files = [folder / name for folder in folders for name in names]
-    # Not the time of the content, which a copy may keep: when the file came to its place.
-    return any(file.stat().st_ctime > started for file in files if file.exists())
+    started_at = container["State"]["StartedAt"]
+    started = datetime.fromisoformat(started_at).timestamp()
+    names = []
+    for mount in container["Mounts"]:
+        place = mount["Destination"]
+        if place.startswith(_MOUNT):
+            names.append(place.removeprefix(_MOUNT))
+
+    for folder in folders:
+        for name in names:
+            file = folder / name
+            # Not the time of the content, which a copy may keep: when the file came to its place.
+            if file.exists() and file.stat().st_ctime > started:
+                return True
+    return False

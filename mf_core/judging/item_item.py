@@ -89,11 +89,16 @@ class ItemItemLists(ListMaker):
             yield self._tile(users[start : start + at_a_time], n)
 
     def _tile(self, users: Int32s, n: int) -> TopN:
+        """Return the lists of as many users as are scored at a time."""
         n_items = len(self.relevant_counts)
-        x = _dense(self.known, self.targets, users, self.model.items, n_items)
+        items = self.model.items
+        x = _dense(self.known, self.targets, users, items, n_items)
         scores = np.full((len(users), n_items), -np.inf, np.float32)
-        scores[:, self.model.items] = self.model.scores(x)
-        scores[~x.any(axis=1)] = self.relevant_counts
+        scores[:, items] = self.model.scores(x)
+
+        # Who has rated nothing that is known gets the popular list.
+        unknown = ~x.any(axis=1)
+        scores[unknown] = self.relevant_counts
 
         position, seen = self.seen.of(users)
         scores[position, seen] = -np.inf
@@ -237,11 +242,15 @@ def _dense(
     known: UserItems, targets: Float32s, users: Int32s, items: Int32s, n_items: int
 ) -> Float32s:
     """Return X of some users and items; float32 array of shape (len(users), len(items))."""
-    column = np.full(n_items, -1, np.int32)
-    column[items] = np.arange(len(items), dtype=np.int32)
-    position, item = known.of(users)
-    value = UserItems(known.start, targets).of(users)[1]  # type: ignore[arg-type]
-    takes_part = column[item] >= 0
+    # Where an item stands among `items`; -1: not at all.
+    column_of_item = np.full(n_items, -1, np.int32)
+    column_of_item[items] = np.arange(len(items), dtype=np.int32)
+
+    row, place = known.places(users)
+    column = column_of_item[known.item[place]]
+    value = targets[place]
+
+    takes_part = column >= 0
     x = np.zeros((len(users), len(items)), np.float32)
-    x[position[takes_part], column[item[takes_part]]] = value[takes_part]
+    x[row[takes_part], column[takes_part]] = value[takes_part]
     return x

@@ -48,15 +48,21 @@ class BiasesFit:
 
         It is that of the biases just set, with the mean and the variances of the sweep before.
         """
-        centred = self._ratings.value - self.mean
-        self.item = self._item_side.biases(centred - self.user[self._ratings.user], self._noise)
-        error = centred - self.item[self._ratings.item]
-        self.user = self._user_side.biases(error, self._noise)
-        error -= self.user[self._ratings.user]
+        ratings = self._ratings
+        noise = self._noise
+        centred = ratings.value - self.mean
 
-        unsure = self._item_side.tell(self.item, self._noise)
-        unsure += self._user_side.tell(self.user, self._noise)
+        # Each side explains what the other leaves.
+        of_items = centred - self.user[ratings.user]
+        self.item = self._item_side.biases(of_items, noise)
+        of_users = centred - self.item[ratings.item]
+        self.user = self._user_side.biases(of_users, noise)
+        error = of_users - self.user[ratings.user]
         mean_square = float(np.mean(np.square(error)))
+
+        # s^2 = E (r - mean - b_u - b_i)^2, the biases being as unsure as they are.
+        unsure = self._item_side.tell(self.item, noise)
+        unsure += self._user_side.tell(self.user, noise)
         self._noise = mean_square + unsure / len(error)
         self.mean += float(error.mean())
         return mean_square**0.5
@@ -87,6 +93,7 @@ class _Side:
         self.variance = _FIRST_SHARE * of_ratings
 
     def damping(self, noise: float) -> float:
+        """Return the damping of the side's means, in ratings."""
         return noise / self.variance
 
     def biases(self, left: Float64s, noise: float) -> Float64s:

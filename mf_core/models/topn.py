@@ -35,6 +35,11 @@ class UserItems:
 
     def of(self, user: Int32s) -> tuple[NDArray[np.int64], Int32s]:
         """Return (position within `user`, item) for all items of the given users."""
+        position, place = self.places(user)
+        return position, self.item[place]
+
+    def places(self, user: Int32s) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return (position within `user`, place within `item`) for all items of the given users."""
         counts = self.start[user + 1] - self.start[user]
         position = np.repeat(np.arange(len(user)), counts)
 
@@ -42,7 +47,7 @@ class UserItems:
         first = np.repeat(np.cumsum(counts) - counts, counts)
         within = np.arange(counts.sum()) - first
         place = np.repeat(self.start[user], counts) + within
-        return position, self.item[place]
+        return position, place
 
 
 @dataclass(frozen=True)

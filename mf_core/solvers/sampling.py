@@ -78,11 +78,16 @@ def draw_gaussian(precision: tf.Tensor, right: tf.Tensor, noise: tf.Tensor) -> D
     """
     # x = L^-T (L^-1 b + z), and its mean is the same without z.
     lower = tf.linalg.cholesky(precision)
-    forward = tf.linalg.triangular_solve(lower, right[..., None])
+    right_column = right[..., None]
+    forward = tf.linalg.triangular_solve(lower, right_column)
     noisy = forward + noise[..., None]
+
+    # Both in one solve.
     both = tf.concat([noisy, forward], axis=-1)
     solved = tf.linalg.triangular_solve(lower, both, adjoint=True)
-    return Draw(solved[..., 0], solved[..., 1])
+    drawn = solved[..., 0]
+    mean = solved[..., 1]
+    return Draw(drawn, mean)
 
 
 def draw_from_few(design: tf.Tensor, target: tf.Tensor, noise: tf.Tensor) -> Draw:

@@ -68,6 +68,7 @@ def unpacked(file: LocalFile, spool: Spool) -> LocalFile:
 
 
 def is_zip(file: LocalFile) -> bool:
+    """Say whether a file is a zip archive, whole or not."""
     with file.reading() as path:
         # A zip without its end is one too: it is refused as damaged, not read as text.
         return zipfile.is_zipfile(path) or _starts_with(path, ZIP.magic)

@@ -115,6 +115,7 @@ def live_model(connection: Connection) -> LiveModel | None:
 
 
 def is_of_run(run_key: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a version was made by the run `run_key`."""
     # A run that was started over after its publication has a key with a number behind.
     key = t.models.c.run_key
     return sa.or_(key == run_key, key.startswith(f"{run_key}#", autoescape=True))

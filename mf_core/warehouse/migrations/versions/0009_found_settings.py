@@ -37,6 +37,13 @@ _COMMENTS = {
 def upgrade() -> None:
     """Make the table, and the columns that refer to it."""
     schema = schema_of(op.get_bind())
+    _make_table(schema)
+    _add_columns(schema)
+    for (table, column), (_, comment) in _COMMENTS.items():
+        op.alter_column(table, column, comment=comment, schema=schema)
+
+
+def _make_table(schema: str) -> None:
     time = sa.DateTime(timezone=True)
     op.create_table(
         "found_settings",
@@ -88,6 +95,9 @@ def upgrade() -> None:
         schema=schema,
         comment="Settings that searches chose, each with the figures that decided.",
     )
+
+
+def _add_columns(schema: str) -> None:
     comment = "Found settings that it is fitted with, or that its search begins at; NULL: none."
     op.add_column("models", sa.Column("found_id", sa.BigInteger(), comment=comment), schema=schema)
     op.add_column(
@@ -101,8 +111,6 @@ def upgrade() -> None:
         ),
         schema=schema,
     )
-    for (table, column), (_, comment) in _COMMENTS.items():
-        op.alter_column(table, column, comment=comment, schema=schema)
 
 
 def _count(name: str, comment: str) -> sa.Column[int]:
