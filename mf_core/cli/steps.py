@@ -213,10 +213,11 @@ def _new_key() -> str:
 
 def _split_of(place: Any, version: int | None, states: tuple["State", ...]) -> SplitRef:
     """Return the split of a version, or of the newest in one of `states` if none is named."""
-    from mf_core.warehouse import lineage, transaction, versions
+    from mf_core.warehouse import lineage, transaction
+    from mf_core.warehouse.states import latest_version
 
     with transaction(place.engine) as connection:
-        wanted = version or versions.latest_version(connection, states)
+        wanted = version or latest_version(connection, states)
         return lineage.load_split_ref(connection, wanted)
 
 

@@ -23,6 +23,7 @@ from mf_core.warehouse import (
     history,
     lineage,
     readers,
+    states,
     transaction,
     verdicts,
     versions,
@@ -84,7 +85,7 @@ def _are_attached(place: Workplace, version: int, made_of: str) -> bool:
         if before is None:
             return False
         # Not if it was published by now.
-        versions.require(connection, version, ("approved",), "get new lists")
+        states.require(connection, version, ("approved",), "get new lists")
         if before == made_of:
             place.log(f"the lists of version {version} were finished before; they go live as is")
             return True

@@ -21,6 +21,7 @@ from mf_core.warehouse import (
     history,
     lineage,
     retention,
+    states,
     transaction,
     verdicts,
     versions,
@@ -47,7 +48,7 @@ def publish(config: Config, place: Workplace, split: SplitRef, report: EvalRepor
         done_before = history.was_promoted(connection, version)
         if not done_before:
             # Evaluated only: it was approved, and killed while it was judged again.
-            versions.require(connection, version, ("approved", "evaluated"), "go live")
+            states.require(connection, version, ("approved", "evaluated"), "go live")
             publishing.attach(connection, version)
     with transaction(place.engine) as connection:
         users, rows = publishing.size_of(connection, version)
@@ -108,7 +109,7 @@ def _promote(
     """Let an attached version go live; return its figures, and the version that was live before."""
     version = split.model_version
     with transaction(place.engine) as connection:
-        killed_in_judgement = versions.is_in(connection, version, ("evaluated",))
+        killed_in_judgement = states.is_in(connection, version, ("evaluated",))
     if killed_in_judgement:
         report = _judge_again(config, place, split)
     for attempt in range(1, _PROMOTION_ATTEMPTS + 1):

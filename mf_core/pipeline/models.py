@@ -25,6 +25,7 @@ from mf_core.warehouse import found as finds
 from mf_core.warehouse import (
     history,
     lineage,
+    states,
     transaction,
     verdicts,
     versions,
@@ -94,13 +95,13 @@ def refit(
 def require_unpublished(place: Workplace, model_version: int) -> None:
     """Make sure that a version may still be worked on. Raises StateError or ConfigError."""
     with transaction(place.engine) as connection:
-        versions.require(connection, model_version, versions.NOT_PUBLISHED, "be made again")
+        states.require(connection, model_version, states.NOT_PUBLISHED, "be made again")
 
 
 def require_approved(place: Workplace, model_version: int) -> None:
     """Make sure that a version may go live. Raises StateError or ConfigError."""
     with transaction(place.engine) as connection:
-        versions.require(connection, model_version, ("approved",), "get new lists")
+        states.require(connection, model_version, ("approved",), "get new lists")
 
 
 def record_training(config: Config, place: Workplace, split: SplitRef, model: ModelRef) -> None:
@@ -190,7 +191,7 @@ def gate(config: Config, place: Workplace, report: EvalReport) -> Verdict:
     version = report.model_version
     with transaction(place.engine) as connection:
         # Decided and recorded in one transaction: no state without its reasons.
-        versions.require(connection, version, versions.JUDGED, "be judged")
+        states.require(connection, version, states.JUDGED, "be judged")
         figures = verdicts.load_figures(connection, version)
         champion = history.judged_against(connection, version)
         recent = history.recent_versions(connection, config.gate.recent_days, excluding=version)
@@ -243,7 +244,7 @@ def override(place: Workplace, model_version: int, by: str, reason: str) -> None
     if not by or not reason:
         raise ConfigError("an override needs a name and a reason; pass --by NAME --reason TEXT.")
     with transaction(place.engine) as connection:
-        versions.require(connection, model_version, ("refused",), "be overridden")
+        states.require(connection, model_version, ("refused",), "be overridden")
         champion = history.judged_against(connection, model_version)
         said = [Rule("override", True, reason, value=None, limit=None)]
         verdicts.save_decision(

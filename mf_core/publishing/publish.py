@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from mf_core.errors import VerificationError
 from mf_core.records import RollbackReport
-from mf_core.warehouse import retention, rollbacks, versions
+from mf_core.warehouse import retention, rollbacks, states, versions
 from mf_core.warehouse import tables as t
 from mf_core.warehouse.engine import copy_frame, transaction
 from mf_core.warehouse.schema import composed, psycopg2_cursor, schema_of, sql
@@ -54,7 +54,7 @@ def create_table(connection: Connection, model_version: int, made_of: str) -> No
         StateError: the version was not approved.
         VerificationError: something else has the table's name.
     """
-    versions.require(connection, model_version, ("approved",), "get new lists")
+    states.require(connection, model_version, ("approved",), "get new lists")
     name = table_name(model_version)
     _refuse_another_kind(connection, name)
     run(connection, "DROP TABLE IF EXISTS {mf}.{}", pg.Identifier(name))
@@ -127,7 +127,7 @@ def write_shard(
         VerificationError: the table is gone.
         StateError: the version was not approved.
     """
-    versions.require(connection, model_version, ("approved",), "get new lists")
+    states.require(connection, model_version, ("approved",), "get new lists")
     name = table_name(model_version)
     if model_version in attached_versions(connection):
         r = t.recommendation_rows
@@ -162,7 +162,7 @@ def verify_table(connection: Connection, model_version: int, min_coverage: float
     name = table_name(model_version)
     if model_version in attached_versions(connection):
         return _count_rows(connection, name)
-    versions.require(connection, model_version, ("approved", "evaluated"), "be verified")
+    states.require(connection, model_version, ("approved", "evaluated"), "be verified")
     _require_table(connection, name)
     values = {"model_version": model_version, "min_coverage": min_coverage}
     problems = []

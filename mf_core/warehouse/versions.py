@@ -16,7 +16,7 @@ Whoever changes what readers see, or takes a version's lists away, first locks t
 is marked by `retired_at`; nothing more comes of it, whatever its state.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,22 +26,22 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
 from mf_core.config import Config, with_found
-from mf_core.errors import ConfigError, PromotionRaceError, StateError
+from mf_core.errors import PromotionRaceError
 from mf_core.provenance import code_version, result_fingerprint
 from mf_core.records import ModelRef
 from mf_core.warehouse import tables as t
 from mf_core.warehouse.history import is_of_run, was_promoted
 from mf_core.warehouse.schema import catalogue_of
+from mf_core.warehouse.states import (
+    JUDGED,
+    NOT_PUBLISHED,
+    UNFINISHED,
+    is_in,
+    refuse,
+    require,
+    standing,
+)
 from mf_core.warehouse.tables import State
-
-JUDGED: tuple[State, ...] = ("evaluated", "refused", "approved", "dry_run")
-"""States of a version that has figures and was not published."""
-
-NOT_PUBLISHED: tuple[State, ...] = ("created", "trained", *JUDGED)
-"""States of a version that readers have never seen; `stopped` stands for one of them."""
-
-UNFINISHED: tuple[State, ...] = ("created", "trained", "evaluated", "approved")
-"""States in which a run is on its way."""
 
 MAY_COME_BEFORE: Mapping[State, tuple[State, ...]] = {
     "created": NOT_PUBLISHED,
@@ -53,18 +53,6 @@ MAY_COME_BEFORE: Mapping[State, tuple[State, ...]] = {
     "published": ("approved", "published"),
     "retired": ("published",),
     "stopped": UNFINISHED,
-}
-
-_WHAT_TO_DO: Mapping[str, str] = {
-    "created": "Train it first (`{mf} train`).",
-    "trained": "Evaluate it first (`{mf} evaluate`).",
-    "evaluated": "Let the gate judge it first (`{mf} gate`).",
-    "refused": "Read why in `{mf} status`; a person may let it pass (`{mf} override`).",
-    "approved": "Write its lists (`{mf} recommend`) and publish it (`{mf} publish`).",
-    "dry_run": "Let the gate judge it again without run.dry_run (`{mf} gate`).",
-    "published": "A published version stays: start a new run, or go back (`{mf} rollback`).",
-    "retired": "Its lists are gone: start a new run.",
-    "stopped": "Start its run again (`{mf} run --key`), or start a new one.",
 }
 
 
@@ -87,66 +75,14 @@ def move(connection: Connection, model_version: int, to: State, **values: Any) -
     """
     m = t.models
     stops = to == "stopped"
-    standing = m.c.state if stops else _standing()
+    counted = m.c.state if stops else standing()
     moved = connection.execute(
         sa.update(m)
-        .where(m.c.model_version == model_version, standing.in_(MAY_COME_BEFORE[to]))
+        .where(m.c.model_version == model_version, counted.in_(MAY_COME_BEFORE[to]))
         .values(state=to, stopped_in=m.c.state if stops else None, **values)
     )
     if moved.rowcount == 0:
-        _refuse_state(connection, model_version, f"become {to}", MAY_COME_BEFORE[to])
-
-
-def require(
-    connection: Connection, model_version: int, states: Sequence[State], purpose: str
-) -> None:
-    """Make sure that a version is in one of `states`, before a step works on it.
-
-    Raises:
-        StateError: it is in another state. `purpose` ends the sentence "it can't ...".
-        ConfigError: there is no such version.
-    """
-    if not is_in(connection, model_version, states):
-        _refuse_state(connection, model_version, purpose, states)
-
-
-def is_in(connection: Connection, model_version: int, states: Sequence[State]) -> bool:
-    """Say whether a version is in one of `states`, or was when its run was stopped."""
-    found = sa.exists().where(t.models.c.model_version == model_version, _standing().in_(states))
-    return connection.scalar(sa.select(found)) is True
-
-
-def _standing() -> sa.ColumnElement[str]:
-    """Return the state that a version counts as being in."""
-    m = t.models
-    reached = sa.func.coalesce(m.c.stopped_in, m.c.state)
-    return sa.case((m.c.retired_at.is_not(None), "retired"), else_=reached)
-
-
-def _refuse_state(
-    connection: Connection, model_version: int, purpose: str, states: Sequence[State]
-) -> None:
-    state = state_of(connection, model_version)
-    m = t.models
-    marked = sa.select(m.c.retired_at).where(m.c.model_version == model_version)
-    if connection.scalar(marked) is not None:
-        state = "retired"
-    advice = _WHAT_TO_DO[state].format(mf=catalogue_of(connection).command("").strip())
-    raise StateError(
-        f"model version {model_version} is {state}, so it can't {purpose}; "
-        f"that takes one that is {' or '.join(states)}. {advice}"
-    )
-
-
-def state_of(connection: Connection, model_version: int) -> State:
-    """Return the state of a version. Raises ConfigError if there is none of that number."""
-    m = t.models
-    statement = sa.select(m.c.state).where(m.c.model_version == model_version)
-    state: State | None = connection.scalar(statement)
-    if state is None:
-        command = catalogue_of(connection).command("history")
-        raise ConfigError(f"there is no model version {model_version}; `{command}` lists them.")
-    return state
+        refuse(connection, model_version, f"become {to}", MAY_COME_BEFORE[to])
 
 
 @dataclass(frozen=True)
@@ -396,23 +332,6 @@ def _how(approval: Approval | None) -> dict[str, str | None]:
         "overridden_by": approval.overridden_by,
         "reason": approval.reason,
     }
-
-
-def latest_version(connection: Connection, states: Sequence[State]) -> int:
-    """Return the newest version that is in one of `states`.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    newest = sa.func.max(t.models.c.model_version)
-    version = connection.scalar(sa.select(newest).where(_standing().in_(states)))
-    if version is None:
-        command = catalogue_of(connection).command("history")
-        raise ConfigError(
-            f"no model version is {' or '.join(states)}; "
-            f"run the step before this one first (`{command}`)."
-        )
-    return int(version)
 
 
 def retire(connection: Connection, model_version: int) -> None:

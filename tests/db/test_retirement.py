@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 from mf_core import pipeline
 from mf_core.errors import ConfigError, StateError, VerificationError
 from mf_core.publishing import publish, retire
-from mf_core.warehouse import database_engine, transaction, versions
+from mf_core.warehouse import database_engine, states, transaction
 from mf_core.warehouse.bootstrap import bootstrap_warehouse, migrate
 from mf_core.warehouse.embedded import EmbeddedServer, start_embedded
 
@@ -58,7 +58,7 @@ def pending(engine: Engine) -> int:
 
 def state_of(engine: Engine, version: int) -> str:
     with transaction(engine) as connection:
-        return versions.state_of(connection, version)
+        return states.state_of(connection, version)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from mf_core import pipeline
 from mf_core.errors import StateError
-from mf_core.warehouse import transaction, versions
+from mf_core.warehouse import states, transaction, versions
 from mf_core.warehouse.tables import STATES
 
 from .test_pipeline import judged
@@ -72,7 +72,7 @@ def test_every_pair_of_states_is_allowed_or_refused_in_words(world: World, engin
         if (before, after) in allowed:
             with transaction(engine) as connection:
                 versions.move(connection, version, after)
-                assert versions.state_of(connection, version) == after
+                assert states.state_of(connection, version) == after
             continue
         words = f"model version {version} is {before}, so it can't become {after}"
         with pytest.raises(StateError, match=words) as refusal, transaction(engine) as connection:
@@ -101,7 +101,7 @@ def test_a_stopped_run_goes_on_from_where_it_stood(
     assert pipeline.close_run(world.place, "run") is None
     assert rows(engine, "SELECT state, stopped_in FROM mf.models") == [("stopped", state)]
     with transaction(engine) as connection:
-        assert versions.is_in(connection, version, (state,))  # type: ignore[arg-type]
+        assert states.is_in(connection, version, (state,))  # type: ignore[arg-type]
     following = {"created": "trained", "trained": "evaluated", "evaluated": "refused"}
     with transaction(engine) as connection:
         versions.move(connection, version, following.get(state, "published"))  # type: ignore[arg-type]
