@@ -237,8 +237,10 @@ def up(demo: bool) -> None:
     """Bring the stack up, and say where it is and what it will do. Raises StackError."""
     find_compose()
     values = make_files()
-    compose = Compose({**os.environ, **image_labels(values)})
-    compose.run("build")
+    Compose({**os.environ, **image_labels(values)}).run("build")
+    # Without the labels, which only a build needs: a container is made anew where one of the
+    # variables that its service names has changed, and by hand nobody sets these.
+    compose = Compose(os.environ)
     if _training_network() not in {"", values.get("TRAINING_IS_SHUT") or "true"}:
         print("The network of the training worker changes, so all services are stopped first")
         compose.run("down", "--remove-orphans")
