@@ -188,12 +188,21 @@ def _offset(model: FactorModel, user: Int32s) -> Float64s:
 def _error_bound(model: FactorModel, user: Int32s) -> Float64s:
     """Return a bound on |float32 score - exact score|; shape (n_users,).
 
-    It is (K + 2) roundoffs of |x_u| |y_i| + |b_i| (Higham 2002, section 3.1).
+    It is (K + 2) roundoffs of |x_u| |y_i| + |b_i| (Higham 2002, section 3.1). What a column of one
+    side has too much and the other's too little changes no product, so the columns are balanced
+    first: one of other units would make every score look doubtful.
     """
-    longest = float(_lengths(model.item_factors).max())
+    x = model.user_factors[user].astype(np.float64)
+    y = model.item_factors.astype(np.float64)
+    of_users = np.linalg.norm(x, axis=0)
+    of_items = np.linalg.norm(y, axis=0)
+    used = (of_users > 0) & (of_items > 0)
+    balance = np.sqrt(np.divide(of_items, of_users, out=np.ones_like(of_items), where=used))
+
+    longest = float(_lengths(y[:, used] / balance[used]).max())
     largest_bias = float(np.abs(model.item_bias).max())
     roundoffs = (model.user_factors.shape[1] + 2) * _FLOAT32_ROUNDOFF
-    return roundoffs * (_lengths(model.user_factors[user]) * longest + largest_bias)
+    return roundoffs * (_lengths(x[:, used] * balance[used]) * longest + largest_bias)
 
 
 def _lengths(factors: Float32s) -> Float64s:

@@ -53,6 +53,7 @@ class ItemItem:
         # S, 0 for an item without ratings.
         squares = _sums_of_squares(items)
         self._scale = items.active() * tf.math.rsqrt(squares + settings.item_prior)
+        self._held = 0.0
         self._energy = float(tf.reduce_sum(squares * tf.square(self._scale)))
 
         # More columns than are kept let the leading ones converge sooner.
@@ -76,9 +77,9 @@ class ItemItem:
         return self._scale * _product(self._items, table)
 
     def _rest(self, projected: tf.Tensor) -> float:
-        held = float(tf.reduce_sum(tf.square(projected)))
+        self._held = float(tf.reduce_sum(tf.square(projected)))
         n_ratings = float(tf.reduce_sum(self._users.count))
-        return float(np.sqrt(max(self._energy - held, 0.0) / n_ratings))
+        return float(np.sqrt(max(self._energy - self._held, 0.0) / n_ratings))
 
     def factors(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the factors of users and items, float32, of shapes (n, item_factors) at most."""
@@ -100,8 +101,7 @@ class ItemItem:
 
     def note(self) -> str:
         """Say how much of the targets the factors hold."""
-        projected = self._forward(_orthonormal(self._basis), self._users)
-        held = float(tf.reduce_sum(tf.square(projected))) / self._energy
+        held = self._held / self._energy
         return (
             f"item-item weights in {self._kept} factors, which hold {held:.1%} of the sum of "
             "squares of the scaled targets"
@@ -109,11 +109,12 @@ class ItemItem:
 
     def state(self) -> Arrays:
         """Return all that the next pass depends on."""
-        return {"item_basis": self._basis.numpy()}
+        return {"item_basis": self._basis.numpy(), "item_held": np.array([self._held])}
 
     def restore(self, state: Arrays) -> None:
         """Go on from what `state` returned."""
         self._basis = tf.constant(state["item_basis"])
+        self._held = float(state["item_held"][0])
 
 
 def _sums_of_squares(side: Side) -> tf.Tensor:

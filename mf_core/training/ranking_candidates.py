@@ -25,9 +25,8 @@ def ranking_candidates(config: Config) -> list[Alternatives]:
     return [
         joined,
         [{"ranking_head.item_prior": head.item_prior * factor} for factor in (1 / 3, 3.0)],
-        [{"ranking_head.item_lowest_target": target} for target in (0.35, 0.7)],
         [
-            {"ranking_head.item_dropout": 0.75},
+            {"ranking_head.item_lowest_target": 0.35},
             # Few items with many ratings each: the same ridge, and less of each item's own.
             {
                 "ranking_head.item_dropout": 0.25,
@@ -43,7 +42,7 @@ def ranking_candidates(config: Config) -> list[Alternatives]:
                 "ranking_head.unobserved_scale": head.unobserved_scale / 3,
             },
         ],
-        [{"ranking_head.lowest_target": target} for target in (0.0, 0.7)],
+        [{"ranking_head.lowest_target": 0.7}],
         [{"ranking_head.learner": "blend"}, *joined[2:]],
         # The last one is for everybody: what is popular now may be better than any taste.
         [{"ranking_head.popular_ratings": ratings} for ratings in (None, 20.0, 1_000.0)],
