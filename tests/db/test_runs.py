@@ -41,6 +41,8 @@ def world(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wo
             uri=manifest.snapshot_uri,
             sha256=manifest.snapshot_sha256,
             model_version=manifest.model_version,
+            search=manifest.search,
+            found=manifest.found,
         )
         return fit(made, split, manifest.stage)
 
