@@ -93,8 +93,8 @@ class RankingHeadConfig(FactorsConfig):
     learn_from: Literal["all", "relevant"] = setting(
         "all",
         shapes="model",
-        description="Which ratings of the users with a relevant rating are observations: `all`, "
-        "or only the `relevant` ones.",
+        description="Which ratings are observations: `all`, or only those from "
+        "`data.relevant_from` on (`relevant`).",
     )
     lowest_target: float = setting(
         0.35,

@@ -30,7 +30,7 @@ from mf_core.solvers.explicit import ExplicitAls
 from mf_core.solvers.gradient import BiasedGradient
 from mf_core.solvers.iterate import Outcome, Report, Stopping, run_iterations
 from mf_core.solvers.memory import refuse_what_does_not_fit
-from mf_core.solvers.preference import learned_from
+from mf_core.solvers.preference import observations
 from mf_core.solvers.ranking import RankingLists
 from mf_core.solvers.runtime import Device, peak_bytes, select_device
 from mf_core.solvers.solver import HeldOut, Problem, Solver, Start
@@ -193,20 +193,14 @@ def fit_ranking_head(  # noqa: PLR0913
 ) -> FitResult:
     """Fit the model that orders the lists, on what `ranking_head.learn_from` says.
 
-    The other arguments are as in `fit_rating_head`. Users without a rating from
-    `data.relevant_from` on, and items without a rating that is learned from, get zero factors.
+    The other arguments are as in `fit_rating_head`. Users and items without a rating that is
+    learned from get zero factors.
 
     Raises:
         TrainingError: no GPU where one is wanted, no relevant rating, or numbers that are not
             finite.
     """
-    observed = train.take(learned_from(config, train, len(users)))
-    if not len(observed):
-        raise TrainingError(
-            f"none of the {len(train):,} training ratings reaches data.relevant_from = "
-            f"{config.data.relevant_from:g}, so the ranking head has nothing to learn from. Set "
-            "data.relevant_from to what a good rating is on this scale."
-        )
+    observed = observations(config, train)
     limit = iterations or config.ranking_head.iteration_limit()
     shape = (len(users), len(items))
     problem = Problem.of(config, "ranking", observed, shape=shape, limit=limit)

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mf_core.config import Config, DataConfig, RankingHeadConfig
 from mf_core.data.fading import recency
 from mf_core.data.ratings import Float32s, Ratings
+from mf_core.errors import TrainingError
 from mf_core.solvers.buckets import Side, both_sides, padding_note
 from mf_core.solvers.solver import Problem
 
@@ -65,13 +65,19 @@ def preference_targets(rating: Float32s, lowest: float, data: DataConfig) -> Flo
     return (1 + (1 - lowest) * (rating - data.relevant_from) / span).astype(np.float32)
 
 
-def learned_from(config: Config, train: Ratings, n_users: int) -> NDArray[np.bool_]:
-    """Return which ratings the ranking head learns from, boolean array of shape (n,).
+def observations(config: Config, train: Ratings) -> Ratings:
+    """Return the ratings that the ranking head learns from.
 
-    None of a user who liked nothing is among them: that user gets the popular list.
+    What a user has chosen to rate tells of tastes even where nothing of it was liked.
+
+    Raises:
+        TrainingError: none of `train` is relevant.
     """
     relevant = train.value >= config.data.relevant_from
-    if config.ranking_head.learn_from == "relevant":
-        return relevant
-    has_liked = np.bincount(train.user[relevant], minlength=n_users) > 0
-    return has_liked[train.user]
+    if not relevant.any():
+        raise TrainingError(
+            f"none of the {len(train):,} training ratings reaches data.relevant_from = "
+            f"{config.data.relevant_from:g}, so the ranking head has nothing to learn from. Set "
+            "data.relevant_from to what a good rating is on this scale."
+        )
+    return train.take(relevant) if config.ranking_head.learn_from == "relevant" else train

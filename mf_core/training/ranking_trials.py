@@ -70,7 +70,7 @@ class RankingTrials:
 
     def _on_part(self, config: Config, number: int, rung: Rung) -> Float64s:
         # TensorFlow takes seconds to import.
-        from mf_core.solvers.preference import learned_from
+        from mf_core.solvers.preference import observations
         from mf_core.solvers.ranking import joined
 
         part = self.parts[number]
@@ -83,7 +83,7 @@ class RankingTrials:
             for learner in head.learners()
         }
         tables = {name: (model.user_factors, model.item_factors) for name, model in models.items()}
-        observed = part.fitted.take(learned_from(config, part.fitted, len(self.rows.users)))
+        observed = observations(config, part.fitted)
         user, item = joined(head, config.data, observed, tables)
         lists = FactorModel(
             mean=0.0,

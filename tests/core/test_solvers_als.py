@@ -242,9 +242,12 @@ def test_explicit_als_recovers_a_rank_one_matrix_from_part_of_it() -> None:
     )
 
 
-@pytest.mark.parametrize(("learn_from", "known_items"), [("all", [0, 1, 2]), ("relevant", [0, 1])])
-def test_a_user_who_liked_nothing_and_an_item_not_learned_from_get_zero_factors(
-    learn_from: str, known_items: list[int]
+@pytest.mark.parametrize(
+    ("learn_from", "known_users", "known_items"),
+    [("all", [0, 1, 2], [0, 1, 2, 3]), ("relevant", [0, 1], [0, 1])],
+)
+def test_users_and_items_not_learned_from_get_zero_factors(
+    learn_from: str, known_users: list[int], known_items: list[int]
 ) -> None:
     # User 0 liked item 0 and not item 2, user 1 liked items 0 and 1, user 2 did not like item 3,
     # and user 3 rated nothing.
@@ -252,7 +255,7 @@ def test_a_user_who_liked_nothing_and_an_item_not_learned_from_get_zero_factors(
     train = Ratings(*(np.array(column, dtype) for column, dtype in rows))
     config = cpu(ranking_head__n_factors=2, ranking_head__learn_from=learn_from)
     model = fit_ranking_head(config, train, ids(4), ids(4)).model
-    assert np.flatnonzero(model.user_factors.any(axis=1)).tolist() == [0, 1]
+    assert np.flatnonzero(model.user_factors.any(axis=1)).tolist() == known_users
     assert np.flatnonzero(model.item_factors.any(axis=1)).tolist() == known_items
     assert model.mean == 0
 
