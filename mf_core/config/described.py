@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -93,7 +94,7 @@ def _length(schema: Mapping[str, Any]) -> str:
 
 def leaves(section: BaseModel, prefix: str = "") -> Iterator[Setting]:
     """Yield every setting of `section` and of the sections in it, in order."""
-    schema = type(section).model_json_schema()
+    schema = _schema_of(type(section))
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         full_name = f"{prefix}{name}"
@@ -110,6 +111,12 @@ def leaves(section: BaseModel, prefix: str = "") -> Iterator[Setting]:
             description=field.description or "",
             shapes=_what_shapes(full_name, field),
         )
+
+
+@cache
+def _schema_of(section: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON schema of a section, which takes Pydantic some milliseconds to make."""
+    return section.model_json_schema()
 
 
 def _what_shapes(name: str, field: FieldInfo) -> Shapes:

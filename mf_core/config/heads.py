@@ -142,7 +142,7 @@ class RankingHeadConfig(FactorsConfig):
         le=1,
     )
     item_prior: float = setting(
-        200.0,
+        100.0,
         shapes="model",
         description="Ratings that an item's own count as so many more of, before it is compared "
         "with others.",
@@ -158,7 +158,7 @@ class RankingHeadConfig(FactorsConfig):
         lt=1,
     )
     popular_ratings: float | None = setting(
-        6.0,
+        2.0,
         shapes="model",
         description="Popular items count in the list of a user with few ratings: with one rating "
         "as much as the learner, and e times less for every so many more; empty: never.",

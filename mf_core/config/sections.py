@@ -247,6 +247,14 @@ class RecommendConfig(Section):
         description="Which head orders the list; the ranking head finds the similar items either "
         "way.",
     )
+    rating_weight: float = setting(
+        0.2,
+        shapes="lists",
+        description="How much predicted ratings count in lists that the ranking head orders, in "
+        "standard deviations of a user's predictions and scores; 0: not at all.",
+        ge=0,
+        le=100,
+    )
     shards: int = setting(
         2,
         shapes="nothing",

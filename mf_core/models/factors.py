@@ -80,6 +80,22 @@ class FactorModel:
         )
 
 
+def score_spread(user: Float32s, item: Float32s) -> Float64s:
+    """Return the standard deviation of each user's scores over the items; shape (n_users,).
+
+    The scores are the products of the rows of both tables.
+    """
+    centred = item - item.mean(axis=0)
+    covariance = centred.T @ centred / len(centred)
+    variance = np.einsum("uk,uk->u", user @ covariance, user, dtype=np.float64)
+    return np.sqrt(np.maximum(variance, 0))
+
+
+def divided(above: Float64s, below: Float64s) -> Float64s:
+    """Return the quotients, 0 where there is nothing to divide by."""
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
 def save_model(
     model: FactorModel,
     uri: str,

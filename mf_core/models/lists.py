@@ -4,7 +4,7 @@ The judge, the readers' lists, `mf tune` and `mf backtest` all make their lists 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mf_core.config import Config
 from mf_core.data.ratings import Float32s, Float64s, Int32s, Ratings
 from mf_core.models.baselines import relevant_counts
-from mf_core.models.factors import FactorModel
+from mf_core.models.factors import FactorModel, divided, score_spread
 from mf_core.models.topn import TopN, UserItems, items_by_user, top_n
 
 Mask = NDArray[np.bool_]
@@ -71,8 +71,9 @@ def list_maker(
     """Return what makes the lists of a version.
 
     Args:
-        config: `recommend.rank_by` names the head that orders, `data.relevant_from` what counts
-            as relevant, `data.popular_half_life_days` how that fades.
+        config: `recommend.rank_by` names the head that orders, `recommend.rating_weight` how much
+            the other one counts beside it, `data.relevant_from` what counts as relevant,
+            `data.popular_half_life_days` how that fades.
         rating: the rating head.
         ranking: the ranking head, in the same rows.
         known: ratings that the lists may know of. Their items are not listed again, and the
@@ -91,7 +92,10 @@ def list_maker(
         ordering = rating
         from_model = np.ones(n_users, dtype=bool)
     else:
-        ordering = with_popular_fallback(ranking, counts)
+        with_ratings = with_predicted_ratings(
+            ranking, rating, config.recommend.rating_weight, rated_items
+        )
+        ordering = with_popular_fallback(with_ratings, counts)
         from_model = _has_factors(ranking)
         unrated = np.flatnonzero(~rated_items)
         left_out = np.union1d(left_out, unrated).astype(np.int32)
@@ -105,6 +109,35 @@ def list_maker(
     )
 
 
+def with_predicted_ratings(
+    ranking: FactorModel, rating: FactorModel, weight: float, listed: Mask
+) -> FactorModel:
+    """Return `ranking` with the predicted ratings as more of its factors.
+
+    The ranking head tells what a user chooses, the rating head what the user likes of it. The
+    ratings are taken in standard deviations of each user's predictions over the listed items, times
+    those of the ranking head's scores: a user without ranking factors gets zero factors here too.
+
+    Args:
+        ranking, rating: both heads, in the same rows.
+        weight: of the ratings.
+        listed: boolean array of shape (n_items,), the items that lists may hold.
+    """
+    if not weight or not listed.any():
+        return ranking
+
+    # The item biases are one more column.
+    user = np.column_stack([rating.user_factors, np.ones_like(rating.user_bias)])
+    item = np.column_stack([rating.item_factors, rating.item_bias])
+    spread = score_spread(ranking.user_factors, ranking.item_factors[listed])
+    scale = weight * divided(spread, score_spread(user, item[listed]))
+    return replace(
+        ranking,
+        user_factors=np.hstack([ranking.user_factors, user * scale.astype(np.float32)[:, None]]),
+        item_factors=np.hstack([ranking.item_factors, item]),
+    )
+
+
 def with_popular_fallback(model: FactorModel, counts: Float64s) -> FactorModel:
     """Return `model` with one more factor that gives a user without factors the popular list.
 
@@ -114,14 +147,10 @@ def with_popular_fallback(model: FactorModel, counts: Float64s) -> FactorModel:
     """
     user_column: Float32s = (~_has_factors(model)).astype(np.float32)[:, None]
     item_column: Float32s = counts.astype(np.float32)[:, None]
-    return FactorModel(
-        mean=model.mean,
-        user_bias=model.user_bias,
-        item_bias=model.item_bias,
+    return replace(
+        model,
         user_factors=np.hstack([model.user_factors, user_column]),
         item_factors=np.hstack([model.item_factors, item_column]),
-        users=model.users,
-        items=model.items,
     )
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from mf_core.config import DataConfig, RankingHeadConfig, SolverConfig
 from mf_core.data.ratings import Float32s, Float64s, Ratings
 from mf_core.models.baselines import relevant_counts
+from mf_core.models.factors import divided, score_spread
 from mf_core.solvers.implicit import ImplicitAls
 from mf_core.solvers.item_item import ItemItem
 from mf_core.solvers.preference import Preferences
@@ -117,19 +118,19 @@ def joined(
     """
     user, item = next(iter(tables.values()))
     listed = np.bincount(observed.item, minlength=len(item)) > 0
-    spread = _spread(user, item[listed])
+    spread = score_spread(user, item[listed])
     if len(tables) > 1:
         other_user, other_item = tables["item_item"]
         ratio = settings.item_share / (1 - settings.item_share)
 
         # Both in standard deviations of the user's scores, times those of ALS.
-        weight = ratio * _divided(spread, _spread(other_user, other_item[listed]))
+        weight = ratio * divided(spread, score_spread(other_user, other_item[listed]))
         # Similar items go by the items' factors: there the two shall count as they do in scores.
         norms = [float(np.linalg.norm(table)) for table in (item, other_item)]
         length = ratio * norms[0] / norms[1] if all(norms) else 1.0
         user = np.hstack([user, other_user * (weight / length)[:, None]])
         item = np.hstack([item, other_item * length])
-        spread = _spread(user, item[listed])
+        spread = score_spread(user, item[listed])
 
     if settings.popular_ratings:
         rated = np.bincount(observed.user, minlength=len(user))
@@ -140,22 +141,9 @@ def joined(
     return user.astype(np.float32), item.astype(np.float32)
 
 
-def _spread(user: Float32s, item: Float32s) -> Float64s:
-    """Return the standard deviation of each user's scores over the items; shape (n_users,)."""
-    centred = item - item.mean(axis=0)
-    covariance = centred.T @ centred / len(centred)
-    variance = np.einsum("uk,uk->u", user @ covariance, user, dtype=np.float64)
-    return np.sqrt(np.maximum(variance, 0))
-
-
 def _standardized(counts: Float64s, listed: NDArray[np.bool_]) -> Float64s:
     """Return counts in standard deviations over the listed items, 0 for the others."""
     spread = counts[listed].std()
     if not spread:
         return np.zeros_like(counts)
     return (counts - counts[listed].mean()) / spread * listed
-
-
-def _divided(above: Float64s, below: Float64s) -> Float64s:
-    """Return the quotients, 0 where there is nothing to divide by."""
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)

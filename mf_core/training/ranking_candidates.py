@@ -13,26 +13,26 @@ _RECENT_HALF_LIVES = (5.0, 20.0)
 def ranking_candidates(config: Config) -> list[Alternatives]:
     """Return the alternatives, in stages that are tried one after the other on the best so far.
 
-    How the learners are joined costs no fit, and comes first and last: what is better between is
-    then better where it counts.
+    Each learner's own settings are tried in the blend, so that either may win in the end. How they
+    are joined costs no fit.
     """
     head = config.ranking_head
-    joined: Alternatives = [
-        {"ranking_head.learner": "item_item"},
-        {"ranking_head.learner": "als"},
-        *({"ranking_head.item_share": share} for share in (0.3, 0.7, 0.85)),
-    ]
+    shares = [{"ranking_head.item_share": share} for share in (0.3, 0.5, 0.7, 0.85)]
     return [
-        joined,
-        [{"ranking_head.item_prior": head.item_prior * factor} for factor in (1 / 3, 3.0)],
+        [{"ranking_head.popular_ratings": ratings} for ratings in (1.0, 8.0)],
+        [{"ranking_head.item_prior": head.item_prior * factor} for factor in (0.2, 3.0)],
         [
+            # A weaker or the same ridge, and less of each item's own.
+            *(
+                {
+                    "ranking_head.item_dropout": 0.25,
+                    "ranking_head.item_prior": head.item_prior * factor,
+                }
+                for factor in (1.0, 4.0)
+            ),
             {"ranking_head.item_lowest_target": 0.35},
-            # Few items with many ratings each: the same ridge, and less of each item's own.
-            {
-                "ranking_head.item_dropout": 0.25,
-                "ranking_head.item_prior": 6 * head.item_prior,
-            },
         ],
+        shares,
         # Rating patterns that hold little want a stronger ridge, and less weight of what is not
         # rated.
         [
@@ -43,9 +43,9 @@ def ranking_candidates(config: Config) -> list[Alternatives]:
             },
         ],
         [{"ranking_head.lowest_target": 0.7}],
-        [{"ranking_head.learner": "blend"}, *joined[2:]],
+        [{"ranking_head.learner": learner} for learner in ("als", "item_item")] + shares,
         # The last one is for everybody: what is popular now may be better than any taste.
-        [{"ranking_head.popular_ratings": ratings} for ratings in (None, 20.0, 1_000.0)],
+        [{"ranking_head.popular_ratings": ratings} for ratings in (None, 1.0, 8.0, 30.0, 1_000.0)],
     ]
 
 

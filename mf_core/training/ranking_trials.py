@@ -130,10 +130,13 @@ def validation_ndcg(config: Config, ranking: FactorModel, part: Part, rated: Rat
     It is a float64 array of shape (n,), of the users who have a relevant validation rating. `rated`
     are the ratings whose items belong into lists.
     """
-    by_ranking = make_config({"recommend.rank_by": "ranking"}, config)
+    # By the ranking head alone: there is no rating head here.
+    by_ranking = make_config(
+        {"recommend.rank_by": "ranking", "recommend.rating_weight": 0.0}, config
+    )
     lists = list_maker(
         by_ranking,
-        rating=ranking,  # orders nothing here
+        rating=ranking,
         ranking=ranking,
         known=part.fitted,
         rated_items=np.bincount(rated.item, minlength=len(ranking.items)) > 0,

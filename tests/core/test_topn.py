@@ -8,7 +8,7 @@ import pytest
 from mf_core.data.ratings import IdMap, Ratings, id_map
 from mf_core.models import topn
 from mf_core.models.factors import FactorModel
-from mf_core.models.lists import with_popular_fallback
+from mf_core.models.lists import with_popular_fallback, with_predicted_ratings
 from mf_core.models.topn import UserItems, items_by_user, top_n
 
 
@@ -198,3 +198,41 @@ def test_users_without_factors_get_the_popular_order_and_the_others_theirs() -> 
     popular_scores = np.sort(popularity)[::-1]
     np.testing.assert_array_equal(found[2], popular_items[:5])
     np.testing.assert_array_equal(scores[2], popular_scores[:5])
+
+
+def test_predicted_ratings_count_in_standard_deviations_of_each_user() -> None:
+    ranking = replace(
+        random_model(6, 30, 3),
+        mean=0.0,
+        user_bias=np.zeros(6, np.float32),
+        item_bias=np.zeros(30, np.float32),
+    )
+    ranking.user_factors[2] = 0
+    rating = random_model(6, 30, 4)
+    listed = np.arange(30) % 5 > 0
+    joined = with_predicted_ratings(ranking, rating, 0.5, listed)
+
+    chosen = ranking.user_factors @ ranking.item_factors.T
+    predicted = rating.user_factors @ rating.item_factors.T + rating.item_bias
+    scores = joined.user_factors @ joined.item_factors.T
+    ratio = chosen[:, listed].std(axis=1) / predicted[:, listed].std(axis=1)
+    np.testing.assert_allclose(scores, chosen + 0.5 * ratio[:, None] * predicted, atol=1e-4)
+    # A user of whom the ranking head knows nothing is left to the popular list.
+    assert not joined.user_factors[2].any()
+
+
+def test_ratings_that_say_nothing_or_have_no_weight_leave_the_scores_as_they_are() -> None:
+    ranking = random_model(6, 30, 3)
+    rating = random_model(6, 30, 4)
+    empty = replace(
+        rating,
+        user_factors=np.zeros_like(rating.user_factors),
+        item_bias=np.zeros_like(rating.item_bias),
+    )
+    everything = np.ones(30, bool)
+    for other, weight in ((rating, 0.0), (empty, 0.5)):
+        joined = with_predicted_ratings(ranking, other, weight, everything)
+        np.testing.assert_array_equal(
+            joined.user_factors @ joined.item_factors.T,
+            ranking.user_factors @ ranking.item_factors.T,
+        )
