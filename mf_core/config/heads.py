@@ -142,7 +142,7 @@ class RankingHeadConfig(FactorsConfig):
         le=1,
     )
     item_prior: float = setting(
-        100.0,
+        200.0,
         shapes="model",
         description="Ratings that an item's own count as so many more of, before it is compared "
         "with others.",

@@ -20,15 +20,15 @@ def ranking_candidates(config: Config) -> list[Alternatives]:
     shares = [{"ranking_head.item_share": share} for share in (0.3, 0.5, 0.7, 0.85)]
     return [
         [{"ranking_head.popular_ratings": ratings} for ratings in (1.0, 8.0)],
-        [{"ranking_head.item_prior": head.item_prior * factor} for factor in (0.2, 3.0)],
+        [{"ranking_head.item_prior": head.item_prior * factor} for factor in (0.1, 0.3)],
         [
-            # A weaker or the same ridge, and less of each item's own.
+            # Ridges of a sixth to a half of the shipped one, and less of each item's own.
             *(
                 {
                     "ranking_head.item_dropout": 0.25,
                     "ranking_head.item_prior": head.item_prior * factor,
                 }
-                for factor in (1.0, 4.0)
+                for factor in (0.5, 2.0)
             ),
             {"ranking_head.item_lowest_target": 0.35},
         ],
