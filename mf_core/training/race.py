@@ -59,6 +59,8 @@ class Race:
         fits: how long the race may take, in whole fits. The quickest trial says how long such a
             fit is: the first one also waits for what is done once in a process.
         clock: seconds.
+        simplest: settings that make a model so much simpler that it is enough if they are better,
+            be it by chance. Empty: there are none.
         trials: what was tried, in order.
     """
 
@@ -66,6 +68,7 @@ class Race:
     rungs: Sequence[Rung]
     fits: float
     clock: Callable[[], float] = time.monotonic
+    simplest: Settings = field(default_factory=dict)
     trials: list[Trial] = field(default_factory=list)
 
     def winner(self, entrants: Sequence[Settings], stages: Sequence[Sequence[Settings]]) -> Trial:
@@ -80,12 +83,10 @@ class Race:
         [shipped, *others] = entrants
         first = self.rungs[0]
         best = self._try(shipped, first)
-        for settings in others:
-            best = self._better(best, settings, first)
+        best = self._best_of(best, others, first)
         for stage in stages:
             on_top = best.settings
-            for alternative in stage:
-                best = self._better(best, {**on_top, **alternative}, first)
+            best = self._best_of(best, [{**on_top, **alternative} for alternative in stage], first)
         for rung in self.rungs[1:]:
             best = self._next_round(best, shipped, rung)
         return best
@@ -100,17 +101,24 @@ class Race:
             return best
         baseline = self._try(shipped, rung)
         challenger = self._try(best.settings, rung)
-        return challenger if _is_better(challenger, baseline) else baseline
+        return challenger if self._is_better(challenger, baseline) else baseline
 
-    def _better(self, best: Trial, settings: Settings, rung: Rung) -> Trial:
-        """Return the better of the best so far and of `settings`, if there is time for them."""
-        known = any(trial.settings == settings for trial in self.trials)
+    def _best_of(self, best: Trial, alternatives: Sequence[Settings], rung: Rung) -> Trial:
+        """Return the best of those alternatives that are better than the best so far, or that one.
+
+        What there is no time for is left out.
+        """
         # The last round is what decides, so the time for it is kept back.
         last = 2 * sum(later.work for later in self.rungs[1:])
-        if known or not self._has_time(rung.work + last):
-            return best
-        trial = self._try(settings, rung)
-        return trial if _is_better(trial, best) else best
+        better = [best]
+        for settings in alternatives:
+            known = any(trial.settings == settings for trial in self.trials)
+            if known or not self._has_time(rung.work + last):
+                continue
+            trial = self._try(settings, rung)
+            if self._is_better(trial, best):
+                better.append(trial)
+        return max(better, key=lambda trial: trial.figure)
 
     def _try(self, settings: Settings, rung: Rung) -> Trial:
         began = self.clock()
@@ -127,13 +135,14 @@ class Race:
         spent = sum(trial.seconds for trial in self.trials)
         return spent + work * whole_fit <= self.fits * whole_fit
 
+    def _is_better(self, trial: Trial, best: Trial) -> bool:
+        """Say whether a trial is better by more than the standard error of the difference by user.
 
-def _is_better(trial: Trial, best: Trial) -> bool:
-    """Say whether a trial is better by more than the standard error of the difference by user.
-
-    Less than that may be chance, and of many trials some would be chosen by it.
-    """
-    if trial.values is None or best.values is None:
-        return trial.figure > best.figure
-    gains = trial.values - best.values
-    return bool(gains.mean() > gains.std() / math.sqrt(len(gains)))
+        Less than that may be chance, and of many trials some would be chosen by it.
+        """
+        if trial.values is None or best.values is None:
+            return trial.figure > best.figure
+        gains = trial.values - best.values
+        is_simplest = bool(self.simplest) and self.simplest.items() <= trial.settings.items()
+        chance = 0.0 if is_simplest else gains.std() / math.sqrt(len(gains))
+        return bool(gains.mean() > chance)

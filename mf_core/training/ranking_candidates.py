@@ -8,6 +8,8 @@ from mf_core.data.ratings import Ratings
 Alternatives = list[dict[str, Any]]
 
 _RECENT_HALF_LIVES = (5.0, 20.0)
+# The popular items come first in everybody's list.
+POPULAR_LISTS: dict[str, Any] = {"ranking_head.popular_ratings": 1_000.0}
 
 
 def ranking_candidates(config: Config) -> list[Alternatives]:
@@ -19,7 +21,6 @@ def ranking_candidates(config: Config) -> list[Alternatives]:
     head = config.ranking_head
     shares = [{"ranking_head.item_share": share} for share in (0.3, 0.5, 0.7, 0.85)]
     return [
-        [{"ranking_head.popular_ratings": ratings} for ratings in (1.0, 8.0)],
         [{"ranking_head.item_prior": head.item_prior * factor} for factor in (0.1, 0.3)],
         [
             # Ridges of a sixth to a half of the shipped one, and less of each item's own.
@@ -44,8 +45,11 @@ def ranking_candidates(config: Config) -> list[Alternatives]:
         ],
         [{"ranking_head.lowest_target": 0.7}],
         [{"ranking_head.learner": learner} for learner in ("als", "item_item")] + shares,
-        # The last one is for everybody: what is popular now may be better than any taste.
-        [{"ranking_head.popular_ratings": ratings} for ratings in (None, 1.0, 8.0, 30.0, 1_000.0)],
+        # What is popular now may be better than any taste.
+        [
+            *({"ranking_head.popular_ratings": ratings} for ratings in (None, 1.0, 8.0, 30.0)),
+            POPULAR_LISTS,
+        ],
     ]
 
 

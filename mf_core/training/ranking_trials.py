@@ -116,7 +116,7 @@ class RankingTrials:
             part.fitted,
             self.rows.users,
             self.rows.items,
-            iterations=max(1, round(limit * rung.iterations)) if learner == "als" else None,
+            iterations=max(1, round(limit * rung.iterations)),
         ).model
         self._fits[key] = model
         while len(self._fits) > 2 * _KEPT_FITS * len(self.parts):

@@ -17,7 +17,7 @@ from mf_core.figures import NDCG
 from mf_core.judging.popularity import POPULAR_HALF_LIFE, choose_popular_half_life
 from mf_core.records import FoundSettings
 from mf_core.training.race import Race, Rung, Settings, Trial
-from mf_core.training.ranking_candidates import ranking_candidates, recent_candidates
+from mf_core.training.ranking_candidates import POPULAR_LISTS, ranking_candidates, recent_candidates
 from mf_core.training.ranking_trials import RankingTrials
 from mf_core.training.rating_choice import SOLVER, choose_rating_solver
 from mf_core.training.search_rows import (
@@ -144,6 +144,7 @@ def _ranking_head(
         measure=measure,
         rungs=_SMALL_RUNGS if small else _LARGE_RUNGS,
         fits=_SMALL_FITS if small else _LARGE_FITS,
+        simplest=POPULAR_LISTS,
     )
     entrants = [{}, earlier] if earlier else [{}]
     stages = [

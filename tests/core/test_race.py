@@ -112,3 +112,32 @@ def test_settings_that_cannot_be_fitted_are_passed_over() -> None:
     assert held.winner([{}], STAGES).settings == {"a": 2}
     [failed] = [trial for trial in held.trials if trial.values is None]
     assert failed.figure == -math.inf
+
+
+def test_the_best_of_a_stage_wins_and_not_the_first_that_is_better() -> None:
+    uneven = np.array([0.4, -0.2, 0.4, -0.2])
+    by_user = {
+        "a": np.zeros(4),
+        "b": np.full(4, 0.01),
+        # Better than the first by more than its standard error, than the second by less.
+        "c": np.full(4, 0.05) + 0.25 * uneven,
+    }
+
+    def measure(settings: Settings, _: Rung) -> Float64s:
+        return by_user[settings.get("take", "a")]
+
+    stage = [{"take": "b"}, {"take": "c"}]
+    assert Race(measure, (FIRST, LAST), 100.0).winner([{}], [stage]).settings == {"take": "c"}
+
+
+def test_for_the_simplest_settings_it_is_enough_to_be_better_on_average() -> None:
+    by_user = {"a": np.array([0.1, 0.2, 0.3, 0.4]), "b": np.array([0.5, 0.0, 0.5, 0.1])}
+
+    def measure(settings: Settings, _: Rung) -> Float64s:
+        return by_user[settings.get("take", "a")]
+
+    race = Race(measure, (FIRST, LAST), 100.0, simplest={"take": "b"})
+    assert race.winner([{}], [[{"take": "b"}]]).settings == {"take": "b"}
+    by_user["b"] = by_user["b"] - 0.03
+    race = Race(measure, (FIRST, LAST), 100.0, simplest={"take": "b"})
+    assert race.winner([{}], [[{"take": "b"}]]).settings == {}
