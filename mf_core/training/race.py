@@ -13,6 +13,8 @@ from typing import Any
 
 from mf_core.data.ratings import Float64s
 
+_STANDARD_ERRORS = 2.0
+
 Settings = dict[str, Any]
 """Values by dotted name, laid over the settings of the run."""
 
@@ -136,13 +138,14 @@ class Race:
         return spent + work * whole_fit <= self.fits * whole_fit
 
     def _is_better(self, trial: Trial, best: Trial) -> bool:
-        """Say whether a trial is better by more than the standard error of the difference by user.
+        """Say whether a trial is better by more than chance.
 
-        Less than that may be chance, and of many trials some would be chosen by it.
+        That is two standard errors of the difference by user. Of twenty trials that are as good as
+        the best so far, three would pass a single one.
         """
         if trial.values is None or best.values is None:
             return trial.figure > best.figure
         gains = trial.values - best.values
         is_simplest = bool(self.simplest) and self.simplest.items() <= trial.settings.items()
-        chance = 0.0 if is_simplest else gains.std() / math.sqrt(len(gains))
+        chance = 0.0 if is_simplest else _STANDARD_ERRORS * gains.std() / math.sqrt(len(gains))
         return bool(gains.mean() > chance)
