@@ -13,8 +13,6 @@ from typing import Any
 
 from mf_core.data.ratings import Float64s
 
-_STANDARD_ERRORS = 2.0
-
 Settings = dict[str, Any]
 """Values by dotted name, laid over the settings of the run."""
 
@@ -140,12 +138,13 @@ class Race:
     def _is_better(self, trial: Trial, best: Trial) -> bool:
         """Say whether a trial is better by more than chance.
 
-        That is two standard errors of the difference by user. Of twenty trials that are as good as
-        the best so far, three would pass a single one.
+        That is one standard error of the difference by user, and two in the last round: of twenty
+        trials that are as good as the best so far, three would pass a single one.
         """
         if trial.values is None or best.values is None:
             return trial.figure > best.figure
         gains = trial.values - best.values
         is_simplest = bool(self.simplest) and self.simplest.items() <= trial.settings.items()
-        chance = 0.0 if is_simplest else _STANDARD_ERRORS * gains.std() / math.sqrt(len(gains))
+        standard_errors = 1.0 if trial.rung == self.rungs[0] else 2.0
+        chance = 0.0 if is_simplest else standard_errors * gains.std() / math.sqrt(len(gains))
         return bool(gains.mean() > chance)
