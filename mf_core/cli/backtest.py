@@ -18,7 +18,9 @@ from mf_core.config import Config, Head, make_config
 )
 @scale_option
 @click.option(
-    "--head", type=click.Choice(["rating", "ranking"]), help="Fit this head only; both by default."
+    "--head",
+    type=click.Choice(["rating", "ranking"]),
+    help="Fit this head only, and order the lists by it alone; both by default.",
 )
 @json_option
 @settings_options

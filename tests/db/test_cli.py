@@ -258,9 +258,11 @@ def test_backtest_needs_no_database_and_prints_every_metric(tmp_path: Path) -> N
     assert found["average_error"] == pytest.approx(found["rmse"] ** 2 / 2)
     assert found["n_train"] + found["n_test"] == len(ratings)
 
+    # Without a rating head no predicted rating counts in the lists.
     only = mf.json(*backtest, "--head", "ranking", *SMALL)
     assert "rmse" not in only
-    assert only["ndcg_at_10"] == found["ndcg_at_10"]
+    without = mf.json(*backtest, "--set", "recommend.rating_weight=0", *SMALL)
+    assert only["ndcg_at_10"] == without["ndcg_at_10"]
 
     test.write_text("user_id,item_id,rating\nu1,i1,99\n")
     mf(*backtest, code=3)
