@@ -194,15 +194,20 @@ def _error_bound(model: FactorModel, user: Int32s) -> Float64s:
     """
     x = model.user_factors[user].astype(np.float64)
     y = model.item_factors.astype(np.float64)
+
+    # A column that is 0 on one side adds nothing to any score.
     of_users = np.linalg.norm(x, axis=0)
     of_items = np.linalg.norm(y, axis=0)
     used = (of_users > 0) & (of_items > 0)
-    balance = np.sqrt(np.divide(of_items, of_users, out=np.ones_like(of_items), where=used))
+    balance = np.sqrt(of_items[used] / of_users[used])
+    of_user = _lengths(x[:, used] * balance)
+    of_item = _lengths(y[:, used] / balance)
 
-    longest = float(_lengths(y[:, used] / balance[used]).max())
-    largest_bias = float(np.abs(model.item_bias).max())
-    roundoffs = (model.user_factors.shape[1] + 2) * _FLOAT32_ROUNDOFF
-    return roundoffs * (_lengths(x[:, used] * balance[used]) * longest + largest_bias)
+    largest_product = of_user * of_item.max()
+    largest_bias = np.abs(model.item_bias).max()
+    n_terms = model.user_factors.shape[1] + 2
+    roundoff = n_terms * _FLOAT32_ROUNDOFF
+    return np.asarray(roundoff * (largest_product + largest_bias))
 
 
 def _lengths(factors: Float32s) -> Float64s:

@@ -143,8 +143,19 @@ class Race:
         """
         if trial.values is None or best.values is None:
             return trial.figure > best.figure
+
         gains = trial.values - best.values
-        is_simplest = bool(self.simplest) and self.simplest.items() <= trial.settings.items()
-        standard_errors = 1.0 if trial.rung == self.rungs[0] else 2.0
-        chance = 0.0 if is_simplest else standard_errors * gains.std() / math.sqrt(len(gains))
-        return bool(gains.mean() > chance)
+        gain = float(gains.mean())
+        if self._is_simplest(trial.settings):
+            return gain > 0
+
+        standard_error = float(gains.std()) / math.sqrt(len(gains))
+        is_first = trial.rung == self.rungs[0]
+        wanted = standard_error if is_first else 2 * standard_error
+        return gain > wanted
+
+    def _is_simplest(self, settings: Settings) -> bool:
+        """Say whether these are the simplest settings, whatever else they hold."""
+        if not self.simplest:
+            return False
+        return self.simplest.items() <= settings.items()

@@ -175,7 +175,8 @@ def test_more_places_than_items_are_padded() -> None:
     assert (found[:, 3:] == -1).all()
 
 
-def test_users_without_factors_get_the_popular_order_and_the_others_theirs() -> None:
+def ranking_model() -> FactorModel:
+    """Return a ranking head of 6 users, of whom the third has no factors, and 30 items."""
     model = replace(
         random_model(6, 30, 3),
         mean=0.0,
@@ -183,6 +184,11 @@ def test_users_without_factors_get_the_popular_order_and_the_others_theirs() -> 
         item_bias=np.zeros(30, np.float32),
     )
     model.user_factors[2] = 0
+    return model
+
+
+def test_users_without_factors_get_the_popular_order_and_the_others_theirs() -> None:
+    model = ranking_model()
     generator = np.random.default_rng(3)
     popularity = generator.integers(0, 5, 30).astype(np.float64)
 
@@ -201,13 +207,7 @@ def test_users_without_factors_get_the_popular_order_and_the_others_theirs() -> 
 
 
 def test_predicted_ratings_count_in_standard_deviations_of_each_user() -> None:
-    ranking = replace(
-        random_model(6, 30, 3),
-        mean=0.0,
-        user_bias=np.zeros(6, np.float32),
-        item_bias=np.zeros(30, np.float32),
-    )
-    ranking.user_factors[2] = 0
+    ranking = ranking_model()
     rating = random_model(6, 30, 4)
     listed = np.arange(30) % 5 > 0
     joined = with_predicted_ratings(ranking, rating, 0.5, listed)
