@@ -95,8 +95,9 @@ def test_sixty_pages_on_a_locked_table_hold_up_nobody_else(
         assert sum("did not answer within 3 s" in detail for detail in details) == PLACES
         assert sum("Too many people" in detail for detail in details) == PAGES_OPEN - PLACES
 
-    # The lock is gone, and so is the trouble.
-    answers = get_all(["/mf/api/overview"] * PAGES_OPEN)
+    # The lock is gone, and so is the trouble. As many as there are places, since a busy machine may
+    # be too slow for sixty in the second that each of them waits.
+    answers = get_all(["/mf/api/overview"] * PLACES)
     assert {response.status_code for response, _ in answers} == {200}
 
 
