@@ -10,6 +10,12 @@ from mf_core.config.field import Section, setting
 class DataConfig(Section):
     """What a rating is, and which data are good enough to train on."""
 
+    kind: Literal["ratings", "events"] = setting(
+        "ratings",
+        shapes="model",
+        description="What the source holds: `ratings` on a scale, or `events` without one (plays, "
+        "clicks, purchases).",
+    )
     scale_low: float = setting(1.0, shapes="model", description="Lowest rating of the scale.")
     scale_high: float = setting(5.0, shapes="model", description="Highest rating of the scale.")
     relevant_from: float = setting(
