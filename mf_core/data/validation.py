@@ -2,7 +2,8 @@
 
 Settings that are chosen on such a part are right for the question that the test side asks: what a
 user gives to an item some time (`hash`, `given`), what everybody does next (`temporal`), or what
-each user does last (`leave_last`). Only training rows are looked at.
+each user does last (`leave_last`, of whom a single row would tell little). Only training rows are
+looked at.
 """
 
 import numpy as np
@@ -28,8 +29,9 @@ def validation_part(
     hash, given  each row by a draw of its own (`pair_draws`), so that a row is on the same side
                  whatever else is loaded.
     temporal     the latest rows.
-    leave_last   the last row of users with at least two, of so many users that the part is not
-                 larger than `fraction`.
+    leave_last   the last rows of users with at least two: as many of each user as make `fraction`
+                 of all rows, but at most half of what a user has. Where one of each is more than
+                 that, the last row of some users.
 
     Where no row has a time, all protocols draw. A row without a time counts as older than all that
     have one, as in the split.
@@ -75,19 +77,24 @@ def _latest(rated_at: Seconds, draws: Float64s, n: int) -> Mask:
 
 
 def _last_of_users(ratings: Ratings, rated_at: Seconds, draws: Float64s, most: int) -> Mask:
-    """Return the last row of each user with at least two, `most` rows at most."""
-    counts = np.bincount(ratings.user)
-    latest = np.zeros(len(counts), np.uint32)
-    np.maximum.at(latest, ratings.user, rated_at)
-
+    """Return the last rows of each user with at least two, `most` rows at most."""
     # Of rows of one time, the one of the higher item id counts as later, as in the split.
-    at_last = (counts > 1)[ratings.user] & (rated_at == latest[ratings.user])
-    rows = np.flatnonzero(at_last)
-    rows = rows[np.lexsort((ratings.item[rows], ratings.user[rows]))]
-    lasts = rows[np.diff(ratings.user[rows], append=-1) != 0]
+    order = np.lexsort((ratings.item, rated_at, ratings.user))
+    counts = np.bincount(ratings.user)
+    ends = np.cumsum(counts)
+    later = np.empty(len(ratings), np.int64)
+    later[order] = ends[ratings.user[order]] - 1 - np.arange(len(ratings))
 
-    # Of more users than are wanted, those with the lowest draws.
-    chosen = lasts[np.argsort(draws[lasts], kind="stable")][:most]
-    last = np.zeros(len(ratings), dtype=bool)
-    last[chosen] = True
-    return last
+    # Every user loses as many, but keeps at least half of what there is to learn from.
+    n_users = int((counts > 1).sum())
+    of_each = max(1, most // max(1, n_users))
+    last = later < np.minimum(of_each, counts // 2)[ratings.user]
+    if last.sum() <= most:
+        return last
+
+    # One of each is too many: then those with the lowest draws.
+    rows = np.flatnonzero(last)
+    chosen = rows[np.argsort(draws[rows], kind="stable")][:most]
+    fewer = np.zeros(len(ratings), dtype=bool)
+    fewer[chosen] = True
+    return fewer

@@ -4,7 +4,7 @@ Both learners are fitted apart and kept, so that settings of one of them cost a 
 how they are joined costs none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -33,20 +33,22 @@ class RankingTrials:
     Attributes:
         config: the settings that what is tried is laid over.
         rows: the training ratings.
-        parts: what is fitted, and what is judged on; a user counts in each of them.
+        parts: for each rung what is fitted, and what is judged on; a user counts in each of them.
         log: called with lines for people.
     """
 
     config: Config
     rows: SearchRows
-    parts: Sequence[Part]
+    parts: Mapping[Rung, Sequence[Part]]
     log: Log
     _fits: dict[tuple[int, Rung, str], FactorModel] = field(default_factory=dict)
 
     def __call__(self, tried: Settings, rung: Rung) -> Float64s | None:
         config = with_found(self.config, tried)
         try:
-            of_parts = [self._on_part(config, number, rung) for number in range(len(self.parts))]
+            of_parts = [
+                self._on_part(config, number, rung) for number in range(len(self.parts[rung]))
+            ]
         except TrainingError as error:
             if not tried:
                 raise
@@ -66,14 +68,15 @@ class RankingTrials:
         few = Rung(users=min(1.0, _WARM_UP_USERS / len(self.rows.users)), iterations=0.0)
         # Too few of them may have a relevant rating, which says nothing of all.
         with suppress(TrainingError):
-            RankingTrials(self.config, self.rows, self.parts[:1], lambda line: None)({}, few)
+            one_part = {few: next(iter(self.parts.values()))[:1]}
+            RankingTrials(self.config, self.rows, one_part, lambda line: None)({}, few)
 
     def _on_part(self, config: Config, number: int, rung: Rung) -> Float64s:
         # TensorFlow takes seconds to import.
         from mf_core.solvers.preference import observations
         from mf_core.solvers.ranking import joined
 
-        part = self.parts[number]
+        part = self.parts[rung][number]
         if rung.users < 1:
             draws = np.random.default_rng(_SAMPLE_SEED).random(len(self.rows.users))
             part = part.of_users(draws < rung.users)
@@ -119,7 +122,7 @@ class RankingTrials:
             iterations=max(1, round(limit * rung.iterations)),
         ).model
         self._fits[key] = model
-        while len(self._fits) > 2 * _KEPT_FITS * len(self.parts):
+        while len(self._fits) > 2 * _KEPT_FITS * len(self.parts[rung]):
             del self._fits[next(iter(self._fits))]
         return model
 

@@ -21,6 +21,7 @@ from mf_core.training.ranking_candidates import POPULAR_LISTS, ranking_candidate
 from mf_core.training.ranking_trials import RankingTrials
 from mf_core.training.rating_choice import SOLVER, choose_rating_solver
 from mf_core.training.search_rows import (
+    MOST_PARTS,
     VALIDATION_SEED,
     Log,
     Outcome,
@@ -134,15 +135,19 @@ def _ranking_head(
     config: Config, rows: SearchRows, parts: Sequence[Part], earlier: Settings, log: Log
 ) -> Outcome:
     """Return what the race of the ranking head ends in; what was found `earlier` takes part."""
-    if not all(_can_be_judged(config, part) for part in parts):
+    small = len(rows.train) <= _SMALL
+    rungs = _SMALL_RUNGS if small else _LARGE_RUNGS
+    # What decides has not chosen: of many that are tried, the best on a part is so by chance too.
+    deciding = list(validation_parts(config, rows, first=MOST_PARTS))
+    parts_of = {rungs[0]: parts, rungs[-1]: deciding}
+    if not all(_can_be_judged(config, part) for part in [*parts, *deciding]):
         log("search: none for the ranking head: too few relevant ratings to judge by")
         return Outcome({}, "too few relevant ratings to search settings of the ranking head", [])
 
-    small = len(rows.train) <= _SMALL
-    measure = RankingTrials(config, rows, parts, log)
+    measure = RankingTrials(config, rows, parts_of, log)
     race = Race(
         measure=measure,
-        rungs=_SMALL_RUNGS if small else _LARGE_RUNGS,
+        rungs=rungs,
         fits=_SMALL_FITS if small else _LARGE_FITS,
         simplest=POPULAR_LISTS,
     )
@@ -159,7 +164,7 @@ def _ranking_head(
         log(f"search: none for the ranking head: {error}")
         return Outcome({}, f"the ranking head could not be searched: {error}", [])
     shown = [_record(config, trial) for trial in race.trials]
-    return Outcome(best.settings, _grounds(config, race, best, parts), shown)
+    return Outcome(best.settings, _grounds(config, race, best, parts_of[best.rung]), shown)
 
 
 def _allowed(config: Config, stages: Sequence[Sequence[Settings]]) -> list[list[Settings]]:

@@ -20,7 +20,8 @@ VALIDATION_SEED = 1_000_003
 
 # Fewer validation ratings than these say too little: then several parts are judged on.
 _ENOUGH_RATINGS = 5_000
-_MOST_PARTS = 4
+MOST_PARTS = 4
+"""How many parts are drawn at most."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,14 @@ class Outcome:
     trials: list[dict[str, Any]]
 
 
-def validation_parts(config: Config, rows: SearchRows) -> Iterator[Part]:
+def validation_parts(config: Config, rows: SearchRows, first: int = 0) -> Iterator[Part]:
     """Yield one or more ways to set a validation part aside, until there is enough to judge by.
 
-    Under a split by time there is one: the latest ratings are the same whatever the draws.
+    Those from another `first` on (`MOST_PARTS`, say) are drawn apart from these. Under a split by
+    time there is one: the latest ratings are the same whatever the draws.
     """
     n_judged = 0
-    for number in range(_MOST_PARTS):
+    for number in range(first, first + MOST_PARTS):
         held_out = validation_part(
             config,
             rows.train,

@@ -82,13 +82,21 @@ def test_temporal_leaves_undated_rows_to_the_fit() -> None:
     assert UNDATED not in times_of(part)
 
 
-def test_leave_last_takes_the_last_row_of_each_user() -> None:
+def test_leave_last_takes_as_many_of_each_user() -> None:
     ratings = all_pairs()
     part = part_of(ratings, "leave_last")
-    latest = times_of(ratings).reshape(len(USERS), len(ITEMS)).max(axis=1)
+    latest = np.sort(times_of(ratings).reshape(len(USERS), len(ITEMS)), axis=1)[:, -5:]
 
-    assert part.user.tolist() == list(range(200))
-    assert times_of(part).tolist() == latest.tolist()
+    assert np.bincount(part.user).tolist() == [5] * 200
+    assert sorted(times_of(part)) == sorted(latest.ravel())
+
+
+def test_leave_last_leaves_each_user_half_of_what_there_is() -> None:
+    # Half of the users have three ratings, the others fifty.
+    few = (np.arange(10_000) // 50 % 2 == 0) & (np.arange(10_000) % 50 >= 3)
+    part = part_of(all_pairs().take(~few), "leave_last")
+
+    assert np.bincount(part.user).tolist() == [1, 2] * 100
 
 
 def test_leave_last_takes_fewer_users_where_the_part_would_be_too_large() -> None:
