@@ -47,6 +47,14 @@ INTERVAL_COVERAGES = {
     )
     for percent in (50, 80, 90, 95)
 }
+INTERVAL_REACHES = {
+    percent: Metric(
+        f"interval_reach_{percent}",
+        f"standard deviations either side that hold {percent}% of the ratings",
+        "neither",
+    )
+    for percent in INTERVAL_COVERAGES
+}
 NDCG = Metric("ndcg", "NDCG", "higher", at_cutoff=True)
 RECALL = Metric("recall", "recall", "higher", at_cutoff=True)
 MAP = Metric("map", "MAP", "higher", at_cutoff=True)
@@ -59,7 +67,8 @@ OVERLAP = Metric("overlap", "overlap of two users' lists", "lower", at_cutoff=Tr
 RATING_METRICS = (RMSE, MAE, AVERAGE_ERROR)
 LIST_METRICS = (NDCG, RECALL, MAP, HIT_RATE)
 SPREAD_METRICS = (COVERAGE, NOVELTY, GINI, OVERLAP)
-METRICS = (*RATING_METRICS, MEAN_SD, *INTERVAL_COVERAGES.values(), *LIST_METRICS, *SPREAD_METRICS)
+DEVIATION_METRICS = (MEAN_SD, *INTERVAL_COVERAGES.values(), *INTERVAL_REACHES.values())
+METRICS = (*RATING_METRICS, *DEVIATION_METRICS, *LIST_METRICS, *SPREAD_METRICS)
 
 
 @dataclass(frozen=True)

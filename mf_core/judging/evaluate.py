@@ -7,7 +7,6 @@ scale, as published.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from mf_core.data.snapshot import Snapshot
 from mf_core.figures import (
     HIT_RATE,
     INTERVAL_COVERAGES,
+    INTERVAL_REACHES,
     LIST_METRICS,
     MAP,
     MEAN_SD,
@@ -28,6 +28,7 @@ from mf_core.figures import (
     Figure,
     Metric,
 )
+from mf_core.judging.intervals import interval_reach, normalised_errors, within_interval
 from mf_core.judging.item_item import item_item_lists
 from mf_core.judging.metrics import (
     Column,
@@ -163,25 +164,17 @@ class _Judge:
     def _spread(self, subject: str, quality: ListQuality, lists: ListMaker) -> Iterator[Figure]:
         spread = diversity(quality.lists, self.train, self.n_items, lists.left_out)
         for metric, value in spread.items():
-            yield Figure(
-                subject=subject,
-                head=self.head,
-                metric=metric.stored(self.cutoff),
-                slice="all",
-                value=value,
-                low=None,
-                high=None,
-                n=len(quality.lists),
-            )
+            name = metric.stored(self.cutoff)
+            yield _figure(subject, self.head, name, value, len(quality.lists))
 
     def deviations(
         self, subject: str, model: FactorModel, samples: PosteriorSamples
     ) -> list[Figure]:
         """Return how the predicted standard deviations fit the errors.
 
-        That is the share of test ratings within normal intervals of 50, 80, 90 and 95%, for 90% by
-        slice too, and the mean standard deviation. Where there are many test rows, evenly spaced
-        ones are measured: that is precise enough.
+        That is how many of them an interval of 50, 80, 90 and 95% reaches, the share of test
+        ratings within it, for 90% by slice too, and the mean standard deviation. Where there are
+        many test rows, evenly spaced ones are measured: that is precise enough.
         """
         n_test = len(self.test)
         measured = min(n_test, _MOST_DEVIATIONS)
@@ -194,17 +187,22 @@ class _Judge:
         ]
         slices = {name: mask[rows] for name, mask in self._test_slices()}
         everything = {"all": np.ones(len(rows), bool)}
+        normalised = normalised_errors(error, deviation)
+        reaches = []
         for percent, metric in INTERVAL_COVERAGES.items():
-            # Half of a normal lies within .67 standard deviations either side.
-            reach = NormalDist().inv_cdf((1 + percent / 100) / 2)
-            within = (error <= reach * deviation).astype(np.float64)
+            share = percent / 100
+            reach = interval_reach(normalised, share)
+            reaches.append(
+                _figure(subject, "rating", INTERVAL_REACHES[percent].name, reach, len(rows))
+            )
+            within = within_interval(normalised, share).astype(np.float64)
             for name, chosen in (everything | slices if percent == 90 else everything).items():
                 if chosen.any():
                     user = test.user[chosen]
                     columns.append(
                         mean_column(metric, user, within[chosen], n_users=self.n_users, name=name)
                     )
-        return self._figures(subject, "rating", columns)
+        return [*self._figures(subject, "rating", columns), *reaches]
 
     def rating_losses(self, subject: str, candidate: Heads, rival: Rival) -> list[Figure]:
         """Return how much the candidate's RMSE exceeds the rival's.
@@ -379,3 +377,17 @@ def _thirds(kind: str, counts: NDArray[np.int64]) -> Iterator[tuple[str, Mask]]:
     yield f"{kind}_few_ratings", few
     yield f"{kind}_some_ratings", some
     yield f"{kind}_many_ratings", counts > high
+
+
+def _figure(subject: str, head: str, metric: str, value: float, n: int) -> Figure:
+    """Return a figure over everything, without an interval."""
+    return Figure(
+        subject=subject,
+        head=head,
+        metric=metric,
+        slice="all",
+        value=value,
+        low=None,
+        high=None,
+        n=n,
+    )

@@ -59,6 +59,9 @@ class Race:
         fits: how long the race may take, in whole fits. The quickest trial says how long such a
             fit is: the first one also waits for what is done once in a process.
         clock: seconds.
+        last_margin: how many standard errors of the difference a gain has to pass in the last
+            round. One is enough on rows that did not choose. On the same rows it takes two: of
+            twenty trials that are as good as the best so far, three would pass a single one.
         simplest: settings that make a model so much simpler that it is enough if they are better,
             be it by chance. Empty: there are none.
         trials: what was tried, in order.
@@ -68,6 +71,7 @@ class Race:
     rungs: Sequence[Rung]
     fits: float
     clock: Callable[[], float] = time.monotonic
+    last_margin: float = 2.0
     simplest: Settings = field(default_factory=dict)
     trials: list[Trial] = field(default_factory=list)
 
@@ -136,11 +140,7 @@ class Race:
         return spent + work * whole_fit <= self.fits * whole_fit
 
     def _is_better(self, trial: Trial, best: Trial) -> bool:
-        """Say whether a trial is better by more than chance.
-
-        That is one standard error of the difference by user, and two in the last round: of twenty
-        trials that are as good as the best so far, three would pass a single one.
-        """
+        """Say whether a trial is better by more than chance, user by user."""
         if trial.values is None or best.values is None:
             return trial.figure > best.figure
 
@@ -150,9 +150,8 @@ class Race:
             return gain > 0
 
         standard_error = float(gains.std()) / math.sqrt(len(gains))
-        is_first = trial.rung == self.rungs[0]
-        wanted = standard_error if is_first else 2 * standard_error
-        return gain > wanted
+        margin = 1.0 if trial.rung == self.rungs[0] else self.last_margin
+        return gain > margin * standard_error
 
     def _is_simplest(self, settings: Settings) -> bool:
         """Say whether these are the simplest settings, whatever else they hold."""

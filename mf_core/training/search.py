@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mf_core.config import Config, Head, pinned, settings, with_found
+from mf_core.data.validation import judges_by_late_rows
 from mf_core.errors import ConfigError, TrainingError
 from mf_core.figures import NDCG
 from mf_core.judging.popularity import POPULAR_HALF_LIFE, choose_popular_half_life
@@ -140,6 +141,7 @@ def _ranking_head(
     # What decides has not chosen: of many that are tried, the best on a part is so by chance too.
     deciding = list(validation_parts(config, rows, first=MOST_PARTS))
     parts_of = {rungs[0]: parts, rungs[-1]: deciding}
+    chose_too = judges_by_late_rows(config, rows.train)
     if not all(_can_be_judged(config, part) for part in [*parts, *deciding]):
         log("search: none for the ranking head: too few relevant ratings to judge by")
         return Outcome({}, "too few relevant ratings to search settings of the ranking head", [])
@@ -149,6 +151,7 @@ def _ranking_head(
         measure=measure,
         rungs=rungs,
         fits=_SMALL_FITS if small else _LARGE_FITS,
+        last_margin=2.0 if chose_too else 1.0,
         simplest=POPULAR_LISTS,
     )
     entrants = [{}, earlier] if earlier else [{}]

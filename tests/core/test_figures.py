@@ -17,7 +17,7 @@ from .test_metrics import baseline_heads, world
 
 def test_every_metric_that_is_defined_is_in_the_list() -> None:
     defined = [value for value in vars(figures).values() if isinstance(value, Metric)]
-    defined += figures.INTERVAL_COVERAGES.values()
+    defined += [*figures.INTERVAL_COVERAGES.values(), *figures.INTERVAL_REACHES.values()]
     assert len(defined) > 10
     assert set(defined) == set(METRICS)
     assert len({metric.name for metric in METRICS}) == len(METRICS)

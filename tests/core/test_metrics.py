@@ -284,31 +284,28 @@ def figures_with_deviation(snapshot: Snapshot, deviation: float) -> dict[tuple[s
     }
 
 
-def test_the_share_within_ninety_percent_intervals_is_measured() -> None:
+def test_intervals_reach_as_far_as_the_errors_do() -> None:
     snapshot = world()
     test = snapshot.test
     predicted = biases_only_model(snapshot).predict(test.user, test.item)
     errors = np.abs(np.clip(predicted, 1, 5) - test.value)
 
     found = figures_with_deviation(snapshot, 0.5)
-    within = found["interval_coverage_90", "all"]
-    expected = (errors <= 1.6448536 * 0.5).mean()
-
-    assert within.value == pytest.approx(expected)
-    assert within.n == len(test)
     assert found["mean_sd", "all"].value == pytest.approx(0.5)
-    for percent, reach in ((50, 0.6744898), (80, 1.2815516), (95, 1.9599640)):
-        share = found[f"interval_coverage_{percent}", "all"].value
-        assert share == pytest.approx((errors <= reach * 0.5).mean())
+    for percent in (50, 80, 90, 95):
+        reach = found[f"interval_reach_{percent}", "all"].value
+        assert (errors <= reach * 0.5).mean() == pytest.approx(percent / 100, abs=0.02)
+        within = found[f"interval_coverage_{percent}", "all"]
+        assert within.value == pytest.approx(percent / 100, abs=0.05)
+        assert within.n == len(test)
 
     slices = {name for metric, name in found if metric == "interval_coverage_90"}
     assert slices == {name for metric, name in found if metric == "rmse"}
 
+    # Standard deviations that are twenty times as large reach a twentieth as far.
     wide = figures_with_deviation(snapshot, 10.0)
-    assert wide["interval_coverage_90", "all"].value == 1.0
-
-    narrow = figures_with_deviation(snapshot, 0.0)
-    assert narrow["interval_coverage_90", "all"].value < 0.05
+    reaches = [figures["interval_reach_90", "all"].value for figures in (found, wide)]
+    assert reaches[0] == pytest.approx(20 * reaches[1])
 
 
 def test_items_without_any_rating_are_on_no_list_that_the_ranking_head_orders() -> None:

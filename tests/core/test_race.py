@@ -141,3 +141,14 @@ def test_for_the_simplest_settings_it_is_enough_to_be_better_on_average() -> Non
     by_user["b"] = by_user["b"] - 0.03
     race = Race(measure, (FIRST, LAST), 100.0, simplest={"take": "b"})
     assert race.winner([{}], [[{"take": "b"}]]).settings == {}
+
+
+@pytest.mark.parametrize(("margin", "wins"), [(1.0, True), (2.0, False)])
+def test_the_last_round_asks_for_the_margin_that_it_was_given(margin: float, wins: bool) -> None:
+    # Ahead by 1.5 standard errors of the difference, which is the half of .1 for four users.
+    last = 0.3 + 0.075 + np.array([0.1, -0.1, 0.1, -0.1])
+    fits = Fits({(): 0.3, (("a", 1),): 0.4}, on_last={(("a", 1),): last})
+    held = race(fits)
+    held.last_margin = margin
+
+    assert (held.winner([{}], [[{"a": 1}]]).settings == {"a": 1}) is wins
