@@ -95,11 +95,15 @@ def top_n(
     """
     n_items = len(model.item_bias)
     rows = max(1, (tile_mib << 20) // (n_items * _BYTES_PER_SCORE))
+    bound = _ErrorBound(model)
     for start in range(0, len(users), rows):
-        yield _tile(model, users[start : start + rows], seen, n=n, hidden=hidden)
+        yield _tile(bound, users[start : start + rows], seen, n=n, hidden=hidden)
 
 
-def _tile(model: FactorModel, user: Int32s, seen: UserItems, n: int, hidden: Int32s | None) -> TopN:
+def _tile(
+    bound: "_ErrorBound", user: Int32s, seen: UserItems, n: int, hidden: Int32s | None
+) -> TopN:
+    model = bound.model
     scores = _rough_scores(model, user, seen, hidden)
 
     # The margin keeps items whose float32 score is a little too low to stand among the first N.
@@ -112,7 +116,7 @@ def _tile(model: FactorModel, user: Int32s, seen: UserItems, n: int, hidden: Int
     result = _ordered(user, candidates, exact, n)
 
     if kept < scores.shape[1]:
-        for row in _doubtful_rows(model, user, rough, result):
+        for row in _doubtful_rows(bound, user, rough, result):
             _score_in_full(model, scores, row, result)
     return result
 
@@ -131,12 +135,12 @@ def _rough_scores(
 
 
 def _doubtful_rows(
-    model: FactorModel, user: Int32s, rough: Float32s, result: TopN
+    bound: "_ErrorBound", user: Int32s, rough: Float32s, result: TopN
 ) -> NDArray[np.int64]:
     """Return the rows in which an item that was not kept might belong into the list."""
     worst_kept = rough.min(axis=1)
-    last_place = result.score[:, -1] - _offset(model, user)
-    doubtful = last_place <= worst_kept + _error_bound(model, user)
+    last_place = result.score[:, -1] - _offset(bound.model, user)
+    doubtful = last_place <= worst_kept + bound.of(user)
     return np.flatnonzero(np.isfinite(worst_kept) & doubtful)
 
 
@@ -185,32 +189,32 @@ def _offset(model: FactorModel, user: Int32s) -> Float64s:
     return model.mean + model.user_bias[user].astype(np.float64)
 
 
-def _error_bound(model: FactorModel, user: Int32s) -> Float64s:
-    """Return a bound on |float32 score - exact score|; shape (n_users,).
+class _ErrorBound:
+    """A bound on |float32 score - exact score|, whose items' part is computed once.
 
-    It is (K + 2) roundoffs of |x_u| |y_i| + |b_i| (Higham 2002, section 3.1). What a column of one
-    side has too much and the other's too little changes no product, so the columns are balanced
-    first: one of other units would make every score look doubtful.
+    It is (K + 2) roundoffs of sum_k |x_uk| |y_ik| + |b_i| (Higham 2002, section 3.1). The sum is
+    bounded in two ways, of which the smaller counts: by Cauchy and Schwarz as |x_u| |y_i|, and by
+    each column's largest |y_ik|. The second is the smaller one where a column is large that the
+    user has none of, such as the counts that order the popular list.
     """
-    x = model.user_factors[user].astype(np.float64)
-    y = model.item_factors.astype(np.float64)
 
-    # A column that is 0 on one side adds nothing to any score.
-    of_users = np.linalg.norm(x, axis=0)
-    of_items = np.linalg.norm(y, axis=0)
-    used = (of_users > 0) & (of_items > 0)
-    balance = np.sqrt(of_items[used] / of_users[used])
-    of_user = _lengths(x[:, used] * balance)
-    of_item = _lengths(y[:, used] / balance)
+    def __init__(self, model: FactorModel) -> None:
+        self.model = model
+        self._largest_length = float(_lengths(model.item_factors).max(initial=0.0))
+        self._largest_of_columns = np.abs(model.item_factors).max(axis=0, initial=0.0)
+        self._largest_bias = float(np.abs(model.item_bias).max(initial=0.0))
 
-    largest_product = of_user * of_item.max()
-    largest_bias = np.abs(model.item_bias).max()
-    n_terms = model.user_factors.shape[1] + 2
-    roundoff = n_terms * _FLOAT32_ROUNDOFF
-    return np.asarray(roundoff * (largest_product + largest_bias))
+    def of(self, user: Int32s) -> Float64s:
+        """Return the bound for all items of each user; shape (n_users,)."""
+        x = self.model.user_factors[user].astype(np.float64)
+        by_length = _lengths(x) * self._largest_length
+        by_column = np.abs(x) @ self._largest_of_columns.astype(np.float64)
+        largest_sum = np.minimum(by_length, by_column)
+        n_terms = x.shape[1] + 2
+        return np.asarray(n_terms * _FLOAT32_ROUNDOFF * (largest_sum + self._largest_bias))
 
 
-def _lengths(factors: Float32s) -> Float64s:
+def _lengths(factors: Float32s | Float64s) -> Float64s:
     """Return |x| of each row; float64 array of shape (n,)."""
     squares = factors.astype(np.float64) ** 2
     return np.asarray(np.sqrt(squares.sum(axis=1)))

@@ -130,6 +130,29 @@ def test_scores_that_float32_cannot_tell_apart_are_ordered_exactly() -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+def test_large_counts_of_the_popular_list_make_nobody_elses_score_doubtful(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = random_model(300, 2_000, 16)
+    model.user_factors[::7] = 0
+    counts = np.random.default_rng(5).permutation(2_000) * 1e8
+    model = with_popular_fallback(replace(model, mean=0.0), counts)
+    seen, mask = random_seen(300, 2_000, 0.05)
+
+    rescored: list[int] = []
+    in_full = topn._score_in_full
+
+    def counted(model: FactorModel, scores: np.ndarray, row: int, result: topn.TopN) -> None:
+        rescored.append(row)
+        in_full(model, scores, row, result)
+
+    monkeypatch.setattr(topn, "_score_in_full", counted)
+    found, _ = lists(model, seen, 10)
+
+    assert rescored == []
+    np.testing.assert_array_equal(found, full_sort(model, mask, 10))
+
+
 def test_any_tiling_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model(64, 5000, 8)
     seen, _ = random_seen(64, 5000, 0.05)
