@@ -1,10 +1,14 @@
 """Exact top-N lists in tiles of bounded memory.
 
-A tile of users is scored by float32 GEMM, N plus a margin candidates are kept, and those are
-scored again in float64 and sorted by (score descending, item row). Item rows are sorted by item_id,
-so ties are broken by item_id. Where float32's error bound leaves a doubt about the N-th place, the
-whole row is scored in float64. The lists are therefore the same for any tiling and any number of
-shards.
+A tile of users is scored by float32 GEMM. N plus a margin candidates, or some more, are scored
+again in float64 and sorted by (score descending, item row). Item rows are sorted by item_id, so
+ties are broken by item_id. Where the error bound of float32 leaves a doubt about the N-th place,
+the whole row is scored in float64. The lists are therefore the same for any tiling and any number
+of shards.
+
+Candidates are found by blocks of items. The k-th largest of the blocks' maxima is reached by at
+least k items, one of each of those blocks, and by few others. So most scores are only compared,
+where a partition of the whole row moves them and their places.
 """
 
 from collections.abc import Iterator
@@ -17,7 +21,12 @@ from mf_core.data.ratings import Float32s, Float64s, Int32s, Ratings
 from mf_core.models.factors import FactorModel
 
 _MARGIN = 16
-_BYTES_PER_SCORE = 16  # a float32 score, its negation, and an int64 index from the partition
+# A float32 score, two comparisons, and in a small catalogue the maximum of its block, twice.
+_BYTES_PER_SCORE = 14
+_LARGEST_BLOCK = 64
+# So many times the items that are wanted may reach the threshold; more do where many are equal.
+_MOST_REACHED = 8
+_PRODUCTS_AT_A_TIME = 1 << 19
 _FLOAT32_ROUNDOFF = 2.0**-23
 
 
@@ -108,17 +117,46 @@ def _tile(
 
     # The margin keeps items whose float32 score is a little too low to stand among the first N.
     kept = min(n + _MARGIN, scores.shape[1])
-    candidates = np.argpartition(-scores, kept - 1, axis=1)[:, :kept]
-    candidates.sort(axis=1)
-    rough = np.take_along_axis(scores, candidates, axis=1)
-    exact = _exact(model, user[:, None], candidates)
-    exact = np.where(np.isneginf(rough), -np.inf, exact)
-    result = _ordered(user, candidates, exact, n)
+    reached, lowest = _candidates(scores, kept)
+    row, item = np.nonzero(reached)
+    result = _ordered(user, row, item, _exact(model, user[row], item), n)
 
     if kept < scores.shape[1]:
-        for row in _doubtful_rows(bound, user, rough, result):
-            _score_in_full(model, scores, row, result)
+        for doubtful in _doubtful_rows(bound, user, lowest, result):
+            _score_in_full(model, scores, doubtful, result)
     return result
+
+
+def _candidates(scores: Float32s, kept: int) -> tuple[NDArray[np.bool_], Float32s]:
+    """Return which items may be among the `kept` best of each row, and what no other exceeds.
+
+    Shapes (n, n_items) and (n,). A row has at least `kept` of them, or all that it may list.
+    """
+    lowest = _block_threshold(scores, kept)
+    reached = scores >= lowest[:, None]
+    reached &= scores > -np.inf
+
+    # Where very many reach it, any `kept` of the best will do: the bound tells whether they do.
+    too_many = np.count_nonzero(reached, axis=1) > _MOST_REACHED * kept
+    for row in np.flatnonzero(too_many):
+        best = np.argpartition(-scores[row], kept - 1)[:kept]
+        reached[row] = False
+        reached[row, best] = True
+        lowest[row] = scores[row, best].min()
+    return reached, lowest
+
+
+def _block_threshold(scores: Float32s, kept: int) -> Float32s:
+    """Return a score of each row that at least `kept` of its items reach; shape (n,)."""
+    n_users, n_items = scores.shape
+    size = max(1, min(_LARGEST_BLOCK, n_items // (4 * kept)))
+    in_blocks = n_items - n_items % size
+    blocks = scores[:, :in_blocks].reshape(n_users, -1, size)
+    maxima: Float32s = blocks.max(axis=2)
+    if in_blocks < n_items:
+        rest = scores[:, in_blocks:].max(axis=1, keepdims=True)
+        maxima = np.hstack([maxima, rest])
+    return np.partition(maxima, -kept, axis=1)[:, -kept]
 
 
 def _rough_scores(
@@ -135,53 +173,63 @@ def _rough_scores(
 
 
 def _doubtful_rows(
-    bound: "_ErrorBound", user: Int32s, rough: Float32s, result: TopN
+    bound: "_ErrorBound", user: Int32s, lowest: Float32s, result: TopN
 ) -> NDArray[np.int64]:
-    """Return the rows in which an item that was not kept might belong into the list."""
-    worst_kept = rough.min(axis=1)
+    """Return the rows in which an item that is no candidate might belong into the list.
+
+    No such item has a float32 score above `lowest`.
+    """
     last_place = result.score[:, -1] - _offset(bound.model, user)
-    doubtful = last_place <= worst_kept + bound.of(user)
-    return np.flatnonzero(np.isfinite(worst_kept) & doubtful)
+    doubtful = last_place <= lowest + bound.of(user)
+    return np.flatnonzero(np.isfinite(lowest) & doubtful)
 
 
 def _score_in_full(model: FactorModel, scores: Float32s, row: int, result: TopN) -> None:
     """Make the list of one row from exact scores of all items."""
-    n_items = scores.shape[1]
-    n_places = result.item.shape[1]
     user = result.user[row : row + 1]
-    everything = np.arange(n_items)[None, :]
-    exact = _exact(model, user[:, None], everything)
-
     # What the list must not hold is -inf in the rough scores.
-    exact = np.where(np.isneginf(scores[row]), -np.inf, exact)
-    best = _ordered(user, everything, exact, n_places)
+    item = np.flatnonzero(scores[row] > -np.inf)
+    only_row = np.zeros(len(item), np.int64)
+    best = _ordered(user, only_row, item, _exact(model, user[only_row], item), result.item.shape[1])
     result.item[row] = best.item[0]
     result.score[row] = best.score[0]
 
 
 def _exact(model: FactorModel, user: Int32s, item: NDArray[np.int64]) -> Float64s:
-    """Return float64 scores of shape (n_users, n_candidates).
+    """Return the float64 score of each pair of a user and an item row; shape (n,).
 
-    The sum runs over the last axis, so that its order is the same for any shape.
+    The sum runs over the last axis, so that its order is the same however many pairs there are.
     """
-    products = model.user_factors[user].astype(np.float64) * model.item_factors[item]
-    biases = model.mean + model.user_bias[user].astype(np.float64) + model.item_bias[item]
-    return biases + products.sum(axis=-1)
+    scores = model.mean + model.user_bias[user].astype(np.float64) + model.item_bias[item]
+    pairs = max(1, _PRODUCTS_AT_A_TIME // max(1, model.user_factors.shape[1]))
+    for start in range(0, len(user), pairs):
+        part = slice(start, start + pairs)
+        products = model.user_factors[user[part]].astype(np.float64)
+        products *= model.item_factors[item[part]]
+        scores[part] += products.sum(axis=-1)
+    return np.asarray(scores)
 
 
-def _ordered(user: Int32s, candidates: NDArray[np.int64], scores: Float64s, n: int) -> TopN:
-    # Candidates come sorted by item row and the sort is stable: equal scores keep their order.
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
-    item = np.take_along_axis(candidates, order, axis=1).astype(np.int32)
-    score = np.take_along_axis(scores, order, axis=1)
-    item[np.isneginf(score)] = -1
+def _ordered(
+    user: Int32s, row: NDArray[np.int64], item: NDArray[np.int64], scores: Float64s, n: int
+) -> TopN:
+    """Return the first `n` items of each row, by score.
 
-    # A small catalogue has fewer than N items in all.
-    missing = n - item.shape[1]
-    if missing > 0:
-        item = np.pad(item, ((0, 0), (0, missing)), constant_values=-1)
-        score = np.pad(score, ((0, 0), (0, missing)), constant_values=-np.inf)
-    return TopN(user, item, score)
+    Pairs come sorted by row and item, and the sort is stable: equal scores keep their order.
+    """
+    order = np.lexsort((-scores, row))
+    counts = np.bincount(row, minlength=len(user))
+    first = np.cumsum(counts) - counts
+    place = np.arange(len(row)) - first[row]
+    listed = place < n
+
+    # A user with fewer than `n` items left has -1 and -inf at the end.
+    lists = np.full((len(user), n), -1, np.int32)
+    best = np.full((len(user), n), -np.inf)
+    chosen = order[listed]
+    lists[row[listed], place[listed]] = item[chosen]
+    best[row[listed], place[listed]] = scores[chosen]
+    return TopN(user, lists, best)
 
 
 def _offset(model: FactorModel, user: Int32s) -> Float64s:

@@ -135,7 +135,7 @@ def test_large_counts_of_the_popular_list_make_nobody_elses_score_doubtful(
 ) -> None:
     model = random_model(300, 2_000, 16)
     model.user_factors[::7] = 0
-    counts = np.random.default_rng(5).permutation(2_000) * 1e8
+    counts = np.random.default_rng(5).permutation(2_000) * np.float64(1e8)
     model = with_popular_fallback(replace(model, mean=0.0), counts)
     seen, mask = random_seen(300, 2_000, 0.05)
 
