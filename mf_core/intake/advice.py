@@ -51,7 +51,7 @@ def advice(batch: Batch, config: Config) -> str:
         what = _scale_advice(batch.seen, config)
     if len(batch.causes) == 1:
         return f"{what}."
-    return f"Most of them ({n_rows:,}) have one kind of reason. {what}."
+    return f"For the most frequent kind of reason ({n_rows:,} rows): {what}."
 
 
 def _scale_advice(seen: tuple[float, float], config: Config) -> str:

@@ -33,10 +33,12 @@ _COMPACT_DATES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _LARGEST_US = 1e18
 # Three centuries: what lies further off is wrong in any zone.
 _CENTURIES_US = 10**16
-_ZONE = r"[T ][0-9]{2}.*([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$"
-_UTC = r" ?(UTC|GMT)$"
+_ZONE = r"[T ][0-9]{2}.*([Zz]|UTC|GMT|[+-][0-9]{2}(:?[0-9]{2})?)$"
+_UTC = r" ?(?:UTC|GMT)$"
 # No zone is further ahead of UTC.
 _FURTHEST_AHEAD = timedelta(hours=14)
+# MySQL's way to say that there is none.
+_NO_TIMES = pa.array([*MISSING.to_pylist(), "0000-00-00", "0000-00-00 00:00:00"])
 _SPREADSHEET_DAYS = (30_000, 60_000)
 _YEARS = (1900, 2100)
 
@@ -144,6 +146,8 @@ def _typed(times: Any, clock: Clock) -> _Times:
     # The type with a zone counts from 1970 UTC as well.
     us = pc.fill_null(pc.cast(times, pa.int64()), 0).to_numpy(zero_copy_only=False)
     us = us.astype(np.int64)
+    # As 0 in a text.
+    unknown |= us == 0
     local = np.full(len(us), is_local)
     us = np.where(local, _to_utc(us, clock), us)
     us[unknown] = UNKNOWN_TIME
@@ -158,7 +162,7 @@ def _written(trimmed: Any, clock: Clock) -> _Times:
     unreadable = np.zeros(n, dtype=bool)
 
     # What means a missing id means an unknown time, as 0 does.
-    unknown = as_mask(pc.is_in(trimmed, value_set=MISSING))
+    unknown = as_mask(pc.is_in(trimmed, value_set=_NO_TIMES))
     filled = pc.if_else(pa.array(unknown), "0", trimmed) if unknown.any() else trimmed
     if clock.format:
         words = ~unknown
@@ -217,7 +221,6 @@ def _compact(numbers: NDArray[np.float64]) -> NDArray[np.int64]:
 
 def _dates(texts: Any, clock: Clock) -> tuple[NDArray[np.int64], Mask]:
     """Return written dates as times (unknown: no date), and which of them name no zone."""
-    texts = pc.replace_substring_regex(texts, _UTC, "Z")
     series = pd.Series(texts.to_pylist(), dtype=object)
     us = np.full(len(series), UNKNOWN_TIME)
     local = ~as_mask(pc.match_substring_regex(texts, _ZONE))
@@ -229,7 +232,7 @@ def _dates(texts: Any, clock: Clock) -> tuple[NDArray[np.int64], Mask]:
     # ISO 8601 can't be mistaken for another format, and databases give it whatever is set.
     rest = us == UNKNOWN_TIME
     if rest.any():
-        us[rest] = _iso(series[rest])
+        us[rest] = _iso(series[rest].str.replace(_UTC, "Z", regex=True))
     return np.where(local & (us != UNKNOWN_TIME), _to_utc(us, clock), us), local
 
 

@@ -83,9 +83,11 @@ def test_days(tmp_path: Path, written: str) -> None:
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
 @pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo"])
 def test_typed_times_of_every_unit(tmp_path: Path, unit: str, zone: str | None) -> None:
-    stamps = pa.array([RATED, None], type=pa.timestamp(unit, zone))
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    stamps = pa.array([RATED, None, epoch], type=pa.timestamp(unit, zone))
     [chunk] = read_chunks(write_parquet(tmp_path, timestamp=stamps))
-    assert times(chunk) == [RATED, None]
+    assert chunk.rejected == ()
+    assert times(chunk) == [RATED, None, None]
 
 
 def test_typed_days_and_old_times_of_spark(tmp_path: Path) -> None:
@@ -103,7 +105,9 @@ def test_typed_days_and_old_times_of_spark(tmp_path: Path) -> None:
     assert rejections(chunk) == [(2, "the date '2500-01-01 00:00:00' lies in the future")]
 
 
-@pytest.mark.parametrize("nothing", ["", "0", "NaN", "NULL", "\\N", "NaT", "None"])
+@pytest.mark.parametrize(
+    "nothing", ["", "0", "NaN", "NULL", "\\N", "NaT", "None", "0000-00-00 00:00:00"]
+)
 def test_a_missing_time_is_unknown(tmp_path: Path, nothing: str) -> None:
     [chunk] = read_chunks(write_times(tmp_path, [nothing, SECONDS]))
     assert chunk.rejected == ()
@@ -170,9 +174,10 @@ def test_a_local_time_ahead_of_utc_is_named_so(tmp_path: Path) -> None:
 def test_times_without_a_zone_are_read_in_the_zone_of_the_setting(tmp_path: Path) -> None:
     zone: dict[str, Any] = {"time_zone": "Europe/Berlin"}
     summer = datetime(2020, 7, 1, 10, tzinfo=UTC)
-    written = ["2020-07-01 12:00", "20200701120000", "2020-07-01T10:00Z", int(summer.timestamp())]
+    named = ["2020-07-01T10:00Z", "2020-07-01 10:00 UTC", "2020-07-01 05:00-05"]
+    written = ["2020-07-01 12:00", "20200701120000", *named, int(summer.timestamp())]
     [chunk] = read_chunks(write_times(tmp_path, written), **zone)
-    assert times(chunk) == [summer] * 4
+    assert times(chunk) == [summer] * 6
 
     naive = pa.array([datetime(2020, 7, 1, 12), datetime(2020, 1, 1, 12)], type=pa.timestamp("ms"))
     [chunk] = read_chunks(write_parquet(tmp_path, timestamp=naive), **zone)
@@ -197,6 +202,8 @@ def test_times_without_a_zone_are_read_in_the_zone_of_the_setting(tmp_path: Path
         ("17.04.2020 06:11:30", "%d.%m.%Y %H:%M:%S"),
         ("04/17/20 06:11:30 AM", "%m/%d/%y %I:%M:%S %p"),
         ("17-Apr-2020 08:11:30 +0200", "%d-%b-%Y %H:%M:%S %z"),
+        ("Fri, 17 Apr 2020 06:11:30 GMT", "%a, %d %b %Y %H:%M:%S %Z"),
+        ("Fri Apr 17 2020 08:11:30 GMT+0200", "%a %b %d %Y %H:%M:%S GMT%z"),
         ("2020-04-17T06:11:30Z", "%d.%m.%Y"),  # ISO 8601 is no other format
     ],
 )
@@ -302,7 +309,7 @@ def told(path: Path, **settings: Any) -> tuple[Batch, str, list[str]]:
     return batch, advice(batch, config) if batch.causes else "", reading.notes(config)
 
 
-MOST = "Most of them (2) have one kind of reason."
+MOST = "For the most frequent kind of reason (2 rows):"
 SCALE = "check data.scale_low and data.scale_high"
 
 
