@@ -10,7 +10,10 @@ from typing import Any, Literal, Self
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What one ingest did. Counts are rows of the source unless they say otherwise."""
+    """What one ingest did. Counts are rows of the source unless they say otherwise.
+
+    `notes` is what people should know beside the counts, in words.
+    """
 
     batch_id: int
     source_uri: str
@@ -25,17 +28,24 @@ class IngestReport:
     rows_removed: int
     total_ratings: int
     seconds: float
+    rows_not_rated: int = 0
+    notes: str = ""
 
     def sentence(self) -> str:
         """Return what was loaded, in one line for people."""
+        notes = f"; {self.notes}" if self.notes else ""
+        return f"{self._loaded()}{notes}"
+
+    def _loaded(self) -> str:
         if self.already_ingested:
             return (
                 f"ingest: nothing new, {self.source_uri} is loaded already (batch "
                 f"{self.batch_id}); the warehouse has {self.total_ratings:,} ratings"
             )
+        not_rated = f"{self.rows_not_rated:,} not rated, " if self.rows_not_rated else ""
         return (
             f"ingest: {self.rows_read:,} rows of {self.source_uri} read in {self.seconds:.1f} s, "
-            f"{self.rows_rejected:,} bad, {self.rows_duplicate:,} duplicate, "
+            f"{self.rows_rejected:,} bad, {not_rated}{self.rows_duplicate:,} duplicate, "
             f"{self.rows_inserted:,} new, {self.rows_updated:,} changed, "
             f"{self.rows_removed:,} removed; the warehouse has {self.total_ratings:,} ratings "
             f"(batch {self.batch_id})"

@@ -71,7 +71,7 @@ def ingest() -> IngestReport:
 
     config = run_config()
     name_inputs(config)
-    return pipeline.ingest(config, place(source_reach()))
+    return pipeline.ingest(config, place(source_reach()), run_key())
 
 
 @task(execution_timeout=QUICK)

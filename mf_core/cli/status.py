@@ -122,6 +122,8 @@ def _lines_of_run(run: dict[str, Any] | None) -> Iterator[str]:
         yield _line("", f"ended {_moment(run['ended_at'])}, after {took}")
     if run["message"]:
         yield _line("it said", run["message"])
+    if run["note"]:
+        yield _line("to know", run["note"])
     if run["what_to_do"]:
         yield _line("what to do", run["what_to_do"])
 

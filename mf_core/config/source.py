@@ -1,6 +1,9 @@
 """The settings of the source of ratings."""
 
+import re
+from datetime import datetime
 from typing import Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import model_validator
 
@@ -56,14 +59,41 @@ class SourceConfig(Section):
     time_column: str = setting(
         "timestamp",
         shapes="nothing",
-        description="Column that holds the time (epoch seconds or ISO 8601); may be absent. "
-        "Empty: none.",
+        description="Column that holds the time; `timestamp` may be absent, any other name must be "
+        "there. Empty: none.",
+    )
+    time_format: str = setting(
+        "",
+        shapes="nothing",
+        description="How times are written, as for Python's strptime (such as `%d.%m.%Y %H:%M`); "
+        "empty: ISO 8601, or numbers: seconds, milliseconds, microseconds or nanoseconds since "
+        "1970, or yyyymmdd.",
+        max_length=100,
+    )
+    time_zone: str = setting(
+        "UTC",
+        shapes="nothing",
+        description="Zone of times that name none, such as `Europe/Berlin`.",
+        min_length=1,
+        max_length=100,
     )
     side_column: str = setting(
         "",
         shapes="nothing",
         description="Column that says `train` or `test`; only the split protocol `given` goes by "
         "it. Empty: none.",
+    )
+    ids: Literal["numbers", "text"] = setting(
+        "numbers",
+        shapes="nothing",
+        description="`numbers`: in a column of texts that are all whole numbers, 12.0 is loaded as "
+        "12. `text`: texts stay as they are.",
+    )
+    not_rated: float | None = setting(
+        None,
+        shapes="nothing",
+        description="Rating of rows that are no ratings (often 0 or -1): they are counted and left "
+        "out. Empty: there are none.",
     )
     test_uri: str = setting(
         "",
@@ -117,6 +147,22 @@ class SourceConfig(Section):
     )
 
     @model_validator(mode="after")
+    def _times_can_be_read(self) -> Self:
+        try:
+            ZoneInfo(self.time_zone)
+        except (ValueError, OSError, ZoneInfoNotFoundError):
+            raise ValueError(
+                f"source.time_zone: expected a zone such as Europe/Berlin or UTC, got "
+                f"{self.time_zone!r}"
+            ) from None
+        if self.time_format and not _is_time_format(self.time_format):
+            raise ValueError(
+                "source.time_format: expected a format of Python's strptime that has a year, such "
+                f"as %d.%m.%Y %H:%M, got {self.time_format!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _query_goes_with_sql(self) -> Self:
         wants_query = self.uri == "sql"
         has_query = bool(self.query.strip())
@@ -132,3 +178,13 @@ class SourceConfig(Section):
                 "set source.uri to sql, or empty source.query"
             )
         return self
+
+
+def _is_time_format(text: str) -> bool:
+    """Return whether strptime reads what strftime writes in the format, with the right year."""
+    then = datetime(2001, 2, 3, 4, 5, 6, tzinfo=ZoneInfo("UTC"))
+    try:
+        read = datetime.strptime(then.strftime(text), text)
+    except (ValueError, re.error):
+        return False
+    return read.year == then.year

@@ -1,5 +1,6 @@
 """Batches of ratings on record, in `mf.ingest_batches`: begun, ended, and found again."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -7,6 +8,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from mf_core.config import Config
+from mf_core.sources.chunks import Chunk
+from mf_core.sources.problems import Cause
 from mf_core.sources.source import RatingsSource
 from mf_core.warehouse.schema import sql
 from mf_core.warehouse.tables import ingest_batches
@@ -37,7 +40,11 @@ class Batch:
         rows_read: rows read so far, good and bad.
         rows_rejected: the bad ones of them.
         counts: what the merge changed, by column of `mf.ingest_batches`.
+        rows_not_rated: those that say that they are no ratings, neither good nor bad.
         examples: the first bad rows, in words.
+        causes: how many bad rows there are for each kind of reason.
+        seen: the lowest and the highest number among the ratings; None: there was none.
+        notes: what people should know of it.
         refusal: why the batch is refused, empty if it is not.
     """
 
@@ -45,8 +52,22 @@ class Batch:
     rows_read: int = 0
     rows_rejected: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    rows_not_rated: int = 0
     examples: list[str] = field(default_factory=list)
+    causes: Counter[Cause] = field(default_factory=Counter)
+    seen: tuple[float, float] | None = None
+    notes: list[str] = field(default_factory=list)
     refusal: str = ""
+
+    def add(self, chunk: Chunk) -> None:
+        """Count the rows of a chunk."""
+        self.rows_read += chunk.n_read
+        self.rows_rejected += len(chunk.rejected)
+        self.rows_not_rated += chunk.not_rated
+        self.causes.update(row.cause for row in chunk.rejected)
+        ranges = [seen for seen in (self.seen, chunk.seen) if seen]
+        if ranges:
+            self.seen = min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
 def is_replacement(config: Config) -> bool:

@@ -22,6 +22,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from mf_core.config import Config
 from mf_core.errors import InputError
+from mf_core.intake.advice import Reading, advice
 from mf_core.intake.batches import (
     Batch,
     count_ratings,
@@ -161,7 +162,7 @@ def ingest(
             batch = Batch(same) if same else _load(connection, source, config, now=now, log=log)
             if not batch.refusal:
                 replace = is_replacement(config)
-                merge_metadata(connection, items, users, replace=replace, log=log)
+                batch.notes += merge_metadata(connection, items, users, replace=replace, log=log)
             report = _report(
                 connection, batch, source, already_ingested=bool(same), started=started
             )
@@ -224,6 +225,7 @@ def _stage(
 ) -> None:
     """Copy the good rows into the staging table and the bad ones into `mf.rejected_ratings`."""
     connection.execute(sa.text(_STAGE))
+    reading = Reading()
     for name, chunk in source.chunks(config, now):
         copy_table(connection, ("staged",), chunk.rows.drop_columns(["line"]))
 
@@ -235,10 +237,12 @@ def _stage(
         for row in chunk.rejected[:still_shown]:
             batch.examples.append(f"{name}:{row.line}: {row.reason}")
 
-        batch.rows_read += chunk.n_read
-        batch.rows_rejected += len(chunk.rejected)
-        log(f"{name}: {batch.rows_read:,} rows read, {batch.rows_rejected:,} of them bad")
+        batch.add(chunk)
+        reading.add(name, chunk)
+        skipped = f", {batch.rows_not_rated:,} not rated" if batch.rows_not_rated else ""
+        log(f"{name}: {batch.rows_read:,} rows read, {batch.rows_rejected:,} of them bad{skipped}")
 
+    batch.notes += reading.notes(config)
     if not batch.rows_read:
         raise InputError(
             f"{source.uri}: expected ratings, got no row. Check what writes it, or the query."
@@ -258,7 +262,7 @@ def _refuse_rejects(
         f"more than data.max_rejected_share {limit:.2%} allows: {'; '.join(batch.examples)}. "
         "The ratings are unchanged; "
         f"all bad rows are in {schema_of(connection)}.rejected_ratings, batch {batch.batch_id}. "
-        "Repair the source, or check data.scale_low and data.scale_high."
+        f"{advice(batch, config)}"
     )
 
 
@@ -267,6 +271,7 @@ def _merge(connection: Connection, batch: Batch, source: RatingsSource, config: 
     # Room for the sort of all staged rows; the setting ends with the transaction.
     connection.execute(sa.text("SET LOCAL work_mem = '256MB'"))
     forgotten = _row_count(connection, _SKIP_FORGOTTEN)
+    n_staged = batch.rows_read - batch.rows_rejected - batch.rows_not_rated - forgotten
     latest = _row_count(connection, _KEEP_LATEST)
     # A new temporary table has no statistics, and autovacuum does not see it.
     connection.execute(sa.text("ANALYZE latest"))
@@ -282,7 +287,7 @@ def _merge(connection: Connection, batch: Batch, source: RatingsSource, config: 
     updated = _row_count(connection, _UPDATE, values)
     inserted = _row_count(connection, _INSERT, values)
     batch.counts = {
-        "rows_duplicate": batch.rows_read - batch.rows_rejected - forgotten - latest,
+        "rows_duplicate": n_staged - latest,
         "rows_inserted": inserted,
         "rows_updated": updated,
         "rows_unchanged": latest - inserted - updated,
@@ -329,4 +334,6 @@ def _report(
         rows_removed=batch.counts.get("rows_removed", 0),
         total_ratings=count_ratings(connection),
         seconds=time.monotonic() - started,
+        rows_not_rated=batch.rows_not_rated,
+        notes="; ".join(batch.notes),
     )

@@ -50,6 +50,21 @@ DELETE FROM {mf}.users
 WHERE NOT EXISTS (SELECT FROM staged_users WHERE id = user_id)
 """
 
+_COUNT_MATCHES = {
+    "items": """
+        SELECT count(*) FILTER (WHERE s.id IS NOT NULL), count(*)
+        FROM (SELECT DISTINCT item_id FROM {mf}.ratings) AS r
+        LEFT JOIN staged_items AS s ON s.id = r.item_id
+    """,
+    "users": """
+        SELECT count(*) FILTER (WHERE s.id IS NOT NULL), count(*)
+        FROM (SELECT DISTINCT user_id FROM {mf}.ratings) AS r
+        LEFT JOIN staged_users AS s ON s.id = r.user_id
+    """,
+}
+# Less than half of those that could match: some ids are written in another way.
+_FEW = 0.5
+
 
 def merge_metadata(
     connection: Connection,
@@ -58,8 +73,8 @@ def merge_metadata(
     *,
     replace: bool,
     log: Log,
-) -> None:
-    """Bring the items and users of the source into their tables.
+) -> list[str]:
+    """Bring the items and users of the source into their tables, and say what people should know.
 
     Args:
         connection: in the transaction of the ingest.
@@ -72,6 +87,7 @@ def merge_metadata(
         ("items", items, _UPSERT_ITEMS, _REMOVE_GONE_ITEMS),
         ("users", users, _UPSERT_USERS, _REMOVE_GONE_USERS),
     )
+    notes = []
     for kind, metadata, upsert, remove_gone in tables:
         # A source without metadata says nothing of them, unless it is the whole truth.
         if metadata is None and not replace:
@@ -87,6 +103,27 @@ def merge_metadata(
             f"{kind}: {len(known.rows):,} read, {changed:,} new or changed, {removed:,} removed, "
             f"{known.skipped:,} lines skipped"
         )
+        notes += [*known.notes, *_few_matches(connection, kind, len(known.rows))]
+    return notes
+
+
+def _few_matches(connection: Connection, kind: str, n_read: int) -> list[str]:
+    """Return a note if few of the ids that were read are those of ratings.
+
+    Either may be many more: a catalogue that nobody has rated yet, a table of some items only.
+    """
+    if not n_read:
+        return []
+    matched, n_rated = connection.execute(sql(connection, _COUNT_MATCHES[kind])).one()
+    fewer = min(n_read, n_rated)
+    if matched >= fewer * _FEW:
+        return []
+    called = "titles" if kind == "items" else "users"
+    note = (
+        f"{matched:,} of {n_read:,} {called} matched one of the {n_rated:,} {kind} with ratings; "
+        f"check source.{kind}_uri and its ids"
+    )
+    return [note]
 
 
 def _stage_metadata(connection: Connection, name: str, rows: Iterable[MetadataRow]) -> None:

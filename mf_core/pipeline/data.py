@@ -65,9 +65,17 @@ def _check_sides(config: Config, place: Workplace) -> None:
             )
 
 
-def ingest(config: Config, place: Workplace) -> IngestReport:
-    """Load the source into `mf.ratings`. Raises ConfigError, InputError or DatabaseError."""
-    return intake.ingest(place.engine, config, datetime.now(UTC), place.log, reach=place.reach)
+def ingest(config: Config, place: Workplace, run_key: str | None = None) -> IngestReport:
+    """Load the source into `mf.ratings`; what people should know of it goes on the run's record.
+
+    Raises ConfigError, InputError or DatabaseError.
+    """
+    now = datetime.now(UTC)
+    report = intake.ingest(place.engine, config, now, place.log, reach=place.reach)
+    if run_key is not None:
+        with transaction(place.engine) as connection:
+            runs.note(connection, run_key, report.notes)
+    return report
 
 
 def check(config: Config, place: Workplace) -> QualityReport:

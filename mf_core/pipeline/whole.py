@@ -79,7 +79,7 @@ def run_all(config: Config, place: Workplace, run_key: str) -> PublishReport | V
     """
     with _on_record(place, run_key):
         check_settings(config, place)
-        ingest(config, place)
+        ingest(config, place, run_key)
         check(config, place)
         split_ref = split(config, place, run_key)
         if not split_ref.news:

@@ -5,40 +5,40 @@ looked at by itself.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-MAX_ID_LENGTH = 256
+from mf_core.sources.ids import TextIds, check_ids
+from mf_core.sources.numbers import read_numbers
+from mf_core.sources.problems import Cause, Problem, as_mask, quoted
+from mf_core.sources.times import UNKNOWN_TIME, Clock, check_times
+
 _MAX_RAW_LENGTH = 2_000
-_EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
-_UNKNOWN = np.iinfo(np.int64).min
-# From here on an epoch is in milliseconds: as seconds it would be the year 5138.
-_MILLISECONDS_FROM = 1e11
-# An int64 holds the microseconds of this many seconds; it lies far outside the dates allowed.
-_LARGEST_SECONDS = 1e12
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_DECIMAL_COMMA = r"^[0-9]+,[0-9]+$"
 _NOT_FINITE = r"^[+-]?(nan|inf|infinity)$"
-
-Mask = NDArray[np.bool_]
-
-Problem = tuple[Mask, Callable[[int], str]]
-"""Which rows fail a check, and the reason for the i-th row in words."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What makes a row good. `side` is the side of every row of a file without a side column."""
+    """What makes a row good.
+
+    Attributes:
+        scale_low: the lowest rating.
+        scale_high: the highest one.
+        clock: how times are read.
+        not_rated: the rating of rows that are no ratings; None: every row is one.
+        side: the side of every row of a file without a side column.
+    """
 
     scale_low: float
     scale_high: float
-    now: datetime
+    clock: Clock
+    not_rated: float | None = None
     side: str | None = None
 
 
@@ -47,13 +47,14 @@ class RawRows:
     """Rows as text, before any check.
 
     Attributes:
-        user: Arrow string array of shape (n,); missing values are "".
+        user: Arrow string array of shape (n,) without spaces around; missing values are "".
         item: likewise.
         rating: likewise.
-        time: likewise, or None if the source has no such column.
-        side: likewise.
+        time: likewise, or timestamps in microseconds; None if the source has no such column.
+        side: strings, or None if the source has no such column.
         line: int64 array of shape (n,), the line (or row) numbers in the file, from 1.
         raw: gives the text of the i-th row.
+        problems: what was wrong with values before they became text.
     """
 
     user: Any
@@ -63,6 +64,7 @@ class RawRows:
     side: Any | None
     line: NDArray[np.int64]
     raw: Callable[[int], str]
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class RejectedRow:
     line: int
     raw: str
     reason: str
+    cause: Cause = Cause.LINE
 
 
 @dataclass(frozen=True)
@@ -83,16 +86,23 @@ class Chunk:
             (int64 microseconds since 1970 UTC, null: unknown), side (string, null: none) and line
             (int64).
         rejected: the bad rows, in line order.
+        not_rated: how many rows say that they are no ratings; they are neither good nor bad.
+        seen: the lowest and the highest number among the ratings, on the scale or not; None: there
+            was no number.
+        notes: what people should know of how it was read.
     """
 
     rows: Any
     rejected: tuple[RejectedRow, ...]
+    not_rated: int = 0
+    seen: tuple[float, float] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def n_read(self) -> int:
-        """Rows read, good and bad."""
+        """Rows read: good, bad and not rated."""
         n_good = int(self.rows.num_rows)
-        return n_good + len(self.rejected)
+        return n_good + len(self.rejected) + self.not_rated
 
 
 def printable(raw: bytes | str) -> str:
@@ -109,29 +119,59 @@ def printable(raw: bytes | str) -> str:
     return text
 
 
-def check_rows(rows: RawRows, rules: Rules, rejected_before: tuple[RejectedRow, ...] = ()) -> Chunk:
+def check_rows(
+    rows: RawRows, rules: Rules, ids: TextIds, rejected_before: tuple[RejectedRow, ...] = ()
+) -> Chunk:
     """Return `rows` as a checked `Chunk`.
 
-    `rejected_before` are rows of the same block that could not even be split.
+    Args:
+        rows: what was read.
+        rules: what makes a row good.
+        ids: how the ids of the file are written.
+        rejected_before: rows of the same block that could not even be split.
     """
+    users, user_problems = ids.read(rows.user, "user")
+    items, item_problems = ids.read(rows.item, "item")
+    rows = replace(rows, user=users, item=items)
     rating, rating_problems = _check_ratings(rows.rating, rules)
-    rated_us, time_problems = _check_times(rows.time, rules, len(rows.line))
+    rated_us, time_problems = check_times(rows.time, rules.clock, len(rows.line))
     problems = [
-        *_check_ids(rows.user, "user"),
-        *_check_ids(rows.item, "item"),
+        *rows.problems,
+        *check_ids(rows.user, "user"),
+        *user_problems,
+        *check_ids(rows.item, "item"),
+        *item_problems,
         *rating_problems,
         *time_problems,
         *_check_sides(rows.side),
     ]
 
-    first_problem = _first_problem(problems, len(rows.line))
+    is_rated = np.ones(len(rating), dtype=bool)
+    if rules.not_rated is not None:
+        is_rated = rating != rules.not_rated
+    first_problem = np.where(is_rated, _first_problem(problems, len(rows.line)), 0)
     rejected = _rejected(rows, problems, first_problem)
-    table = _table(rows, rating, rated_us, rules.side)
-    if rejected:
-        table = table.filter(pa.array(first_problem == 0))
+    table = _table(rows, rating, rated_us, rules)
+    is_good = is_rated & (first_problem == 0)
+    if not is_good.all():
+        table = table.filter(pa.array(is_good))
 
     in_line_order = sorted((*rejected_before, *rejected), key=lambda row: row.line)
-    return Chunk(table, tuple(in_line_order))
+    return Chunk(
+        table,
+        tuple(in_line_order),
+        not_rated=int(np.count_nonzero(~is_rated)),
+        seen=_range(rating[is_rated]),
+        notes=ids.notes(),
+    )
+
+
+def _range(rating: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Return the lowest and the highest finite number, None if there is none."""
+    finite = rating[np.isfinite(rating)]
+    if not len(finite):
+        return None
+    return float(finite.min()), float(finite.max())
 
 
 def _first_problem(problems: list[Problem], n: int) -> NDArray[np.int16]:
@@ -141,8 +181,7 @@ def _first_problem(problems: list[Problem], n: int) -> NDArray[np.int16]:
 
     # The last problem is written first, so that an earlier one takes its place.
     for number, problem in reversed(numbered):
-        mask = problem[0]
-        first[mask] = number
+        first[problem.mask] = number
     return first
 
 
@@ -152,172 +191,68 @@ def _rejected(
     """Return the rows that have a problem, each with the first one in words."""
     rejected = []
     for i in np.flatnonzero(first_problem).tolist():
-        _, reason = problems[first_problem[i] - 1]
+        problem = problems[first_problem[i] - 1]
         rejected.append(
             RejectedRow(
                 line=int(rows.line[i]),
                 raw=printable(rows.raw(i)),
-                reason=printable(reason(i)),
+                reason=printable(problem.reason(i)),
+                cause=problem.cause,
             )
         )
     return rejected
 
 
 def _table(
-    rows: RawRows, rating: NDArray[np.float64], rated_us: NDArray[np.int64], side: str | None
+    rows: RawRows, rating: NDArray[np.float64], rated_us: NDArray[np.int64], rules: Rules
 ) -> Any:
     """Return all rows, good and bad, as the table of a `Chunk`."""
     # A file without a side column: the same side, or none, in every row.
     sides = rows.side
     if sides is None:
         every_row = pa.array(np.zeros(len(rows.line), dtype=np.int64))
-        sides = pa.array([side], type=pa.string()).take(every_row)
+        sides = pa.array([rules.side], type=pa.string()).take(every_row)
 
     columns = {
         "user_id": rows.user,
         "item_id": rows.item,
         "rating": pa.array(rating),
-        "rated_us": pa.array(rated_us, mask=rated_us == _UNKNOWN),
+        "rated_us": pa.array(rated_us, mask=rated_us == UNKNOWN_TIME),
         "side": sides,
         "line": pa.array(rows.line),
     }
     return pa.table(columns)
 
 
-def _mask(values: Any) -> Mask:
-    """Return an Arrow boolean array as NumPy's; Arrow keeps bits, so they are copied."""
-    booleans = values.to_numpy(zero_copy_only=False)
-    return np.asarray(booleans, dtype=bool)
-
-
-def _check_ids(ids: Any, side: str) -> list[Problem]:
-    """Return what is wrong with the ids of one side, "user" or "item"."""
-    trimmed = pc.utf8_trim_whitespace(ids)
-    missing = _mask(pc.equal(trimmed, ""))
-    too_long = _mask(pc.greater(pc.utf8_length(ids), MAX_ID_LENGTH))
-
-    # Postgres' text holds no NUL; a line break in an id would break other systems' files.
-    has_nul = _mask(pc.match_substring(ids, "\0"))
-    has_break = _mask(pc.match_substring_regex(ids, "[\r\n]"))
-
-    def too_long_reason(i: int) -> str:
-        """Return the reason with the length, as the id itself would be cut."""
-        n_characters = len(ids[i].as_py())
-        return f"the {side} id has {n_characters:,} characters, more than {MAX_ID_LENGTH}"
-
-    return [
-        (missing, lambda i: f"the {side} id is missing"),
-        (too_long, too_long_reason),
-        (has_nul, lambda i: f"the {side} id holds a NUL byte"),
-        (has_break, lambda i: f"the {side} id holds a line break"),
-    ]
-
-
 def _check_ratings(text: Any, rules: Rules) -> tuple[NDArray[np.float64], list[Problem]]:
     """Return the ratings, NaN where the text is no number, and what is wrong with them."""
-    trimmed = pc.utf8_trim_whitespace(text)
-    values, is_number = _numbers(trimmed)
+    values, is_number = read_numbers(text)
     finite = np.isfinite(values)
 
-    missing = _mask(pc.equal(trimmed, ""))
+    missing = as_mask(pc.equal(text, ""))
     # "inf" and "1e999" are not finite; "good" is not a number.
-    names_infinity = _mask(pc.match_substring_regex(trimmed, _NOT_FINITE, ignore_case=True))
+    names_infinity = has_comma = np.zeros(len(values), dtype=bool)
+    if not finite.all():
+        names_infinity = as_mask(pc.match_substring_regex(text, _NOT_FINITE, ignore_case=True))
+        has_comma = as_mask(pc.match_substring_regex(text, _DECIMAL_COMMA))
     not_finite = ~finite & (is_number | names_infinity)
 
     too_low = values < rules.scale_low
     too_high = values > rules.scale_high
     out_of_scale = finite & (too_low | too_high)
 
+    def shown(i: int) -> str:
+        """Return the beginning of the reasons."""
+        return f"the rating {quoted(text, i)}"
+
     scale = f"{rules.scale_low:g} to {rules.scale_high:g} (data.scale_low, data.scale_high)"
     return values, [
-        (missing, lambda i: "the rating is missing"),
-        (not_finite, lambda i: f"the rating {_quoted(text, i)} is not finite"),
-        (~finite, lambda i: f"the rating {_quoted(text, i)} is not a number"),
-        (out_of_scale, lambda i: f"the rating {_quoted(text, i)} is outside the scale {scale}"),
+        Problem(missing, lambda i: "the rating is missing", Cause.RATING),
+        Problem(not_finite, lambda i: f"{shown(i)} is not finite", Cause.RATING),
+        Problem(has_comma, lambda i: f"{shown(i)} has a comma for a decimal point", Cause.RATING),
+        Problem(~finite, lambda i: f"{shown(i)} is not a number", Cause.RATING),
+        Problem(out_of_scale, lambda i: f"{shown(i)} is outside the scale {scale}", Cause.SCALE),
     ]
-
-
-def _quoted(text: Any, i: int) -> str:
-    """Return the i-th text in quotes, cut to 60 characters, for a reason."""
-    quoted = repr(text[i].as_py())
-    return quoted[:60]
-
-
-def _numbers(trimmed: Any) -> tuple[NDArray[np.float64], Mask]:
-    """Return the values (NaN where `trimmed` is no number) and where it is one."""
-    try:
-        numbers = pc.cast(trimmed, pa.float64())
-    except pa.ArrowInvalid:
-        pass
-    else:
-        values = np.asarray(numbers.to_numpy(zero_copy_only=False))
-        return values, np.ones(len(values), dtype=bool)
-
-    # Arrow knows no leading plus and no overflow, so the few odd blocks go through Python.
-    is_number = _mask(pc.match_substring_regex(trimmed, _NUMBER))
-    values = np.full(len(is_number), np.nan)
-    texts = trimmed.filter(pa.array(is_number)).to_pylist()
-    values[is_number] = [float(text) for text in texts]
-    return values, is_number
-
-
-def _check_times(text: Any | None, rules: Rules, n: int) -> tuple[NDArray[np.int64], list[Problem]]:
-    """Return the times in microseconds since 1970, and what is wrong with them."""
-    if text is None:
-        return np.full(n, _UNKNOWN), []
-
-    rated_us, unreadable = _microseconds(pc.utf8_trim_whitespace(text))
-    earliest = int(_EARLIEST.timestamp() * 1e6)
-    latest = int(rules.now.timestamp() * 1e6)
-
-    known = rated_us != _UNKNOWN
-    too_early = known & (rated_us < earliest)
-    too_late = known & (rated_us > latest)
-
-    format_words = "neither epoch seconds nor ISO 8601"
-    return rated_us, [
-        (unreadable, lambda i: f"the date {_quoted(text, i)} is {format_words}"),
-        (too_early, lambda i: f"the date {_quoted(text, i)} lies before 1990"),
-        (too_late, lambda i: f"the date {_quoted(text, i)} lies in the future"),
-    ]
-
-
-def _microseconds(trimmed: Any) -> tuple[NDArray[np.int64], Mask]:
-    """Return microseconds since 1970 (the smallest int64: unknown) and where it is no date."""
-    # An empty text means unknown, as 0 does.
-    blank = _mask(pc.equal(trimmed, ""))
-    filled = pc.if_else(pa.array(blank), "0", trimmed) if blank.any() else trimmed
-    numbers, is_number = _numbers(filled)
-    overflow = ~np.isfinite(numbers)
-
-    # Numbers: seconds, or milliseconds where seconds would lie millennia ahead.
-    is_milliseconds = np.abs(numbers) > _MILLISECONDS_FROM
-    seconds = np.where(is_milliseconds, numbers / 1e3, numbers)
-
-    # An int64 would wrap. What is clipped lies in the future or before 1990 anyway.
-    seconds = np.where(overflow, 0.0, seconds)
-    seconds = np.clip(seconds, -_LARGEST_SECONDS, _LARGEST_SECONDS)
-    microseconds = np.round(seconds * 1e6).astype(np.int64)
-    microseconds[seconds == 0] = _UNKNOWN
-
-    # Everything else: ISO 8601.
-    unreadable = overflow.copy()
-    words = np.flatnonzero(~is_number)
-    if len(words):
-        dates = _iso_microseconds(trimmed.take(pa.array(words)).to_pylist())
-        microseconds[words] = dates
-        unreadable[words] = dates == _UNKNOWN
-    return microseconds, unreadable
-
-
-def _iso_microseconds(texts: list[str]) -> NDArray[np.int64]:
-    """Return ISO 8601 dates in microseconds since 1970; the smallest int64: no such date."""
-    series = pd.Series(texts, dtype=object)
-    dates = pd.to_datetime(series, format="ISO8601", utc=True, errors="coerce")
-
-    parsed = dates.to_numpy(dtype="datetime64[us]")
-    microseconds = parsed.astype(np.int64)
-    return np.where(np.isnat(parsed), _UNKNOWN, microseconds)
 
 
 def _check_sides(side: Any | None) -> list[Problem]:
@@ -325,10 +260,10 @@ def _check_sides(side: Any | None) -> list[Problem]:
     if side is None:
         return []
     sides = pa.array(["train", "test"])
-    known = _mask(pc.is_in(side, value_set=sides))
+    known = as_mask(pc.is_in(side, value_set=sides))
 
     def reason(i: int) -> str:
         """Return the reason with the setting that chose the column."""
-        return f"the side {_quoted(side, i)} is neither 'train' nor 'test' (source.side_column)"
+        return f"the side {quoted(side, i)} is neither 'train' nor 'test' (source.side_column)"
 
-    return [(~known, reason)]
+    return [Problem(~known, reason, Cause.SIDE)]

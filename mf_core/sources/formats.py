@@ -84,9 +84,6 @@ ATOMIC_TYPE = re.compile(r":(token|token_seq|float|float_seq)$")
 HEADERLESS_FIELDS = 4
 """Fields of a known file without a header: user, item, rating, epoch seconds."""
 
-Header = tuple[str, str, str, str]
-"""Names of the user, item, rating and time columns."""
-
 
 class Choice(Enum):
     """Which of several files of one format in a folder or a zip are the ratings."""
@@ -107,7 +104,6 @@ class RatingsFormat:
             by `items` and `users`.
         choice: which files of a folder or a zip are taken; None: it must be named in source.uri.
         headerless: whether the file has no header.
-        header: the header that the file has whatever columns are configured, None if there is none.
         items: names that the file of items beside it may have, best first.
         users: names that the file of users beside it may have, best first.
     """
@@ -117,7 +113,6 @@ class RatingsFormat:
     pattern: re.Pattern[str]
     choice: Choice | None
     headerless: bool = False
-    header: Header | None = None
     items: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
 
@@ -164,7 +159,6 @@ RATINGS_FORMATS = (
         shown="ratings.csv",
         pattern=re.compile(r"ratings\.csv"),
         choice=Choice.NEAREST,
-        header=("userId", "movieId", "rating", "timestamp"),
         items=("movies.csv",),
         users=("users.csv",),
     ),
@@ -204,14 +198,6 @@ def is_headerless(name: str) -> bool:
     plain = unpacked_name(name.lower())
     headerless = [kind for kind in RATINGS_FORMATS if kind.headerless]
     return any(kind.pattern.fullmatch(plain) for kind in headerless)
-
-
-def known_headers() -> list[Header]:
-    """Return the headers that are understood beside the configured one.
-
-    They are understood in a file of any name, as people rename what they download.
-    """
-    return [kind.header for kind in RATINGS_FORMATS if kind.header]
 
 
 def companions(ratings_name: str) -> tuple[list[str], list[str]]:

@@ -13,12 +13,11 @@ from mf_core.sources.formats import (
     DELIMITERS,
     HEADERLESS_FIELDS,
     MOVIELENS,
-    Header,
     delimiter_name,
     expected_delimiters,
     is_headerless,
-    known_headers,
 )
+from mf_core.sources.headers import Columns, find_columns, has_ratings, missing_columns
 
 _FEWEST_FIELDS = 3
 _LONGEST_SHOWN = 80
@@ -48,22 +47,21 @@ def find_layout(name: str, first_line: str, source: SourceConfig) -> TextLayout:
     """
     delimiter = _find_delimiter(name, first_line, source)
     fields = split_line(first_line, delimiter)
-    columns = [ATOMIC_TYPE.sub("", field.strip()) for field in fields]
+    columns = [ATOMIC_TYPE.sub("", field.strip().strip('"')) for field in fields]
 
-    header = _known_header(columns, source)
-    if header is not None:
+    found = find_columns(name, columns, source, aliases=source.layout != CSV)
+    if has_ratings(found):
         # RecBole's atomic files know no quotes; neither does '::'.
         is_atomic = any(ATOMIC_TYPE.search(field) for field in fields)
         quoted = len(delimiter) == 1 and not is_atomic
-        return _with_header(name, delimiter, quoted, columns=columns, header=header, source=source)
+        return _with_header(name, delimiter, quoted, columns=columns, found=found, source=source)
 
     if _may_lack_header(delimiter, source) and _looks_headerless(name, fields, source):
         return _without_header(name, delimiter, len(fields), source)
 
-    wanted = (source.user_column, source.item_column, source.rating_column)
-    missing = [column for column in wanted if column not in columns]
+    missing = ", ".join(missing_columns(found, source))
     raise InputError(
-        f"{name}: expected the column(s) {', '.join(missing)} in the first line, "
+        f"{name}: expected the column(s) {missing} in the first line, "
         f"got {shorten(first_line)} read as {len(fields)} field(s) "
         f"separated by {delimiter_name(delimiter)}. Name the columns with source.user_column, "
         "source.item_column and source.rating_column, the separator with source.delimiter."
@@ -122,65 +120,32 @@ def _present_delimiter(first_line: str) -> str | None:
     return candidates[0] if candidates else None
 
 
-def _known_header(columns: list[str], source: SourceConfig) -> Header | None:
-    """Return the names of the user, item, rating and time columns as the file has them.
-
-    None: the first line is no such header.
-    """
-    configured = (source.user_column, source.item_column, source.rating_column, source.time_column)
-    candidates = [configured]
-    if source.layout != CSV:
-        candidates += known_headers()
-
-    for header in candidates:
-        # The time may be absent.
-        needed = header[:3]
-        if all(column in columns for column in needed):
-            return header
-    return None
-
-
 def _with_header(
     name: str,
     delimiter: str,
     quoted: bool,
     *,
     columns: list[str],
-    header: Header,
+    found: Columns,
     source: SourceConfig,
 ) -> TextLayout:
-    _check_columns(name, columns, header, source)
-    user, item, rating, time = header
+    missing = missing_columns(found, source)
+    if missing:
+        raise InputError(
+            f"{name}: expected every named column once, got no column {', '.join(missing)} in "
+            f"{columns}. Check source.*_column."
+        )
+    at = {role: columns.index(column) for role, column in found.items()}
     return TextLayout(
         delimiter=delimiter,
         quoted=quoted,
         header_lines=1,
         n_fields=len(columns),
-        user=columns.index(user),
-        item=columns.index(item),
-        rating=columns.index(rating),
-        time=columns.index(time) if time in columns else None,
-        side=columns.index(source.side_column) if source.side_column else None,
-    )
-
-
-def _check_columns(name: str, columns: list[str], header: Header, source: SourceConfig) -> None:
-    """Raise InputError if a column that is needed is missing or stands there twice."""
-    wanted = set(header[:3])
-    if source.side_column:
-        wanted.add(source.side_column)
-
-    missing = sorted(wanted - set(columns))
-    repeated = sorted(column for column in wanted if columns.count(column) > 1)
-    if missing:
-        problem = f"no column {', '.join(missing)}"
-    elif repeated:
-        problem = f"the column {', '.join(repeated)} more than once"
-    else:
-        return
-    raise InputError(
-        f"{name}: expected every named column once, got {problem} in {columns}. "
-        "Check source.*_column."
+        user=at["user"],
+        item=at["item"],
+        rating=at["rating"],
+        time=at.get("time"),
+        side=at.get("side"),
     )
 
 

@@ -1,20 +1,21 @@
 """Items and users: MovieLens' metadata files, RecBole's atomic files, or any table with an id.
 
 The titles are untrusted text; nothing here interprets them. MovieLens' older files are latin-1, so
-that is the fallback.
+that is the fallback. Ids are read as those of ratings are.
 """
 
-import csv
-import io
+import codecs
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
+
 from mf_core.config import SourceConfig
 from mf_core.errors import InputError
-from mf_core.sources.chunks import MAX_ID_LENGTH
+from mf_core.sources.chunks import printable
 from mf_core.sources.formats import (
     ATOMIC_TYPE,
     DELIMITERS,
@@ -24,7 +25,10 @@ from mf_core.sources.formats import (
     USERS_100K,
     HeaderlessTable,
 )
+from mf_core.sources.headers import ITEM_NAMES, USER_NAMES, find_column, same_name
+from mf_core.sources.ids import Side, TextIds, check_ids, plain_texts
 from mf_core.sources.layout import shorten, split_line
+from mf_core.sources.lines import Record, split_record
 from mf_core.sources.local import LocalFile
 
 # The flags of u.item, in the order of its fields.
@@ -51,9 +55,7 @@ _GENRES_100K = (
     "Western",
 )
 # What other people's tables call the same columns, best first.
-_ITEM_IDS = ("item_id", "itemId", "movieId", "movie_id", "item", "id")
-_USER_IDS = ("user_id", "userId", "UserID", "user", "id")
-_TITLES = ("title", "movie_title", "item_title", "name")
+_TITLES = ("title", "movietitle", "itemtitle", "name")
 _GENRES = ("genres", "genre", "class")
 _NUMBERS = ("age", "year", "release_year")
 _RENAMED = {"release_year": "year", "zip_code": "zip"}
@@ -79,12 +81,20 @@ class MetadataRow:
     attributes: dict[str, Any]
 
 
+Parse = Callable[[list[str]], MetadataRow]
+"""Makes a row of the fields of a line."""
+
+
 @dataclass(frozen=True)
 class Metadata:
-    """The rows of one file, one per id (the last one wins), and how many lines were not usable."""
+    """The rows of one file, one per id (the last one wins), and how many lines were not usable.
+
+    `notes` is what people should know of it.
+    """
 
     rows: tuple[MetadataRow, ...]
     skipped: int
+    notes: tuple[str, ...] = ()
 
 
 def read_items(file: LocalFile, source: SourceConfig) -> Metadata:
@@ -93,76 +103,149 @@ def read_items(file: LocalFile, source: SourceConfig) -> Metadata:
     Raises:
         InputError: it is empty, or neither a known layout nor a table with an id column.
     """
-    text = _text(file)
-    if file.name == ITEMS_100K.name:
-        rows = _headerless_rows(text, ITEMS_100K, _item_100k)
-    elif file.name == ITEMS_1M.name:
-        rows = _headerless_rows(text, ITEMS_1M, _item_1m)
-    else:
-        id_columns = (source.item_column, *_ITEM_IDS)
-        rows = _table_rows(text, file.name, id_columns, item=True)
-    return _collect(file.name, rows)
+    return _read(file, source, "item", {ITEMS_100K: _item_100k, ITEMS_1M: _item_1m})
 
 
 def read_users(file: LocalFile, source: SourceConfig) -> Metadata:
     """Return the users of `file`. Raises as `read_items` does."""
-    text = _text(file)
-    if file.name == USERS_100K.name:
-        rows = _headerless_rows(text, USERS_100K, _user_100k)
-    elif file.name == USERS_1M.name:
-        rows = _headerless_rows(text, USERS_1M, _user_1m)
+    return _read(file, source, "user", {USERS_100K: _user_100k, USERS_1M: _user_1m})
+
+
+@dataclass(frozen=True)
+class _Table:
+    """How a file is split, where its ids are, and what becomes of the fields of a line."""
+
+    delimiter: str
+    quoted: bool
+    n_fields: int
+    header_lines: int
+    id_at: int
+    parse: Parse
+
+
+def _read(
+    file: LocalFile, source: SourceConfig, side: Side, known: Mapping[HeaderlessTable, Parse]
+) -> Metadata:
+    lines = _lines(file)
+    named = [headerless for headerless in known if headerless.name == file.name]
+    if named:
+        [headerless] = named
+        n_fields, parse = headerless.n_fields, known[headerless]
+        table = _Table(headerless.delimiter, False, n_fields, 0, 0, parse)
     else:
-        id_columns = (source.user_column, *_USER_IDS)
-        rows = _table_rows(text, file.name, id_columns, item=False)
-    return _collect(file.name, rows)
+        table = _with_header(file.name, lines[0].decode(errors="replace"), source, side)
+    return _collect(file.name, _records(lines, table), table, side, source)
 
 
-def _text(file: LocalFile) -> str:
+def _lines(file: LocalFile) -> list[bytes]:
+    """Return the lines of a file without their ends, as UTF-8 but for broken ones."""
     with file.reading() as path:
-        data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("latin-1")
+        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{file.name}: expected UTF-8 text, got UTF-16. Save the file as UTF-8.")
 
-    if not text.strip():
+    # Postgres' text and jsonb hold no NUL.
+    lines = data.replace(b"\0", b"").rstrip(b"\r\n ").split(b"\n")
+    lines = [line.removesuffix(b"\r") for line in lines]
+    if lines == [b""]:
         raise InputError(
             f"{file.name}: expected items or users, got an empty file. "
             "Check source.items_uri and source.users_uri."
         )
-    # Postgres' text and jsonb hold no NUL.
-    return text.replace("\0", "").replace("\r\n", "\n")
+    # One broken line makes no latin-1 file.
+    beyond_ascii = [line for line in lines if not line.isascii()]
+    n_utf8 = sum(_is_utf8(line) for line in beyond_ascii)
+    if 2 * n_utf8 < len(beyond_ascii):
+        return [line.decode("latin-1").encode() for line in lines]
+    return lines
 
 
-def _collect(name: str, rows: Iterator[MetadataRow | None]) -> Metadata:
-    """Return the rows that can be stored; None stands for a line that could not be split."""
-    found: dict[str, MetadataRow] = {}
-    skipped = 0
+def _is_utf8(line: bytes) -> bool:
     try:
-        for row in rows:
-            if row is None or not row.id.strip() or len(row.id) > MAX_ID_LENGTH:
-                skipped += 1
-            else:
-                found[row.id] = row
-    except csv.Error as error:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _with_header(name: str, first_line: str, source: SourceConfig, side: Side) -> _Table:
+    """Return how a table with a header is read."""
+    present = (known.text for known in DELIMITERS if known.text in first_line)
+    # A table of one column shows no separator.
+    delimiter = next(present, ",")
+    fields = split_line(first_line, delimiter)
+    columns = [ATOMIC_TYPE.sub("", field.strip().strip('"')) for field in fields]
+
+    named = source.item_column if side == "item" else source.user_column
+    aliases = ITEM_NAMES if side == "item" else USER_NAMES
+    id_column = find_column(name, columns, (named, *aliases, "id"))
+    if id_column is None:
         raise InputError(
-            f"{name}: expected a table of items or users, but it can't be split: {error}. "
-            "Check its quotes."
-        ) from None
-    return Metadata(tuple(found.values()), skipped)
+            f"{name}: expected a header with the column {named}, "
+            f"got {shorten(first_line)}. "
+            f"Name it with source.{side}_column, or empty source.{side}s_uri."
+        )
+
+    def parse(fields: list[str]) -> MetadataRow:
+        """Return a line as a row."""
+        values = dict(zip(columns, fields, strict=True))
+        return _table_row(values, id_column, item=side == "item")
+
+    # RecBole's atomic files know no quotes; neither does '::'.
+    is_atomic = any(ATOMIC_TYPE.search(field) for field in fields)
+    quoted = len(delimiter) == 1 and not is_atomic
+    return _Table(delimiter, quoted, len(columns), 1, columns.index(id_column), parse)
 
 
-def _headerless_rows(
-    text: str, table: HeaderlessTable, parse: Callable[[list[str]], MetadataRow]
-) -> Iterator[MetadataRow | None]:
-    """Yield each line as a row; None for one with more or fewer fields than the table has."""
-    lines = text.rstrip("\n").split("\n")
-    for line in lines:
-        fields = line.split(table.delimiter)
-        if len(fields) == table.n_fields:
-            yield parse(fields)
+def _records(lines: list[bytes], table: _Table) -> Iterator[tuple[int, Record]]:
+    """Yield each record with the number of its line, from 1; an empty line is none."""
+    at = table.header_lines
+    while at < len(lines):
+        record = split_record(lines, at, table)
+        if lines[at].strip():
+            yield at + 1, record
+        at += record.n_lines
+
+
+def _collect(
+    name: str,
+    records: Iterator[tuple[int, Record]],
+    table: _Table,
+    side: Side,
+    source: SourceConfig,
+) -> Metadata:
+    """Return the rows that can be stored, and how many lines are none."""
+    good: list[tuple[int, list[str]]] = []
+    bad: list[tuple[int, str]] = []
+    for line, record in records:
+        if record.problem:
+            bad.append((line, record.problem))
         else:
-            yield None
+            good.append((line, record.fields))
+
+    given = pa.array([fields[table.id_at] for _, fields in good], type=pa.string())
+    plain = plain_texts(given, unquote=not table.quoted)
+    reader = TextIds(lambda: iter([{"user": plain, "item": plain}]), as_text=source.ids == "text")
+    ids, problems = reader.read(plain, side)
+    problems = [*check_ids(ids, side), *problems]
+    found: dict[str, MetadataRow] = {}
+    for i, (row_id, (line, fields)) in enumerate(zip(ids.to_pylist(), good, strict=True)):
+        reason = next((problem.reason(i) for problem in problems if problem.mask[i]), "")
+        if reason:
+            bad.append((line, reason))
+        else:
+            fields[table.id_at] = row_id
+            found[row_id] = table.parse(fields)
+    return Metadata(tuple(found.values()), len(bad), tuple(_notes(name, bad, reader)))
+
+
+def _notes(name: str, bad: list[tuple[int, str]], ids: TextIds) -> Iterator[str]:
+    """Yield what people should know of a file."""
+    for note in ids.notes():
+        yield f"{name}: {note}"
+    if bad:
+        line, reason = min(bad)
+        yield f"{name}: {len(bad):,} lines skipped, the first is line {line}: {printable(reason)}"
 
 
 def _item_100k(fields: list[str]) -> MetadataRow:
@@ -225,63 +308,17 @@ def _user(user_id: str, *, age: str, gender: str, occupation: str, zip_code: str
     return MetadataRow(user_id, None, _known(attributes))
 
 
-def _table_rows(
-    text: str, name: str, id_columns: tuple[str, ...], *, item: bool
-) -> Iterator[MetadataRow | None]:
-    """Yield the rows of a table with a header.
-
-    The first of `id_columns` that the table has is the id.
-    """
-    first_line = text.partition("\n")[0]
-    present = (known.text for known in DELIMITERS if known.text in first_line)
-    # A table of one column shows no separator.
-    delimiter = next(present, ",")
-    columns = [ATOMIC_TYPE.sub("", field.strip()) for field in split_line(first_line, delimiter)]
-
-    id_column = next((column for column in id_columns if column in columns), None)
-    if id_column is None:
-        kind = "item" if item else "user"
-        raise InputError(
-            f"{name}: expected a header with the column {id_columns[0]}, "
-            f"got {shorten(first_line)}. "
-            f"Name it with source.{kind}_column, or empty source.{kind}s_uri."
-        )
-
-    # RecBole's atomic files know no quotes; neither does '::'.
-    is_atomic = bool(ATOMIC_TYPE.search(first_line.split("\t")[0]))
-    quoted = len(delimiter) == 1 and not is_atomic
-    for fields in _records(text, delimiter, quoted=quoted):
-        if len(fields) == len(columns):
-            values = dict(zip(columns, fields, strict=True))
-            yield _table_row(values, id_column, item=item)
-        else:
-            yield None
-
-
-def _records(text: str, delimiter: str, *, quoted: bool) -> Iterator[list[str]]:
-    """Yield the fields of each line after the header; an empty line is no record."""
-    if quoted:
-        # newline="" keeps the line breaks of quoted fields as they are.
-        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        next(rows)
-        yield from (row for row in rows if row)
-    else:
-        for line in text.split("\n")[1:]:
-            if line:
-                yield line.split(delimiter)
-
-
 def _table_row(values: dict[str, str], id_column: str, *, item: bool) -> MetadataRow:
     """Return one row of a table, given by column; what is no id and no title is an attribute."""
     row_id = values.pop(id_column)
     title = None
     if item:
-        title_column = next((column for column in _TITLES if column in values), None)
+        title_column = _title_column(values)
         title = values.pop(title_column) if title_column else None
 
     attributes: dict[str, Any] = {}
     for column, value in values.items():
-        if column in _GENRES:
+        if same_name(column) in _GENRES:
             attributes["genres"] = _column_genres(column, value)
         else:
             attributes[_RENAMED.get(column, column)] = _column_value(column, value)
@@ -292,10 +329,16 @@ def _table_row(values: dict[str, str], id_column: str, *, item: bool) -> Metadat
     return MetadataRow(row_id, title or None, _known(attributes))
 
 
+def _title_column(columns: Iterable[str]) -> str | None:
+    """Return the column that holds the title, None if none does."""
+    by_name = {same_name(column): column for column in columns}
+    return next((by_name[title] for title in _TITLES if title in by_name), None)
+
+
 def _column_genres(column: str, value: str) -> list[str]:
     """Return the genres in a column."""
     # RecBole's `class` is a sequence of words.
-    if column == "class":
+    if same_name(column) == "class":
         return _genres(value, separator=" ")
     return _genres(value)
 

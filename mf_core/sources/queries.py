@@ -7,7 +7,6 @@ allows reading only. Other databases have no such way that is common to them: th
 committed, and only the operator may name the query.
 """
 
-import datetime
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,13 +24,18 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from mf_core.config import SourceConfig
 from mf_core.errors import ConfigError, DatabaseError, InputError
 from mf_core.redaction import without_secrets
+from mf_core.sources.headers import Columns
+from mf_core.sources.plain_values import PSYCOPG2, give_plain_values
 from mf_core.sources.reach import Reach
 from mf_core.sources.spool import SilentError, Spool, within
-from mf_core.sources.tables import wanted_columns
+from mf_core.sources.tables import PROBLEM, wanted_columns
+from mf_core.sources.typed import value_as_id, value_as_text
 from mf_core.warehouse.address import sqlalchemy_url
 
 POSTGRES = "postgresql"
 SQLITE = "sqlite"
+# What reasons call the value of a column.
+_CALLED = {"user": "user id", "item": "item id", "rating": "rating", "time": "date", "side": "side"}
 _CHECKED_BY_SERVER = (POSTGRES, SQLITE)
 # How much longer than the server is waited for: it ends the query itself, where it is alive.
 _GRACE_SECONDS = 30.0
@@ -147,6 +151,12 @@ def spool_query(database: Database, source: SourceConfig, spool: Spool, path: Pa
         ) from None
     except SQLAlchemyError as error:
         _raise_for(error, database)
+    except ValueError as error:
+        # A driver makes its own values of what the database gives.
+        raise InputError(
+            f"source.query gave a value that can't be read: {without_secrets(str(error))}. "
+            "Cast its column to text in the query."
+        ) from None
 
 
 def _engine(database: Database) -> sa.Engine:
@@ -177,6 +187,8 @@ def _connected(engine: sa.Engine, spool: Spool) -> Iterator[Connection]:
         seconds = max(_CONNECT_SECONDS, spool.limits.stall_seconds)
         connection = within(seconds, engine.connect)
     with connection:
+        if engine.dialect.driver == PSYCOPG2:
+            give_plain_values(connection)
         yield connection
 
 
@@ -251,6 +263,8 @@ def _only_read_sqlite(connection: Connection, seconds: float) -> None:
         """Say whether the query is to be ended."""
         return time.monotonic() > deadline
 
+    # Text that is no UTF-8 is one bad row.
+    driver.text_factory = lambda raw: raw.decode(errors="surrogateescape")
     driver.set_authorizer(authorize)
     driver.set_progress_handler(is_late, _SQLITE_STEPS)
 
@@ -292,23 +306,32 @@ def _write_rows(
 ) -> None:
     """Write the wanted columns of a query's result to `path`, so many rows at a time."""
     names, rows = next(portions, ([], ()))
-    wanted = wanted_columns(names, "the query's result", source).present()
-    schema = pa.schema([(name, pa.string()) for name in wanted])
-    positions = [names.index(name) for name in wanted]
+    columns = wanted_columns(names, "the query's result", source)
+    # Two settings may name one column.
+    positions = {column: names.index(column) for column in columns.values()}
+    schema = pa.schema([(name, pa.string()) for name in (*positions, PROBLEM)])
 
     with spool.writing(), pq.ParquetWriter(path, schema) as writer:
         while rows:
-            texts = [[_text(row[position]) for row in rows] for position in positions]
-            table = pa.table(dict(zip(wanted, texts, strict=True)), schema=schema)
+            table = pa.table(_texts(rows, columns, positions), schema=schema)
             spool.count(table.nbytes)
             writer.write_table(table)
             _, rows = next(portions, (names, ()))
 
 
-def _text(value: Any) -> str:
-    """Return a value of any database as text, "" for NULL."""
-    if value is None:
-        return ""
-    text = value.isoformat() if isinstance(value, datetime.date) else str(value)
-    # Arrow holds no lone surrogates.
-    return text.encode("utf-8", errors="backslashreplace").decode()
+def _texts(
+    rows: Sequence[Any], columns: Columns, positions: Mapping[str, int]
+) -> dict[str, list[str | None]]:
+    """Return rows as text by column, and why a row is bad (None: it is not, or not yet)."""
+    table: dict[str, list[str | None]] = {}
+    problems: list[str | None] = [None] * len(rows)
+    for role, column in columns.items():
+        read = value_as_id if role in ("user", "item") else value_as_text
+        values = []
+        for i, row in enumerate(rows):
+            text, problem = read(row[positions[column]])
+            values.append(text)
+            if problem and problems[i] is None:
+                problems[i] = f"the {_CALLED[role]} {problem}"
+        table[column] = [*values]
+    return {**table, PROBLEM: problems}

@@ -25,6 +25,7 @@ from mf_core.sources.reach import DEMO_URI, SQL_URI, Permit, Reach
 from mf_core.sources.spool import Spool, full
 from mf_core.sources.tables import read_parquet
 from mf_core.sources.text import read_text
+from mf_core.sources.times import Clock
 
 _DEFAULT_CACHE = "~/.cache/mf-retrain"
 # Settings that change what the same bytes turn into.
@@ -36,6 +37,10 @@ _READING_SETTINGS = (
     "rating_column",
     "time_column",
     "side_column",
+    "ids",
+    "not_rated",
+    "time_format",
+    "time_zone",
 )
 
 
@@ -85,7 +90,8 @@ class RatingsSource:
             rules = Rules(
                 scale_low=config.data.scale_low,
                 scale_high=config.data.scale_high,
-                now=now,
+                clock=Clock(now, config.source.time_zone, config.source.time_format),
+                not_rated=config.source.not_rated,
                 side=part.side,
             )
             with file.reading() as path:

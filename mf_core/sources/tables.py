@@ -1,6 +1,6 @@
-"""Ratings from Parquet files."""
+"""Ratings from Parquet files, which a query's result comes as, too."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,24 +13,16 @@ import pyarrow.parquet as pq
 from mf_core.config import SourceConfig
 from mf_core.errors import InputError
 from mf_core.sources.chunks import Chunk, RawRows, Rules, check_rows, printable
+from mf_core.sources.headers import Columns, Role, find_columns, missing_columns
+from mf_core.sources.ids import Side, TextIds, plain_texts
+from mf_core.sources.problems import Cause, Problem, as_mask, shown
 from mf_core.sources.spool import Spool
+from mf_core.sources.typed import id_texts, texts, times
 
+PROBLEM = "mf_retrain: why the row is bad"
+"""A column of a query's result: what was wrong with a row before its values became text."""
 
-@dataclass(frozen=True)
-class Columns:
-    """The names of the columns that are read; None: the source has no such column."""
-
-    user: str
-    item: str
-    rating: str
-    time: str | None
-    side: str | None
-
-    def present(self) -> list[str]:
-        """Return the names of the columns that are there."""
-        needed = [self.user, self.item, self.rating]
-        optional = [self.time, self.side]
-        return needed + [column for column in optional if column]
+_SIDES: tuple[Side, ...] = ("user", "item")
 
 
 def read_parquet(
@@ -44,20 +36,35 @@ def read_parquet(
         InputError: it is no whole Parquet file, lacks a column, or holds more than the limits.
     """
     try:
-        with pq.ParquetFile(path) as file:
-            columns = wanted_columns(_column_names(file, name), name, source)
-            batches = file.iter_batches(batch_size=source.chunk_rows, columns=columns.present())
+        with _opened(path) as file:
+            names = _column_names(file, name)
+            table = _Table(name, wanted_columns(names, name, source), PROBLEM in names)
+
+            def survey() -> Iterator[dict[Side, Any]]:
+                """Yield the ids of the whole file."""
+                with _opened(path) as again:
+                    ids = [table.columns[side] for side in _SIDES]
+                    for batch in again.iter_batches(batch_size=source.chunk_rows, columns=ids):
+                        yield {side: table.ids(batch, side)[0] for side in _SIDES}
+
+            ids = TextIds(survey, as_text=source.ids == "text")
+            batches = file.iter_batches(batch_size=source.chunk_rows, columns=table.wanted())
             line = 1
             for batch in batches:
                 # A file may hold a billion equal rows in a few bytes.
                 spool.count(batch.nbytes)
-                yield check_rows(_raw_rows(batch, columns, line), rules)
+                yield check_rows(table.raw_rows(batch, line), rules, ids)
                 line += batch.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"{name}: expected a whole Parquet file, got {printable(str(error))}. "
             "Write or fetch it again."
         ) from None
+
+
+def _opened(path: Path) -> Any:
+    """Return an opened Parquet file. Spark's old times would wrap after 2262 as nanoseconds."""
+    return pq.ParquetFile(path, coerce_int96_timestamp_unit="us")
 
 
 def _column_names(file: Any, name: str) -> list[str]:
@@ -70,16 +77,14 @@ def _column_names(file: Any, name: str) -> list[str]:
     return names
 
 
-def wanted_columns(names: list[str], name: str, source: SourceConfig) -> Columns:
-    """Return which of the columns `names` are read; the time may be absent."""
-    columns = Columns(
-        user=source.user_column,
-        item=source.item_column,
-        rating=source.rating_column,
-        time=source.time_column if source.time_column in names else None,
-        side=source.side_column or None,
-    )
-    missing = [column for column in columns.present() if column not in names]
+def wanted_columns(names: Sequence[str], name: str, source: SourceConfig) -> Columns:
+    """Return which of the columns `names` are read.
+
+    Raises:
+        InputError: one that is needed, or that a setting names, is not there.
+    """
+    columns = find_columns(name, names, source)
+    missing = missing_columns(columns, source)
     if missing:
         raise InputError(
             f"{name}: expected the column(s) {', '.join(missing)}, "
@@ -89,37 +94,69 @@ def wanted_columns(names: list[str], name: str, source: SourceConfig) -> Columns
     return columns
 
 
-def _raw_rows(batch: Any, columns: Columns, first_line: int) -> RawRows:
-    """Return a batch of rows as text, its first row being the row `first_line` of the file."""
-    by_name = {}
-    for name in columns.present():
-        by_name[name] = _strings(batch.column(name))
+@dataclass(frozen=True)
+class _Table:
+    """A Parquet file: its name, its columns, and whether it says which rows are bad."""
 
-    def raw(i: int) -> str:
-        """Return a row as a text file would hold it."""
-        return "\t".join(by_name[name][i].as_py() for name in columns.present())
+    name: str
+    columns: Columns
+    has_problems: bool
 
-    return RawRows(
-        user=by_name[columns.user],
-        item=by_name[columns.item],
-        rating=by_name[columns.rating],
-        time=by_name[columns.time] if columns.time else None,
-        side=by_name[columns.side] if columns.side else None,
-        line=np.arange(first_line, first_line + batch.num_rows, dtype=np.int64),
-        raw=raw,
-    )
+    def wanted(self) -> list[str]:
+        """Return the names of the columns that are read, each once."""
+        names = list(dict.fromkeys(self.columns.values()))
+        return [*names, PROBLEM] if self.has_problems else names
+
+    def ids(self, batch: Any, side: Side) -> tuple[Any, list[Problem]]:
+        """Return the ids of one side as text, and what is wrong with them."""
+        ids, problems = id_texts(batch.column(self.columns[side]), self._where(side), side)
+        return plain_texts(ids, unquote=False), problems
+
+    def raw_rows(self, batch: Any, first_line: int) -> RawRows:
+        """Return a batch of rows as text, its first row being the row `first_line` of the file."""
+        users, user_problems = self.ids(batch, "user")
+        items, item_problems = self.ids(batch, "item")
+        rating, rating_problems = self._texts(batch, "rating", "the rating", Cause.RATING)
+        found = {"user": users, "item": items, "rating": rating}
+        problems = [*_told(batch), *user_problems, *item_problems, *rating_problems]
+        if "time" in self.columns:
+            column = batch.column(self.columns["time"])
+            found["time"], time_problems = times(column, self._where("time"))
+            problems += time_problems
+        if "side" in self.columns:
+            found["side"], side_problems = self._texts(batch, "side", "the side", Cause.SIDE)
+            problems += side_problems
+
+        def raw(i: int) -> str:
+            """Return a row as a text file would hold it."""
+            return "\t".join(shown(values, i) for values in found.values())
+
+        return RawRows(
+            user=found["user"],
+            item=found["item"],
+            rating=found["rating"],
+            time=found.get("time"),
+            side=found.get("side"),
+            line=np.arange(first_line, first_line + batch.num_rows, dtype=np.int64),
+            raw=raw,
+            problems=tuple(problems),
+        )
+
+    def _texts(self, batch: Any, role: Role, what: str, cause: Cause) -> tuple[Any, list[Problem]]:
+        column = batch.column(self.columns[role])
+        values, problems = texts(column, self._where(role), what, cause)
+        return plain_texts(values, unquote=False), problems
+
+    def _where(self, role: Role) -> str:
+        """Return what messages call a column."""
+        return f"{self.name}, column {printable(self.columns[role])}"
 
 
-def _strings(column: Any) -> Any:
-    """Return an Arrow column as strings, "" for null; a timestamp becomes epoch seconds."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-
-    # As seconds, times pass the same checks as those of text files.
-    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        times = pc.cast(column, pa.timestamp("us"), safe=False)
-        microseconds = pc.cast(times, pa.int64())
-        column = pc.divide(pc.cast(microseconds, pa.float64()), 1e6)
-
-    texts = pc.cast(column, pa.string())
-    return pc.fill_null(texts, "")
+def _told(batch: Any) -> list[Problem]:
+    """Return what a query's result itself says of its rows."""
+    if PROBLEM not in batch.schema.names:
+        return []
+    told = batch.column(PROBLEM)
+    wrong = as_mask(pc.is_valid(told))
+    # What was wrong before it became text was an id, in all but a few rows.
+    return [Problem(wrong, lambda i: str(told[i].as_py()), Cause.ID)]

@@ -5,10 +5,9 @@ not (a missing field, a stray quote, a NUL, broken UTF-8, a quoted line break) t
 again line by line, so that every bad line gets its own line number, text and reason.
 """
 
-import csv
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,14 +20,14 @@ from numpy.typing import NDArray
 from mf_core.config import SourceConfig
 from mf_core.errors import InputError
 from mf_core.sources.chunks import Chunk, RawRows, RejectedRow, Rules, check_rows, printable
+from mf_core.sources.ids import Side, TextIds, plain_texts
 from mf_core.sources.layout import TextLayout, find_layout
+from mf_core.sources.lines import MAX_RECORD_LINES, split_record
 
 _SAMPLE_BYTES = 1 << 16
 _MIN_BLOCK_BYTES = 1 << 16
 _MAX_BLOCK_BYTES = 1 << 28
 _MAX_LINE_BYTES = 1 << 20
-# A quoted field may hold line breaks; a quote that nothing closes must not swallow the file.
-_MAX_RECORD_LINES = 100
 # Stands for '::' on the fast path, which splits at one byte.
 _UNIT_SEPARATOR = b"\x1f"
 _BOM = b"\xef\xbb\xbf"
@@ -57,10 +56,25 @@ def read_text(path: Path, name: str, source: SourceConfig, rules: Rules) -> Iter
 
         content = _Content(file, name, end)
         block_bytes = _block_bytes(file, position, source.chunk_rows)
-        line = 1 + layout.header_lines
-        for block in _blocks(content, position, block_bytes, quoted=layout.quoted):
-            yield _read_block(_Block(block, line), layout, rules)
-            line += block.count(b"\n")
+        first_row = 1 + layout.header_lines
+
+        def split(file: BinaryIO) -> Iterator[_Split]:
+            """Yield the rows of the file, or of the same one opened again."""
+            line = first_row
+            again = replace(content, file=file)
+            for block in _blocks(again, position, block_bytes, quoted=layout.quoted):
+                yield _split_block(_Block(block, line), layout)
+                line += block.count(b"\n")
+
+        def survey() -> Iterator[dict[Side, Any]]:
+            """Yield the ids of the whole file."""
+            with path.open("rb") as again:
+                for block in split(again):
+                    yield {"user": block.rows.user, "item": block.rows.item}
+
+        ids = TextIds(survey, as_text=source.ids == "text")
+        for block in split(file):
+            yield check_rows(block.rows, rules, ids, block.rejected)
 
 
 @dataclass(frozen=True)
@@ -136,7 +150,7 @@ def _blocks(content: _Content, position: int, block_bytes: int, *, quoted: bool)
         # An odd number of quotes: the block ends inside a quoted field, or a stray quote is in it.
         lines = 0
         while quoted and block.count(b'"') % 2:
-            if position >= content.end or lines >= _MAX_RECORD_LINES:
+            if position >= content.end or lines >= MAX_RECORD_LINES:
                 break
             tail = _line(content, position)
             block += tail
@@ -158,18 +172,25 @@ def _line(content: _Content, position: int) -> bytes:
     return line
 
 
-def _read_block(block: _Block, layout: TextLayout, rules: Rules) -> Chunk:
-    """Read a block on the fast path, or line by line where that is not possible."""
+@dataclass(frozen=True)
+class _Split:
+    """A block as rows, and the lines of it that could not be split."""
+
+    rows: RawRows
+    rejected: tuple[RejectedRow, ...] = ()
+
+
+def _split_block(block: _Block, layout: TextLayout) -> _Split:
+    """Split a block on the fast path, or line by line where that is not possible."""
     columns = _split_fast(block, layout)
     if columns is None:
-        return _read_lines(block, layout, rules)
+        return _split_lines(block, layout)
 
     # One row a line, so the i-th row is the i-th line.
     n_rows = len(columns[layout.user])
     end = block.first_line + n_rows
     line_numbers = np.arange(block.first_line, end, dtype=np.int64)
-    rows = _raw_rows(columns, layout, line_numbers, lambda i: block.lines[i])
-    return check_rows(rows, rules)
+    return _Split(_raw_rows(columns, layout, line_numbers, lambda i: block.lines[i]))
 
 
 def _raw_rows(
@@ -179,12 +200,16 @@ def _raw_rows(
     raw: Callable[[int], bytes],
 ) -> RawRows:
     """Return rows given by the position of their fields; `raw` gives the text of the i-th one."""
+    plain = {
+        position: plain_texts(texts, unquote=not layout.quoted)
+        for position, texts in columns.items()
+    }
     return RawRows(
-        user=columns[layout.user],
-        item=columns[layout.item],
-        rating=columns[layout.rating],
-        time=None if layout.time is None else columns[layout.time],
-        side=None if layout.side is None else columns[layout.side],
+        user=plain[layout.user],
+        item=plain[layout.item],
+        rating=plain[layout.rating],
+        time=None if layout.time is None else plain[layout.time],
+        side=None if layout.side is None else plain[layout.side],
         line=lines,
         raw=lambda i: printable(raw(i)),
     )
@@ -257,15 +282,15 @@ def _arrow_table(data: bytes, delimiter: str, layout: TextLayout) -> Any:
     )
 
 
-def _read_lines(block: _Block, layout: TextLayout, rules: Rules) -> Chunk:
-    """Read a block line by line."""
+def _split_lines(block: _Block, layout: TextLayout) -> _Split:
+    """Split a block line by line."""
     records: list[list[str]] = []
     lines: list[int] = []
     raws: list[bytes] = []
     rejected: list[RejectedRow] = []
     at = 0
     while at < len(block.lines):
-        record = _split_record(block.lines, at, layout)
+        record = split_record(block.lines, at, layout)
         line = block.first_line + at
         raw = b"\n".join(block.lines[at : at + record.n_lines])
         if record.problem:
@@ -282,88 +307,4 @@ def _read_lines(block: _Block, layout: TextLayout, rules: Rules) -> Chunk:
         columns[position] = pa.array(fields, type=pa.string())
     line_numbers = np.array(lines, dtype=np.int64)
     rows = _raw_rows(columns, layout, line_numbers, lambda i: raws[i])
-    return check_rows(rows, rules, tuple(rejected))
-
-
-@dataclass(frozen=True)
-class _Record:
-    """One row as its fields, over how many lines it goes, and why it is bad ("": it is not)."""
-
-    fields: list[str]
-    n_lines: int
-    problem: str = ""
-
-
-def _bad_line(problem: str) -> _Record:
-    """Return a line that is no row; the next line starts a row again."""
-    return _Record([], 1, problem)
-
-
-def _split_record(lines: list[bytes], at: int, layout: TextLayout) -> _Record:
-    """Return the record that starts at line `at`."""
-    line = lines[at]
-    if not line:
-        return _bad_line("the line is empty")
-    if b"\0" in line:
-        return _bad_line("the line holds a NUL byte")
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return _bad_line(f"the line is not valid UTF-8 (byte {error.start + 1})")
-
-    if layout.quoted:
-        record = _split_quoted(lines, at, layout)
-    else:
-        record = _Record(text.split(layout.delimiter), 1)
-    return record if record.problem else _counted(record, layout)
-
-
-def _split_quoted(lines: list[bytes], at: int, layout: TextLayout) -> _Record:
-    """Return the record that starts at line `at`, with as many further lines as its quotes need.
-
-    If no number of further lines makes a record of it, only the line itself is bad: a stray quote
-    must not cost the lines behind it.
-    """
-    problem = ""
-    most_lines = min(1 + _MAX_RECORD_LINES, len(lines) - at)
-    for n_lines in range(1, 1 + most_lines):
-        joined = b"\n".join(lines[at : at + n_lines])
-        is_closed = joined.count(b'"') % 2 == 0
-
-        # A record of several lines ends where its quotes are closed, so there is nothing to try.
-        if n_lines > 1 and not is_closed:
-            continue
-
-        try:
-            fields = _split_csv(joined, layout.delimiter)
-        except (csv.Error, UnicodeDecodeError) as error:
-            # All quotes are closed and it still can't be split: more lines are no help.
-            if is_closed:
-                return _bad_line(problem or f"the line can't be split: {error}")
-            # The quote may be closed on a later line.
-            problem = "a quote is not closed"
-            continue
-
-        # Lines were joined by a stray quote, not by a quoted line break.
-        if n_lines > 1 and len(fields) != layout.n_fields:
-            break
-        return _Record(fields, n_lines)
-    return _bad_line(problem)
-
-
-def _split_csv(record: bytes, delimiter: str) -> list[str]:
-    """Return the fields of a record with quotes. Raises csv.Error or UnicodeDecodeError."""
-    # newline="" keeps the line breaks of quoted fields as they are.
-    text = io.StringIO(record.decode("utf-8"), newline="")
-    rows = csv.reader(text, delimiter=delimiter, strict=True)
-    return next(rows)
-
-
-def _counted(record: _Record, layout: TextLayout) -> _Record:
-    """Return `record`, marked as bad if it has another number of fields than the layout."""
-    n_fields = len(record.fields)
-    if n_fields == layout.n_fields:
-        return record
-
-    problem = f"expected {layout.n_fields} fields, got {n_fields}"
-    return _Record([], record.n_lines, problem)
+    return _Split(rows, tuple(rejected))

@@ -63,6 +63,7 @@ def begin(connection: Connection, run_key: str, *, by: str) -> None:
         "outcome": "running",
         "step": None,
         "message": None,
+        "note": None,
         "model_version": None,
         "started_by": storable(by),
         "started_at": sa.func.now(),
@@ -100,6 +101,13 @@ def fail(
     unknown = {"run_key": run_key, "started_by": storable(by), "started_at": sa.func.now()}
     statement = insert(t.runs).values(**unknown, **failure)
     connection.execute(statement.on_conflict_do_update(index_elements=["run_key"], set_=failure))
+
+
+def note(connection: Connection, run_key: str, text: str) -> None:
+    """Put on record what people should know of a run, however it ends; empty: nothing."""
+    r = t.runs
+    kept = storable(text[:MAX_MESSAGE]) if text else None
+    connection.execute(sa.update(r).where(r.c.run_key == run_key).values(note=kept))
 
 
 def find_nothing_new(connection: Connection, run_key: str) -> None:

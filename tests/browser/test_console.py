@@ -46,7 +46,12 @@ def live(empty: Engine) -> int:
         dry = add_version(connection, "a dry run", state="dry_run")
         add_decision(connection, dry, approved=True)
         add_run(
-            connection, "tonight", "failed", step="ingest", message=f"{NASTY}: the file is empty"
+            connection,
+            "tonight",
+            "failed",
+            step="ingest",
+            message=f"{NASTY}: the file is empty",
+            note=f"{NASTY}: no dates",
         )
     return version
 
@@ -96,6 +101,8 @@ def test_the_last_run_says_what_it_died_of_and_what_to_do(
     expect(run).to_contain_text("tonight, started")
     expect(run).to_contain_text("by Ada")
     expect(run).to_contain_text("the file is empty")
+    expect(run).to_contain_text("To know: ")
+    expect(run).to_contain_text("no dates")
     expect(run).to_contain_text("What to do: ")
     link = run.get_by_role("link", name="docs/runbook.md#ingest")
     expect(link).to_have_attribute("href", "runbook#ingest")

@@ -226,6 +226,7 @@ runs = Table(
     ),
     Column("step", Text, comment="Step that ended it; NULL: it did not end early."),
     Column("message", Text, comment="What that step said; NULL: nothing."),
+    Column("note", Text, comment="What to know of its data; NULL: nothing."),
     Column(
         "model_version",
         BigInteger,

@@ -136,6 +136,7 @@ function showRun(run, missingPools) {
   const className = isGood(run) ? "good" : "bad";
   const lines = [element("p", {}, element("strong", { className }, run.summary)), quiet(started)];
   if (run.message) lines.push(element("pre", { className: "said" }, run.message));
+  if (run.note) lines.push(element("p", { className: "note" }, `To know: ${run.note}`));
   if (run.what_to_do) {
     const heading = element("strong", {}, "What to do: ");
     lines.push(element("p", {}, heading, ...withLinks(run.what_to_do)));
