@@ -16,7 +16,7 @@ from demo.sources import by_name
 from demo.state import READY, running_stack
 from demo.supervisor import StackError
 from demo.task_logs import last_lines, log_file
-from mf_core.config import make_config
+from mf_core.config import make_config, uris_in
 from mf_core.config import settings as all_settings
 from mf_core.redaction import redacted
 
@@ -77,9 +77,7 @@ def run_conf(ratings: str, settings: str = "") -> dict[str, Any]:
         "data.max_volume_growth": 1e6,
     }
     if ratings:
-        # The tasks run in another folder than the caller.
-        known = "://" in ratings or ratings in (DEMO_SOURCE, "sql")
-        conf["source.uri"] = ratings if known else str(Path(ratings).expanduser().resolve())
+        conf["source.uri"] = "\n".join(map(_absolute, uris_in(ratings)))
     else:
         conf |= {"source.uri": DEMO_SOURCE, "gate.max_rmse": DEMO_MAX_RMSE}
     wanted = _overrides(settings)
@@ -87,6 +85,12 @@ def run_conf(ratings: str, settings: str = "") -> dict[str, Any]:
         # A source of the user's own settings file, which says where it is.
         del conf["source.uri"]
     return conf | wanted
+
+
+def _absolute(uri: str) -> str:
+    """Return a path as one from the root: the tasks run in another folder than the caller."""
+    known = "://" in uri or uri in (DEMO_SOURCE, "sql")
+    return uri if known else str(Path(uri).expanduser().resolve())
 
 
 def _overrides(settings: str) -> dict[str, Any]:

@@ -12,11 +12,18 @@ _EXAMPLE = "USER:PASSWORD"
 # A scheme of one letter is the drive of a Windows path.
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+:/+)(?P<rest>.*)", re.DOTALL)
 _IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/+[^\s]*")
+# Where another URI or path begins. Any other line may be the rest of a secret that was broken.
+_NEXT = re.compile(r"\n(?=\s*(?:[A-Za-z][A-Za-z0-9+.-]+:/|[/~.]))")
 _LONGEST_REASON = 300
 _BEHIND_PATH = re.compile(r"[?#]")
 
 
 def redacted(uri: str) -> str:
+    """Return `uri`, or several of them one a line, without what `_redacted` hides."""
+    return "\n".join(map(_redacted, _NEXT.split(uri)))
+
+
+def _redacted(uri: str) -> str:
     """Return `uri` without user, password, query and fragment; a path without a scheme as it is.
 
     A password may hold `/`, `@`, `:` or `#` itself, so all up to the last `@` is hidden. Of a

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.lineage.entities import File, Table
 from airflow.sdk import get_current_context
 
 from mf_core.catalogue import Catalogue
-from mf_core.config import Config, SourceConfig
+from mf_core.config import Config, SourceConfig, uris_in
 from mf_core.redaction import redacted
 from mf_core.sources.demo import ML100K_URL
 from mf_core.sources.reach import DEMO_URI, SQL_URI
@@ -27,8 +27,9 @@ def table(catalogue: Catalogue, name: str) -> Table:
 
 def inputs_of(source: SourceConfig) -> list[File]:
     """Return the files that a source of ratings is made of; of a query, its database."""
-    uris = [source.uri, source.test_uri, source.items_uri, source.users_uri]
-    return [File(url=_url(uri, source)) for uri in uris if uri]
+    places = [source.uri, source.test_uri, source.items_uri, source.users_uri]
+    uris = [uri for place in places if place for uri in uris_in(place)]
+    return [File(url=_url(uri, source)) for uri in uris]
 
 
 def name_inputs(config: Config) -> None:

@@ -13,6 +13,9 @@ from airflow.sdk import Param
 from mf_core.config import Config, Setting, make_config, settings
 from mf_core.deployment import shown_default
 
+# They take several URIs, one a line, which a field of one line would run together.
+_SEVERAL_LINES = ("source.uri", "source.test_uri")
+
 
 def trigger_params(base: Config) -> dict[str, Param]:
     """Return one Param per setting, named by its dotted path, with `base` as the defaults."""
@@ -36,6 +39,8 @@ def config_from_params(params: Mapping[str, Any]) -> Config:
 
 def _param(setting: Setting) -> Param:
     schema = _form_schema(setting)
+    if setting.name in _SEVERAL_LINES:
+        schema["format"] = "multiline"
     # `run.*` has no section of its own: so it stands in the part of the form that is open from the
     # start.
     if setting.section != "run":

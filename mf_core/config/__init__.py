@@ -34,7 +34,7 @@ from mf_core.config.solvers import (
     SearchRange,
     SolverConfig,
 )
-from mf_core.config.source import REACHING, SOURCE_URIS, SourceConfig
+from mf_core.config.source import REACHING, SOURCE_URIS, SourceConfig, uris_in
 from mf_core.config.whole import Config, Head, settings
 
 __all__ = [
@@ -70,6 +70,7 @@ __all__ = [
     "read_settings_file",
     "setting",
     "settings",
+    "uris_in",
     "validated",
     "with_found",
 ]

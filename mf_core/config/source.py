@@ -1,11 +1,12 @@
 """The settings of the source of ratings."""
 
+import codecs
 import re
 from datetime import datetime
 from typing import Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from mf_core.config.field import Section, setting
 from mf_core.redaction import redacted
@@ -15,6 +16,17 @@ SOURCE_URIS = ("uri", "test_uri", "items_uri", "users_uri")
 
 REACHING = (*SOURCE_URIS, "query", "database_url_env", "connection")
 """Those that decide what a run reaches outside the project; the others say how it is read."""
+
+
+def uris_in(text: str) -> list[str]:
+    """Return the paths or URIs that a setting names, one a line.
+
+    A line, as a URI may hold any other separator. One alone is taken as it is.
+    """
+    if "\n" not in text:
+        return [text]
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line]
 
 
 class SourceConfig(Section):
@@ -30,16 +42,26 @@ class SourceConfig(Section):
     uri: str = setting(
         "ml-100k",
         shapes="nothing",
-        description="Path or URI of the ratings (any fsspec URI; a file, a MovieLens folder or "
-        "zip), `ml-100k` for the demo's download, or `sql` for a query on another database.",
+        description="Path or URI of the ratings (any fsspec URI; a file, a folder, a zip, or a "
+        "pattern such as `folder/*.csv`; several: one a line), `ml-100k` for the demo's download, "
+        "or `sql` for a query on another database.",
         min_length=1,
         max_length=2000,
     )
-    layout: Literal["auto", "movielens", "csv", "parquet"] = setting(
+    layout: Literal["auto", "movielens", "csv", "headerless", "json", "parquet"] = setting(
         "auto",
         shapes="nothing",
-        description="How to read the file; `auto` decides by its name and first line. A query's "
-        "result needs none.",
+        description="How to read the file; `auto` decides by its name, first line and first bytes. "
+        "`headerless`: text whose first line is a row; columns are user, item, rating, time, or "
+        "named by their number from 1. A query's result needs none.",
+    )
+    encoding: str = setting(
+        "utf-8",
+        shapes="nothing",
+        description="Encoding of a text file, such as `cp1252`, `latin-1`, `utf-16-le`; one that "
+        "begins with a byte order mark needs none.",
+        min_length=1,
+        max_length=40,
     )
     delimiter: str = setting(
         "",
@@ -114,7 +136,8 @@ class SourceConfig(Section):
     sha256: str = setting(
         "",
         shapes="nothing",
-        description="Expected sha256 of the ratings file; empty: not checked.",
+        description="Expected sha256 of the ratings file, packed or unpacked; of several files, "
+        "that of their sha256 sums, one a line, in reading order. Empty: not checked.",
         pattern="^([0-9a-f]{64})?$",
     )
     query: str = setting(
@@ -145,6 +168,32 @@ class SourceConfig(Section):
         ge=1_000,
         le=20_000_000,
     )
+
+    @field_validator("uri", "test_uri")
+    @classmethod
+    def _lines_name_places(cls, value: str, info: ValidationInfo) -> str:
+        # A field of several lines may leave an empty one behind the last.
+        places = "\n".join(uris_in(value))
+        if value and not places:
+            raise ValueError(
+                f"source.{info.field_name} has empty lines only; expected a path or a URI, or "
+                "several, one a line"
+            )
+        return places
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, value: str) -> str:
+        try:
+            # Some codecs make bytes of bytes, and some are for names of hosts only.
+            b"\x81".decode(value, errors="replace")
+            "".join(codecs.iterdecode([], value))
+        except (LookupError, ValueError, UnicodeError):
+            raise ValueError(
+                f"source.encoding {value!r:.60} is no encoding of text that Python knows; "
+                "such are utf-8, utf-16, cp1252, latin-1, shift_jis"
+            ) from None
+        return value
 
     @model_validator(mode="after")
     def _times_can_be_read(self) -> Self:

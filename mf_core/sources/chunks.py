@@ -119,17 +119,33 @@ def printable(raw: bytes | str) -> str:
     return text
 
 
-def check_rows(
-    rows: RawRows, rules: Rules, ids: TextIds, rejected_before: tuple[RejectedRow, ...] = ()
-) -> Chunk:
-    """Return `rows` as a checked `Chunk`.
+@dataclass(frozen=True)
+class Block:
+    """A piece of a file as rows, and the lines of it that are none, in line order.
+
+    `notes` is what people should know of how it was read.
+    """
+
+    rows: RawRows
+    rejected: tuple[RejectedRow, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def repeated(value: str | None, n_rows: int) -> Any:
+    """Return an Arrow string array of shape (n_rows,) of one value."""
+    every_row = pa.array(np.zeros(n_rows, dtype=np.int64))
+    return pa.array([value], type=pa.string()).take(every_row)
+
+
+def check_rows(block: Block, rules: Rules, ids: TextIds) -> Chunk:
+    """Return a block as a checked `Chunk`.
 
     Args:
-        rows: what was read.
+        block: what was read.
         rules: what makes a row good.
-        ids: how the ids of the file are written.
-        rejected_before: rows of the same block that could not even be split.
+        ids: how the ids of the source are written.
     """
+    rows = block.rows
     users, user_problems = ids.read(rows.user, "user")
     items, item_problems = ids.read(rows.item, "item")
     rows = replace(rows, user=users, item=items)
@@ -156,13 +172,13 @@ def check_rows(
     if not is_good.all():
         table = table.filter(pa.array(is_good))
 
-    in_line_order = sorted((*rejected_before, *rejected), key=lambda row: row.line)
+    in_line_order = sorted((*block.rejected, *rejected), key=lambda row: row.line)
     return Chunk(
         table,
         tuple(in_line_order),
         not_rated=int(np.count_nonzero(~is_rated)),
         seen=_range(rating[is_rated]),
-        notes=ids.notes(),
+        notes=(*block.notes, *ids.notes()),
     )
 
 
@@ -210,8 +226,7 @@ def _table(
     # A file without a side column: the same side, or none, in every row.
     sides = rows.side
     if sides is None:
-        every_row = pa.array(np.zeros(len(rows.line), dtype=np.int64))
-        sides = pa.array([rules.side], type=pa.string()).take(every_row)
+        sides = repeated(rules.side, len(rows.line))
 
     columns = {
         "user_id": rows.user,

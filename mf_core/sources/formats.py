@@ -1,23 +1,32 @@
 """The formats of ratings that can be read: the one list that the other modules of this package use.
 
-A file of ratings is recognised by its name (`RATINGS_FORMATS`), its separator by the first line
-(`DELIMITERS`), and what it is packed in by the first bytes (`GZIP`, `ZIP`, `PARQUET_MAGIC`).
+A file of ratings is recognised by its name (`RATINGS_FORMATS`) and its separator by the first line
+(`DELIMITERS`). What only the first bytes say is in `contents`. docs/sources.md has the same as a
+table.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import PurePosixPath
+from urllib.parse import unquote
+
+from mf_core.sources.contents import PACKINGS
 
 # The values of the setting `source.layout`, and what each of them allows.
 AUTO = "auto"
 MOVIELENS = "movielens"
 CSV = "csv"
+HEADERLESS = "headerless"
+JSON = "json"
 PARQUET = "parquet"
 LAYOUTS = {
     AUTO: "the name, the first line and the first bytes decide",
     MOVIELENS: "text, with MovieLens' own header or without any",
     CSV: "text with a header that has the configured columns",
+    HEADERLESS: "text without a header: user, item, rating, time, or columns named by their number",
+    JSON: "JSON lines, whatever the first bytes are",
     PARQUET: "Parquet, whatever the first bytes are",
 }
 
@@ -29,35 +38,25 @@ class Delimiter:
     Attributes:
         text: the separator.
         name: what messages call it.
-        headerless: whether files separated by it may come without a header.
     """
 
     text: str
     name: str
-    headerless: bool = False
 
 
-# In the order in which they are tried: '::' before the single characters.
+SPACE = " "
+"""Any number of spaces is one separator."""
+
+# In the order in which they are tried: '::' before the single characters, and spaces last, as any
+# line may hold some.
 DELIMITERS = (
-    Delimiter("::", "'::'", headerless=True),
-    Delimiter("\t", "tabs", headerless=True),
+    Delimiter("::", "'::'"),
+    Delimiter("\t", "tabs"),
     Delimiter(",", "commas"),
     Delimiter(";", "semicolons"),
     Delimiter("|", "bars"),
+    Delimiter(SPACE, "spaces"),
 )
-
-
-@dataclass(frozen=True)
-class Container:
-    """What a file may be packed in: the end of its name and the first bytes of its content."""
-
-    suffix: str
-    magic: bytes
-
-
-GZIP = Container(".gz", b"\x1f\x8b")
-ZIP = Container(".zip", b"PK\x03\x04")
-PARQUET_MAGIC = b"PAR1"
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ class Choice(Enum):
 
     NEAREST = "the one nearest to the top"
     SINGLE = "the one that there is; several are refused"
-    ALL = "all of them, as parts of one table"
+    ALL = "all of them, as parts of one table; in several folders, they are refused"
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,8 @@ class RatingsFormat:
     Attributes:
         family: what the documentation calls it.
         shown: what messages call it.
-        pattern: what the whole name is (in small letters, without .gz); a group `stem` may be used
-            by `items` and `users`.
+        pattern: what the whole name is (in small letters, without .gz and the like); a group `stem`
+            may be used by `items` and `users`.
         choice: which files of a folder or a zip are taken; None: it must be named in source.uri.
         headerless: whether the file has no header.
         items: names that the file of items beside it may have, best first.
@@ -170,11 +169,24 @@ RATINGS_FORMATS = (
         items=("{stem}.item",),
         users=("{stem}.user",),
     ),
+    # What Spark, Dask and others write into a folder: one table, whatever is in the files.
+    RatingsFormat(
+        family="parts",
+        shown="part-*",
+        pattern=re.compile(r"part[-_.]?[0-9]+.*|[0-9]+\.part"),
+        choice=Choice.ALL,
+    ),
     RatingsFormat(
         family="Parquet",
         shown="*.parquet",
         pattern=re.compile(r".+\.parquet"),
         choice=Choice.ALL,
+    ),
+    RatingsFormat(
+        family="JSON lines",
+        shown="*.jsonl",
+        pattern=re.compile(r".+\.(jsonl|ndjson)"),
+        choice=Choice.SINGLE,
     ),
     RatingsFormat(
         family="CSV",
@@ -185,9 +197,40 @@ RATINGS_FORMATS = (
 )
 
 
+# As Hive and Spark name folders: a column that all rows below have in common.
+_PARTITION = re.compile(r"(?P<column>[^=]+)=(?P<value>.*)")
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+# Folders of what is not a table, or not yet.
+UNFINISHED = "_temporary"
+TABLES_WITH_A_LOG = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+
+
 def unpacked_name(name: str) -> str:
     """Return `name` without the end that a packed file has."""
-    return name.removesuffix(GZIP.suffix)
+    for packing in PACKINGS:
+        for suffix in packing.suffixes:
+            if name.lower().endswith(suffix):
+                return name[: -len(suffix)]
+    return name
+
+
+def partition_of(path: str) -> dict[str, str]:
+    """Return the columns that the folders of a path give to all rows: `date=2026-01-01/x.csv`.
+
+    A value that is missing there is "".
+    """
+    found = {}
+    for folder in PurePosixPath(path).parts[:-1]:
+        if match := _PARTITION.fullmatch(folder):
+            value = unquote(match["value"])
+            found[unquote(match["column"])] = "" if value == _NO_VALUE else value
+    return found
+
+
+def is_partition(folder: str) -> bool:
+    """Say whether the name of a folder gives a column to all rows below."""
+    return _PARTITION.fullmatch(folder) is not None
 
 
 def is_headerless(name: str) -> bool:
@@ -217,20 +260,34 @@ def companions(ratings_name: str) -> tuple[list[str], list[str]]:
     return [], []
 
 
-def choose_ratings(names: Sequence[str]) -> list[int]:
-    """Return which of the files in a folder or a zip are the ratings, as positions in `names`.
+def choose_ratings(paths: Sequence[str]) -> list[int]:
+    """Return which of the files in a folder or a zip are the ratings, as positions in `paths`.
 
     Args:
-        names: the files' names without their folders, the file nearest to the top first.
+        paths: the files' paths within it, the file nearest to the top first.
     """
-    plain = [unpacked_name(name.lower()) for name in names]
+    plain = [unpacked_name(PurePosixPath(path).name.lower()) for path in paths]
     for kind in RATINGS_FORMATS:
         if kind.choice is None:
             continue
         found = [number for number, name in enumerate(plain) if kind.pattern.fullmatch(name)]
         if found:
-            return _taken(found, kind.choice)
+            # Each folder of a partitioned table has files of one name.
+            partitioned = any(partition_of(paths[number]) for number in found)
+            choice = Choice.ALL if partitioned else kind.choice
+            tables = {_table_of(paths[number]) for number in found}
+            if choice is Choice.ALL and len(tables) > 1:
+                return []
+            return _taken(found, choice)
     return []
+
+
+def _table_of(path: str) -> PurePosixPath:
+    """Return the folder of the table that a file is a part of: the one above its partitions."""
+    folder = PurePosixPath(path).parent
+    while is_partition(folder.name):
+        folder = folder.parent
+    return folder
 
 
 def _taken(found: list[int], choice: Choice) -> list[int]:

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -11,22 +12,45 @@ from mf_core.sources.formats import (
     ATOMIC_TYPE,
     CSV,
     DELIMITERS,
+    HEADERLESS,
     HEADERLESS_FIELDS,
     MOVIELENS,
+    SPACE,
     delimiter_name,
     expected_delimiters,
     is_headerless,
 )
-from mf_core.sources.headers import Columns, find_columns, has_ratings, missing_columns
+from mf_core.sources.headers import (
+    Columns,
+    Role,
+    find_columns,
+    has_ratings,
+    is_chosen,
+    missing_columns,
+)
 
 _FEWEST_FIELDS = 3
 _LONGEST_SHOWN = 80
-_NUMBER = re.compile(r"^\s*[+-]?[0-9]+(\.[0-9]*)?\s*$")
+_NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.[0-9]*)?\s*")
+_POSITION = re.compile(r"[1-9][0-9]{0,3}")
+# Excel's own first line, which names the separator.
+_ANNOUNCED = re.compile(r'"?sep=(?P<delimiter>.)"?', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class TextLayout:
-    """Where the fields of a line are. Positions count from 0; `header_lines` is 0 or 1."""
+    """Where the fields of a line are.
+
+    Attributes:
+        delimiter: the separator.
+        quoted: whether a field may stand in quotes.
+        header_lines: 0 or 1.
+        n_fields: fields of a line.
+        user, item, rating, time, side: positions from 0; None: there is no such column. From
+            `n_fields` on, they count the `constants`.
+        constants: values that all rows have in common, as the names of the folders say.
+        guessed: whether only the look of the first line says that it is a row.
+    """
 
     delimiter: str
     quoted: bool
@@ -37,35 +61,101 @@ class TextLayout:
     rating: int
     time: int | None
     side: int | None
+    constants: tuple[str, ...] = ()
+    guessed: bool = False
 
 
-def find_layout(name: str, first_line: str, source: SourceConfig) -> TextLayout:
+def find_layout(
+    name: str,
+    first_line: str,
+    source: SourceConfig,
+    constants: Mapping[str, str] | None = None,
+    announced: str = "",
+) -> TextLayout:
     """Return the layout of the file `name` whose first line (without its end) is `first_line`.
+
+    Args:
+        name: for messages, and for what a name says.
+        first_line: of the header, or of the first row.
+        source: the settings.
+        constants: columns that all rows have in common.
+        announced: the separator that a line before this one names; "": none does.
 
     Raises:
         InputError: the separator or a column is not there.
     """
-    delimiter = _find_delimiter(name, first_line, source)
+    constants = constants or {}
+    if announced and not source.delimiter:
+        delimiter = announced
+    else:
+        delimiter = _find_delimiter(name, first_line, source)
     fields = split_line(first_line, delimiter)
-    columns = [ATOMIC_TYPE.sub("", field.strip().strip('"')) for field in fields]
+    if source.layout == HEADERLESS:
+        return _without_header(name, delimiter, fields, source, constants)
 
-    found = find_columns(name, columns, source, aliases=source.layout != CSV)
+    # Some programs write the header as a comment.
+    names = split_line(first_line.lstrip("#").lstrip(SPACE), delimiter)
+    columns = [ATOMIC_TYPE.sub("", field.strip().strip('"')) for field in names]
+    # What the file says of its rows comes before what its folders say.
+    further = {column: constants[column] for column in constants if column not in columns}
+    found = find_columns(name, [*columns, *further], source, aliases=source.layout != CSV)
     if has_ratings(found):
+        if source.layout != CSV:
+            _refuse_numbers(name, found)
         # RecBole's atomic files know no quotes; neither does '::'.
         is_atomic = any(ATOMIC_TYPE.search(field) for field in fields)
         quoted = len(delimiter) == 1 and not is_atomic
-        return _with_header(name, delimiter, quoted, columns=columns, found=found, source=source)
+        shape = _Split(delimiter, quoted, columns)
+        return _with_header(name, shape, found, source, further)
 
-    if _may_lack_header(delimiter, source) and _looks_headerless(name, fields, source):
-        return _without_header(name, delimiter, len(fields), source)
+    if _looks_headerless(name, fields, source):
+        return _without_header(name, delimiter, fields, source, constants)
+    missing = missing_columns(found, source)
+    raise _no_header(name, first_line, _Split(delimiter, False, columns), missing)
 
-    missing = ", ".join(missing_columns(found, source))
-    raise InputError(
-        f"{name}: expected the column(s) {missing} in the first line, "
-        f"got {shorten(first_line)} read as {len(fields)} field(s) "
-        f"separated by {delimiter_name(delimiter)}. Name the columns with source.user_column, "
-        "source.item_column and source.rating_column, the separator with source.delimiter."
+
+def announced_delimiter(line: str) -> str:
+    """Return the separator that Excel's line `sep=;` names, "" if this is no such line."""
+    match = _ANNOUNCED.fullmatch(line)
+    return match["delimiter"] if match else ""
+
+
+@dataclass(frozen=True)
+class _Split:
+    """A first line, split: by what, whether with quotes, and into which fields."""
+
+    delimiter: str
+    quoted: bool
+    columns: list[str]
+
+
+def _no_header(name: str, first_line: str, split: _Split, missing: list[str]) -> InputError:
+    """Return what is said of a first line that is neither a known header nor surely a row.
+
+    What is advised loses nothing, whichever it is.
+    """
+    hint = ""
+    if "\ufffd" in first_line:
+        hint = " It is not in UTF-8: set source.encoding, such as cp1252 or latin-1."
+    return InputError(
+        f"{name}: expected the column(s) {', '.join(missing)} in the first line, "
+        f"got {shorten(first_line)} read as {len(split.columns)} field(s) "
+        f"separated by {delimiter_name(split.delimiter)}.{hint} If this line names the columns, "
+        "say which are meant with source.user_column, source.item_column and source.rating_column; "
+        f"if it is the first row, set source.layout={HEADERLESS}. Another separator: "
+        "source.delimiter."
     )
+
+
+def _refuse_numbers(name: str, found: Columns) -> None:
+    """Raise InputError if columns are named by numbers, which the first row may hold as well."""
+    numbers = [column for column in found.values() if _NUMBER.fullmatch(column)]
+    if numbers:
+        raise InputError(
+            f"{name}: expected names of columns, got the number(s) {', '.join(numbers)}, which a "
+            f"row may hold too. If the file has no header and they are places, set "
+            f"source.layout={HEADERLESS}; if it has a header of numbers, source.layout={CSV}."
+        )
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
@@ -76,6 +166,9 @@ def split_line(line: str, delimiter: str) -> list[str]:
     if len(delimiter) > 1:
         return line.split(delimiter)
     try:
+        if delimiter == SPACE:
+            # Any number of them, also at the ends.
+            return next(csv.reader([line.strip(SPACE)], delimiter=SPACE, skipinitialspace=True), [])
         return next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error:
         return line.split(delimiter)
@@ -117,18 +210,18 @@ def _present_delimiter(first_line: str) -> str | None:
         fields = split_line(first_line, delimiter)
         if len(fields) >= _FEWEST_FIELDS:
             return delimiter
-    return candidates[0] if candidates else None
+    # A space in a line of two words separates nothing.
+    return next((delimiter for delimiter in candidates if delimiter != SPACE), None)
 
 
 def _with_header(
     name: str,
-    delimiter: str,
-    quoted: bool,
-    *,
-    columns: list[str],
+    split: _Split,
     found: Columns,
     source: SourceConfig,
+    constants: Mapping[str, str],
 ) -> TextLayout:
+    columns = [*split.columns, *constants]
     missing = missing_columns(found, source)
     if missing:
         raise InputError(
@@ -137,57 +230,119 @@ def _with_header(
         )
     at = {role: columns.index(column) for role, column in found.items()}
     return TextLayout(
-        delimiter=delimiter,
-        quoted=quoted,
+        delimiter=split.delimiter,
+        quoted=split.quoted,
         header_lines=1,
-        n_fields=len(columns),
+        n_fields=len(split.columns),
         user=at["user"],
         item=at["item"],
         rating=at["rating"],
         time=at.get("time"),
         side=at.get("side"),
+        constants=tuple(constants.values()),
     )
 
 
-def _may_lack_header(delimiter: str, source: SourceConfig) -> bool:
-    """Return whether files without a header come with that separator and layout."""
+def _looks_headerless(name: str, fields: list[str], source: SourceConfig) -> bool:
+    """Return whether the first line is surely a rating, by the file's name or by the line."""
     if source.layout == CSV:
         return False
-    return any(known.headerless for known in DELIMITERS if known.text == delimiter)
-
-
-def _looks_headerless(name: str, fields: list[str], source: SourceConfig) -> bool:
-    """Return whether the first line is a rating, by the file's name or by the line itself."""
     if is_headerless(PurePosixPath(name).name):
         return True
 
     # The time may be absent.
     if len(fields) not in (HEADERLESS_FIELDS - 1, HEADERLESS_FIELDS):
         return False
+    if source.layout == MOVIELENS:
+        return True
 
-    # A header has words where these files have a rating and a time.
-    has_number = any(_NUMBER.match(field) for field in fields[2:])
-    return source.layout == MOVIELENS or has_number
+    # Somebody says what the columns are called, or the line does: so they have names.
+    if any(is_chosen(role, source) for role in _NEEDED):
+        return False
+    if find_columns(name, fields, source):
+        return False
+
+    # A header has words where these files have a rating and a time. One that pandas writes of a
+    # table without names has 0, 1, 2, which may as well be a row.
+    if fields == ["0", "1", "2", "3"][: len(fields)]:
+        return False
+    return any(_NUMBER.fullmatch(field) for field in fields[2:])
 
 
-def _without_header(name: str, delimiter: str, n_fields: int, source: SourceConfig) -> TextLayout:
-    if source.side_column:
-        raise InputError(
-            f"{name}: expected a header with the column {source.side_column}, "
-            "got a file without one. Empty source.side_column, "
-            "or give the test side as a second file (source.test_uri)."
-        )
+_NEEDED: tuple[Role, ...] = ("user", "item", "rating")
+# Where the columns are if nothing else is said, counted from 1.
+_PLACES: dict[Role, int] = {"user": 1, "item": 2, "rating": 3, "time": 4}
+_ROLES: tuple[Role, ...] = (*_PLACES, "side")
+
+
+def _without_header(
+    name: str,
+    delimiter: str,
+    fields: list[str],
+    source: SourceConfig,
+    constants: Mapping[str, str],
+) -> TextLayout:
+    """Return the layout of a file whose columns have no names."""
+    is_known = is_headerless(PurePosixPath(name).name) and source.layout != HEADERLESS
     # A first line that is itself broken must not decide how many fields the known files have.
-    if is_headerless(PurePosixPath(name).name):
-        n_fields = HEADERLESS_FIELDS
+    n_fields = HEADERLESS_FIELDS if is_known else len(fields)
+    at: dict[Role, int] = {}
+    for role in _ROLES:
+        said: str = getattr(source, f"{role}_column")
+        # These have their columns whatever those of other files are called.
+        if is_known and role != "side" and said and said not in constants:
+            place: int | None = _PLACES[role] - 1
+        else:
+            place = _place(name, role, source, n_fields, list(constants))
+        if place is not None:
+            at[role] = place
+
+    if len(set(at.values())) < len(at):
+        raise InputError(
+            f"{name}: expected each column at a place of its own, got the same twice. Without a "
+            "header, the columns are user, item, rating, time in this order unless "
+            "source.user_column=2 and the like say their places. Check source.*_column."
+        )
     return TextLayout(
         delimiter=delimiter,
-        quoted=False,
+        # Neither '::' nor tabs come with quotes.
+        quoted=len(delimiter) == 1 and delimiter != "\t",
         header_lines=0,
         n_fields=n_fields,
-        user=0,
-        item=1,
-        rating=2,
-        time=3 if n_fields == HEADERLESS_FIELDS else None,
-        side=None,
+        user=at["user"],
+        item=at["item"],
+        rating=at["rating"],
+        time=at.get("time"),
+        side=at.get("side"),
+        constants=tuple(constants.values()),
+        guessed=not is_known and source.layout not in (HEADERLESS, MOVIELENS),
     )
+
+
+def _place(
+    name: str, role: Role, source: SourceConfig, n_fields: int, constants: list[str]
+) -> int | None:
+    """Return the position of a column of a file without a header, None if there is none."""
+    said: str = getattr(source, f"{role}_column")
+    if said in constants:
+        return n_fields + constants.index(said)
+    if not said:
+        return None
+    if is_chosen(role, source):
+        number = said
+    elif role == "time" and n_fields < HEADERLESS_FIELDS:
+        return None
+    elif role == "time" and n_fields > HEADERLESS_FIELDS:
+        raise InputError(
+            f"{name}: expected user, item, rating and perhaps a time, got {n_fields} fields "
+            "without a header. Say which is the time: source.time_column=4, or empty for none."
+        )
+    else:
+        number = str(_PLACES[role])
+    if not _POSITION.fullmatch(number) or int(number) > n_fields:
+        raise InputError(
+            f"{name}: expected a header that names {said!r:.80} (source.{role}_column), got a file "
+            f"without one and with {n_fields} fields. Name the column by its number, such as "
+            f"source.{role}_column={_PLACES.get(role, 5)}, or leave the setting as it comes."
+        )
+    return int(number) - 1

@@ -5,6 +5,9 @@ import io
 from dataclasses import dataclass
 from typing import Protocol
 
+from mf_core.sources.formats import SPACE
+from mf_core.sources.problems import Cause
+
 MAX_RECORD_LINES = 100
 """A quoted field may hold line breaks; a quote that nothing closes must not swallow the file."""
 
@@ -32,11 +35,17 @@ class Record:
     fields: list[str]
     n_lines: int
     problem: str = ""
+    cause: Cause = Cause.LINE
 
 
-def _bad_line(problem: str) -> Record:
+def _bad_line(problem: str, cause: Cause = Cause.LINE) -> Record:
     """Return a line that is no row; the next line starts a row again."""
-    return Record([], 1, problem)
+    return Record([], 1, problem, cause)
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """Return the reason of a line that can't be decoded."""
+    return f"the line is not valid UTF-8 (byte {error.start + 1}); source.encoding says what it is"
 
 
 def split_record(lines: list[bytes], at: int, shape: Shape) -> Record:
@@ -49,7 +58,7 @@ def split_record(lines: list[bytes], at: int, shape: Shape) -> Record:
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        return _bad_line(f"the line is not valid UTF-8 (byte {error.start + 1})")
+        return _bad_line(not_utf8(error), Cause.ENCODING)
 
     if shape.quoted:
         record = _split_quoted(lines, at, shape)
@@ -93,10 +102,12 @@ def _split_quoted(lines: list[bytes], at: int, shape: Shape) -> Record:
 
 def _split_csv(record: bytes, delimiter: str) -> list[str]:
     """Return the fields of a record with quotes. Raises csv.Error or UnicodeDecodeError."""
+    is_space = delimiter == SPACE
+    plain = record.decode("utf-8")
     # newline="" keeps the line breaks of quoted fields as they are.
-    text = io.StringIO(record.decode("utf-8"), newline="")
-    rows = csv.reader(text, delimiter=delimiter, strict=True)
-    return next(rows)
+    text = io.StringIO(plain.strip(SPACE) if is_space else plain, newline="")
+    rows = csv.reader(text, delimiter=delimiter, strict=True, skipinitialspace=is_space)
+    return next(rows, [])
 
 
 def _counted(record: Record, shape: Shape) -> Record:

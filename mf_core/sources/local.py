@@ -1,17 +1,25 @@
-"""Files that can be read here, and what is packed in them: gz and zip."""
+"""Files that can be read here, and what is packed in them."""
 
-import gzip
 import hashlib
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from mf_core.errors import InputError
 from mf_core.redaction import redacted
 from mf_core.sources.chunks import printable
-from mf_core.sources.formats import GZIP, ZIP, unpacked_name
+from mf_core.sources.contents import (
+    ZIP_MAGIC,
+    Packing,
+    foreign_kind,
+    foreign_zip,
+    head_of,
+    packing_of,
+)
+from mf_core.sources.formats import unpacked_name
 from mf_core.sources.opening import Identity, opened
 from mf_core.sources.reach import Permit
 from mf_core.sources.spool import Spool
@@ -25,11 +33,13 @@ class LocalFile:
 
     Attributes:
         path: where it is.
-        name: its name without .gz, for messages and for what depends on the name.
+        name: its name as if it were not packed, for messages and for what depends on the name; one
+            of several has the path of its folder before it.
         sha256: the checksum of its (unpacked) content.
         packed_sha256: the checksum of the file that it came in.
         permit: what it was judged by; None for a file in the spool.
         identity: which file it is; None for a file in the spool.
+        place: its path where it came from, whose folders may give columns to its rows.
     """
 
     path: Path
@@ -38,6 +48,7 @@ class LocalFile:
     packed_sha256: str
     permit: Permit | None = None
     identity: Identity | None = None
+    place: str = ""
 
     @contextmanager
     def reading(self) -> Iterator[Path]:
@@ -54,24 +65,66 @@ class LocalFile:
 
 
 def unpacked(file: LocalFile, spool: Spool) -> LocalFile:
-    """Return `file` itself, or what it holds if it is packed."""
+    """Return `file` itself, or what it holds if it is packed.
+
+    Raises:
+        InputError: it is of a kind that is known and not read, such as an HTML page.
+    """
     with file.reading() as path:
+        head = head_of(path)
         # The content says whether it is packed; a name may be wrong or missing.
-        if not _starts_with(path, GZIP.magic):
+        packing = packing_of(head)
+        if packing is None:
+            _refuse_foreign(file.name, head)
             return file
 
         plain_name = unpacked_name(file.name)
         unpacked = spool.new_path(plain_name)
-        with gzip.open(path) as reader:
+        with _reader(packing, path) as reader:
             sha256 = spool.unpack(reader, unpacked, path.stat().st_size)
-    return LocalFile(unpacked, plain_name, sha256, packed_sha256=file.packed_sha256)
+
+    # Packed is often a folder: what a .tar.gz holds is a .tar.
+    _refuse_foreign(plain_name, head_of(unpacked))
+    return replace(file, path=unpacked, name=plain_name, sha256=sha256, permit=None, identity=None)
+
+
+class _Reader:
+    """Reads what is packed, and has one kind of error for what is damaged."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes, none at the end. Raises EOFError if they are damaged."""
+        try:
+            block: bytes = self._reader.read(size)
+        except OSError as error:
+            # An error of the disk has a number; what a library says of the content has none.
+            if error.errno is not None:
+                raise
+            raise EOFError(str(error)) from None
+        return block
+
+
+@contextmanager
+def _reader(packing: Packing, path: Path) -> Iterator[_Reader]:
+    """Give what is packed in a file."""
+    with packing.open(path) as reader:
+        yield _Reader(reader)
+
+
+def _refuse_foreign(name: str, head: bytes) -> None:
+    """Raise InputError if a file is of a kind that is not read."""
+    kind = foreign_kind(head)
+    if kind is not None:
+        raise InputError(f"{name}: expected a table, got {kind.shown}. {kind.advice}")
 
 
 def is_zip(file: LocalFile) -> bool:
     """Say whether a file is a zip archive, whole or not."""
     with file.reading() as path:
         # A zip without its end is one too: it is refused as damaged, not read as text.
-        return zipfile.is_zipfile(path) or _starts_with(path, ZIP.magic)
+        return zipfile.is_zipfile(path) or head_of(path).startswith(ZIP_MAGIC)
 
 
 @contextmanager
@@ -86,7 +139,16 @@ def opened_zip(file: LocalFile, uri: str) -> Iterator[zipfile.ZipFile]:
                 f"({type(error).__name__}). Fetch it or pack it again."
             ) from None
         with archive:
+            _refuse_document(archive, uri)
             yield archive
+
+
+def _refuse_document(archive: zipfile.ZipFile, uri: str) -> None:
+    """Raise InputError if a zip is what an office program saves."""
+    document = foreign_zip(archive.namelist())
+    if document is not None:
+        shown, advice = document
+        raise InputError(f"{redacted(uri)}: expected a table, got {shown}. {advice}")
 
 
 def extract(file: LocalFile, member: str, spool: Spool, uri: str) -> LocalFile:
@@ -105,19 +167,9 @@ def extract(file: LocalFile, member: str, spool: Spool, uri: str) -> LocalFile:
 
     content = unpacked(LocalFile(target, name, sha256, sha256), spool)
     # A configured checksum is that of the zip, not that of a member.
-    return LocalFile(
-        content.path,
-        content.name,
-        sha256=content.sha256,
-        packed_sha256=file.packed_sha256,
+    return replace(
+        content, packed_sha256=file.packed_sha256, place=f"{file.place}/{printable(member)}"
     )
-
-
-def _starts_with(path: Path, magic: bytes) -> bool:
-    """Return whether the first bytes of a file are those of a format."""
-    with path.open("rb") as file:
-        first_bytes = file.read(len(magic))
-    return first_bytes == magic
 
 
 def hash_of(path: Path) -> str:

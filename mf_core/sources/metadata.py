@@ -1,7 +1,8 @@
 """Items and users: MovieLens' metadata files, RecBole's atomic files, or any table with an id.
 
 The titles are untrusted text; nothing here interprets them. MovieLens' older files are latin-1, so
-that is the fallback. Ids are read as those of ratings are.
+that is the fallback where `source.encoding` says nothing else. Ids are read as those of ratings
+are.
 """
 
 import codecs
@@ -30,6 +31,7 @@ from mf_core.sources.ids import Side, TextIds, check_ids, plain_texts
 from mf_core.sources.layout import shorten, split_line
 from mf_core.sources.lines import Record, split_record
 from mf_core.sources.local import LocalFile
+from mf_core.sources.plain import UTF_8, marked_encoding
 
 # The flags of u.item, in the order of its fields.
 _UNKNOWN_GENRE = "unknown"
@@ -126,7 +128,7 @@ class _Table:
 def _read(
     file: LocalFile, source: SourceConfig, side: Side, known: Mapping[HeaderlessTable, Parse]
 ) -> Metadata:
-    lines = _lines(file)
+    lines = _lines(file, source.encoding)
     named = [headerless for headerless in known if headerless.name == file.name]
     if named:
         [headerless] = named
@@ -137,26 +139,30 @@ def _read(
     return _collect(file.name, _records(lines, table), table, side, source)
 
 
-def _lines(file: LocalFile) -> list[bytes]:
+def _lines(file: LocalFile, encoding: str) -> list[bytes]:
     """Return the lines of a file without their ends, as UTF-8 but for broken ones."""
     with file.reading() as path:
-        data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError(f"{file.name}: expected UTF-8 text, got UTF-16. Save the file as UTF-8.")
+        data = path.read_bytes()
+    is_utf8 = codecs.lookup(encoding).name == UTF_8
+    wide = marked_encoding(data) or ("" if is_utf8 or b"\0" not in data else encoding)
+    if wide:
+        data = data.decode(wide, errors="replace").removeprefix("\ufeff").encode()
 
     # Postgres' text and jsonb hold no NUL.
-    lines = data.replace(b"\0", b"").rstrip(b"\r\n ").split(b"\n")
-    lines = [line.removesuffix(b"\r") for line in lines]
+    data = data.replace(b"\0", b"").replace(b"\r\n", b"\n").rstrip(b"\r\n ")
+    # As old Macs and some exports end them.
+    lines = data.split(b"\n" if b"\n" in data else b"\r")
     if lines == [b""]:
         raise InputError(
             f"{file.name}: expected items or users, got an empty file. "
             "Check source.items_uri and source.users_uri."
         )
-    # One broken line makes no latin-1 file.
+    # One broken line makes no file in another encoding.
     beyond_ascii = [line for line in lines if not line.isascii()]
     n_utf8 = sum(_is_utf8(line) for line in beyond_ascii)
     if 2 * n_utf8 < len(beyond_ascii):
-        return [line.decode("latin-1").encode() for line in lines]
+        other = "latin-1" if is_utf8 else encoding
+        return [line.decode(other, errors="replace").encode() for line in lines]
     return lines
 
 

@@ -33,10 +33,19 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Identity:
-    """Which file it is, whatever its name: its device and inode."""
+    """Which file it is, whatever its name, and in what state.
+
+    Attributes:
+        device: where it lies.
+        inode: which one it is there.
+        size: its size in bytes.
+        changed_ns: when it was written to, in nanoseconds since 1970.
+    """
 
     device: int
     inode: int
+    size: int
+    changed_ns: int
 
 
 @contextmanager
@@ -69,8 +78,8 @@ def opened(path: Path, permit: Permit, expected: Identity | None = None) -> Iter
         os.close(descriptor)
 
 
-def names_in(folder: Path, permit: Permit) -> list[str]:
-    """Return the names of the files in a folder, those that links lead to included.
+def names_in(folder: Path, permit: Permit) -> tuple[list[str], list[str]]:
+    """Return the names of the files and those of the folders in a folder; links are followed.
 
     Raises:
         ConfigError: the folder lies where the permit does not reach.
@@ -79,8 +88,14 @@ def names_in(folder: Path, permit: Permit) -> list[str]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         permit.judge_real_path(_real_path(descriptor, folder), shown=folder)
+        files, folders = [], []
         with os.scandir(descriptor) as entries:
-            return [entry.name for entry in entries if entry.is_file()]
+            for entry in entries:
+                if entry.is_file():
+                    files.append(entry.name)
+                elif entry.is_dir():
+                    folders.append(entry.name)
+        return files, folders
     finally:
         os.close(descriptor)
 
@@ -133,4 +148,4 @@ def _real_path(descriptor: int, path: Path) -> str:
 
 
 def _identity(status: os.stat_result) -> Identity:
-    return Identity(status.st_dev, status.st_ino)
+    return Identity(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

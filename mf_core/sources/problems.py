@@ -16,6 +16,7 @@ class Cause(Enum):
     """What a reason is about, with what to do if it is the most frequent one."""
 
     LINE = "Repair the source, or check source.delimiter"
+    ENCODING = "Set source.encoding, such as cp1252, or save the file as UTF-8"
     ID = "Repair the source, or check source.user_column and source.item_column"
     RATING = "Repair the source, or check source.rating_column"
     SCALE = "Check data.scale_low and data.scale_high"

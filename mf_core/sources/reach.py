@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from mf_core.config import SOURCE_URIS, Config, SourceConfig
+from mf_core.config import SOURCE_URIS, Config, SourceConfig, uris_in
 from mf_core.deployment import EVERY_PUBLIC_HOST, Deployment, Limits, TriggerRules
 from mf_core.errors import ConfigError
 from mf_core.redaction import redacted
@@ -192,7 +192,8 @@ class Reach:
         connection = "" if source.uri == SQL_URI else source.connection
         is_own = uri == getattr(own, setting)
         # Another connection is another one who asks, or another server that is asked.
-        if connection and scheme_of(uri) in CONNECTED_SCHEMES:
+        connected = any(scheme_of(one) in CONNECTED_SCHEMES for one in uris_in(uri))
+        if connection and connected:
             is_own = is_own and connection == own.connection
         return Permit(
             f"source.{setting}",
@@ -213,8 +214,11 @@ class Reach:
             self.judge_query(source)
         for setting in SOURCE_URIS:
             uri = getattr(source, setting)
-            if uri and not (setting == "uri" and uri in (SQL_URI, DEMO_URI)):
-                self.permit(source, setting).judge(uri)
+            if not uri or (setting == "uri" and uri in (SQL_URI, DEMO_URI)):
+                continue
+            permit = self.permit(source, setting)
+            for one in uris_in(uri):
+                permit.judge(one)
 
     def judge_query(self, source: SourceConfig) -> bool:
         """Judge the query and the database that it runs on; say whether they are the operator's.

@@ -15,22 +15,25 @@ from mf_core.config import Config, SourceConfig
 from mf_core.errors import InputError, ScratchFullError
 from mf_core.redaction import redacted
 from mf_core.scratch import scratch_folder
-from mf_core.sources.chunks import Chunk, Rules
+from mf_core.sources.chunks import Block, Chunk, Rules, check_rows
 from mf_core.sources.demo import fetch_ml100k
 from mf_core.sources.files import FoundFiles, find_file, find_files
-from mf_core.sources.formats import PARQUET, PARQUET_MAGIC
+from mf_core.sources.formats import partition_of
+from mf_core.sources.ids import Side, TextIds
 from mf_core.sources.local import LocalFile
+from mf_core.sources.opening import identity_of
+from mf_core.sources.parts import Part, Siblings
 from mf_core.sources.queries import find_database, spool_query
 from mf_core.sources.reach import DEMO_URI, SQL_URI, Permit, Reach
+from mf_core.sources.reading import read_part
 from mf_core.sources.spool import Spool, full
-from mf_core.sources.tables import read_parquet
-from mf_core.sources.text import read_text
 from mf_core.sources.times import Clock
 
 _DEFAULT_CACHE = "~/.cache/mf-retrain"
 # Settings that change what the same bytes turn into.
 _READING_SETTINGS = (
     "layout",
+    "encoding",
     "delimiter",
     "user_column",
     "item_column",
@@ -42,6 +45,7 @@ _READING_SETTINGS = (
     "time_format",
     "time_zone",
 )
+_COLUMNS = ("user_column", "item_column", "rating_column", "time_column", "side_column")
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,14 @@ class RatingsFile:
     Attributes:
         file: the file.
         side: the side that all its rows are on; None: they say it themselves, or have none.
+        siblings: the files that are one table with it.
+        constants: the columns among those that are read which its folders give to all its rows.
     """
 
     file: LocalFile
     side: str | None
+    siblings: Siblings
+    constants: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -85,31 +93,37 @@ class RatingsSource:
         Raises:
             InputError: a file can't be read as ratings, or changed while it was read.
         """
-        for part in self.files:
-            file = part.file
+        # One text for one id, in whichever of the files it stands.
+        ids = TextIds(lambda: self._ids(config.source), as_text=config.source.ids == "text")
+        for one in self.files:
             rules = Rules(
                 scale_low=config.data.scale_low,
                 scale_high=config.data.scale_high,
                 clock=Clock(now, config.source.time_zone, config.source.time_format),
                 not_rated=config.source.not_rated,
-                side=part.side,
+                side=one.side,
             )
-            with file.reading() as path:
-                # The checksum was taken before. It says nothing of a file that is still written to.
-                before = _state(path)
-                for chunk in self._read(path, file.name, config.source, rules):
-                    yield file.name, chunk
-                if _state(path) != before:
-                    raise InputError(
-                        f"{file.name}: changed while it was read. "
-                        "Load it again once it is complete."
-                    )
+            for block in self._blocks(one, config.source, again=False):
+                yield one.file.name, check_rows(block, rules, ids)
 
-    def _read(self, path: Path, name: str, source: SourceConfig, rules: Rules) -> Iterator[Chunk]:
-        """Yield the chunks of one file, read as what it is."""
-        if _is_parquet(path, source):
-            return read_parquet(path, name, source, rules, self.spool)
-        return read_text(path, name, source, rules)
+    def _ids(self, source: SourceConfig) -> Iterator[dict[Side, Any]]:
+        """Yield the ids of all files, block by block."""
+        for one in self.files:
+            for block in self._blocks(one, source, again=True):
+                yield {"user": block.rows.user, "item": block.rows.item}
+
+    def _blocks(self, one: RatingsFile, source: SourceConfig, *, again: bool) -> Iterator[Block]:
+        """Yield the blocks of one file. Raises InputError if it changes meanwhile."""
+        with one.file.reading() as path:
+            # The checksum was taken before. It says nothing of a file that is still written to.
+            before = identity_of(path)
+            part = Part(path, one.file.name, one.constants, one.siblings)
+            yield from read_part(part, source, self.spool, again=again)
+            if identity_of(path) != before:
+                raise InputError(
+                    f"{one.file.name}: changed while it was read. "
+                    "Load it again once it is complete."
+                )
 
 
 @contextmanager
@@ -192,7 +206,7 @@ def _queried(
     spool_query(database, source, spool, path)
 
     file = find_file(str(path), spool, Permit("source.query"))
-    return FoundFiles(ratings=(file,), items=None, users=None)
+    return FoundFiles(ratings=((file,),))
 
 
 def _named(uri: str, spool: Spool, permit: Permit) -> Callable[[], LocalFile] | None:
@@ -206,11 +220,14 @@ def _check_sha256(source: SourceConfig, found: FoundFiles) -> None:
     if not source.sha256:
         return
 
-    # The setting may hold the checksum of the packed file or that of its content.
-    known = set()
-    for file in found.ratings:
-        known |= {file.sha256, file.packed_sha256}
-    if len(found.ratings) != 1 or source.sha256 not in known:
+    # The setting may hold the checksum of the packed file or that of its content; of several files,
+    # that of the list of theirs, or that of the zip that holds them.
+    files = [file for part in found.ratings for file in part]
+    known = {_joint_sha256([file.sha256 for file in files])}
+    packed = {file.packed_sha256 for file in files}
+    if len(packed) == 1:
+        known |= packed
+    if source.sha256 not in known:
         raise InputError(
             f"{redacted(source.uri)}: expected sha256 {source.sha256} (source.sha256), "
             f"got {' / '.join(sorted(known))}. "
@@ -223,14 +240,26 @@ def _with_sides(
 ) -> list[RatingsFile]:
     """Return the files of ratings, and those of the test side behind them if there are any."""
     if not source.test_uri:
-        return [RatingsFile(file, side=None) for file in found.ratings]
+        return _ratings_files(found, None, source)
 
     tests = find_files(source.test_uri, spool, reach.permit(source, "test_uri"))
 
     # In this order, which the checksum of the content depends on.
-    train_side = [RatingsFile(file, side="train") for file in found.ratings]
-    test_side = [RatingsFile(file, side="test") for file in tests.ratings]
-    return train_side + test_side
+    train_side = _ratings_files(found, "train", source)
+    return train_side + _ratings_files(tests, "test", source)
+
+
+def _ratings_files(found: FoundFiles, side: str | None, source: SourceConfig) -> list[RatingsFile]:
+    """Return the files of one side, each with what it shares with others."""
+    named = {getattr(source, column) for column in _COLUMNS} - {""}
+    files = []
+    for together in found.ratings:
+        siblings = Siblings(several=len(together) > 1)
+        for file in together:
+            columns = partition_of(file.place)
+            constants = {name: columns[name] for name in columns if name in named}
+            files.append(RatingsFile(file, side, siblings, constants))
+    return files
 
 
 def _distinct_names(files: list[RatingsFile]) -> list[RatingsFile]:
@@ -251,7 +280,11 @@ def _distinct_names(files: list[RatingsFile]) -> list[RatingsFile]:
 
 def _content_sha256(files: list[RatingsFile]) -> str:
     """Return the checksum of the only file, or one over the checksums of all files in order."""
-    hashes = [part.file.sha256 for part in files]
+    return _joint_sha256([part.file.sha256 for part in files])
+
+
+def _joint_sha256(hashes: list[str]) -> str:
+    """Return the only checksum, or one over all of them in order, one a line."""
     if len(hashes) == 1:
         return hashes[0]
     joined = "\n".join(hashes)
@@ -263,28 +296,10 @@ def _fingerprint(files: list[RatingsFile], config: Config) -> str:
     settings: dict[str, Any] = {
         "scale": [config.data.scale_low, config.data.scale_high],
         "files": [[part.file.sha256, part.side] for part in files],
+        "constants": [dict(part.constants) for part in files],
     }
     for name in _READING_SETTINGS:
         settings[name] = getattr(config.source, name)
 
     identity = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(identity.encode()).hexdigest()
-
-
-def _is_parquet(path: Path, source: SourceConfig) -> bool:
-    """Return whether a file is read as Parquet: by the setting or by its first bytes."""
-    if source.layout == PARQUET:
-        return True
-    with path.open("rb") as opened:
-        first_bytes = opened.read(len(PARQUET_MAGIC))
-    return first_bytes == PARQUET_MAGIC
-
-
-def _state(path: Path) -> tuple[int, int]:
-    """Return what changes when a file is written to.
-
-    Returns:
-        Its size in bytes, and the time of its last change in nanoseconds.
-    """
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import itertools
 import re
 import shutil
 import threading
@@ -44,10 +45,11 @@ class Spool:
         self.folder = folder
         self.limits = limits
         self._written = 0
+        self._numbers = itertools.count()
 
     def new_path(self, name: str) -> Path:
         """Return a path that is free and ends like `name`, which is never trusted."""
-        number = sum(1 for _ in self.folder.iterdir())
+        number = next(self._numbers)
         # Only the last part of the name, without anything that could lead out of the folder.
         safe = re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(name).name)
         return self.folder / f"{number:04d}-{safe[-_LONGEST_NAME:]}"
@@ -112,7 +114,7 @@ class Spool:
                 if ratio_limit is not None and written > ratio_limit:
                     raise TooLargeError(_too_dense(self.limits.max_ratio))
                 with self.writing():
-                    _write_all(writer, block)
+                    write_all(writer, block)
         return digest.hexdigest()
 
 
@@ -172,7 +174,7 @@ def _too_dense(max_ratio: float) -> str:
     )
 
 
-def _write_all(writer: Any, block: bytes) -> None:
+def write_all(writer: Any, block: bytes) -> None:
     """Write all of `block`; a file without a buffer may take a part of it at a time."""
     rest = memoryview(block)
     while rest:

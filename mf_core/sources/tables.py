@@ -1,6 +1,6 @@
 """Ratings from Parquet files, which a query's result comes as, too."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,48 +12,41 @@ import pyarrow.parquet as pq
 
 from mf_core.config import SourceConfig
 from mf_core.errors import InputError
-from mf_core.sources.chunks import Chunk, RawRows, Rules, check_rows, printable
+from mf_core.sources.chunks import Block, RawRows, printable, repeated
 from mf_core.sources.headers import Columns, Role, find_columns, missing_columns
-from mf_core.sources.ids import Side, TextIds, plain_texts
+from mf_core.sources.ids import Side, plain_texts
+from mf_core.sources.parts import Part
 from mf_core.sources.problems import Cause, Problem, as_mask, shown
-from mf_core.sources.spool import Spool
 from mf_core.sources.typed import id_texts, texts, times
 
 PROBLEM = "mf_retrain: why the row is bad"
 """A column of a query's result: what was wrong with a row before its values became text."""
 
-_SIDES: tuple[Side, ...] = ("user", "item")
 
+def read_parquet(part: Part, source: SourceConfig, count: Callable[[int], None]) -> Iterator[Block]:
+    """Yield the rows of a Parquet file in blocks of `source.chunk_rows`.
 
-def read_parquet(
-    path: Path, name: str, source: SourceConfig, rules: Rules, spool: Spool
-) -> Iterator[Chunk]:
-    """Yield the rows of a Parquet file in chunks of `source.chunk_rows`.
-
-    A row's line is its number in the file, from 1.
+    A row's line is its number in the file, from 1. `count` is told the bytes of each block.
 
     Raises:
         InputError: it is no whole Parquet file, lacks a column, or holds more than the limits.
     """
+    name = part.name
     try:
-        with _opened(path) as file:
+        with _opened(part.path) as file:
             names = _column_names(file, name)
-            table = _Table(name, wanted_columns(names, name, source), PROBLEM in names)
-
-            def survey() -> Iterator[dict[Side, Any]]:
-                """Yield the ids of the whole file."""
-                with _opened(path) as again:
-                    ids = [table.columns[side] for side in _SIDES]
-                    for batch in again.iter_batches(batch_size=source.chunk_rows, columns=ids):
-                        yield {side: table.ids(batch, side)[0] for side in _SIDES}
-
-            ids = TextIds(survey, as_text=source.ids == "text")
-            batches = file.iter_batches(batch_size=source.chunk_rows, columns=table.wanted())
+            # What the file says of its rows comes before what its folders say.
+            constants = {
+                column: value for column, value in part.constants.items() if column not in names
+            }
+            columns = wanted_columns([*names, *constants], name, source)
+            table = _Table(name, columns, constants, PROBLEM in names)
+            batches = file.iter_batches(batch_size=source.chunk_rows, columns=table.in_file())
             line = 1
             for batch in batches:
                 # A file may hold a billion equal rows in a few bytes.
-                spool.count(batch.nbytes)
-                yield check_rows(table.raw_rows(batch, line), rules, ids)
+                count(batch.nbytes)
+                yield Block(table.raw_rows(batch, line))
                 line += batch.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
@@ -96,20 +89,29 @@ def wanted_columns(names: Sequence[str], name: str, source: SourceConfig) -> Col
 
 @dataclass(frozen=True)
 class _Table:
-    """A Parquet file: its name, its columns, and whether it says which rows are bad."""
+    """A Parquet file: its name and columns, those that its folders give, and `PROBLEM` if there."""
 
     name: str
     columns: Columns
+    constants: Mapping[str, str]
     has_problems: bool
 
-    def wanted(self) -> list[str]:
-        """Return the names of the columns that are read, each once."""
-        names = list(dict.fromkeys(self.columns.values()))
+    def in_file(self) -> list[str]:
+        """Return the names of the columns that are read of the file, each once."""
+        wanted = dict.fromkeys(self.columns.values())
+        names = [name for name in wanted if name not in self.constants]
         return [*names, PROBLEM] if self.has_problems else names
+
+    def _column(self, batch: Any, role: Role) -> Any:
+        """Return the values of a column, which may be the same in all rows."""
+        name = self.columns[role]
+        if name in self.constants:
+            return repeated(self.constants[name], batch.num_rows)
+        return batch.column(name)
 
     def ids(self, batch: Any, side: Side) -> tuple[Any, list[Problem]]:
         """Return the ids of one side as text, and what is wrong with them."""
-        ids, problems = id_texts(batch.column(self.columns[side]), self._where(side), side)
+        ids, problems = id_texts(self._column(batch, side), self._where(side), side)
         return plain_texts(ids, unquote=False), problems
 
     def raw_rows(self, batch: Any, first_line: int) -> RawRows:
@@ -120,7 +122,7 @@ class _Table:
         found = {"user": users, "item": items, "rating": rating}
         problems = [*_told(batch), *user_problems, *item_problems, *rating_problems]
         if "time" in self.columns:
-            column = batch.column(self.columns["time"])
+            column = self._column(batch, "time")
             found["time"], time_problems = times(column, self._where("time"))
             problems += time_problems
         if "side" in self.columns:
@@ -143,7 +145,7 @@ class _Table:
         )
 
     def _texts(self, batch: Any, role: Role, what: str, cause: Cause) -> tuple[Any, list[Problem]]:
-        column = batch.column(self.columns[role])
+        column = self._column(batch, role)
         values, problems = texts(column, self._where(role), what, cause)
         return plain_texts(values, unquote=False), problems
 

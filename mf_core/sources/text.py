@@ -6,10 +6,10 @@ again line by line, so that every bad line gets its own line number, text and re
 """
 
 import io
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 
 from mf_core.config import SourceConfig
 from mf_core.errors import InputError
-from mf_core.sources.chunks import Chunk, RawRows, RejectedRow, Rules, check_rows, printable
-from mf_core.sources.ids import Side, TextIds, plain_texts
-from mf_core.sources.layout import TextLayout, find_layout
+from mf_core.sources.chunks import Block, RawRows, RejectedRow, printable, repeated
+from mf_core.sources.formats import HEADERLESS, SPACE
+from mf_core.sources.ids import plain_texts
+from mf_core.sources.layout import TextLayout, announced_delimiter, find_layout
 from mf_core.sources.lines import MAX_RECORD_LINES, split_record
+from mf_core.sources.parts import Part
 
 _SAMPLE_BYTES = 1 << 16
 _MIN_BLOCK_BYTES = 1 << 16
@@ -31,62 +33,76 @@ _MAX_LINE_BYTES = 1 << 20
 # Stands for '::' on the fast path, which splits at one byte.
 _UNIT_SEPARATOR = b"\x1f"
 _BOM = b"\xef\xbb\xbf"
-_UTF_16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_ENDS_OF_LINE = re.compile(rb"(?m)^ +| +(?=\r?$)")
+# The order of users and items can't be told from a line.
+_GUESSED = (
+    "no header, so the columns are taken as user, item, rating and, if there, time "
+    f"(source.layout={HEADERLESS} with source.user_column=2, source.item_column=1: another order)"
+)
+_SPACES = re.compile(rb" {2,}")
 
 
-def read_text(path: Path, name: str, source: SourceConfig, rules: Rules) -> Iterator[Chunk]:
-    """Yield the rows of a delimited text file in chunks of about `source.chunk_rows`.
+def read_text(part: Part, source: SourceConfig) -> Iterator[Block]:
+    """Yield the rows of a delimited text file in blocks of about `source.chunk_rows`.
 
     Raises:
-        InputError: the file is empty, is no UTF-8 text, or lacks the separator or a column.
+        InputError: the file is empty, or lacks the separator or a column.
     """
-    with path.open("rb") as file:
-        start, end = _content_bounds(file, name)
-        file.seek(start)
-        first_line = file.readline(_MAX_LINE_BYTES)
-        shown_line = first_line.decode("utf-8", errors="replace").rstrip("\r\n")
-        layout = find_layout(name, shown_line, source)
+    with part.path.open("rb") as file:
+        content = content_of(file, part)
+        if content is None:
+            return
+        position, line = content.start, content.first_line
+        first_line = _line(content, position)
+        announced = announced_delimiter(_shown(first_line))
+        if announced:
+            position += len(first_line)
+            line += 1
+            first_line = _line(content, position)
+        layout = find_layout(part.name, _shown(first_line), source, part.constants, announced)
+        part.siblings.meet(part.name, has_header=bool(layout.header_lines), guessed=layout.guessed)
 
-        position = start + len(first_line) * layout.header_lines
-        if position >= end:
+        position += len(first_line) * layout.header_lines
+        if position >= content.end:
+            if part.siblings.several:
+                return
             raise InputError(
-                f"{name}: expected ratings, got a file with a header only. "
+                f"{part.name}: expected ratings, got a file with a header only. "
                 "Check what writes the file."
             )
 
-        content = _Content(file, name, end)
-        block_bytes = _block_bytes(file, position, source.chunk_rows)
-        first_row = 1 + layout.header_lines
+        line += layout.header_lines
+        for data in blocks(content, position, source.chunk_rows, quoted=layout.quoted):
+            block = _split_block(_Lines(data, line), layout)
+            yield replace(block, notes=(_GUESSED,)) if layout.guessed else block
+            line += data.count(b"\n")
 
-        def split(file: BinaryIO) -> Iterator[_Split]:
-            """Yield the rows of the file, or of the same one opened again."""
-            line = first_row
-            again = replace(content, file=file)
-            for block in _blocks(again, position, block_bytes, quoted=layout.quoted):
-                yield _split_block(_Block(block, line), layout)
-                line += block.count(b"\n")
 
-        def survey() -> Iterator[dict[Side, Any]]:
-            """Yield the ids of the whole file."""
-            with path.open("rb") as again:
-                for block in split(again):
-                    yield {"user": block.rows.user, "item": block.rows.item}
-
-        ids = TextIds(survey, as_text=source.ids == "text")
-        for block in split(file):
-            yield check_rows(block.rows, rules, ids, block.rejected)
+def _shown(line: bytes) -> str:
+    """Return a line without its end; what is no UTF-8 is replaced."""
+    return line.decode("utf-8", errors="replace").rstrip("\r\n")
 
 
 @dataclass(frozen=True)
-class _Content:
-    """An open file, its name for messages, and the position where its text ends."""
+class Content:
+    """An open file of text.
+
+    Attributes:
+        file: the file.
+        name: its name for messages.
+        start: where its first line begins that is not blank.
+        end: where its last one ends.
+        first_line: the number of that first line.
+    """
 
     file: BinaryIO
     name: str
+    start: int
     end: int
+    first_line: int
 
 
-class _Block:
+class _Lines:
     """Whole lines of a file, the first of which is `first_line`."""
 
     def __init__(self, data: bytes, first_line: int) -> None:
@@ -104,23 +120,42 @@ class _Block:
         return [line.removesuffix(b"\r") for line in lines]
 
 
-def _content_bounds(file: BinaryIO, name: str) -> tuple[int, int]:
-    """Return where the text starts (after a byte order mark) and ends (before blank lines)."""
-    head = file.read(4)
-    if head.startswith(_UTF_16_BOMS):
-        raise InputError(f"{name}: expected UTF-8 text, got UTF-16. Save the file as UTF-8.")
-    start = len(_BOM) if head.startswith(_BOM) else 0
+def content_of(file: BinaryIO, part: Part) -> Content | None:
+    """Return the text of a file, without a byte order mark and blank lines around.
+
+    None: there is none, which one of several parts may have. The file is read from the text on.
+
+    Raises:
+        InputError: the only file is empty.
+    """
+    head = file.read(len(_BOM))
+    start = len(_BOM) if head == _BOM else 0
 
     # From the end towards the start, until something stands there.
     end = file.seek(0, io.SEEK_END)
     while end > start:
         step = min(_SAMPLE_BYTES, end - start)
         file.seek(end - step)
-        content = file.read(step).rstrip(b"\r\n")
-        if content:
-            return start, end - step + len(content)
+        found = file.read(step).rstrip(b"\r\n")
+        if found:
+            return _from_first_line(file, part.name, start, end - step + len(found))
         end -= step
-    raise InputError(f"{name}: expected ratings, got an empty file. Check what writes the file.")
+    if part.siblings.several:
+        return None
+    raise InputError(
+        f"{part.name}: expected ratings, got an empty file. Check what writes the file."
+    )
+
+
+def _from_first_line(file: BinaryIO, name: str, start: int, end: int) -> Content:
+    """Return the text between two positions from its first line on that is not blank."""
+    number = 1
+    file.seek(start)
+    while not (line := file.readline(_MAX_LINE_BYTES)).strip() and start + len(line) < end:
+        start += len(line)
+        number += 1
+    file.seek(start)
+    return Content(file, name, start, end, number)
 
 
 def _block_bytes(file: BinaryIO, position: int, chunk_rows: int) -> int:
@@ -134,8 +169,9 @@ def _block_bytes(file: BinaryIO, position: int, chunk_rows: int) -> int:
     return int(min(wanted, _MAX_BLOCK_BYTES))
 
 
-def _blocks(content: _Content, position: int, block_bytes: int, *, quoted: bool) -> Iterator[bytes]:
+def blocks(content: Content, position: int, chunk_rows: int, *, quoted: bool) -> Iterator[bytes]:
     """Yield the text from `position` on in blocks of whole lines and, as far as possible, rows."""
+    block_bytes = _block_bytes(content.file, position, chunk_rows)
     content.file.seek(position)
     while position < content.end:
         block = content.file.read(min(block_bytes, content.end - position))
@@ -159,7 +195,7 @@ def _blocks(content: _Content, position: int, block_bytes: int, *, quoted: bool)
         yield block
 
 
-def _line(content: _Content, position: int) -> bytes:
+def _line(content: Content, position: int) -> bytes:
     """Return the rest of the line at `position`, which is where the file is read."""
     most_bytes = min(_MAX_LINE_BYTES, content.end - position)
     line = content.file.readline(most_bytes)
@@ -172,25 +208,17 @@ def _line(content: _Content, position: int) -> bytes:
     return line
 
 
-@dataclass(frozen=True)
-class _Split:
-    """A block as rows, and the lines of it that could not be split."""
-
-    rows: RawRows
-    rejected: tuple[RejectedRow, ...] = ()
-
-
-def _split_block(block: _Block, layout: TextLayout) -> _Split:
+def _split_block(block: _Lines, layout: TextLayout) -> Block:
     """Split a block on the fast path, or line by line where that is not possible."""
     columns = _split_fast(block, layout)
     if columns is None:
         return _split_lines(block, layout)
 
     # One row a line, so the i-th row is the i-th line.
-    n_rows = len(columns[layout.user])
+    n_rows = block.data.count(b"\n")
     end = block.first_line + n_rows
     line_numbers = np.arange(block.first_line, end, dtype=np.int64)
-    return _Split(_raw_rows(columns, layout, line_numbers, lambda i: block.lines[i]))
+    return Block(_raw_rows(columns, layout, line_numbers, lambda i: block.lines[i]))
 
 
 def _raw_rows(
@@ -204,12 +232,19 @@ def _raw_rows(
         position: plain_texts(texts, unquote=not layout.quoted)
         for position, texts in columns.items()
     }
+
+    def column(position: int) -> Any:
+        """Return the texts at a position, which may be the same in all rows."""
+        if position < layout.n_fields:
+            return plain[position]
+        return repeated(layout.constants[position - layout.n_fields], len(lines))
+
     return RawRows(
-        user=plain[layout.user],
-        item=plain[layout.item],
-        rating=plain[layout.rating],
-        time=None if layout.time is None else plain[layout.time],
-        side=None if layout.side is None else plain[layout.side],
+        user=column(layout.user),
+        item=column(layout.item),
+        rating=column(layout.rating),
+        time=None if layout.time is None else column(layout.time),
+        side=None if layout.side is None else column(layout.side),
         line=lines,
         raw=lambda i: printable(raw(i)),
     )
@@ -223,14 +258,22 @@ def _positions(layout: TextLayout) -> list[int]:
         positions.add(layout.time)
     if layout.side is not None:
         positions.add(layout.side)
-    return sorted(positions)
+    return sorted(position for position in positions if position < layout.n_fields)
 
 
-def _split_fast(block: _Block, layout: TextLayout) -> dict[int, Any] | None:
+def _split_fast(block: _Lines, layout: TextLayout) -> dict[int, Any] | None:
     """Return the wanted columns by position, or None if the block is not one clean row a line."""
     data = block.data
+    if layout.delimiter == SPACE:
+        # Within quotes, a space is a part of an id.
+        if b'"' in data:
+            return None
+        data = _SPACES.sub(b" ", _ENDS_OF_LINE.sub(b"", data))
     # A NUL has a reason of its own, and Arrow takes an empty line for a row of empty fields.
     if b"\0" in data or _has_empty_line(data):
+        return None
+    # Arrow closes a quote that nothing closes at the end of the block.
+    if layout.quoted and data.count(b'"') % 2:
         return None
 
     # Arrow splits at one byte; '::' becomes a control character that no line may hold by itself.
@@ -282,7 +325,7 @@ def _arrow_table(data: bytes, delimiter: str, layout: TextLayout) -> Any:
     )
 
 
-def _split_lines(block: _Block, layout: TextLayout) -> _Split:
+def _split_lines(block: _Lines, layout: TextLayout) -> Block:
     """Split a block line by line."""
     records: list[list[str]] = []
     lines: list[int] = []
@@ -294,7 +337,7 @@ def _split_lines(block: _Block, layout: TextLayout) -> _Split:
         line = block.first_line + at
         raw = b"\n".join(block.lines[at : at + record.n_lines])
         if record.problem:
-            rejected.append(RejectedRow(line, printable(raw), record.problem))
+            rejected.append(RejectedRow(line, printable(raw), record.problem, record.cause))
         else:
             records.append(record.fields)
             lines.append(line)
@@ -307,4 +350,4 @@ def _split_lines(block: _Block, layout: TextLayout) -> _Split:
         columns[position] = pa.array(fields, type=pa.string())
     line_numbers = np.array(lines, dtype=np.int64)
     rows = _raw_rows(columns, layout, line_numbers, lambda i: raws[i])
-    return _Split(rows, tuple(rejected))
+    return Block(rows, tuple(rejected))

@@ -84,7 +84,9 @@ def test_files_are_judged_by_where_they_lie(tmp_path: Path) -> None:
         with opening.opened(root / name, permit) as path:
             assert path.read_text() == "ratings"
             assert path.read_text() == "ratings"
-    assert sorted(opening.names_in(root, permit)) == ["inner.csv", "link.csv", "ratings.csv"]
+    files, folders = opening.names_in(root, permit)
+    assert sorted(files) == ["inner.csv", "link.csv", "ratings.csv"]
+    assert folders == []
     with pytest.raises(ConfigError), opening.opened(root / "link.csv", permit):
         pass
     with pytest.raises(ConfigError):

@@ -443,7 +443,7 @@ BROKEN: dict[str, tuple[str, str | bytes, dict[str, Any], str]] = {
     ),
     "no header": (
         "r.csv",
-        "1,10,4,881250949\n",
+        "1,10,good,then\n",
         {},
         "column.s. user_id, item_id, rating in the first line",
     ),
@@ -453,7 +453,7 @@ BROKEN: dict[str, tuple[str, str | bytes, dict[str, Any], str]] = {
         {},
         "column.s. user_id, item_id, rating",
     ),
-    "utf-16": ("r.csv", CSV.encode("utf-16"), {}, "UTF-16"),
+    "utf-16": ("r.csv", CSV.encode("utf-16-le"), {}, "source.encoding .utf-16-le"),
     "truncated gz": (
         "r.csv.gz",
         gzip.compress(CSV.encode() * 1000, mtime=0)[:-20],

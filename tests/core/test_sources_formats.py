@@ -1,6 +1,7 @@
 """One list of formats: whoever adds a format to one place only is told here."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,8 @@ import pytest
 
 from mf_core.config import SourceConfig, make_config
 from mf_core.redaction import redacted
-from mf_core.sources import formats
+from mf_core.sources import contents, formats
+from mf_core.sources.contents import PACKINGS
 from mf_core.sources.formats import (
     DELIMITERS,
     LAYOUTS,
@@ -29,6 +31,8 @@ REPOSITORY = Path(__file__).parents[2]
 SOURCES = REPOSITORY / "mf_core" / "sources"
 ATOMIC = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 PARQUET = "written by pandas"
+NAMES = ("user_id", "item_id", "rating", "timestamp")
+JSON_LINES = "".join(json.dumps(dict(zip(NAMES, row, strict=True))) + "\n" for row in ROWS)
 
 # By the name in messages: a file of that format, and one of its content.
 EXAMPLES = {
@@ -38,7 +42,9 @@ EXAMPLES = {
     "ratings.dat": ("ratings.dat", U_DATA.replace("\t", "::")),
     "ratings.csv": ("ratings.csv", CSV.replace("user_id,item_id", "userId,movieId")),
     "*.inter": ("some.inter", ATOMIC + U_DATA),
+    "part-*": ("part-00000.csv", CSV),
     "*.parquet": ("some.parquet", PARQUET),
+    "*.jsonl": ("some.jsonl", JSON_LINES),
     "a single table": ("some.csv", CSV),
 }
 # A file of items and one of users by each name that a format has for them.
@@ -60,6 +66,8 @@ LAYOUT_EXAMPLES = {
     "auto": "*.inter",
     "movielens": "ratings.csv",
     "csv": "a single table",
+    "headerless": "u.data",
+    "json": "*.jsonl",
     "parquet": "*.parquet",
 }
 FORMATS = {kind.shown: kind for kind in RATINGS_FORMATS}
@@ -74,8 +82,7 @@ def write_example(folder: Path, kind: RatingsFormat) -> Path:
     path = folder / name
 
     if content == PARQUET:
-        columns = ["user_id", "item_id", "rating", "timestamp"]
-        pd.DataFrame(ROWS, columns=columns).to_parquet(path)
+        pd.DataFrame(ROWS, columns=list(NAMES)).to_parquet(path)
     else:
         path.write_text(content)
 
@@ -118,7 +125,7 @@ def test_several_files_of_a_format_are_taken_as_the_list_says(
     tmp_path: Path, kind: RatingsFormat
 ) -> None:
     path = write_example(tmp_path, kind)
-    second = tmp_path / f"z{path.name}"
+    second = tmp_path / path.name.replace("some", "zsome").replace("0.", "1.")
     second.write_bytes(path.read_bytes())
 
     if kind.choice is Choice.ALL:
@@ -179,7 +186,7 @@ def test_each_separator_is_recognised_and_named(tmp_path: Path, delimiter: str) 
 
     assert read(path) == ROWS
 
-    path.write_text("one word\n")
+    path.write_text("word\n")
     assert formats.delimiter_name(delimiter) in refusal(path)
 
 
@@ -194,15 +201,50 @@ def test_the_message_for_a_folder_names_every_format_that_is_looked_for(tmp_path
         assert (kind.shown in said) == looked_for
 
 
-def test_the_readme_names_every_family_of_formats() -> None:
-    readme = (REPOSITORY / "README.md").read_text()
-    section = readme.partition("## Your own ratings")[2]
-    paragraphs = section.partition("\n## ")[0]
-    families = {kind.family for kind in RATINGS_FORMATS}
-    containers = {container.suffix.strip(".") for container in (formats.GZIP, formats.ZIP)}
+SECTIONS = re.split(r"(?m)^## ", (REPOSITORY / "docs" / "sources.md").read_text())
 
-    for word in families | containers:
-        assert word in paragraphs
+
+def table_below(heading: str) -> list[list[str]]:
+    """Return the rows of the first table of a section of the page, without its header."""
+    [section] = [section for section in SECTIONS if section.startswith(heading)]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
+
+
+def test_the_page_lists_what_the_code_lists() -> None:
+    files = table_below("Which files")
+    assert [row[0] for row in files] == [f"`{kind.shown}`" for kind in RATINGS_FORMATS]
+    assert [row[1] for row in files] == [kind.family for kind in RATINGS_FORMATS]
+    for row, kind in zip(files, RATINGS_FORMATS, strict=True):
+        taken = "only by its own name" if kind.choice is None else kind.choice.value
+        assert row[2] == taken
+        assert row[3] == ("none" if kind.headerless else "as the first line says")
+
+    layouts = table_below("How a file is read")
+    assert {row[0].strip("`"): row[1] for row in layouts} == LAYOUTS
+    tables = table_below("Rows")
+    assert [row[0] for row in tables] == [*(kind.value for kind in contents.Table), "a query"]
+    packings = table_below("What a file may be packed in")
+    assert [(row[0], row[1]) for row in packings] == [
+        *((kind.shown, ", ".join(f"`{end}`" for end in kind.suffixes)) for kind in PACKINGS),
+        ("zip", f"`{contents.ZIP_SUFFIX}`"),
+    ]
+    foreign = table_below("What is not read")
+    assert [(row[0], row[1]) for row in foreign] == list(contents.foreign_kinds())
+
+
+def test_the_page_names_every_separator() -> None:
+    [section] = [section for section in SECTIONS if section.startswith("How a file is read")]
+    for known in DELIMITERS:
+        assert known.name in section
+
+
+def test_the_readme_leads_to_the_page_and_names_every_family() -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    section = readme.partition("## Your own ratings")[2].partition("\n## ")[0]
+    assert "(docs/sources.md)" in section
+    for kind in RATINGS_FORMATS:
+        assert kind.family in section
 
 
 def string_constants(module: Path) -> Iterator[str]:
@@ -218,7 +260,7 @@ def string_constants(module: Path) -> Iterator[str]:
 
 
 # The demo downloads one data set, whose files have the names that they have.
-OTHERS = [path for path in SOURCES.glob("*.py") if path.stem not in ("formats", "demo")]
+OTHERS = [path for path in SOURCES.glob("*.py") if path.stem not in ("formats", "contents", "demo")]
 LISTED = re.compile(
     r"\.(data|base|test|train|dat|csv|tsv|txt|inter|parquet|item|user|gz|zip)\b|::$|PAR1"
 )

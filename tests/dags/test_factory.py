@@ -287,6 +287,7 @@ def test_dags_with_lineage_survive_serialization(read: Any) -> None:
         ("", {"https://files.grouplens.org/datasets/movielens/ml-100k.zip"}),
         ('[source]\nuri = "s3://b/r.csv"\nitems_uri = "s3://b/i.csv"',
          {"s3://b/r.csv", "s3://b/i.csv"}),
+        ('[source]\nuri = "s3://b/*.csv\\n/data/c"', {"s3://b/*.csv", "file:///data/c"}),
         ('[source]\nuri = "https://me:hush@h/r.csv?sig=hush"', {"https://***@h/r.csv?***"}),
         ('[source]\nuri = "/data/a b.csv"', {"file:///data/a%20b.csv"}),
         ('[source]\nuri = "sql"\nquery = "SELECT 1"\nconnection = "shop"', {"sql://shop"}),

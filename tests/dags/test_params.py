@@ -165,6 +165,16 @@ def test_an_empty_text_does_not_make_the_form_incomplete() -> None:
             assert param.resolve(None) is None
 
 
+def test_several_uris_have_a_field_of_several_lines() -> None:
+    """A field of one line would run them together."""
+    from mf_dags.params import config_from_params
+
+    params = _params(make_config({"source.uri": "s3://a/b\ns3://c/d"}))
+    assert params["source.uri"].schema["format"] == "multiline"
+    assert params["source.uri"].value == "s3://a/b\ns3://c/d"
+    assert config_from_params({"source.uri": "/a\n/b"}).source.uri == "/a\n/b"
+
+
 def test_sections_group_the_form() -> None:
     sections = {param.schema.get("section") for param in _params().values()}
     assert {

@@ -20,6 +20,7 @@ from mf_core.records import IngestReport
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 GOOD = [("1", "10", "4", "881250949"), ("1", "11", "3", "881250950"), ("2", "10", "5", "881250951")]
+NOT_UTF8 = "not valid UTF-8 (byte 2); source.encoding says what it is"
 Load = Callable[..., IngestReport]
 
 
@@ -147,7 +148,7 @@ def test_broken_utf8_is_rejected_with_its_bytes_escaped(
 
     assert report.rows_inserted == 1
     assert table(engine, "SELECT line, raw, reason FROM mf.rejected_ratings") == [
-        (2, "M\\xfcller\t10\t4\t881250949", "the line is not valid UTF-8 (byte 2)")
+        (2, "M\\xfcller\t10\t4\t881250949", f"the line is {NOT_UTF8}")
     ]
 
 
