@@ -32,6 +32,7 @@ from mf_core.records import FoundSettings, Progress
 from mf_core.sources.chunks import Chunk
 from mf_core.sources.metadata import Metadata, read_items, read_users
 from mf_core.sources.source import RatingsSource, open_source
+from mf_core.sources.weighing import weighed
 from mf_core.training.process import encoded_attributes, is_worth_a_line
 from mf_core.training.search import search_settings
 from mf_core.training.search_rows import SearchRows
@@ -302,7 +303,8 @@ def _ratings_of(source: RatingsSource, config: Config) -> pa.Table:
     for name, chunk in source.chunks(config, now):
         _require_all_good(name, chunk)
         parts.append(chunk.rows)
-    return pa.concat_tables(parts)
+    rows = pa.concat_tables(parts)
+    return weighed(rows, config.data) if config.data.kind == "events" else rows
 
 
 def _users_of(source: RatingsSource, config: Config) -> Metadata:

@@ -12,7 +12,9 @@ from typing import Any, Literal, Self
 class IngestReport:
     """What one ingest did. Counts are rows of the source unless they say otherwise.
 
-    `notes` is what people should know beside the counts, in words.
+    Of events (`kind`), `rows_duplicate` are counted in one sum with another, and `rows_inserted`
+    to `total_ratings` are pairs of a user and an item. `notes` is what people should know beside
+    the counts, in words.
     """
 
     batch_id: int
@@ -29,6 +31,7 @@ class IngestReport:
     total_ratings: int
     seconds: float
     rows_not_rated: int = 0
+    kind: str = "ratings"
     notes: str = ""
 
     def sentence(self) -> str:
@@ -37,18 +40,22 @@ class IngestReport:
         return f"{self._loaded()}{notes}"
 
     def _loaded(self) -> str:
+        has = f"the warehouse has {self.total_ratings:,} ratings"
+        repeated, new = "duplicate", "new"
+        if self.kind == "events":
+            has = f"the warehouse has events of {self.total_ratings:,} pairs of user and item"
+            repeated, new = "added to another", "pairs new"
         if self.already_ingested:
             return (
                 f"ingest: nothing new, {self.source_uri} is loaded already (batch "
-                f"{self.batch_id}); the warehouse has {self.total_ratings:,} ratings"
+                f"{self.batch_id}); {has}"
             )
         not_rated = f"{self.rows_not_rated:,} not rated, " if self.rows_not_rated else ""
         return (
             f"ingest: {self.rows_read:,} rows of {self.source_uri} read in {self.seconds:.1f} s, "
-            f"{self.rows_rejected:,} bad, {not_rated}{self.rows_duplicate:,} duplicate, "
-            f"{self.rows_inserted:,} new, {self.rows_updated:,} changed, "
-            f"{self.rows_removed:,} removed; the warehouse has {self.total_ratings:,} ratings "
-            f"(batch {self.batch_id})"
+            f"{self.rows_rejected:,} bad, {not_rated}{self.rows_duplicate:,} {repeated}, "
+            f"{self.rows_inserted:,} {new}, {self.rows_updated:,} changed, "
+            f"{self.rows_removed:,} removed; {has} (batch {self.batch_id})"
         )
 
 

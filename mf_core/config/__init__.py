@@ -34,7 +34,7 @@ from mf_core.config.solvers import (
     SearchRange,
     SolverConfig,
 )
-from mf_core.config.source import REACHING, SOURCE_URIS, SourceConfig, uris_in
+from mf_core.config.source import REACHING, SOURCE_URIS, Kind, SourceConfig, uris_in
 from mf_core.config.whole import Config, Head, settings
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "GateConfig",
     "GradientConfig",
     "Head",
+    "Kind",
     "PublishConfig",
     "RankingHeadConfig",
     "RatingHeadConfig",

@@ -1,10 +1,11 @@
 """The settings of everything around source and solvers, a class for each section."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
 from mf_core.config.field import Section, setting
+from mf_core.config.weights import canonical
 
 
 class DataConfig(Section):
@@ -32,11 +33,28 @@ class DataConfig(Section):
         ge=1,
         le=36_500,
     )
-    ingest_mode: Literal["merge", "replace"] = setting(
+    event_weights: str = setting(
+        "",
+        shapes="nothing",
+        description="Events: what each type of `source.event_column` counts, such as `purchase=1, "
+        "view=.2, dislike=-1`; `*=0` leaves out all others, which are refused without it. In the "
+        "settings file also a table. Empty: there are no types, and each event counts 1.",
+        max_length=4_000,
+    )
+    event_cap: float | None = setting(
+        None,
+        shapes="nothing",
+        description="Events: how many events of one type count at most for a user and an item (or "
+        "how much of their weights); 1: whether there was one. Empty: all count.",
+        gt=0,
+        le=1e9,
+    )
+    ingest_mode: Literal["merge", "replace", "add"] = setting(
         "merge",
         shapes="nothing",
         description="`replace` also removes the ratings, items and users that the source no "
-        "longer has.",
+        "longer has. Events: `merge` replaces what the same source has brought before, `replace` "
+        "what all sources have, `add` nothing: the source brings only new events.",
     )
     max_rejected_share: float = setting(
         0.01,
@@ -50,6 +68,14 @@ class DataConfig(Section):
         shapes="nothing",
         description="`replace` refuses a source that would remove more than this share of the "
         "ratings.",
+        ge=0,
+        le=1,
+    )
+    max_repeated_share: float = setting(
+        0.5,
+        shapes="nothing",
+        description="Events: a source is refused of which more than this share is there already, "
+        "to the same last event, from another source: it would count twice.",
         ge=0,
         le=1,
     )
@@ -73,6 +99,27 @@ class DataConfig(Section):
         "share.",
         ge=0,
     )
+
+    @field_validator("event_weights", mode="before")
+    @classmethod
+    def _weights_have_one_form(cls, value: Any) -> Any:
+        return canonical(value)
+
+    @model_validator(mode="after")
+    def _what_is_of_events_goes_with_events(self) -> Self:
+        if self.kind == "events":
+            return self
+        for_events = {
+            "data.ingest_mode is add": self.ingest_mode == "add",
+            "data.event_weights is set": bool(self.event_weights),
+            "data.event_cap is set": self.event_cap is not None,
+        }
+        for said, is_so in for_events.items():
+            if is_so:
+                raise ValueError(
+                    f"{said}, but data.kind is ratings; set data.kind to events, or take that back"
+                )
+        return self
 
     @model_validator(mode="after")
     def _scale_is_ordered(self) -> Self:

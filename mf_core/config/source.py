@@ -11,6 +11,9 @@ from pydantic import ValidationInfo, field_validator, model_validator
 from mf_core.config.field import Section, setting
 from mf_core.redaction import redacted
 
+Kind = Literal["ratings", "events"]
+"""What a source holds, as the setting `data.kind` says it."""
+
 SOURCE_URIS = ("uri", "test_uri", "items_uri", "users_uri")
 """The settings of the section `source` that name a place."""
 
@@ -76,7 +79,22 @@ class SourceConfig(Section):
         "item_id", shapes="nothing", description="Column that holds the item id.", min_length=1
     )
     rating_column: str = setting(
-        "rating", shapes="nothing", description="Column that holds the rating.", min_length=1
+        "rating",
+        shapes="nothing",
+        description="Column that holds the rating; not read where data.kind is events.",
+        min_length=1,
+    )
+    event_column: str = setting(
+        "",
+        shapes="nothing",
+        description="Events: column that holds the type, weighed by data.event_weights. Empty: "
+        "there are no types.",
+    )
+    weight_column: str = setting(
+        "",
+        shapes="nothing",
+        description="Events: column that holds how many events a row stands for, or what it "
+        "weighs; may be negative. Empty: each row counts 1.",
     )
     time_column: str = setting(
         "timestamp",

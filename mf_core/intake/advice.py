@@ -29,10 +29,11 @@ class Reading:
         undated = [name for name, no_dates in self._undated.items() if no_dates]
         # Whoever empties the setting wants no dates.
         column = config.source.time_column
+        are_ratings = config.data.kind == "ratings"
         if undated and column:
             found.append(
-                f"no dates in {_listing(undated)} (source.time_column={column}): of repeated "
-                "ratings the later line wins"
+                f"no dates in {_listing(undated)} (source.time_column={column})"
+                + (": of repeated ratings the later line wins" if are_ratings else "")
             )
         return found
 

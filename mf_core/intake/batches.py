@@ -85,6 +85,31 @@ def find_same(connection: Connection, source: RatingsSource, config: Config) -> 
     return same
 
 
+def loaded_batch(connection: Connection, source: RatingsSource) -> int | None:
+    """Return the last batch that loaded the content, None if none did."""
+    b = ingest_batches
+    same = sa.select(sa.func.max(b.c.batch_id)).where(
+        b.c.state == "loaded", b.c.fingerprint == source.fingerprint
+    )
+    return connection.scalar(same)
+
+
+def sums_of(config: Config) -> str | None:
+    """Return how ratings are made of events, in words that differ where it does; None: ratings."""
+    if config.data.kind == "ratings":
+        return None
+    weights = config.data.event_weights or "each event 1"
+    cap = config.data.event_cap
+    return weights if cap is None else f"{weights}; at most {cap:.15g} of a type"
+
+
+def last_sums(connection: Connection) -> str | None:
+    """Return how the ratings that are there were made of events; None: they were not."""
+    b = ingest_batches
+    last = sa.select(b.c.sums).where(b.c.state == "loaded").order_by(b.c.batch_id.desc()).limit(1)
+    return connection.scalar(last)
+
+
 def insert_batch(
     connection: Connection, source: RatingsSource, config: Config, now: datetime
 ) -> int:
@@ -95,6 +120,7 @@ def insert_batch(
         fingerprint=source.fingerprint,
         mode=config.data.ingest_mode,
         state="refused",
+        sums=sums_of(config),
         started_at=now,
         finished_at=now,
     )

@@ -2,6 +2,8 @@
 
     source -> chunks -> COPY into a staging table -> one row per pair -> merge into mf.ratings
 
+Events go into `mf.events` on the way, and the rows are the sums of what is there (`events`).
+
 All of it happens in one transaction under one lock, and nothing is written to `mf.ratings` before
 every check has passed: a batch that is refused, or a process that dies, leaves the ratings as they
 were.
@@ -31,8 +33,10 @@ from mf_core.intake.batches import (
     insert_batch,
     is_replacement,
 )
+from mf_core.intake.events import Latest, add_up, clear_events
 from mf_core.intake.metadata import merge_metadata
 from mf_core.intake.rejects import keep_rejects
+from mf_core.intake.repeats import are_counted, find_same_events, require_same_kind
 from mf_core.records import IngestReport
 from mf_core.sources.metadata import read_items, read_users
 from mf_core.sources.reach import Reach
@@ -59,7 +63,8 @@ CREATE TEMPORARY TABLE staged (
     item_id text COLLATE "C" NOT NULL,
     rating double precision NOT NULL,
     rated_us bigint,
-    side text
+    side text,
+    event text COLLATE "C"
 ) ON COMMIT DROP
 """
 
@@ -158,13 +163,14 @@ def ingest(
 
         with transaction(engine) as connection:
             _wait_for_turn(connection, log)
-            same = find_same(connection, source, config)
+            require_same_kind(connection, config)
+            same = _find_same(connection, source, config)
             batch = Batch(same) if same else _load(connection, source, config, now=now, log=log)
             if not batch.refusal:
                 replace = is_replacement(config)
                 batch.notes += merge_metadata(connection, items, users, replace=replace, log=log)
             report = _report(
-                connection, batch, source, already_ingested=bool(same), started=started
+                connection, config, batch, source, already_ingested=bool(same), started=started
             )
 
     # After the transaction: the refused batch and its bad rows are to stay in the database.
@@ -199,16 +205,35 @@ def _row_count(
     return connection.execute(sql(connection, statement), values).rowcount
 
 
+def _find_same(connection: Connection, source: RatingsSource, config: Config) -> int | None:
+    """Return the batch that loaded the same content, if loading it again would change nothing."""
+    find = find_same_events if _are_events(config) else find_same
+    return find(connection, source, config)
+
+
+def _are_events(config: Config) -> bool:
+    return config.data.kind == "events"
+
+
 def _load(
     connection: Connection, source: RatingsSource, config: Config, now: datetime, log: Log
 ) -> Batch:
     """Load the source's ratings as a new batch, which may end as a refused one."""
     batch = Batch(insert_batch(connection, source, config, now))
-    _stage(connection, source, config, now=now, batch=batch, log=log)
+    connection.execute(sa.text(_STAGE))
+    # Where only the weights are news, there is nothing to read.
+    if not (_are_events(config) and are_counted(connection, source, config)):
+        _stage(connection, source, config, now=now, batch=batch, log=log)
+        batch.refusal = _refuse_rejects(connection, batch, source, config)
 
-    batch.refusal = _refuse_rejects(connection, batch, source, config)
     if not batch.refusal:
-        _merge(connection, batch, source, config)
+        # A refusal on the way takes back what was written before it, and leaves the batch.
+        merging = connection.begin_nested()
+        batch.refusal = _merge(connection, batch, source, config)
+        if batch.refusal:
+            merging.rollback()
+        else:
+            merging.commit()
 
     finish_batch(connection, batch)
     return batch
@@ -224,7 +249,6 @@ def _stage(
     log: Log,
 ) -> None:
     """Copy the good rows into the staging table and the bad ones into `mf.rejected_ratings`."""
-    connection.execute(sa.text(_STAGE))
     reading = Reading()
     for name, chunk in source.chunks(config, now):
         copy_table(connection, ("staged",), chunk.rows.drop_columns(["line"]))
@@ -245,7 +269,8 @@ def _stage(
     batch.notes += reading.notes(config)
     if not batch.rows_read:
         raise InputError(
-            f"{source.uri}: expected ratings, got no row. Check what writes it, or the query."
+            f"{source.uri}: expected {config.data.kind}, got no row. "
+            "Check what writes it, or the query."
         )
 
 
@@ -266,33 +291,50 @@ def _refuse_rejects(
     )
 
 
-def _merge(connection: Connection, batch: Batch, source: RatingsSource, config: Config) -> None:
-    """Bring the staged rows into `mf.ratings`, or set the batch's refusal."""
+def _merge(connection: Connection, batch: Batch, source: RatingsSource, config: Config) -> str:
+    """Bring the staged rows into `mf.ratings`, or return why not."""
     # Room for the sort of all staged rows; the setting ends with the transaction.
     connection.execute(sa.text("SET LOCAL work_mem = '256MB'"))
     forgotten = _row_count(connection, _SKIP_FORGOTTEN)
     n_staged = batch.rows_read - batch.rows_rejected - batch.rows_not_rated - forgotten
-    latest = _row_count(connection, _KEEP_LATEST)
+    made = _make_latest(connection, batch, source, config)
+    if made.refusal:
+        return made.refusal
+    batch.notes += made.notes
     # A new temporary table has no statistics, and autovacuum does not see it.
     connection.execute(sa.text("ANALYZE latest"))
 
-    replace = is_replacement(config)
+    # Sums are of all events there are, so that none stays that is not among them.
+    replace = is_replacement(config) or _are_events(config)
     if replace:
-        batch.refusal = _refuse_removal(connection, batch, source, config)
-        if batch.refusal:
-            return
+        refusal = _refuse_removal(connection, batch, source, config)
+        if refusal:
+            return refusal
+        if not _are_events(config):
+            clear_events(connection)
 
     values = {"batch_id": batch.batch_id, "replace": replace}
+    latest = connection.scalar(sa.text("SELECT count(*) FROM latest")) or 0
     removed = _row_count(connection, _REMOVE_GONE) if replace else 0
     updated = _row_count(connection, _UPDATE, values)
     inserted = _row_count(connection, _INSERT, values)
     batch.counts = {
-        "rows_duplicate": n_staged - latest,
+        "rows_duplicate": n_staged - made.n_rows,
         "rows_inserted": inserted,
         "rows_updated": updated,
         "rows_unchanged": latest - inserted - updated,
         "rows_removed": removed,
     }
+    return ""
+
+
+def _make_latest(
+    connection: Connection, batch: Batch, source: RatingsSource, config: Config
+) -> Latest:
+    """Make the table `latest` of what is staged, or say why not."""
+    if not _are_events(config):
+        return Latest(n_rows=_row_count(connection, _KEEP_LATEST))
+    return add_up(connection, source, config, is_read=batch.rows_read > 0)
 
 
 def _refuse_removal(
@@ -303,16 +345,19 @@ def _refuse_removal(
     limit = config.data.max_removed_share
     if not total or gone / total <= limit:
         return ""
+    weights = " and what data.event_weights leaves out" if _are_events(config) else ""
     return (
-        f"{source.uri}: data.ingest_mode replace would remove {gone:,} of {total:,} ratings "
+        f"{source.uri}: data.ingest_mode {config.data.ingest_mode} would remove {gone:,} of "
+        f"{total:,} ratings "
         f"({gone / total:.1%}), more than data.max_removed_share {limit:.1%} allows. "
         f"The ratings are unchanged (batch {batch.batch_id}). "
-        "Check that the source is complete, or raise the limit for this run."
+        f"Check that the source is complete{weights}, or raise the limit for this run."
     )
 
 
 def _report(
     connection: Connection,
+    config: Config,
     batch: Batch,
     source: RatingsSource,
     *,
@@ -335,5 +380,6 @@ def _report(
         total_ratings=count_ratings(connection),
         seconds=time.monotonic() - started,
         rows_not_rated=batch.rows_not_rated,
+        kind=config.data.kind,
         notes="; ".join(batch.notes),
     )

@@ -38,9 +38,9 @@ def check_ratings(engine: Engine, config: Config) -> QualityReport:
     """Return the figures of `mf.ratings` if they are good enough to train on (settings `data.*`).
 
     Raises:
-        QualityError: too few ratings, users or items, ratings outside the scale, or a volume that
-            jumped against the last trained data. The message names every check that failed, with
-            its figure and its limit.
+        QualityError: too few ratings, users or items, ratings outside the scale or all of one
+            value, or a volume that jumped against the last trained data. The message names every
+            check that failed, with its figure and its limit.
         DatabaseError: Postgres did not answer.
     """
     # One state of the table for both statements.
@@ -50,6 +50,7 @@ def check_ratings(engine: Engine, config: Config) -> QualityReport:
     problems = [
         *_too_few(report, config.data),
         *_off_scale(report, out_of_scale, config.data),
+        *_all_alike(report, config.data),
         *_volume_jumps(report, config.data),
     ]
     if problems:
@@ -96,13 +97,24 @@ def _too_few(report: QualityReport, data: DataConfig) -> list[str]:
 
 
 def _off_scale(report: QualityReport, out_of_scale: int, data: DataConfig) -> list[str]:
-    """Return a problem if a rating lies outside the configured scale."""
-    if not out_of_scale:
+    """Return a problem if a rating lies outside the configured scale. Events have none."""
+    if data.kind == "events" or not out_of_scale:
         return []
 
     scale = f"{data.scale_low:g} to {data.scale_high:g} (data.scale_low, data.scale_high)"
     found = f"{report.lowest_rating:g} to {report.highest_rating:g}"
     return [f"{out_of_scale:,} ratings outside the scale {scale}, found {found}"]
+
+
+def _all_alike(report: QualityReport, data: DataConfig) -> list[str]:
+    """Return a problem if all ratings have one value, from which nothing can be learned."""
+    value = report.lowest_rating
+    if data.kind == "events" or report.n_ratings < 2 or value != report.highest_rating:
+        return []
+
+    found = f"all {report.n_ratings:,} ratings are {value:g}"
+    advice = "set data.kind=events, and load them once with data.ingest_mode=replace"
+    return [f"{found}: these are events without ratings; {advice}"]
 
 
 def _volume_jumps(report: QualityReport, data: DataConfig) -> list[str]:

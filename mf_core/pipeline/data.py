@@ -21,6 +21,7 @@ from mf_core.records import (
     QualityReport,
     SplitRef,
 )
+from mf_core.sources.source import require_kind_fits
 from mf_core.training.found import find_found
 from mf_core.training.warm_start import find_start
 from mf_core.warehouse import (
@@ -42,6 +43,7 @@ def check_settings(config: Config, place: Workplace) -> None:
         ConfigError: the message names the settings.
         ArtifactStoreError: the message says what the store does not do, and why.
     """
+    require_kind_fits(config)
     _check_sides(config, place)
     try_store(store_path(f"{place.artifact_root}/snapshots"))
 

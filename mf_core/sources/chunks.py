@@ -13,13 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mf_core.sources.ids import TextIds, check_ids
+from mf_core.config import Kind
+from mf_core.sources.ids import TextIds, check_ids, check_names
 from mf_core.sources.numbers import read_numbers
 from mf_core.sources.problems import Cause, Problem, as_mask, quoted
 from mf_core.sources.times import UNKNOWN_TIME, Clock, check_times
 
 _MAX_RAW_LENGTH = 2_000
 _DECIMAL_COMMA = r"^[0-9]+,[0-9]+$"
+# A sum of so many such weights is still a number that a model can take.
+_LARGEST_WEIGHT = 1e9
 _NOT_FINITE = r"^[+-]?(nan|inf|infinity)$"
 
 
@@ -33,6 +36,7 @@ class Rules:
         clock: how times are read.
         not_rated: the rating of rows that are no ratings; None: every row is one.
         side: the side of every row of a file without a side column.
+        kind: whether rows are ratings on the scale, or events.
     """
 
     scale_low: float
@@ -40,6 +44,7 @@ class Rules:
     clock: Clock
     not_rated: float | None = None
     side: str | None = None
+    kind: Kind = "ratings"
 
 
 @dataclass(frozen=True)
@@ -49,22 +54,24 @@ class RawRows:
     Attributes:
         user: Arrow string array of shape (n,) without spaces around; missing values are "".
         item: likewise.
-        rating: likewise.
+        rating: likewise; of events, how many a row stands for, None: each for one.
         time: likewise, or timestamps in microseconds; None if the source has no such column.
         side: strings, or None if the source has no such column.
         line: int64 array of shape (n,), the line (or row) numbers in the file, from 1.
         raw: gives the text of the i-th row.
         problems: what was wrong with values before they became text.
+        event: strings, the types of events; None if the source has no such column.
     """
 
     user: Any
     item: Any
-    rating: Any
+    rating: Any | None
     time: Any | None
     side: Any | None
     line: NDArray[np.int64]
     raw: Callable[[int], str]
     problems: tuple[Problem, ...] = ()
+    event: Any | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,8 @@ class Chunk:
     Attributes:
         rows: Arrow table with the columns user_id, item_id (string), rating (double), rated_us
             (int64 microseconds since 1970 UTC, null: unknown), side (string, null: none) and line
-            (int64).
+            (int64). Of events, `rating` is how many a row stands for, and there is a column event
+            (string, "": no type).
         rejected: the bad rows, in line order.
         not_rated: how many rows say that they are no ratings; they are neither good nor bad.
         seen: the lowest and the highest number among the ratings, on the scale or not; None: there
@@ -149,7 +157,7 @@ def check_rows(block: Block, rules: Rules, ids: TextIds) -> Chunk:
     users, user_problems = ids.read(rows.user, "user")
     items, item_problems = ids.read(rows.item, "item")
     rows = replace(rows, user=users, item=items)
-    rating, rating_problems = _check_ratings(rows.rating, rules)
+    rating, rating_problems = _check_values(rows, rules)
     rated_us, time_problems = check_times(rows.time, rules.clock, len(rows.line))
     problems = [
         *rows.problems,
@@ -157,6 +165,7 @@ def check_rows(block: Block, rules: Rules, ids: TextIds) -> Chunk:
         *user_problems,
         *check_ids(rows.item, "item"),
         *item_problems,
+        *_check_events(rows.event),
         *rating_problems,
         *time_problems,
         *_check_sides(rows.side),
@@ -236,11 +245,55 @@ def _table(
         "side": sides,
         "line": pa.array(rows.line),
     }
+    if rules.kind == "events":
+        columns["event"] = repeated("", len(rows.line)) if rows.event is None else rows.event
     return pa.table(columns)
+
+
+def _check_events(events: Any | None) -> list[Problem]:
+    """Return what is wrong with the types of events, if the source has such a column."""
+    return [] if events is None else check_names(events, "event", Cause.EVENT)
+
+
+def _check_values(rows: RawRows, rules: Rules) -> tuple[NDArray[np.float64], list[Problem]]:
+    """Return the ratings or the weights of events, and what is wrong with them."""
+    if rows.rating is None:
+        return np.ones(len(rows.line)), []
+    if rules.kind == "events":
+        return _check_weights(rows.rating)
+    return _check_ratings(rows.rating, rules)
+
+
+def _check_weights(text: Any) -> tuple[NDArray[np.float64], list[Problem]]:
+    """Return the weights of events, NaN where the text is no number, and what is wrong."""
+    values, problems = _check_numbers(text, "weight", Cause.EVENT)
+    too_large = np.isfinite(values) & (np.abs(values) > _LARGEST_WEIGHT)
+    bounds = f"-{_LARGEST_WEIGHT:,.0f} to {_LARGEST_WEIGHT:,.0f}"
+
+    def reason(i: int) -> str:
+        """Return the reason with the bounds."""
+        return f"the weight {quoted(text, i)} is not within {bounds}"
+
+    return values, [*problems, Problem(too_large, reason, Cause.EVENT)]
 
 
 def _check_ratings(text: Any, rules: Rules) -> tuple[NDArray[np.float64], list[Problem]]:
     """Return the ratings, NaN where the text is no number, and what is wrong with them."""
+    values, problems = _check_numbers(text, "rating", Cause.RATING)
+    too_low = values < rules.scale_low
+    too_high = values > rules.scale_high
+    out_of_scale = np.isfinite(values) & (too_low | too_high)
+    scale = f"{rules.scale_low:g} to {rules.scale_high:g} (data.scale_low, data.scale_high)"
+
+    def reason(i: int) -> str:
+        """Return the reason with the scale."""
+        return f"the rating {quoted(text, i)} is outside the scale {scale}"
+
+    return values, [*problems, Problem(out_of_scale, reason, Cause.SCALE)]
+
+
+def _check_numbers(text: Any, what: str, cause: Cause) -> tuple[NDArray[np.float64], list[Problem]]:
+    """Return the numbers, NaN where the text is none, and what is wrong with them as numbers."""
     values, is_number = read_numbers(text)
     finite = np.isfinite(values)
 
@@ -252,21 +305,15 @@ def _check_ratings(text: Any, rules: Rules) -> tuple[NDArray[np.float64], list[P
         has_comma = as_mask(pc.match_substring_regex(text, _DECIMAL_COMMA))
     not_finite = ~finite & (is_number | names_infinity)
 
-    too_low = values < rules.scale_low
-    too_high = values > rules.scale_high
-    out_of_scale = finite & (too_low | too_high)
-
     def shown(i: int) -> str:
         """Return the beginning of the reasons."""
-        return f"the rating {quoted(text, i)}"
+        return f"the {what} {quoted(text, i)}"
 
-    scale = f"{rules.scale_low:g} to {rules.scale_high:g} (data.scale_low, data.scale_high)"
     return values, [
-        Problem(missing, lambda i: "the rating is missing", Cause.RATING),
-        Problem(not_finite, lambda i: f"{shown(i)} is not finite", Cause.RATING),
-        Problem(has_comma, lambda i: f"{shown(i)} has a comma for a decimal point", Cause.RATING),
-        Problem(~finite, lambda i: f"{shown(i)} is not a number", Cause.RATING),
-        Problem(out_of_scale, lambda i: f"{shown(i)} is outside the scale {scale}", Cause.SCALE),
+        Problem(missing, lambda i: f"the {what} is missing", cause),
+        Problem(not_finite, lambda i: f"{shown(i)} is not finite", cause),
+        Problem(has_comma, lambda i: f"{shown(i)} has a comma for a decimal point", cause),
+        Problem(~finite, lambda i: f"{shown(i)} is not a number", cause),
     ]
 
 

@@ -65,6 +65,11 @@ def _may_hold(texts: Any, characters: bytes) -> bool:
 
 def check_ids(ids: Any, side: Side) -> list[Problem]:
     """Return what is wrong with the ids of one side, which have no spaces around them."""
+    return check_names(ids, f"{side} id", Cause.ID)
+
+
+def check_names(ids: Any, what: str, cause: Cause) -> list[Problem]:
+    """Return what is wrong with names that have no spaces around them; `what` they are called."""
     missing = as_mask(pc.is_in(ids, value_set=MISSING))
     too_long = as_mask(pc.greater(pc.utf8_length(ids), MAX_ID_LENGTH))
 
@@ -77,13 +82,13 @@ def check_ids(ids: Any, side: Side) -> list[Problem]:
     def too_long_reason(i: int) -> str:
         """Return the reason with the length, as the id itself would be cut."""
         n_characters = len(ids[i].as_py())
-        return f"the {side} id has {n_characters:,} characters, more than {MAX_ID_LENGTH}"
+        return f"the {what} has {n_characters:,} characters, more than {MAX_ID_LENGTH}"
 
     return [
-        Problem(missing, lambda i: f"the {side} id is missing", Cause.ID),
-        Problem(too_long, too_long_reason, Cause.ID),
-        Problem(has_nul, lambda i: f"the {side} id holds a NUL byte", Cause.ID),
-        Problem(has_break, lambda i: f"the {side} id holds a line break", Cause.ID),
+        Problem(missing, lambda i: f"the {what} is missing", cause),
+        Problem(too_long, too_long_reason, cause),
+        Problem(has_nul, lambda i: f"the {what} holds a NUL byte", cause),
+        Problem(has_break, lambda i: f"the {what} holds a line break", cause),
     ]
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mf_core.config import SourceConfig
 from mf_core.sources.chunks import Block, RawRows, RejectedRow, printable, repeated
-from mf_core.sources.headers import Columns, Role
+from mf_core.sources.headers import Columns, Role, unread_notes
 from mf_core.sources.ids import plain_texts
 from mf_core.sources.lines import not_utf8
 from mf_core.sources.parts import Part
@@ -48,6 +48,8 @@ _KINDS: dict[Role, _Kind] = {
     "rating": _Kind(value_as_text, "the rating", Cause.RATING, _VALUES),
     "time": _Kind(value_as_text, "the date", Cause.TIME, _VALUES),
     "side": _Kind(value_as_text, "the side", Cause.SIDE, _IDS),
+    "weight": _Kind(value_as_text, "the weight", Cause.EVENT, _VALUES),
+    "event": _Kind(value_as_text, "the event", Cause.EVENT, _IDS),
 }
 
 
@@ -72,13 +74,16 @@ def read_json_lines(part: Part, source: SourceConfig) -> Iterator[Block]:
         if content is None:
             return
         columns: Columns | None = None
+        notes: tuple[str, ...] = ()
         number = content.first_line
         for data in blocks(content, content.start, source.chunk_rows, quoted=False):
             lines = _parsed(data, number)
             # The keys of the first objects are the header.
             if columns is None and lines.found:
-                columns = wanted_columns(_keys(lines, part), part.name, source)
-            yield _rows(lines, columns or {}, part)
+                keys = _keys(lines, part)
+                columns = wanted_columns(keys, part.name, source, part.kind)
+                notes = unread_notes(part.name, keys, columns, source, part.kind)
+            yield replace(_rows(lines, columns or {}, part), notes=notes)
             number += data.count(b"\n")
 
 
@@ -141,12 +146,13 @@ def _rows(lines: _Lines, columns: Columns, part: Part) -> Block:
     rows = RawRows(
         user=texts.get("user", nothing),
         item=texts.get("item", nothing),
-        rating=texts.get("rating", nothing),
+        rating=texts.get("rating", nothing) if part.kind == "ratings" else texts.get("weight"),
         time=texts.get("time"),
         side=texts.get("side"),
         line=np.array(lines.numbers, dtype=np.int64),
         raw=lambda i: printable(lines.raws[i]),
         problems=tuple(problems),
+        event=texts.get("event"),
     )
     return Block(rows, tuple(lines.rejected))
 

@@ -3,7 +3,7 @@
 import csv
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from mf_core.config import SourceConfig
@@ -21,13 +21,19 @@ from mf_core.sources.formats import (
     is_headerless,
 )
 from mf_core.sources.headers import (
+    NEEDED,
+    ROLES,
     Columns,
     Role,
+    are_there,
+    events_advice,
     find_columns,
-    has_ratings,
     is_chosen,
     missing_columns,
+    unread_note,
+    unread_notes,
 )
+from mf_core.sources.parts import Part
 
 _FEWEST_FIELDS = 3
 _LONGEST_SHOWN = 80
@@ -46,10 +52,11 @@ class TextLayout:
         quoted: whether a field may stand in quotes.
         header_lines: 0 or 1.
         n_fields: fields of a line.
-        user, item, rating, time, side: positions from 0; None: there is no such column. From
-            `n_fields` on, they count the `constants`.
+        user, item, rating, time, side, event: positions from 0; None: there is no such column.
+            From `n_fields` on, they count the `constants`. Of events, `rating` is their weight.
         constants: values that all rows have in common, as the names of the folders say.
         guessed: whether only the look of the first line says that it is a row.
+        notes: what people should know of it.
     """
 
     delimiter: str
@@ -58,60 +65,60 @@ class TextLayout:
     n_fields: int
     user: int
     item: int
-    rating: int
+    rating: int | None
     time: int | None
     side: int | None
+    event: int | None
     constants: tuple[str, ...] = ()
     guessed: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def find_layout(
-    name: str,
-    first_line: str,
-    source: SourceConfig,
-    constants: Mapping[str, str] | None = None,
-    announced: str = "",
+    part: Part, first_line: str, source: SourceConfig, announced: str = ""
 ) -> TextLayout:
-    """Return the layout of the file `name` whose first line (without its end) is `first_line`.
+    """Return the layout of a file whose first line (without its end) is `first_line`.
 
     Args:
-        name: for messages, and for what a name says.
+        part: the file; for messages, and for what its name and its folders say.
         first_line: of the header, or of the first row.
         source: the settings.
-        constants: columns that all rows have in common.
         announced: the separator that a line before this one names; "": none does.
 
     Raises:
         InputError: the separator or a column is not there.
     """
-    constants = constants or {}
+    name, kind, constants = part.name, part.kind, part.constants
     if announced and not source.delimiter:
         delimiter = announced
     else:
         delimiter = _find_delimiter(name, first_line, source)
     fields = split_line(first_line, delimiter)
     if source.layout == HEADERLESS:
-        return _without_header(name, delimiter, fields, source, constants)
+        return _without_header(part, delimiter, fields, source)
 
     # Some programs write the header as a comment.
     names = split_line(first_line.lstrip("#").lstrip(SPACE), delimiter)
     columns = [ATOMIC_TYPE.sub("", field.strip().strip('"')) for field in names]
     # What the file says of its rows comes before what its folders say.
     further = {column: constants[column] for column in constants if column not in columns}
-    found = find_columns(name, [*columns, *further], source, aliases=source.layout != CSV)
-    if has_ratings(found):
+    names = [*columns, *further]
+    found = find_columns(name, names, source, kind, aliases=source.layout != CSV)
+    if are_there(found, kind):
         if source.layout != CSV:
             _refuse_numbers(name, found)
         # RecBole's atomic files know no quotes; neither does '::'.
         is_atomic = any(ATOMIC_TYPE.search(field) for field in fields)
         quoted = len(delimiter) == 1 and not is_atomic
         shape = _Split(delimiter, quoted, columns)
-        return _with_header(name, shape, found, source, further)
+        layout = _with_header(part, shape, found, source, further)
+        return replace(layout, notes=unread_notes(name, names, found, source, kind))
 
-    if _looks_headerless(name, fields, source):
-        return _without_header(name, delimiter, fields, source, constants)
-    missing = missing_columns(found, source)
-    raise _no_header(name, first_line, _Split(delimiter, False, columns), missing)
+    if _looks_headerless(part, fields, source):
+        return _without_header(part, delimiter, fields, source)
+    missing = missing_columns(found, source, kind)
+    hint = events_advice(missing, source, kind)
+    raise _no_header(name, first_line, _Split(delimiter, False, columns), missing, hint)
 
 
 def announced_delimiter(line: str) -> str:
@@ -129,12 +136,13 @@ class _Split:
     columns: list[str]
 
 
-def _no_header(name: str, first_line: str, split: _Split, missing: list[str]) -> InputError:
+def _no_header(
+    name: str, first_line: str, split: _Split, missing: list[str], hint: str
+) -> InputError:
     """Return what is said of a first line that is neither a known header nor surely a row.
 
     What is advised loses nothing, whichever it is.
     """
-    hint = ""
     if "\ufffd" in first_line:
         hint = " It is not in UTF-8: set source.encoding, such as cp1252 or latin-1."
     return InputError(
@@ -215,17 +223,17 @@ def _present_delimiter(first_line: str) -> str | None:
 
 
 def _with_header(
-    name: str,
+    part: Part,
     split: _Split,
     found: Columns,
     source: SourceConfig,
     constants: Mapping[str, str],
 ) -> TextLayout:
     columns = [*split.columns, *constants]
-    missing = missing_columns(found, source)
+    missing = missing_columns(found, source, part.kind)
     if missing:
         raise InputError(
-            f"{name}: expected every named column once, got no column {', '.join(missing)} in "
+            f"{part.name}: expected every named column once, got no column {', '.join(missing)} in "
             f"{columns}. Check source.*_column."
         )
     at = {role: columns.index(column) for role, column in found.items()}
@@ -236,19 +244,23 @@ def _with_header(
         n_fields=len(split.columns),
         user=at["user"],
         item=at["item"],
-        rating=at["rating"],
+        rating=at.get("rating", at.get("weight")),
         time=at.get("time"),
         side=at.get("side"),
+        event=at.get("event"),
         constants=tuple(constants.values()),
     )
 
 
-def _looks_headerless(name: str, fields: list[str], source: SourceConfig) -> bool:
+def _looks_headerless(part: Part, fields: list[str], source: SourceConfig) -> bool:
     """Return whether the first line is surely a rating, by the file's name or by the line."""
     if source.layout == CSV:
         return False
-    if is_headerless(PurePosixPath(name).name):
+    if is_headerless(PurePosixPath(part.name).name):
         return True
+    # The third field of events might be a number of them, or a time.
+    if part.kind == "events" and source.layout != MOVIELENS:
+        return False
 
     # The time may be absent.
     if len(fields) not in (HEADERLESS_FIELDS - 1, HEADERLESS_FIELDS):
@@ -257,9 +269,9 @@ def _looks_headerless(name: str, fields: list[str], source: SourceConfig) -> boo
         return True
 
     # Somebody says what the columns are called, or the line does: so they have names.
-    if any(is_chosen(role, source) for role in _NEEDED):
+    if any(is_chosen(role, source) for role in NEEDED[part.kind]):
         return False
-    if find_columns(name, fields, source):
+    if find_columns(part.name, fields, source, part.kind):
         return False
 
     # A header has words where these files have a rating and a time. One that pandas writes of a
@@ -269,31 +281,26 @@ def _looks_headerless(name: str, fields: list[str], source: SourceConfig) -> boo
     return any(_NUMBER.fullmatch(field) for field in fields[2:])
 
 
-_NEEDED: tuple[Role, ...] = ("user", "item", "rating")
 # Where the columns are if nothing else is said, counted from 1.
 _PLACES: dict[Role, int] = {"user": 1, "item": 2, "rating": 3, "time": 4}
-_ROLES: tuple[Role, ...] = (*_PLACES, "side")
 
 
 def _without_header(
-    name: str,
-    delimiter: str,
-    fields: list[str],
-    source: SourceConfig,
-    constants: Mapping[str, str],
+    part: Part, delimiter: str, fields: list[str], source: SourceConfig
 ) -> TextLayout:
     """Return the layout of a file whose columns have no names."""
+    name, kind, constants = part.name, part.kind, part.constants
     is_known = is_headerless(PurePosixPath(name).name) and source.layout != HEADERLESS
     # A first line that is itself broken must not decide how many fields the known files have.
     n_fields = HEADERLESS_FIELDS if is_known else len(fields)
     at: dict[Role, int] = {}
-    for role in _ROLES:
+    for role in ROLES[kind]:
         said: str = getattr(source, f"{role}_column")
         # These have their columns whatever those of other files are called.
-        if is_known and role != "side" and said and said not in constants:
+        if is_known and role in _PLACES and said and said not in constants:
             place: int | None = _PLACES[role] - 1
         else:
-            place = _place(name, role, source, n_fields, list(constants))
+            place = _place(part, role, source, n_fields)
         if place is not None:
             at[role] = place
 
@@ -303,6 +310,7 @@ def _without_header(
             "header, the columns are user, item, rating, time in this order unless "
             "source.user_column=2 and the like say their places. Check source.*_column."
         )
+    is_unread = is_known and kind == "events" and "weight" not in at
     return TextLayout(
         delimiter=delimiter,
         # Neither '::' nor tabs come with quotes.
@@ -311,38 +319,39 @@ def _without_header(
         n_fields=n_fields,
         user=at["user"],
         item=at["item"],
-        rating=at["rating"],
+        rating=at.get("rating", at.get("weight")),
         time=at.get("time"),
         side=at.get("side"),
+        event=at.get("event"),
         constants=tuple(constants.values()),
         guessed=not is_known and source.layout not in (HEADERLESS, MOVIELENS),
+        notes=(unread_note("rating"),) if is_unread else (),
     )
 
 
-def _place(
-    name: str, role: Role, source: SourceConfig, n_fields: int, constants: list[str]
-) -> int | None:
+def _place(part: Part, role: Role, source: SourceConfig, n_fields: int) -> int | None:
     """Return the position of a column of a file without a header, None if there is none."""
     said: str = getattr(source, f"{role}_column")
-    if said in constants:
-        return n_fields + constants.index(said)
+    if said in part.constants:
+        return n_fields + list(part.constants).index(said)
     if not said:
         return None
     if is_chosen(role, source):
         number = said
-    elif role == "time" and n_fields < HEADERLESS_FIELDS:
+    elif role == "time" and n_fields <= len(NEEDED[part.kind]):
         return None
-    elif role == "time" and n_fields > HEADERLESS_FIELDS:
+    elif role == "time" and (n_fields > HEADERLESS_FIELDS or part.kind == "events"):
         raise InputError(
-            f"{name}: expected user, item, rating and perhaps a time, got {n_fields} fields "
-            "without a header. Say which is the time: source.time_column=4, or empty for none."
+            f"{part.name}: expected {', '.join(NEEDED[part.kind])} and perhaps a time, got "
+            f"{n_fields} fields without a header. Say which is the time: source.time_column=4, or "
+            "empty for none."
         )
     else:
         number = str(_PLACES[role])
     if not _POSITION.fullmatch(number) or int(number) > n_fields:
         raise InputError(
-            f"{name}: expected a header that names {said!r:.80} (source.{role}_column), got a file "
-            f"without one and with {n_fields} fields. Name the column by its number, such as "
+            f"{part.name}: expected a header that names {said!r:.80} (source.{role}_column), got a "
+            f"file without one and with {n_fields} fields. Name the column by its number, such as "
             f"source.{role}_column={_PLACES.get(role, 5)}, or leave the setting as it comes."
         )
     return int(number) - 1

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mf_core.config import Kind
 from mf_core.errors import InputError
 
 
@@ -52,9 +53,11 @@ class Part:
         name: what messages and `mf.rejected_ratings` call it.
         constants: columns that its folders give to all of its rows, as far as they are read.
         siblings: the files that are one table with it, itself included.
+        kind: what its rows are.
     """
 
     path: Path
     name: str
     constants: Mapping[str, str] = field(default_factory=dict)
     siblings: Siblings = field(default_factory=lambda: Siblings(several=False))
+    kind: Kind = "ratings"

@@ -21,10 +21,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from mf_core.config import SourceConfig
+from mf_core.config import Kind, SourceConfig
 from mf_core.errors import ConfigError, DatabaseError, InputError
 from mf_core.redaction import without_secrets
-from mf_core.sources.headers import Columns
+from mf_core.sources.headers import Columns, find_column
 from mf_core.sources.plain_values import PSYCOPG2, give_plain_values
 from mf_core.sources.reach import Reach
 from mf_core.sources.spool import SilentError, Spool, within
@@ -35,7 +35,7 @@ from mf_core.warehouse.address import sqlalchemy_url
 POSTGRES = "postgresql"
 SQLITE = "sqlite"
 # What reasons call the value of a column.
-_CALLED = {"user": "user id", "item": "item id", "rating": "rating", "time": "date", "side": "side"}
+_CALLED = {"user": "user id", "item": "item id", "time": "date"}
 _CHECKED_BY_SERVER = (POSTGRES, SQLITE)
 # How much longer than the server is waited for: it ends the query itself, where it is alive.
 _GRACE_SECONDS = 30.0
@@ -122,7 +122,9 @@ def _of_connection(connection_id: str, reach: Reach) -> str:
     return sqlalchemy_url(uri, connection_id)
 
 
-def spool_query(database: Database, source: SourceConfig, spool: Spool, path: Path) -> None:
+def spool_query(
+    database: Database, source: SourceConfig, spool: Spool, path: Path, kind: Kind = "ratings"
+) -> None:
     """Write the wanted columns of `source.query` to the Parquet file `path`, as text.
 
     Raises:
@@ -138,7 +140,7 @@ def spool_query(database: Database, source: SourceConfig, spool: Spool, path: Pa
         with _connected(engine, spool) as connection:
             _refuse_superuser(connection, database)
             portions = _portions(connection, source, spool)
-            _write_rows(portions, source, spool, path)
+            _write_rows(portions, source, spool, path, kind)
     except (ArgumentError, NoSuchModuleError, ImportError):
         # The message would show the URL, and with it the password.
         raise InputError(
@@ -303,17 +305,23 @@ def _write_rows(
     source: SourceConfig,
     spool: Spool,
     path: Path,
+    kind: Kind,
 ) -> None:
     """Write the wanted columns of a query's result to `path`, so many rows at a time."""
     names, rows = next(portions, ([], ()))
-    columns = wanted_columns(names, "the query's result", source)
+    where = "the query's result"
+    columns = wanted_columns(names, where, source, kind)
     # Two settings may name one column.
     positions = {column: names.index(column) for column in columns.values()}
-    schema = pa.schema([(name, pa.string()) for name in (*positions, PROBLEM)])
+    # A column of ratings among events stays empty, and is there to be told of.
+    ratings = find_column(where, names, [source.rating_column]) if kind == "events" else None
+    unread = [] if ratings is None or ratings in positions else [ratings]
+    schema = pa.schema([(name, pa.string()) for name in (*positions, *unread, PROBLEM)])
 
     with spool.writing(), pq.ParquetWriter(path, schema) as writer:
         while rows:
-            table = pa.table(_texts(rows, columns, positions), schema=schema)
+            empty: dict[str, list[str | None]] = {name: [None] * len(rows) for name in unread}
+            table = pa.table({**_texts(rows, columns, positions), **empty}, schema=schema)
             spool.count(table.nbytes)
             writer.write_table(table)
             _, rows = next(portions, (names, ()))
@@ -332,6 +340,6 @@ def _texts(
             text, problem = read(row[positions[column]])
             values.append(text)
             if problem and problems[i] is None:
-                problems[i] = f"the {_CALLED[role]} {problem}"
+                problems[i] = f"the {_CALLED.get(role, role)} {problem}"
         table[column] = [*values]
     return {**table, PROBLEM: problems}

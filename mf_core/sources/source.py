@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -11,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mf_core.config import Config, SourceConfig
-from mf_core.errors import InputError, ScratchFullError
+from mf_core.config import Config, Kind, SourceConfig, uris_in
+from mf_core.errors import ConfigError, InputError, ScratchFullError
 from mf_core.redaction import redacted
 from mf_core.scratch import scratch_folder
 from mf_core.sources.chunks import Block, Chunk, Rules, check_rows
@@ -24,7 +25,16 @@ from mf_core.sources.local import LocalFile
 from mf_core.sources.opening import identity_of
 from mf_core.sources.parts import Part, Siblings
 from mf_core.sources.queries import find_database, spool_query
-from mf_core.sources.reach import DEMO_URI, SQL_URI, Permit, Reach
+from mf_core.sources.reach import (
+    DEMO_URI,
+    LOCAL_SCHEMES,
+    SQL_URI,
+    Permit,
+    Reach,
+    is_chained,
+    local_path,
+    scheme_of,
+)
 from mf_core.sources.reading import read_part
 from mf_core.sources.spool import Spool, full
 from mf_core.sources.times import Clock
@@ -45,7 +55,15 @@ _READING_SETTINGS = (
     "time_format",
     "time_zone",
 )
-_COLUMNS = ("user_column", "item_column", "rating_column", "time_column", "side_column")
+_READING_EVENTS = ("event_column", "weight_column")
+_COLUMNS = (
+    "user_column",
+    "item_column",
+    "rating_column",
+    "time_column",
+    "side_column",
+    *_READING_EVENTS,
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +89,8 @@ class RatingsSource:
 
     Attributes:
         uri: where it came from, without a password.
+        identity: what tells it from other sources of events, whatever it holds tonight.
+        kind: what its rows are.
         content_sha256: sha256 over the unpacked ratings.
         fingerprint: sha256 over the content and the settings that change how it is read.
         files: the files of ratings, in reading order.
@@ -80,6 +100,8 @@ class RatingsSource:
     """
 
     uri: str
+    identity: str
+    kind: Kind
     content_sha256: str
     fingerprint: str
     files: tuple[RatingsFile, ...]
@@ -100,8 +122,10 @@ class RatingsSource:
                 scale_low=config.data.scale_low,
                 scale_high=config.data.scale_high,
                 clock=Clock(now, config.source.time_zone, config.source.time_format),
-                not_rated=config.source.not_rated,
+                # Of events, no rating is read.
+                not_rated=config.source.not_rated if self.kind == "ratings" else None,
                 side=one.side,
+                kind=self.kind,
             )
             for block in self._blocks(one, config.source, again=False):
                 yield one.file.name, check_rows(block, rules, ids)
@@ -117,7 +141,7 @@ class RatingsSource:
         with one.file.reading() as path:
             # The checksum was taken before. It says nothing of a file that is still written to.
             before = identity_of(path)
-            part = Part(path, one.file.name, one.constants, one.siblings)
+            part = Part(path, one.file.name, one.constants, one.siblings, self.kind)
             yield from read_part(part, source, self.spool, again=again)
             if identity_of(path) != before:
                 raise InputError(
@@ -141,15 +165,44 @@ def open_source(
 
     Raises:
         InputError: it is missing, damaged, or has another checksum than `source.sha256`.
-        ConfigError: it is beyond what whoever named it may reach.
+        ConfigError: it is beyond what whoever named it may reach, or its columns are not those of
+            what the data are.
         SourceUnavailableError: a remote store did not answer.
         DatabaseError: the source database did not answer.
         ScratchFullError: the temporary folder is full.
     """
+    require_kind_fits(config)
     reach = reach or Reach()
     reach.judge(config)
     with _spool(reach) as spool:
         yield _open(config.source, config, environ, spool, reach)
+
+
+def require_kind_fits(config: Config) -> None:
+    """Make sure that columns of events are named for events, and their types with weights.
+
+    It is looked at here, and not where settings are read: only now `source.name` has been followed.
+
+    Raises:
+        ConfigError: the message names the settings.
+    """
+    source = config.source
+    if config.data.kind == "ratings":
+        if named := source.event_column or source.weight_column:
+            raise ConfigError(
+                f"the source names a column of events ({named}), but data.kind is ratings; set "
+                "data.kind=events, or empty source.event_column and source.weight_column."
+            )
+    elif source.event_column and not config.data.event_weights:
+        raise ConfigError(
+            f"source.event_column is {source.event_column}, but data.event_weights is empty; say "
+            "what each type counts, such as `purchase=1, view=.2`, or `*=1` for all alike."
+        )
+    elif config.data.event_weights and not source.event_column:
+        raise ConfigError(
+            "data.event_weights is set, but source.event_column is empty, so each event would "
+            "count 1; name the column that holds the types, or empty data.event_weights."
+        )
 
 
 @contextmanager
@@ -166,13 +219,15 @@ def _spool(reach: Reach) -> Iterator[Spool]:
 def _open(
     source: SourceConfig, config: Config, environ: Mapping[str, str], spool: Spool, reach: Reach
 ) -> RatingsSource:
-    found = _find(source, environ, spool, reach)
+    found = _find(source, environ, spool, reach, config.data.kind)
     _check_sha256(source, found)
     files = _distinct_names(_with_sides(source, found, spool, reach))
 
     # Metadata that a setting names win over those beside the ratings.
     return RatingsSource(
         uri=redacted(source.uri),
+        identity=_identity(source),
+        kind=config.data.kind,
         content_sha256=_content_sha256(files),
         fingerprint=_fingerprint(files, config),
         files=tuple(files),
@@ -183,11 +238,11 @@ def _open(
 
 
 def _find(
-    source: SourceConfig, environ: Mapping[str, str], spool: Spool, reach: Reach
+    source: SourceConfig, environ: Mapping[str, str], spool: Spool, reach: Reach, kind: Kind
 ) -> FoundFiles:
     """Return the local files behind `source.uri`."""
     if source.uri == SQL_URI:
-        return _queried(source, environ, spool, reach)
+        return _queried(source, environ, spool, reach, kind)
     if source.uri == DEMO_URI:
         cache = Path(environ.get("MF_CACHE_DIR") or _DEFAULT_CACHE)
         folder = fetch_ml100k(cache.expanduser())
@@ -198,12 +253,12 @@ def _find(
 
 
 def _queried(
-    source: SourceConfig, environ: Mapping[str, str], spool: Spool, reach: Reach
+    source: SourceConfig, environ: Mapping[str, str], spool: Spool, reach: Reach, kind: Kind
 ) -> FoundFiles:
     """Return the result of the query on another database as a file in the spool."""
     database = find_database(source, environ, reach)
     path = spool.new_path("query")
-    spool_query(database, source, spool, path)
+    spool_query(database, source, spool, path, kind)
 
     file = find_file(str(path), spool, Permit("source.query"))
     return FoundFiles(ratings=((file,),))
@@ -291,6 +346,22 @@ def _joint_sha256(hashes: list[str]) -> str:
     return hashlib.sha256(joined.encode()).hexdigest()
 
 
+def _identity(source: SourceConfig) -> str:
+    """Return what stays the same from night to night: places, or a query and its database."""
+    if source.uri == SQL_URI:
+        query = " ".join(source.query.split())
+        place = source.connection or source.database_url_env
+        return f"{SQL_URI} {place} {hashlib.sha256(query.encode()).hexdigest()[:16]}"
+    return "\n".join(_place(uri) for uri in uris_in(source.uri))
+
+
+def _place(uri: str) -> str:
+    """Return one name for a place that has many, as ./plays.csv and file:///data/plays.csv."""
+    if uri == DEMO_URI or scheme_of(uri) not in ("", *LOCAL_SCHEMES) or is_chained(uri):
+        return redacted(uri)
+    return os.path.abspath(local_path(uri))
+
+
 def _fingerprint(files: list[RatingsFile], config: Config) -> str:
     """Return a hash over the content and over the settings that change how it is read."""
     settings: dict[str, Any] = {
@@ -298,7 +369,11 @@ def _fingerprint(files: list[RatingsFile], config: Config) -> str:
         "files": [[part.file.sha256, part.side] for part in files],
         "constants": [dict(part.constants) for part in files],
     }
-    for name in _READING_SETTINGS:
+    names = [*_READING_SETTINGS]
+    if config.data.kind == "events":
+        settings["scale"] = None
+        names += _READING_EVENTS
+    for name in names:
         settings[name] = getattr(config.source, name)
 
     identity = json.dumps(settings, sort_keys=True)

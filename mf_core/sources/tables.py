@@ -10,10 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mf_core.config import SourceConfig
+from mf_core.config import Kind, SourceConfig
 from mf_core.errors import InputError
 from mf_core.sources.chunks import Block, RawRows, printable, repeated
-from mf_core.sources.headers import Columns, Role, find_columns, missing_columns
+from mf_core.sources.headers import (
+    Columns,
+    Role,
+    events_advice,
+    find_columns,
+    missing_columns,
+    unread_notes,
+)
 from mf_core.sources.ids import Side, plain_texts
 from mf_core.sources.parts import Part
 from mf_core.sources.problems import Cause, Problem, as_mask, shown
@@ -39,14 +46,15 @@ def read_parquet(part: Part, source: SourceConfig, count: Callable[[int], None])
             constants = {
                 column: value for column, value in part.constants.items() if column not in names
             }
-            columns = wanted_columns([*names, *constants], name, source)
+            columns = wanted_columns([*names, *constants], name, source, part.kind)
+            notes = unread_notes(name, names, columns, source, part.kind)
             table = _Table(name, columns, constants, PROBLEM in names)
             batches = file.iter_batches(batch_size=source.chunk_rows, columns=table.in_file())
             line = 1
             for batch in batches:
                 # A file may hold a billion equal rows in a few bytes.
                 count(batch.nbytes)
-                yield Block(table.raw_rows(batch, line))
+                yield Block(table.raw_rows(batch, line), notes=notes)
                 line += batch.num_rows
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(
@@ -70,21 +78,32 @@ def _column_names(file: Any, name: str) -> list[str]:
     return names
 
 
-def wanted_columns(names: Sequence[str], name: str, source: SourceConfig) -> Columns:
+def wanted_columns(
+    names: Sequence[str], name: str, source: SourceConfig, kind: Kind = "ratings"
+) -> Columns:
     """Return which of the columns `names` are read.
 
     Raises:
         InputError: one that is needed, or that a setting names, is not there.
     """
-    columns = find_columns(name, names, source)
-    missing = missing_columns(columns, source)
+    columns = find_columns(name, names, source, kind)
+    missing = missing_columns(columns, source, kind)
     if missing:
         raise InputError(
             f"{name}: expected the column(s) {', '.join(missing)}, "
             f"got {', '.join(map(printable, names))}. "
-            "Check source.*_column."
+            f"Check source.*_column.{events_advice(missing, source, kind)}"
         )
     return columns
+
+
+# Columns that are read as text, and what a reason is about that is given to one of them.
+_TEXTS: dict[Role, Cause] = {
+    "rating": Cause.RATING,
+    "weight": Cause.EVENT,
+    "side": Cause.SIDE,
+    "event": Cause.EVENT,
+}
 
 
 @dataclass(frozen=True)
@@ -118,16 +137,16 @@ class _Table:
         """Return a batch of rows as text, its first row being the row `first_line` of the file."""
         users, user_problems = self.ids(batch, "user")
         items, item_problems = self.ids(batch, "item")
-        rating, rating_problems = self._texts(batch, "rating", "the rating", Cause.RATING)
-        found = {"user": users, "item": items, "rating": rating}
-        problems = [*_told(batch), *user_problems, *item_problems, *rating_problems]
+        found = {"user": users, "item": items}
+        problems = [*_told(batch), *user_problems, *item_problems]
         if "time" in self.columns:
             column = self._column(batch, "time")
             found["time"], time_problems = times(column, self._where("time"))
             problems += time_problems
-        if "side" in self.columns:
-            found["side"], side_problems = self._texts(batch, "side", "the side", Cause.SIDE)
-            problems += side_problems
+        for role, cause in _TEXTS.items():
+            if role in self.columns:
+                found[role], text_problems = self._texts(batch, role, f"the {role}", cause)
+                problems += text_problems
 
         def raw(i: int) -> str:
             """Return a row as a text file would hold it."""
@@ -136,9 +155,10 @@ class _Table:
         return RawRows(
             user=found["user"],
             item=found["item"],
-            rating=found["rating"],
+            rating=found.get("rating", found.get("weight")),
             time=found.get("time"),
             side=found.get("side"),
+            event=found.get("event"),
             line=np.arange(first_line, first_line + batch.num_rows, dtype=np.int64),
             raw=raw,
             problems=tuple(problems),

@@ -59,7 +59,7 @@ def read_text(part: Part, source: SourceConfig) -> Iterator[Block]:
             position += len(first_line)
             line += 1
             first_line = _line(content, position)
-        layout = find_layout(part.name, _shown(first_line), source, part.constants, announced)
+        layout = find_layout(part, _shown(first_line), source, announced)
         part.siblings.meet(part.name, has_header=bool(layout.header_lines), guessed=layout.guessed)
 
         position += len(first_line) * layout.header_lines
@@ -72,9 +72,10 @@ def read_text(part: Part, source: SourceConfig) -> Iterator[Block]:
             )
 
         line += layout.header_lines
+        notes = (_GUESSED, *layout.notes) if layout.guessed else layout.notes
         for data in blocks(content, position, source.chunk_rows, quoted=layout.quoted):
             block = _split_block(_Lines(data, line), layout)
-            yield replace(block, notes=(_GUESSED,)) if layout.guessed else block
+            yield replace(block, notes=notes)
             line += data.count(b"\n")
 
 
@@ -233,8 +234,10 @@ def _raw_rows(
         for position, texts in columns.items()
     }
 
-    def column(position: int) -> Any:
+    def column(position: int | None) -> Any:
         """Return the texts at a position, which may be the same in all rows."""
+        if position is None:
+            return None
         if position < layout.n_fields:
             return plain[position]
         return repeated(layout.constants[position - layout.n_fields], len(lines))
@@ -243,21 +246,19 @@ def _raw_rows(
         user=column(layout.user),
         item=column(layout.item),
         rating=column(layout.rating),
-        time=None if layout.time is None else column(layout.time),
-        side=None if layout.side is None else column(layout.side),
+        time=column(layout.time),
+        side=column(layout.side),
         line=lines,
         raw=lambda i: printable(raw(i)),
+        event=column(layout.event),
     )
 
 
 def _positions(layout: TextLayout) -> list[int]:
     """Return the positions of the fields that are read, in order."""
     # A set: two settings may name the same column.
-    positions = {layout.user, layout.item, layout.rating}
-    if layout.time is not None:
-        positions.add(layout.time)
-    if layout.side is not None:
-        positions.add(layout.side)
+    optional = (layout.rating, layout.time, layout.side, layout.event)
+    positions = {layout.user, layout.item, *(at for at in optional if at is not None)}
     return sorted(position for position in positions if position < layout.n_fields)
 
 

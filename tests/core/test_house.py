@@ -51,6 +51,8 @@ DOORS = {
     "runs": "warehouse/runs.py",
     "hidden_items": "warehouse/readers.py",
     "ratings": "intake/ingest.py",
+    "events": "intake/events.py",
+    "event_sources": "intake/events.py",
     "items": "intake/metadata.py",
     "users": "intake/metadata.py",
     "ingest_batches": "intake/batches.py",

@@ -6,6 +6,8 @@ are text in collation C, so that Postgres sorts them as Python does.
 
 from mf_core.warehouse.tables.columns import SCHEMA, metadata
 from mf_core.warehouse.tables.data import (
+    event_sources,
+    events,
     forgotten_users,
     hidden_items,
     ingest_batches,
@@ -42,6 +44,8 @@ __all__ = [
     "Outcome",
     "State",
     "evaluations",
+    "event_sources",
+    "events",
     "forgotten_users",
     "found_settings",
     "gate_decisions",

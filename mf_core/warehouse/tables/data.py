@@ -8,11 +8,12 @@ from sqlalchemy import (
     ForeignKey,
     Identity,
     Index,
+    Integer,
     Table,
     Text,
     func,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from mf_core.warehouse.tables.columns import ID, TIME, counter, metadata
 
@@ -37,9 +38,9 @@ ingest_batches = Table(
     Column(
         "mode",
         Text,
-        CheckConstraint("mode IN ('merge', 'replace')", name="mode"),
+        CheckConstraint("mode IN ('merge', 'replace', 'add')", name="mode"),
         nullable=False,
-        comment="merge or replace.",
+        comment="merge, replace or add.",
     ),
     Column(
         "state",
@@ -54,13 +55,19 @@ ingest_batches = Table(
     counter("rows_rejected", "Rows in rejected_ratings."),
     counter(
         "rows_duplicate",
-        "Rows that another row of the same source, for the same user and item, replaced.",
+        "Rows that another row of the same source, for the same user and item, replaced; of "
+        "events: that are counted in one sum with another.",
     ),
     counter("rows_inserted", "Ratings that were new."),
     counter("rows_updated", "Ratings whose value or date changed."),
     counter("rows_unchanged", "Ratings that stood there already."),
     counter("rows_removed", "Ratings that the source no longer has (replace)."),
     counter("total_ratings", "Ratings in the table after the batch."),
+    Column(
+        "sums",
+        Text,
+        comment="Events: the weights and the cap that ratings were made with; NULL: ratings.",
+    ),
     Index(None, "fingerprint"),
     comment="One row per batch of ratings that was offered.",
 )
@@ -70,8 +77,13 @@ ratings = Table(
     metadata,
     Column("user_id", ID, primary_key=True, comment="The source's user id."),
     Column("item_id", ID, primary_key=True, comment="The source's item id."),
-    Column("rating", Double, nullable=False, comment="The rating, on the source's scale."),
-    Column("rated_at", TIME, comment="When it was given; NULL: unknown."),
+    Column(
+        "rating",
+        Double,
+        nullable=False,
+        comment="The rating, on the source's scale; of events, the weighted sum.",
+    ),
+    Column("rated_at", TIME, comment="When it was given (the last event); NULL: unknown."),
     Column(
         "side",
         Text,
@@ -80,7 +92,54 @@ ratings = Table(
     ),
     # No foreign key: its check of every row costs two thirds of a load.
     Column("batch_id", BigInteger, nullable=False, comment="Batch that last set the row."),
-    comment="The current rating of every (user, item) pair.",
+    comment="The current rating of every (user, item) pair, or the sum of its events.",
+)
+
+event_sources = Table(
+    "event_sources",
+    metadata,
+    Column(
+        "source_id",
+        Integer,
+        Identity(),
+        primary_key=True,
+        comment="Number of the source in events.",
+    ),
+    Column(
+        "uri", Text, nullable=False, unique=True, comment="The source; a query also by its hash."
+    ),
+    Column(
+        "contents",
+        ARRAY(Text),
+        nullable=False,
+        comment="Fingerprints of the contents that its events come from.",
+    ),
+    comment="Sources whose events count in ratings.",
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("user_id", ID, primary_key=True, comment="The source's user id."),
+    Column("item_id", ID, primary_key=True, comment="The source's item id."),
+    Column("event", ID, primary_key=True, comment="Type of the events; empty: they have none."),
+    # No foreign key, as in ratings.
+    Column(
+        "source_id",
+        Integer,
+        primary_key=True,
+        autoincrement=False,
+        comment="Source that they come from.",
+    ),
+    Column("amount", Double, nullable=False, comment="Their number, or the sum of their weights."),
+    Column("last_at", TIME, comment="When the last one happened; NULL: unknown."),
+    Column(
+        "side",
+        Text,
+        CheckConstraint("side IN ('train', 'test')", name="side"),
+        comment="Side that the source gave them (split protocol given).",
+    ),
+    comment="What a source's events of one type come to for a user and an item.",
 )
 
 rejected_ratings = Table(
