@@ -126,8 +126,11 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
     Raises:
         InputError: a file is refused, or has a row that would be rejected. A benchmark uses every
             row.
+        ConfigError: a model of these rows has no such head.
         TrainingError: training failed.
     """
+    if head:
+        config.require_head(head)
     snapshot = read_folds(config)
     log(f"{len(snapshot.train):,} training and {len(snapshot.test):,} test ratings")
     rank_by: Head = head or config.recommend.rank_by
@@ -141,7 +144,7 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
     heads = _heads_of(config, snapshot, fitted)
     figures = evaluate(config, snapshot, candidate=heads, champion=None, recent=[])
     return BacktestReport(
-        figures=_without_unfitted(figures, head),
+        figures=figures,
         iterations={name: fit.iterations for name, fit in fitted.items()},
         fit_seconds={name: fit.seconds for name, fit in fitted.items()},
         device=next(iter(fitted.values())).device,
@@ -154,6 +157,11 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
     )
 
 
+def _heads(config: Config, head: Head | None) -> tuple[Head, ...]:
+    """Return the heads to fit: the one named, or all that the model has."""
+    return (head,) if head else config.heads()
+
+
 def _search(
     config: Config, snapshot: Snapshot, head: Head | None, log: Log
 ) -> FoundSettings | None:
@@ -162,8 +170,7 @@ def _search(
         return None
     attributes = encoded_attributes(config, snapshot, log)
     rows = SearchRows(snapshot.train, snapshot.users, snapshot.items, attributes)
-    heads: tuple[Head, ...] = (head,) if head else ("rating", "ranking")
-    return search_settings(config, rows, begin_at=None, log=log, heads=heads)
+    return search_settings(config, rows, begin_at=None, log=log, heads=_heads(config, head))
 
 
 def _fit(config: Config, snapshot: Snapshot, head: Head | None, log: Log) -> dict[str, "FitResult"]:
@@ -180,7 +187,8 @@ def _fit(config: Config, snapshot: Snapshot, head: Head | None, log: Log) -> dic
     users = snapshot.users
     items = snapshot.items
     fitted = {}
-    if head != "ranking":
+    wanted = _heads(config, head)
+    if "rating" in wanted:
         attributes = encoded_attributes(config, snapshot, log)
         fitted["rating"] = fit_rating_head(
             config,
@@ -191,32 +199,21 @@ def _fit(config: Config, snapshot: Snapshot, head: Head | None, log: Log) -> dic
             report=report,
             log=log,
         )
-    if head != "rating":
+    if "ranking" in wanted:
         fitted["ranking"] = fit_ranking_head(config, train, users, items, report=report, log=log)
     return fitted
 
 
 def _heads_of(config: Config, snapshot: Snapshot, fitted: dict[str, "FitResult"]) -> Heads:
-    """Return the fitted heads, with an empty model in the place of one that was not fitted."""
+    """Return the fitted heads, with an empty ranking head in the place of one that was not."""
     rating = fitted.get("rating")
     ranking = fitted.get("ranking")
     models = Models(
-        rating=rating.model if rating else _no_model(snapshot),
+        rating=rating.model if rating else None,
         ranking=ranking.model if ranking else _no_model(snapshot),
     )
     samples = rating.samples if rating else None
     return make_heads(config, snapshot, models, snapshot.train, samples=samples)
-
-
-def _without_unfitted(figures: list[Figure], head: Head | None) -> list[Figure]:
-    """Return `figures` without the rating figures of a rating head that was not fitted."""
-    if head != "ranking":
-        return figures
-    return [
-        figure
-        for figure in figures
-        if not (figure.subject == "candidate" and figure.head == "rating")
-    ]
 
 
 def read_folds(config: Config) -> Snapshot:

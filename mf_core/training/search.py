@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mf_core.config import Config, Head, pinned, settings, with_found
+from mf_core.data.relevance import is_relevant
 from mf_core.data.validation import judges_by_late_rows
 from mf_core.errors import ConfigError, TrainingError
 from mf_core.figures import NDCG
@@ -195,7 +196,7 @@ def _is_valid(config: Config, found: Settings) -> bool:
 def _can_be_judged(config: Config, part: Part) -> bool:
     """Say whether there is a relevant rating to learn from, and one to judge by."""
     sides = (part.fitted, part.validation)
-    return all((side.value >= config.data.relevant_from).any() for side in sides)
+    return all(is_relevant(config.data, side.value).any() for side in sides)
 
 
 def _record(config: Config, trial: Trial) -> dict[str, Any]:
