@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from mf_core.config import Config, Head, make_config, with_found
 from mf_core.data.attributes import Attributes, texts_by_row
 from mf_core.data.fading import require_times
-from mf_core.data.ratings import IdMap, Ratings, Seconds, id_map, known_times
+from mf_core.data.ratings import (
+    IdMap,
+    Ratings,
+    Seconds,
+    concatenate,
+    id_map,
+    known_times,
+    summed,
+)
 from mf_core.data.snapshot import Snapshot, sort_ratings
 from mf_core.errors import InputError
 from mf_core.figures import Figure
@@ -248,7 +256,8 @@ class Files:
     Attributes:
         users: ids of all users of either file, in row order; of the users file too, where named.
         items: ids of all items, likewise.
-        ratings: all ratings, of shape (n,), in the order of the files.
+        ratings: all ratings, of shape (n,), in the order of the files; of events one row for each
+            user and item of a side.
         is_test: boolean array of shape (n,).
         attributes: what is known of users and items; None if the settings have no use for them.
     """
@@ -278,18 +287,37 @@ def read_files(config: Config) -> Files:
     attributes = None
     if config.rating_head.uses_attributes():
         attributes = Attributes(user=_texts(user_ids, users), item=_texts(item_ids, items))
-    return Files(
-        users=user_ids,
-        items=item_ids,
-        ratings=Ratings(
-            user=user_ids.rows(user_id),
-            item=item_ids.rows(item_id),
-            value=_column(table, "rating").astype(np.float32),
-            rated_at=_times(table),
-        ),
-        is_test=_column(table, "side") == "test",
-        attributes=attributes,
+    ratings = Ratings(
+        user=user_ids.rows(user_id),
+        item=item_ids.rows(item_id),
+        value=_column(table, "rating").astype(np.float32),
+        rated_at=_times(table),
     )
+    is_test = _column(table, "side") == "test"
+    if config.data.kind == "events":
+        ratings, is_test = _pairs_of(ratings, is_test, n_items=len(item_ids))
+    return Files(
+        users=user_ids, items=item_ids, ratings=ratings, is_test=is_test, attributes=attributes
+    )
+
+
+def _pairs_of(
+    events: Ratings, is_test: NDArray[np.bool_], n_items: int
+) -> tuple[Ratings, NDArray[np.bool_]]:
+    """Return one row for each pair of user and item, as the warehouse has them, and its side.
+
+    A pair with events on both sides is on the training side: no list holds it, since the user
+    knows the item.
+    """
+    train = summed(events.take(~is_test))
+    test = summed(events.take(is_test))
+
+    # A pair is one number, which may pass 2^31.
+    known = train.user * np.int64(n_items) + train.item
+    asked = test.user * np.int64(n_items) + test.item
+    test = test.take(~np.isin(asked, known))
+    sides = np.repeat([False, True], [len(train), len(test)])
+    return concatenate([train, test]), sides
 
 
 def _ratings_of(source: RatingsSource, config: Config) -> pa.Table:

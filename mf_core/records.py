@@ -56,7 +56,8 @@ class IngestReport:
 class QualityReport:
     """The figures that the data checks looked at.
 
-    `volume_change` is relative to the ratings that were last trained on; None: there are none.
+    `volume_change` is relative to the ratings that were last trained on; None: there are none. Of
+    events, a rating is the weight of all events of a user and an item.
     """
 
     n_ratings: int
@@ -66,16 +67,22 @@ class QualityReport:
     highest_rating: float
     mean_rating: float
     volume_change: float | None
+    kind: str = "ratings"
 
     def sentence(self) -> str:
         """Return the figures in one line for people."""
         change = "nothing was trained on before"
         if self.volume_change is not None:
             change = f"{self.volume_change:+.1%} against the last trained data"
+        what = f"{self.n_ratings:,} ratings of {self.n_users:,} users on {self.n_items:,} items"
+        if self.kind == "events":
+            what = (
+                f"events of {self.n_users:,} users on {self.n_items:,} items, "
+                f"{self.n_ratings:,} pairs with weights"
+            )
         return (
-            f"check: fit to train on: {self.n_ratings:,} ratings of {self.n_users:,} users on "
-            f"{self.n_items:,} items, from {self.lowest_rating:g} to {self.highest_rating:g}, "
-            f"mean {self.mean_rating:.2f}; {change}"
+            f"check: fit to train on: {what}, from {self.lowest_rating:g} to "
+            f"{self.highest_rating:g}, mean {self.mean_rating:.2f}; {change}"
         )
 
 

@@ -62,7 +62,7 @@ def observations(config: Config, train: Ratings) -> Ratings:
     if not relevant.any():
         advice = "Set data.relevant_from to what a good rating is on this scale."
         if config.data.kind == "events":
-            advice = "Check what a type of event weighs (source.event_weights)."
+            advice = "Check what a type of event weighs (data.event_weights)."
         raise TrainingError(
             f"none of the {len(train):,} training {config.data.kind} "
             f"{what_is_relevant(config.data)}, so the ranking head has nothing to learn from. "
