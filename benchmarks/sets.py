@@ -145,8 +145,9 @@ def _folder(name: str) -> Path:
 
 def _definition(name: str) -> Any:
     """Return what decides the bits of a set."""
-    drawn = {**ALL, **EVENTS}
-    return asdict(drawn[name]) if name in drawn else name
+    if name in EVENTS:
+        return asdict(EVENTS[name])
+    return asdict(ALL[name]) if name in ALL else name
 
 
 def _parts(name: str, protocol: str) -> tuple[Rated, Rated]:
@@ -154,8 +155,9 @@ def _parts(name: str, protocol: str) -> tuple[Rated, Rated]:
     if protocol in _FOLDS:
         folder = folds_folder()
         sides = [_movielens(folder / f"{protocol}.{side}") for side in ("base", "test")]
-        train, test = map(_as_events, sides) if name == EVENTS_ML100K else sides
-        return train, test
+        if name == EVENTS_ML100K:
+            sides = [replace(side, value=np.ones(len(side.value))) for side in sides]
+        return sides[0], sides[1]
 
     rated = _read(name)
     train, test = PROTOCOLS[protocol](rated)
@@ -173,10 +175,6 @@ def _read(name: str) -> Rated:
 def _movielens(path: Path) -> Rated:
     user, item, value, second = np.loadtxt(path, dtype=np.int64, unpack=True)
     return Rated(user - 1, item - 1, value.astype(float), second)
-
-
-def _as_events(rated: Rated) -> Rated:
-    return replace(rated, value=np.ones(len(rated.value)))
 
 
 def _write_arrays(case: Case, train: Rated, test: Rated) -> None:

@@ -29,7 +29,7 @@ def main() -> None:
         _biases(case)
         return
 
-    grids: dict[str, dict[str, tuple[float, ...]]] = {
+    grids: dict[str, dict[str, tuple[float | None, ...]]] = {
         "ease": {"ridge": _RIDGES, "lowest": _LOWEST},
         "dlae": {"ridge": _RIDGES, "dropout": (0.2, 0.35, 0.5, 0.65, 0.8), "lowest": _LOWEST},
         "edlae": {"ridge": _RIDGES, "dropout": (0.1, 0.2, 0.35, 0.5, 0.65), "lowest": _LOWEST},
@@ -64,6 +64,7 @@ def main() -> None:
 def _matrix(case: Case, rows: "Rows", lowest: float | None) -> "Float32s":
     """Return the ratings as (n_users, n_items); with `lowest` None what is relevant, as ones."""
     rows, values = case.levels(rows, lowest)
+    values = np.maximum(values, 0)
     matrix = np.zeros((case.n_users, case.n_items), np.float32)
     matrix[rows.user, rows.item] = values
     return matrix
@@ -112,7 +113,6 @@ def _random_walk(case: Case, rows: "Rows", found: "Settings") -> "Float32s":
     popularity to the power beta.
     """
     weights = _matrix(case, rows, found["lowest"])
-    weights = np.maximum(weights, 0)
     to_items = _normalised(weights) ** found["alpha"]
     to_users = _normalised(weights.T) ** found["alpha"]
     # From the left, so that no items x items matrix is formed.
@@ -130,7 +130,7 @@ def _neighbours(case: Case, rows: "Rows", found: "Settings") -> "Float32s":
     An item is a text whose words are its users: how often a user comes in it saturates with k1,
     long texts count less by b, and so do users who are in many.
     """
-    weights = np.maximum(_matrix(case, rows, found["lowest"]), 0)
+    weights = _matrix(case, rows, found["lowest"])
     length = weights.sum(axis=0)
     norm = 1 - found["b"] + found["b"] * length / length.mean()
     rarity = np.log(case.n_items) - np.log1p((weights > 0).sum(axis=1))

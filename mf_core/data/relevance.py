@@ -28,19 +28,22 @@ def what_is_relevant(data: DataConfig) -> str:
     return f"reaches data.relevant_from = {data.relevant_from:g}"
 
 
-def targets(data: DataConfig, value: Float32s, lowest: float) -> Float32s:
+def targets(data: DataConfig, value: Float32s, lowest: float, negative: float = 0.0) -> Float32s:
     """Return what the score of each row aims at, float32 array of the shape of `value`.
 
     A rating aims at `lowest` at the scale's low end, at 1 at `data.relevant_from`, and on a line
     through both elsewhere. Where every rating is relevant there is no such line, and all targets
     are 1.
 
-    An event's weight aims at a place between `lowest` and 1, by its logarithm (`_clearness`); a
-    negative one aims at the same place below 0. 1 for `lowest` makes all weights of a sign alike.
+    Even the least weight of an event says that the user chose the item, so it aims at the middle
+    between `lowest` and 1 at least, and at 1 where it is as clear as any (`_clearness`). 1 for
+    `lowest` makes all positive weights alike. A negative one aims at `negative` times as much.
     """
     if data.kind == "events":
-        size = lowest + (1 - lowest) * _clearness(np.abs(value), value[value > 0])
-        return (np.sign(value) * size).astype(np.float32)
+        least = (1 + lowest) / 2
+        size = least + (1 - least) * _clearness(np.abs(value), value[value > 0])
+        sign = np.where(value < 0, negative, np.sign(value))
+        return (sign * size).astype(np.float32)
     span = data.relevant_from - data.scale_low
     if not span:
         return np.ones_like(value)

@@ -34,7 +34,7 @@ class Preferences:
         """
         settings = problem.settings
         train = problem.ratings
-        aims = targets(problem.data, train.value, lowest)
+        aims = targets(problem.data, train.value, lowest, settings.negative_target)
         width = settings.n_factors
         users, items = both_sides(Ratings(train.user, train.item, aims), problem.shape, width=width)
         left = recency(train, settings.recent_half_life)

@@ -19,7 +19,12 @@ from mf_core.figures import NDCG
 from mf_core.judging.popularity import POPULAR_HALF_LIFE, choose_popular_half_life
 from mf_core.records import FoundSettings
 from mf_core.training.race import Race, Rung, Settings, Trial
-from mf_core.training.ranking_candidates import POPULAR_LISTS, ranking_candidates, recent_candidates
+from mf_core.training.ranking_candidates import (
+    POPULAR_LISTS,
+    event_candidates,
+    ranking_candidates,
+    recent_candidates,
+)
 from mf_core.training.ranking_trials import RankingTrials
 from mf_core.training.rating_choice import SOLVER, choose_rating_solver
 from mf_core.training.search_rows import (
@@ -158,6 +163,7 @@ def _ranking_head(
     entrants = [{}, earlier] if earlier else [{}]
     stages = [
         recent_candidates(config, rows.train),
+        *event_candidates(config, rows.train),
         *ranking_candidates(config),
     ]
     try:

@@ -40,13 +40,16 @@ def test_every_positive_weight_is_relevant_whatever_the_scale_says() -> None:
     assert is_relevant(EVENTS.data, WEIGHTS).tolist() == [False, False, *[True] * 6]
 
 
-def test_targets_grow_with_the_weight_up_to_one_and_are_negative_for_what_is_disliked() -> None:
+def test_targets_grow_with_the_weight_and_are_no_higher_than_0_for_what_is_disliked() -> None:
     for lowest in (0.0, 0.35, 1.0):
         aims = targets(EVENTS.data, WEIGHTS, lowest)
         assert (np.diff(aims) >= 0).all()
-        assert aims[0] < 0 == aims[1]
-        assert lowest < aims[2] <= 1 or lowest == 1
+        assert aims[0] == aims[1] == 0
+        assert (1 + lowest) / 2 < aims[2] <= 1 or lowest == 1
         assert aims[-1] == 1
+        [against, *others] = targets(EVENTS.data, WEIGHTS, lowest, negative=-0.5)
+        assert -0.5 <= against < -0.25 * (1 + lowest) or lowest == 1
+        assert others == aims[1:].tolist()
         # In seconds or in minutes, they say the same.
         np.testing.assert_allclose(targets(EVENTS.data, 60 * WEIGHTS, lowest), aims, rtol=1e-5)
 
