@@ -68,7 +68,7 @@ def run_conf(ratings: str, settings: str = "", data: str = "") -> dict[str, Any]
     Args:
         ratings: path or URI; empty: the demo's own.
         settings: NAME=VALUE pairs, parted by white space, for a source that the defaults don't fit.
-        data: `events` takes every row of the source as an event and reads no rating; empty: ratings.
+        data: `events` takes every row as an event and reads no rating; empty: ratings.
 
     Raises:
         ConfigError: a setting is wrong, or `data` is something else.
