@@ -261,6 +261,20 @@ def test_ceiling_and_margin_follow_the_spread_of_the_ratings() -> None:
         assert rmse_ceiling(given, figures) == 0.9
 
 
+def test_where_all_ratings_are_equal_errors_of_rounding_pass() -> None:
+    """The mean everywhere and the biases are right to the last bit there, a model nearly so."""
+    values = {("candidate", "rmse"): 1e-7, ("biases", "rmse"): 0.0, ("global_mean", "rmse"): 0.0}
+    figures = []
+    for good in good_figures():
+        value = values.get((good.subject, good.metric), good.value)
+        tiny = good.metric == "rmse_loss"
+        figures.append(replace(good, value=value, high=1e-7 if tiny else good.high))
+    assert broken_rules(figures) == []
+
+    worse = [replace(f, value=1e-3) if f.value == 1e-7 else f for f in figures]
+    assert {rule.rule for rule in broken_rules(worse)} == {"rmse_ceiling", "better_than_biases"}
+
+
 def test_a_rule_as_json_has_no_nan() -> None:
     rule = Rule("r", False, "t", math.nan, math.inf)
 

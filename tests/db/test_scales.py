@@ -1,4 +1,4 @@
-"""Whole nights with the shipped gate on ratings that are no stars: thumbs, one value, counts."""
+"""Whole nights with the shipped gate on ratings that are no stars: thumbs, and counts."""
 
 from pathlib import Path
 
@@ -23,7 +23,6 @@ def planted(kind: str) -> pd.DataFrame:
     size = liked[user, item]
     value = {
         "thumbs": (size > 0.4).astype(float),
-        "one_value": np.ones(len(size)),
         "counts": np.ceil(np.exp(1.5 * size)).clip(1, 1_000),
     }[kind]
     return pd.DataFrame({"user_id": user, "item_id": item, "rating": value})
@@ -34,7 +33,6 @@ def planted(kind: str) -> pd.DataFrame:
     ("kind", "scale", "solver"),
     [
         ("thumbs", (0, 1, 1), "als"),
-        ("one_value", (0, 1, 1), "als"),
         ("counts", (1, 1_000, 3), "biases"),
     ],
 )
