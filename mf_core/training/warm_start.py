@@ -25,10 +25,10 @@ from mf_core.warehouse.history import LiveModel
 # The scale and the relevant ratings say what is fitted. The seed and the share choose the
 # validation part.
 _SAME = (
-    "data.kind",
     "data.scale_low",
     "data.scale_high",
     "data.relevant_from",
+    "data.kind",
     "train.seed",
     "train.warm_start",
 )

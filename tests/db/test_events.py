@@ -123,7 +123,7 @@ def test_after_ratings_events_are_judged_by_their_lists_and_the_way_back_is_told
         gate__require_better_than_biases=False,
     )
     first = publish_one(rated, "ratings")
-    warm = world.with_settings(train__warm_start=True)
+    warm = world.with_settings(train__warm_start=True, data__scale_low=-9, data__scale_high=9)
     second = publish_one(warm, "events")
     started = "SELECT warm_started_from FROM mf.models WHERE model_version = :v"
     assert rows(engine, started, v=second) == [(None,)]
