@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from sqlalchemy.engine import Engine
 
-from mf_core import pipeline
-from mf_core.errors import GateError, QualityError, VerificationError
+from mf_core import pipeline, tune
+from mf_core.cli.tune import tune as tune_command
+from mf_core.errors import ConfigError, GateError, QualityError, VerificationError
 from mf_core.records import PublishReport
+from mf_core.tune.fit import fit_and_judge
 from mf_core.warehouse import readers, transaction
 
 from .test_publish import publish_one, rows
@@ -154,6 +157,18 @@ def test_events_of_which_none_is_positive_do_not_pass_the_check(
     disliked = world.with_settings(**_EVENTS)
     with pytest.raises(QualityError, match=r"no pair of user and item has a positive weight"):
         pipeline.check(disliked.config, disliked.place)
+
+
+def test_the_ranking_head_is_what_there_is_to_tune(world: World) -> None:
+    small = world.with_settings(ranking_head__n_factors=4, train__device="cpu")
+    rows = tune.read_warehouse(small.config, world.place.engine)
+    task = tune.make_task(small.config, "ranking", rows)
+    figure, _ = fit_and_judge(task, {}, lambda iteration, value: None)
+    assert 0 < figure <= 1
+
+    asked = CliRunner().invoke(tune_command, ["--head", "rating", "--set", "data.kind=events"])
+    assert isinstance(asked.exception, ConfigError)
+    assert "there is no rating head where data.kind is events" in str(asked.exception)
 
 
 def whole_night(world: World, key: str) -> PublishReport:
