@@ -10,7 +10,7 @@ PYTHON_IN_VENV := .venv/bin/python
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-demo: venv  ## run the nightly retrain once on MovieLens 100K (or RATINGS=path-or-URI) and report
+demo: venv  ## run the nightly retrain once on MovieLens 100K (or RATINGS=path-or-URI; DATA=events: without its ratings) and report
 	@exec $(PYTHON_IN_VENV) -m demo run
 
 up: venv  ## start Airflow and Postgres in the background

@@ -7,6 +7,7 @@ linear      seconds per sweep and rating on 1, 5 and 20 million
 plot        pictures of what ml100k and scale have measured
 generate    write the synthetic sets
 shapes      ours and peers with the same information on sets of many shapes
+events      the same on events without ratings
 pages       put what shapes has measured into README and model page
 sets        write the sets of other shapes as CSV, parted by every protocol
 install     make the peers' environments
@@ -25,7 +26,7 @@ from benchmarks.ml100k import FOLDS, run_ml100k
 from benchmarks.request import Request
 from benchmarks.results import RESULTS
 from benchmarks.scale import run_linear, run_scale
-from benchmarks.sets import DEFAULT, EVERY, ML100K, write_set
+from benchmarks.sets import DEFAULT, EVENT_SETS, EVERY, ML100K, write_set
 from benchmarks.shape_pages import write_pages
 from benchmarks.shape_runs import Extent, run_shapes
 
@@ -100,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
 
     shapes = commands.add_parser("shapes")
     _add_shapes_options(shapes, "shapes", sets=list(DEFAULT), protocols=None)
+
+    events = commands.add_parser("events")
+    _add_shapes_options(events, "events", sets=list(EVENT_SETS), protocols=None)
 
     sets = commands.add_parser("sets")
     sets.add_argument("names", nargs="*", default=DEFAULT, metavar="SET", help=", ".join(EVERY))
@@ -204,6 +208,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
     "scale": lambda options: run_scale(_request(options), options.sizes),
     "linear": lambda options: run_linear(_request(options)),
     "shapes": _shapes,
+    "events": _shapes,
     "sets": _sets,
     "pages": lambda options: write_pages(json.loads((RESULTS / "shapes.json").read_text())),
     "plot": lambda options: plot(options.names),

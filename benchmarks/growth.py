@@ -34,7 +34,7 @@ from mf_core.data.store import names_in, size_of, store_path
 from mf_core.models.factors import FactorModel, save_model
 from mf_core.models.samples import PosteriorSamples, sample_files
 from mf_core.pipeline import Workplace
-from mf_core.records import ModelRef, SplitRef
+from mf_core.records import HeadRef, ModelRef, SplitRef
 from mf_core.training.manifest import Manifest, Stage
 from mf_core.warehouse import transaction
 from mf_core.warehouse.bootstrap import bootstrap_warehouse, migrate
@@ -169,17 +169,22 @@ def _untrained(config: Config, place: Workplace, split: SplitRef, stage: Stage) 
     return ModelRef(
         model_version=split.model_version,
         stage=stage,
-        rating_uri=f"{manifest.output_uri}/rating",
-        rating_sha256=save_model(
-            rating, f"{manifest.output_uri}/rating", metadata, sample_files(samples)
-        ),
-        rating_iterations=1,
-        ranking_uri=f"{manifest.output_uri}/ranking",
-        ranking_sha256=save_model(ranking, f"{manifest.output_uri}/ranking", metadata),
-        ranking_iterations=1,
+        heads={
+            "rating": _saved(rating, f"{manifest.output_uri}/rating", metadata, samples),
+            "ranking": _saved(ranking, f"{manifest.output_uri}/ranking", metadata),
+        },
         device="none",
         fit_seconds=0.0,
     )
+
+
+def _saved(
+    model: FactorModel,
+    uri: str,
+    metadata: dict[str, Any],
+    samples: PosteriorSamples | None = None,
+) -> HeadRef:
+    return HeadRef(uri, save_model(model, uri, metadata, sample_files(samples)), iterations=1)
 
 
 def _random_model(snapshot: Snapshot, n_factors: int) -> FactorModel:

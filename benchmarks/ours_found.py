@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mf_core.backtest import BacktestReport, backtest
 from mf_core.config import make_config
+from mf_core.models.factors import FactorModel
 
 _CUTOFF = 10
 _TILE_MIB = 64
@@ -30,7 +31,9 @@ def main() -> None:
     report = backtest(make_config(task["overrides"]), task["head"], print)
     fit_seconds = sum(report.fit_seconds.values())
 
-    parts: dict[str, Any] = {"predicted": _predicted(report, case)}
+    parts: dict[str, Any] = {}
+    if report.heads.rating is not None:
+        parts["predicted"] = _predicted(report.heads.rating, report, case)
     if task["head"] is None:
         parts["lists"] = _lists(report, case)
     # It gets its name only once it is whole.
@@ -46,11 +49,13 @@ def main() -> None:
     print(json.dumps({"fit_seconds": fit_seconds}), flush=True)
 
 
-def _predicted(report: BacktestReport, case: dict[str, NDArray[Any]]) -> NDArray[Any]:
+def _predicted(
+    rating: FactorModel, report: BacktestReport, case: dict[str, NDArray[Any]]
+) -> NDArray[Any]:
     """Return the predictions of the case's test rows, in the case's order."""
     users = report.snapshot.users.rows(_texts(case["user_ids"]))
     items = report.snapshot.items.rows(_texts(case["item_ids"]))
-    return report.heads.rating.predict(users[case["teu"]], items[case["tei"]])
+    return rating.predict(users[case["teu"]], items[case["tei"]])
 
 
 def _lists(report: BacktestReport, case: dict[str, NDArray[Any]]) -> NDArray[np.int32]:

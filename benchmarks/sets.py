@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pyarrow import csv
 
 from benchmarks.environments import cache_folder
+from benchmarks.events import EVENTS, draw_events
 from benchmarks.lecturers import read_lecturers
 from benchmarks.ml100k import FOLDS, folds_folder
 from benchmarks.ml100k_features import item_features, user_features
@@ -21,10 +22,16 @@ from benchmarks.shapes import ALL, SHAPES
 
 ML100K = "ml100k"
 LECTURERS = "lecturers"
+# The pairs of MovieLens 100K, without what they were rated.
+EVENTS_ML100K = "events_ml100k"
+EVENT_SETS = (EVENTS_ML100K, *EVENTS)
+# Of events every positive weight is relevant; what else stands here is wide enough for all.
+_WEIGHTS = Scale(-1e6, 1e6, 1, relevant_from=1e-6, centre=0, spread=1)
 _SCALES = {
     ML100K: Scale(1, 5, 1, relevant_from=4, centre=3.5, spread=1.1),
     LECTURERS: Scale(1, 5, 1, relevant_from=5, centre=3.2, spread=1.3),
     **{name: shape.scale for name, shape in ALL.items()},
+    **dict.fromkeys(EVENT_SETS, _WEIGHTS),
 }
 # Sets of people, and those for work that are drawn.
 DEFAULT = (ML100K, LECTURERS, *SHAPES)
@@ -62,14 +69,21 @@ class Case:
         """What files and tables call it."""
         return f"{self.set}/{self.protocol}"
 
+    @property
+    def kind(self) -> str:
+        """Return what its rows are: ratings or events."""
+        return "events" if self.set in EVENT_SETS else "ratings"
+
     def settings(self) -> dict[str, Any]:
         """Return what the product is told: the scale, and how the nightly run parts the rows."""
-        return {
+        of_rows: dict[str, Any] = {
             "data.scale_low": self.scale.low,
             "data.scale_high": self.scale.high,
             "data.relevant_from": self.scale.relevant_from,
-            "split.protocol": _SPLITS.get(self.protocol, "hash"),
         }
+        if self.kind == "events":
+            of_rows["data.kind"] = self.kind
+        return {**of_rows, "split.protocol": _SPLITS.get(self.protocol, "hash")}
 
 
 def protocols_of(name: str) -> tuple[str, ...]:
@@ -77,6 +91,8 @@ def protocols_of(name: str) -> tuple[str, ...]:
     kind = name.removeprefix("held_back_")
     if kind == ML100K:
         return (*_FOLDS, *_IN_TIME, *_FEW)
+    if kind == EVENTS_ML100K:
+        return _FOLDS
     if kind == "drifting":
         return ("random", *_IN_TIME)
     if kind == "square":
@@ -129,6 +145,8 @@ def _folder(name: str) -> Path:
 
 def _definition(name: str) -> Any:
     """Return what decides the bits of a set."""
+    if name in EVENTS:
+        return asdict(EVENTS[name])
     return asdict(ALL[name]) if name in ALL else name
 
 
@@ -136,7 +154,10 @@ def _parts(name: str, protocol: str) -> tuple[Rated, Rated]:
     """Return the training and the test rows."""
     if protocol in _FOLDS:
         folder = folds_folder()
-        return _movielens(folder / f"{protocol}.base"), _movielens(folder / f"{protocol}.test")
+        sides = [_movielens(folder / f"{protocol}.{side}") for side in ("base", "test")]
+        if name == EVENTS_ML100K:
+            sides = [replace(side, value=np.ones(len(side.value))) for side in sides]
+        return sides[0], sides[1]
 
     rated = _read(name)
     train, test = PROTOCOLS[protocol](rated)
@@ -148,7 +169,7 @@ def _read(name: str) -> Rated:
         return _movielens(folds_folder() / "u.data")
     if name == LECTURERS:
         return read_lecturers(_folder(name))
-    return draw_ratings(ALL[name])
+    return draw_events(EVENTS[name]) if name in EVENTS else draw_ratings(ALL[name])
 
 
 def _movielens(path: Path) -> Rated:

@@ -22,7 +22,7 @@ RMSE_MARGIN = 0.002
 _STARS = 4.0
 
 # The peers with the same information as ours, by what they are compared on.
-LIST_PEERS = ("ease", "dlae", "edlae", "ials", "rp3beta", "popularity", "ease_relevant")
+LIST_PEERS = (*("ease", "dlae", "edlae", "ials", "rp3beta", "bm25", "popularity", "ease_relevant"),)
 RATING_PEERS = ("biases", "myfm", "myfm_ordinal", "ours_als")
 
 Lists = NDArray[np.int32]

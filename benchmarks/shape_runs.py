@@ -43,6 +43,7 @@ class _System:
         seeded: whether more than one seed makes sense.
         rates: whether it predicts ratings and makes no lists.
         needs_features: whether it learns from attributes, which only MovieLens 100K has here.
+        events: whether it is for events alone.
         most_levels: a scale of more levels is left out; an ordinal model has a cut for each.
     """
 
@@ -53,6 +54,7 @@ class _System:
     seeded: bool = False
     rates: bool = False
     needs_features: bool = False
+    events: bool = False
     most_levels: float = float("inf")
 
 
@@ -65,6 +67,7 @@ SYSTEMS = {
         overrides=_SIDE, head="rating", seeded=True, rates=True, needs_features=True
     ),
     **dict.fromkeys(("ease", "dlae", "edlae", "ease_relevant", "rp3beta", "popularity"), _LINEAR),
+    "bm25": _System("linear", "run_linear.py", events=True),
     "ials": _System("implicit", "run_implicit.py"),
     "biases": _System("linear", "run_linear.py", rates=True),
     "myfm": _System("myfm", "run_myfm_found.py", rates=True),
@@ -136,8 +139,8 @@ def run_shapes(request: Request, extent: Extent) -> None:
             write(request.name, about, text_of(about))
 
         folds = [(case, systems) for case, systems in measured if case.protocol.startswith("u")]
-        if name == ML100K and len(folds) > 1:
-            about["cases"][f"{ML100K}/all folds"] = figures_of(pooled(folds), case.scale)
+        if len(folds) > 1:
+            about["cases"][f"{name}/all folds"] = figures_of(pooled(folds), case.scale)
             write(request.name, about, text_of(about))
 
 
@@ -167,6 +170,10 @@ def _run_systems(case: Case, request: Request, folder: Path, extent: Extent) -> 
 
 
 def _takes_part(system: _System, case: Case) -> bool:
+    if case.kind == "events":
+        return not system.rates
+    if system.events:
+        return False
     scale = case.scale
     n_levels = 1 + (scale.high - scale.low) / scale.step
     if n_levels > system.most_levels or (system.needs_features and case.set != ML100K):
@@ -229,6 +236,7 @@ def _peer_command(
         {
             "system": name,
             "seed": seed,
+            "kind": case.kind,
             "low": case.scale.low,
             "high": case.scale.high,
             "relevant_from": case.scale.relevant_from,

@@ -120,7 +120,7 @@ def rmse(config: Config, snapshot: Snapshot, model: FactorModel) -> float:
 def ndcg(config: Config, snapshot: Snapshot, model: FactorModel) -> float:
     """Return the NDCG of the lists on the judged part."""
     lists = make_heads(config, snapshot, Models(model, model), snapshot.train).lists
-    quality = list_quality(lists, snapshot.test, config.data.relevant_from, CUTOFF)
+    quality = list_quality(lists, snapshot.test, config.data, CUTOFF)
     return float(quality.ndcg.sum() / quality.judged.sum())
 
 

@@ -78,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(layout: Layout, console: Console) -> int:
-    conf = run_conf(os.environ.get("RATINGS", ""), os.environ.get("SETTINGS", ""))
+    asked = (os.environ.get(name, "") for name in ("RATINGS", "SETTINGS", "DATA"))
+    conf = run_conf(*asked)
     layout.make_folders()
     with temporary_stack(layout, _teller(console)) as stack:
         if stack.was_running:

@@ -36,9 +36,10 @@ def _fact_rows(report: DemoReport) -> Iterator[tuple[str, str]]:
     """Yield the name and the value of each fact, in the order of the pipeline."""
     yield "Rows in", _rows_in(report)
     yield "Split", _split(report)
-    yield "Test RMSE", _test_rmse(report)
-    yield "Test MAE", _number(report.test_mae)
-    yield "Average error", _average_error(report)
+    if report.kind == "ratings":
+        yield "Test RMSE", _test_rmse(report)
+        yield "Test MAE", _number(report.test_mae)
+        yield "Average error", _average_error(report)
     yield f"NDCG@{report.cutoff}", _ndcg(report)
     if report.known_rating is not None:
         yield "A known rating", _prediction(report.known_rating)
@@ -46,12 +47,13 @@ def _fact_rows(report: DemoReport) -> Iterator[tuple[str, str]]:
 
 
 def _rows_in(report: DemoReport) -> str:
+    rows = "ratings" if report.kind == "ratings" else "pairs of user and item"
     done = f"{report.rows_rejected:,} rejected"
     if report.already_ingested:
         done = "already ingested before"
     return (
         f"{report.rows_read:,} from {report.source_uri} ({done}); "
-        f"{report.total_ratings:,} ratings in the warehouse"
+        f"{report.total_ratings:,} {rows} in the warehouse"
     )
 
 
@@ -79,6 +81,7 @@ def _average_error(report: DemoReport) -> str:
 def _ndcg(report: DemoReport) -> str:
     others = {
         "popularity": report.popularity_ndcg,
+        "item-item": report.item_item_ndcg,
         "champion": report.champion_ndcg,
     }
     return _beside(report.ndcg, others)
@@ -107,7 +110,9 @@ def _print_list(console: Console, report: DemoReport) -> None:
     console.print(f"\n[bold]Recommended to user {escape(report.shown_user)}:[/]")
     for item in report.shown_list:
         title = escape(item.title or item.item_id)
-        line = f"  {item.rank:>2}. {title}  ({item.predicted_rating:.2f})"
+        line = f"  {item.rank:>2}. {title}"
+        if item.predicted_rating is not None:
+            line += f"  ({item.predicted_rating:.2f})"
         console.print(line, highlight=False)
 
     console.print("\n[bold]The same in SQL[/] (`make psql`):")

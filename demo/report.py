@@ -25,6 +25,7 @@ SELECT m.model_version,
        m.device,
        m.snapshot_id,
        m.config #>> '{split,protocol}' AS protocol,
+       coalesce(m.config #>> '{data,kind}', 'ratings') AS kind,
        (m.config #>> '{gate,cutoff}')::integer AS cutoff,
        (m.config #>> '{data,scale_low}')::float AS scale_low,
        (m.config #>> '{data,scale_high}')::float AS scale_high,
@@ -86,18 +87,19 @@ _OF_THE_RUN = (
     "n_items",
     "device",
     "cutoff",
+    "kind",
 )
 _OF_THE_BATCH = ("source_uri", "rows_read", "rows_rejected", "total_ratings")
 
 
 @dataclass(frozen=True)
 class ListedItem:
-    """One recommendation of the user that the report shows."""
+    """One recommendation of the user that the report shows; of events no rating is predicted."""
 
     rank: int
     item_id: str
     title: str | None
-    predicted_rating: float
+    predicted_rating: float | None
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class DemoReport:
     already_ingested: bool
     total_ratings: int
     split: str
+    kind: str
     n_train: int
     n_test: int
     n_users: int
@@ -140,6 +143,7 @@ class DemoReport:
     champion_rmse: float | None
     ndcg: float | None
     popularity_ndcg: float | None
+    item_item_ndcg: float | None
     champion_ndcg: float | None
     cutoff: int
     users: int
@@ -254,6 +258,7 @@ def _headline_figures(connection: "Connection", version: int, cutoff: int) -> di
         "champion_rmse": value.get(("champion", "rmse")),
         "ndcg": value.get(("candidate", ndcg)),
         "popularity_ndcg": value.get(("popularity", ndcg)),
+        "item_item_ndcg": value.get(("item_item", ndcg)),
         "champion_ndcg": value.get(("champion", ndcg)),
     }
 

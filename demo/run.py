@@ -18,6 +18,7 @@ from demo.supervisor import StackError
 from demo.task_logs import last_lines, log_file
 from mf_core.config import make_config, uris_in
 from mf_core.config import settings as all_settings
+from mf_core.errors import ConfigError
 from mf_core.redaction import redacted
 
 DAG_ID = "mf_retrain"
@@ -25,6 +26,7 @@ DEMO_SOURCE = "ml-100k"
 # The ceiling that a good model of MovieLens 100K stays under; a user's own ratings get the DAG's
 # default.
 DEMO_MAX_RMSE = 0.935
+_KINDS = ("", "ratings", "events")
 # Exit statuses.
 PUBLISHED = 0
 FAILED = 1
@@ -60,13 +62,19 @@ def run_demo(stack: Stack, conf: Mapping[str, Any], console: Console) -> int:
     return _conclude(stack, run, report, console)
 
 
-def run_conf(ratings: str, settings: str = "") -> dict[str, Any]:
+def run_conf(ratings: str, settings: str = "", data: str = "") -> dict[str, Any]:
     """Return the settings that the demo's run is triggered with.
 
     Args:
         ratings: path or URI; empty: the demo's own.
         settings: NAME=VALUE pairs, parted by white space, for a source that the defaults don't fit.
+        data: `events` takes every row as an event and reads no rating; empty: ratings.
+
+    Raises:
+        ConfigError: a setting is wrong, or `data` is something else.
     """
+    if data not in _KINDS:
+        raise ConfigError(f"DATA is {data!r}, expected {' or '.join(filter(None, _KINDS))}.")
     # The warehouse holds one source at a time: ids of two sources may be equal and mean different
     # things.
     conf: dict[str, Any] = {
@@ -79,12 +87,15 @@ def run_conf(ratings: str, settings: str = "") -> dict[str, Any]:
     if ratings:
         conf["source.uri"] = "\n".join(map(_absolute, uris_in(ratings)))
     else:
-        conf |= {"source.uri": DEMO_SOURCE, "gate.max_rmse": DEMO_MAX_RMSE}
-    wanted = _overrides(settings)
+        conf["source.uri"] = DEMO_SOURCE
+        if data != "events":
+            conf["gate.max_rmse"] = DEMO_MAX_RMSE
+    kind = {"data.kind": data} if data else {}
+    wanted = _overrides(settings, kind)
     if "source.name" in wanted and not ratings:
         # A source of the user's own settings file, which says where it is.
         del conf["source.uri"]
-    return conf | wanted
+    return conf | kind | wanted
 
 
 def _absolute(uri: str) -> str:
@@ -93,14 +104,17 @@ def _absolute(uri: str) -> str:
     return uri if known else str(Path(uri).expanduser().resolve())
 
 
-def _overrides(settings: str) -> dict[str, Any]:
-    """Return `settings` with the types that the trigger form's checks want. Raises ConfigError."""
+def _overrides(settings: str, kind: Mapping[str, str]) -> dict[str, Any]:
+    """Return `settings` with the types that the trigger form's checks want. Raises ConfigError.
+
+    `kind` says what the rows are, which decides about what goes with what.
+    """
     pairs = {}
     for pair in settings.split():
         name, _, value = pair.partition("=")
         pairs[name] = value
 
-    config = make_config(pairs)
+    config = make_config({**kind, **pairs})
     typed = {setting.name: setting.default for setting in all_settings(config)}
     return {name: typed[name] for name in pairs}
 

@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from mf_core.config import Config, Head, make_config, with_found
 from mf_core.data.attributes import Attributes, texts_by_row
 from mf_core.data.fading import require_times
-from mf_core.data.ratings import IdMap, Ratings, Seconds, id_map, known_times
+from mf_core.data.ratings import (
+    IdMap,
+    Ratings,
+    Seconds,
+    concatenate,
+    id_map,
+    known_times,
+    summed,
+)
 from mf_core.data.snapshot import Snapshot, sort_ratings
 from mf_core.errors import InputError
 from mf_core.figures import Figure
@@ -127,8 +135,11 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
     Raises:
         InputError: a file is refused, or has a row that would be rejected. A benchmark uses every
             row.
+        ConfigError: a model of these rows has no such head.
         TrainingError: training failed.
     """
+    if head:
+        config.require_head(head)
     snapshot = read_folds(config)
     log(f"{len(snapshot.train):,} training and {len(snapshot.test):,} test ratings")
     rank_by: Head = head or config.recommend.rank_by
@@ -142,7 +153,7 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
     heads = _heads_of(config, snapshot, fitted)
     figures = evaluate(config, snapshot, candidate=heads, champion=None, recent=[])
     return BacktestReport(
-        figures=_without_unfitted(figures, head),
+        figures=figures,
         iterations={name: fit.iterations for name, fit in fitted.items()},
         fit_seconds={name: fit.seconds for name, fit in fitted.items()},
         device=next(iter(fitted.values())).device,
@@ -155,6 +166,11 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
     )
 
 
+def _heads(config: Config, head: Head | None) -> tuple[Head, ...]:
+    """Return the heads to fit: the one named, or all that the model has."""
+    return (head,) if head else config.heads()
+
+
 def _search(
     config: Config, snapshot: Snapshot, head: Head | None, log: Log
 ) -> FoundSettings | None:
@@ -163,8 +179,7 @@ def _search(
         return None
     attributes = encoded_attributes(config, snapshot, log)
     rows = SearchRows(snapshot.train, snapshot.users, snapshot.items, attributes)
-    heads: tuple[Head, ...] = (head,) if head else ("rating", "ranking")
-    return search_settings(config, rows, begin_at=None, log=log, heads=heads)
+    return search_settings(config, rows, begin_at=None, log=log, heads=_heads(config, head))
 
 
 def _fit(config: Config, snapshot: Snapshot, head: Head | None, log: Log) -> dict[str, "FitResult"]:
@@ -181,7 +196,8 @@ def _fit(config: Config, snapshot: Snapshot, head: Head | None, log: Log) -> dic
     users = snapshot.users
     items = snapshot.items
     fitted = {}
-    if head != "ranking":
+    wanted = _heads(config, head)
+    if "rating" in wanted:
         attributes = encoded_attributes(config, snapshot, log)
         fitted["rating"] = fit_rating_head(
             config,
@@ -192,32 +208,21 @@ def _fit(config: Config, snapshot: Snapshot, head: Head | None, log: Log) -> dic
             report=report,
             log=log,
         )
-    if head != "rating":
+    if "ranking" in wanted:
         fitted["ranking"] = fit_ranking_head(config, train, users, items, report=report, log=log)
     return fitted
 
 
 def _heads_of(config: Config, snapshot: Snapshot, fitted: dict[str, "FitResult"]) -> Heads:
-    """Return the fitted heads, with an empty model in the place of one that was not fitted."""
+    """Return the fitted heads, with an empty ranking head in the place of one that was not."""
     rating = fitted.get("rating")
     ranking = fitted.get("ranking")
     models = Models(
-        rating=rating.model if rating else _no_model(snapshot),
+        rating=rating.model if rating else None,
         ranking=ranking.model if ranking else _no_model(snapshot),
     )
     samples = rating.samples if rating else None
     return make_heads(config, snapshot, models, snapshot.train, samples=samples)
-
-
-def _without_unfitted(figures: list[Figure], head: Head | None) -> list[Figure]:
-    """Return `figures` without the rating figures of a rating head that was not fitted."""
-    if head != "ranking":
-        return figures
-    return [
-        figure
-        for figure in figures
-        if not (figure.subject == "candidate" and figure.head == "rating")
-    ]
 
 
 def read_folds(config: Config) -> Snapshot:
@@ -252,7 +257,8 @@ class Files:
     Attributes:
         users: ids of all users of either file, in row order; of the users file too, where named.
         items: ids of all items, likewise.
-        ratings: all ratings, of shape (n,), in the order of the files.
+        ratings: all ratings, of shape (n,), in the order of the files; of events one row for each
+            user and item of a side.
         is_test: boolean array of shape (n,).
         attributes: what is known of users and items; None if the settings have no use for them.
     """
@@ -282,18 +288,37 @@ def read_files(config: Config) -> Files:
     attributes = None
     if config.rating_head.uses_attributes():
         attributes = Attributes(user=_texts(user_ids, users), item=_texts(item_ids, items))
-    return Files(
-        users=user_ids,
-        items=item_ids,
-        ratings=Ratings(
-            user=user_ids.rows(user_id),
-            item=item_ids.rows(item_id),
-            value=_column(table, "rating").astype(np.float32),
-            rated_at=_times(table),
-        ),
-        is_test=_column(table, "side") == "test",
-        attributes=attributes,
+    ratings = Ratings(
+        user=user_ids.rows(user_id),
+        item=item_ids.rows(item_id),
+        value=_column(table, "rating").astype(np.float32),
+        rated_at=_times(table),
     )
+    is_test = _column(table, "side") == "test"
+    if config.data.kind == "events":
+        ratings, is_test = _pairs_of(ratings, is_test, n_items=len(item_ids))
+    return Files(
+        users=user_ids, items=item_ids, ratings=ratings, is_test=is_test, attributes=attributes
+    )
+
+
+def _pairs_of(
+    events: Ratings, is_test: NDArray[np.bool_], n_items: int
+) -> tuple[Ratings, NDArray[np.bool_]]:
+    """Return one row for each pair of user and item, as the warehouse has them, and its side.
+
+    A pair with events on both sides is on the training side: no list holds it, since the user
+    knows the item.
+    """
+    train = summed(events.take(~is_test))
+    test = summed(events.take(is_test))
+
+    # A pair is one number, which may pass 2^31.
+    known = train.user * np.int64(n_items) + train.item
+    asked = test.user * np.int64(n_items) + test.item
+    test = test.take(~np.isin(asked, known))
+    sides = np.repeat([False, True], [len(train), len(test)])
+    return concatenate([train, test]), sides
 
 
 def _ratings_of(source: RatingsSource, config: Config) -> pa.Table:

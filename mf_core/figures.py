@@ -163,17 +163,20 @@ def mark_of(passed: bool, warning: bool) -> str:
 def headline(
     model_version: int, champion_version: int | None, measured: Sequence[Figure], cutoff: int
 ) -> EvalReport:
-    """Return a candidate's headline figures; NaN where one is missing."""
+    """Return a candidate's headline figures.
+
+    None where no head predicts ratings, NaN where a figure of the lists is missing.
+    """
     figures = Figures(measured)
     ndcg = NDCG.stored(cutoff)
     return EvalReport(
         model_version=model_version,
         champion_version=champion_version,
         n_test=figures.n("candidate", RMSE.name),
-        rmse=figures.value("candidate", RMSE.name),
-        mae=figures.value("candidate", MAE.name),
-        average_error=figures.value("candidate", AVERAGE_ERROR.name),
-        baseline_rmse=figures.value("biases", RMSE.name),
+        rmse=figures.find("candidate", RMSE.name),
+        mae=figures.find("candidate", MAE.name),
+        average_error=figures.find("candidate", AVERAGE_ERROR.name),
+        baseline_rmse=figures.find("biases", RMSE.name),
         ndcg=figures.value("candidate", ndcg),
         popularity_ndcg=figures.value("popularity", ndcg),
         champion_rmse=figures.find("champion", RMSE.name),

@@ -63,7 +63,8 @@ class IngestReport:
 class QualityReport:
     """The figures that the data checks looked at.
 
-    `volume_change` is relative to the ratings that were last trained on; None: there are none.
+    `volume_change` is relative to the ratings that were last trained on; None: there are none. Of
+    events, a rating is the weight of all events of a user and an item.
     """
 
     n_ratings: int
@@ -73,28 +74,55 @@ class QualityReport:
     highest_rating: float
     mean_rating: float
     volume_change: float | None
+    kind: str = "ratings"
 
     def sentence(self) -> str:
         """Return the figures in one line for people."""
         change = "nothing was trained on before"
         if self.volume_change is not None:
             change = f"{self.volume_change:+.1%} against the last trained data"
+        what = f"{self.n_ratings:,} ratings of {self.n_users:,} users on {self.n_items:,} items"
+        if self.kind == "events":
+            what = (
+                f"events of {self.n_users:,} users on {self.n_items:,} items, "
+                f"{self.n_ratings:,} pairs with weights"
+            )
         return (
-            f"check: fit to train on: {self.n_ratings:,} ratings of {self.n_users:,} users on "
-            f"{self.n_items:,} items, from {self.lowest_rating:g} to {self.highest_rating:g}, "
-            f"mean {self.mean_rating:.2f}; {change}"
+            f"check: fit to train on: {what}, from {self.lowest_rating:g} to "
+            f"{self.highest_rating:g}, mean {self.mean_rating:.2f}; {change}"
         )
 
 
 @dataclass(frozen=True)
+class HeadRef:
+    """Where the model of one head lies, the sha256 of its manifest, and its iterations."""
+
+    uri: str
+    sha256: str
+    iterations: int
+
+
+HeadRefs = dict[str, HeadRef]
+"""The heads that a model has, by name: `ranking`, and `rating` where there are ratings."""
+
+
+def _restored_heads(heads: Mapping[str, HeadRef | Mapping[str, Any]]) -> HeadRefs:
+    """Return heads as they were before XCom or JSON, which turn each into a mapping."""
+    return {
+        name: HeadRef(**head) if isinstance(head, Mapping) else head for name, head in heads.items()
+    }
+
+
+@dataclass(frozen=True)
 class StartRef:
-    """The evaluated model that a fit starts from: its version, and where both heads lie."""
+    """The evaluated model that a fit starts from: its version, and its heads."""
 
     model_version: int
-    rating_uri: str
-    rating_sha256: str
-    ranking_uri: str
-    ranking_sha256: str
+    heads: HeadRefs
+
+    def __post_init__(self) -> None:
+        # A frozen record refuses a plain assignment.
+        object.__setattr__(self, "heads", _restored_heads(self.heads))
 
     @classmethod
     def restored(cls, value: Self | Mapping[str, Any] | None) -> Self | None:
@@ -209,7 +237,7 @@ class SplitRef:
 
 @dataclass(frozen=True)
 class ModelRef:
-    """Both heads of one trained model, where they lie, and how the training went.
+    """The heads of one trained model, where they lie, and how the training went.
 
     `stage` is evaluated or refit. `warm_started_from` is the version whose evaluated model the fit
     really started from; None: a cold start. `peak_bytes` is the most memory that it held: on a GPU
@@ -218,12 +246,7 @@ class ModelRef:
 
     model_version: int
     stage: str
-    rating_uri: str
-    rating_sha256: str
-    rating_iterations: int
-    ranking_uri: str
-    ranking_sha256: str
-    ranking_iterations: int
+    heads: HeadRefs
     device: str
     fit_seconds: float
     warm_started_from: int | None = None
@@ -232,26 +255,25 @@ class ModelRef:
     """The found settings that it was fitted with; None: those of the run alone."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "heads", _restored_heads(self.heads))
         object.__setattr__(self, "found", FoundSettings.restored(self.found))
+
+    def iterations(self) -> dict[str, int]:
+        """Return how many iterations each head took."""
+        return {name: head.iterations for name, head in self.heads.items()}
 
     def sentence(self) -> str:
         """Return what was fitted, in one line for people."""
         step = "refit" if self.stage == "refit" else "train"
+        fitted = " and ".join(f"{name} ({n} iterations)" for name, n in self.iterations().items())
         return (
-            f"{step}: both heads of version {self.model_version} are fitted in "
-            f"{self.fit_seconds:.0f} s on {self.device} ({self.rating_iterations} and "
-            f"{self.ranking_iterations} iterations)"
+            f"{step}: version {self.model_version} is fitted in {self.fit_seconds:.0f} s on "
+            f"{self.device}: {fitted}"
         )
 
     def as_start(self) -> StartRef:
         """Return the model as one that another fit starts from."""
-        return StartRef(
-            model_version=self.model_version,
-            rating_uri=self.rating_uri,
-            rating_sha256=self.rating_sha256,
-            ranking_uri=self.ranking_uri,
-            ranking_sha256=self.ranking_sha256,
-        )
+        return StartRef(model_version=self.model_version, heads=self.heads)
 
 
 @dataclass(frozen=True)
@@ -287,15 +309,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class EvalReport:
-    """The candidate's headline figures on the test rows; all of them stand in `mf.evaluations`."""
+    """The candidate's headline figures on the test rows; all of them stand in `mf.evaluations`.
+
+    Those of ratings are None where the model predicts none, and `n_test` is 0 there.
+    """
 
     model_version: int
     champion_version: int | None
     n_test: int
-    rmse: float
-    mae: float
-    average_error: float
-    baseline_rmse: float
+    rmse: float | None
+    mae: float | None
+    average_error: float | None
+    baseline_rmse: float | None
     ndcg: float
     popularity_ndcg: float
     champion_rmse: float | None
@@ -304,6 +329,23 @@ class EvalReport:
     """Share of the items that the lists show to anybody; None: not measured."""
     cutoff: int | None = None
     """Length of the lists that `ndcg` and `coverage` look at; None: of an older release."""
+
+    def ratings_in_words(self) -> str:
+        """Return how well ratings are predicted; that they are not where there are none."""
+        if self.rmse is None:
+            return "no ratings to predict"
+        return f"test RMSE {self.rmse:.4f}"
+
+    def sentence(self) -> str:
+        """Return the figures in one line for people."""
+        ratings = self.ratings_in_words()
+        if self.baseline_rmse is not None:
+            ratings += f" (biases only {self.baseline_rmse:.4f})"
+        return (
+            f"evaluate: version {self.model_version} has {ratings}, "
+            f"NDCG@{self.cutoff} {self.ndcg:.4f} (popularity {self.popularity_ndcg:.4f}), "
+            f"champion {self.champion_version}"
+        )
 
 
 @dataclass(frozen=True)
@@ -345,7 +387,7 @@ class PublishReport:
     users: int
     rows: int
     retired_versions: str
-    rmse: float
+    rmse: float | None
     ndcg: float
 
     def sentence(self) -> str:
@@ -354,9 +396,10 @@ class PublishReport:
         if self.previous_version is not None:
             before = f" instead of version {self.previous_version}"
         retired = f"; retired: {self.retired_versions}" if self.retired_versions else ""
+        figure = f"NDCG {self.ndcg:.4f}" if self.rmse is None else f"test RMSE {self.rmse:.4f}"
         return (
             f"publish: version {self.model_version} is live{before}: lists of {self.users:,} "
-            f"users, {self.rows:,} rows, test RMSE {self.rmse:.4f}{retired}"
+            f"users, {self.rows:,} rows, {figure}{retired}"
         )
 
 

@@ -69,7 +69,9 @@ PEAK_BYTES = Metric(
     "Most memory that a training held: of the GPU, or of its process on a CPU.",
     ("stage",),
 )
-RMSE = Metric("mf.rmse", "rating", "Test RMSE of the latest candidate, published or not.")
+RMSE = Metric(
+    "mf.rmse", "rating", "Test RMSE of the latest candidate, published or not; none of events."
+)
 NDCG = Metric(
     "mf.ndcg", "0 to 1", "NDCG of its lists on the test rows, at the cutoff.", ("cutoff",)
 )

@@ -53,6 +53,7 @@ class Case:
 
     Attributes:
         system, seed, low, high, relevant_from: of the task.
+        kind: ratings, or events, whose values are the weights of pairs.
         train, test: the rows of both sides. Only `report` reads the ratings of the test side.
         validation: boolean array over the training rows.
         n_users, n_items: over both sides.
@@ -66,6 +67,7 @@ class Case:
         self._out = Path(sys.argv[3])
         self.system: str = task["system"]
         self.seed: int = task["seed"]
+        self.kind: str = task["kind"]
         self.low: float = task["low"]
         self.high: float = task["high"]
         self.relevant_from: float = task["relevant_from"]
@@ -87,6 +89,26 @@ class Case:
             value=columns[f"{side}r"].astype(np.float64),
             second=columns[f"{side}s"].astype(np.int64),
         )
+
+    def levels(self, rows: Rows, lowest: float | None) -> tuple[Rows, Float64s]:
+        """Return rows, and what each counts: from `lowest` for the least to 1.
+
+        Ratings count on a line up to 1 for `relevant_from`, weights of events by their logarithm
+        up to their 95th percentile, below 0 for those against. With `lowest` None only what is
+        relevant is returned, and all of it counts 1.
+        """
+        if lowest is None:
+            relevant = rows.take(rows.value >= self.relevant_from)
+            return relevant, np.ones(len(relevant.value))
+        if self.kind == "events":
+            positive = rows.value[rows.value > 0]
+            unit, enough = np.percentile(positive, [50, 95])
+            size = np.log1p(np.abs(rows.value) / unit) / np.log1p(enough / unit)
+            return rows, np.sign(rows.value) * (lowest + (1 - lowest) * np.minimum(size, 1))
+        # Where everything is relevant there is no line through both levels.
+        span = self.relevant_from - self.low
+        above = (rows.value - self.low) / span if span else np.ones(len(rows.value))
+        return rows, lowest + (1 - lowest) * above
 
     def popularity(self, rows: Rows) -> Float64s:
         """Return how many relevant ratings each item has in `rows`."""

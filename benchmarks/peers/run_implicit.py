@@ -35,18 +35,13 @@ def main() -> None:
 
 def _scores(case: Case, rows: "Rows", found: "Settings") -> "Float32s":
     """Return x_u . y_i of every pair, of shape (n_users, n_items)."""
-    lowest = found["lowest"]
-    if lowest is None:
-        rows = rows.take(rows.value >= case.relevant_from)
-        weight = np.ones(len(rows.value))
-    else:
-        span = case.relevant_from - case.low
-        above = (rows.value - case.low) / span if span else np.ones(len(rows.value))
-        weight = lowest + (1 - lowest) * above
+    rows, weight = case.levels(rows, found["lowest"])
 
-    # The package takes a pair's weight, which is 1 where nobody rated: w = 1 + alpha weight.
+    # The package takes a pair's weight, which is 1 where nobody rated: w = 1 + alpha weight. A
+    # negative one says that the pair aims at 0 with as much weight.
     shape = (case.n_users, case.n_items)
-    weights = (1 + found["alpha"] * weight).astype(np.float32)
+    sign = np.where(weight < 0, -1, 1)
+    weights = (sign * (1 + found["alpha"] * np.abs(weight))).astype(np.float32)
     observed = csr_matrix((weights, (rows.user, rows.item)), shape)
     model = AlternatingLeastSquares(
         factors=found["factors"],

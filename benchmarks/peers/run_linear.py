@@ -2,7 +2,8 @@
 
 EASE (Steck 2019), DLAE and EDLAE (Steck 2020, 'Autoencoders that don't overfit towards the
 identity') on the rating values, and EASE on what is relevant alone; RP3beta (Paudel et al. 2017);
-popularity that fades; user and item biases by ridge regression.
+nearest items by BM25 weights, as implicit's `BM25Recommender` makes them; popularity that fades;
+user and item biases by ridge regression.
 """
 
 from collections.abc import Callable
@@ -28,7 +29,7 @@ def main() -> None:
         _biases(case)
         return
 
-    grids: dict[str, dict[str, tuple[float, ...]]] = {
+    grids: dict[str, dict[str, tuple[float | None, ...]]] = {
         "ease": {"ridge": _RIDGES, "lowest": _LOWEST},
         "dlae": {"ridge": _RIDGES, "dropout": (0.2, 0.35, 0.5, 0.65, 0.8), "lowest": _LOWEST},
         "edlae": {"ridge": _RIDGES, "dropout": (0.1, 0.2, 0.35, 0.5, 0.65), "lowest": _LOWEST},
@@ -37,6 +38,12 @@ def main() -> None:
             "alpha": (0.6, 0.8, 1.0, 1.2, 1.5),
             "beta": (0.0, 0.2, 0.4, 0.6, 0.8),
             "lowest": _LOWEST,
+        },
+        "bm25": {
+            "neighbours": (20, 50, 100, 200, 500),
+            "k1": (0.2, 1.2, 5.0, 100.0),
+            "b": (0.0, 0.2, 0.5, 0.8),
+            "lowest": (0.35, None),
         },
         # In spans of the training rows; a thousand of them is no decay.
         "popularity": {"half_life": (0.01, 0.03, 0.1, 0.3, 1.0, 1_000.0)},
@@ -47,6 +54,7 @@ def main() -> None:
         "edlae": lambda rows, found: _autoencoder(case, rows, found),
         "ease_relevant": lambda rows, found: _autoencoder(case, rows, found),
         "rp3beta": lambda rows, found: _random_walk(case, rows, found),
+        "bm25": lambda rows, found: _neighbours(case, rows, found),
         "popularity": lambda rows, found: _popularity(case, rows, found),
     }
     lists = case.find_lists(grids[case.system], scores[case.system])
@@ -55,14 +63,8 @@ def main() -> None:
 
 def _matrix(case: Case, rows: "Rows", lowest: float | None) -> "Float32s":
     """Return the ratings as (n_users, n_items); with `lowest` None what is relevant, as ones."""
-    if lowest is None:
-        rows = rows.take(rows.value >= case.relevant_from)
-        values = np.ones(len(rows.value))
-    else:
-        # Where everything is relevant there is no line through both levels.
-        span = case.relevant_from - case.low
-        above = (rows.value - case.low) / span if span else np.ones(len(rows.value))
-        values = lowest + (1 - lowest) * above
+    rows, values = case.levels(rows, lowest)
+    values = np.maximum(values, 0)
     matrix = np.zeros((case.n_users, case.n_items), np.float32)
     matrix[rows.user, rows.item] = values
     return matrix
@@ -120,6 +122,27 @@ def _random_walk(case: Case, rows: "Rows", found: "Settings") -> "Float32s":
     penalty = np.maximum(counts, 1) ** found["beta"]
     penalized: Float32s = (scores / penalty).astype(np.float32)
     return penalized
+
+
+def _neighbours(case: Case, rows: "Rows", found: "Settings") -> "Float32s":
+    """Return the scores of each item's nearest items, of shape (n_users, n_items).
+
+    An item is a text whose words are its users: how often a user comes in it saturates with k1,
+    long texts count less by b, and so do users who are in many.
+    """
+    weights = _matrix(case, rows, found["lowest"])
+    length = weights.sum(axis=0)
+    norm = 1 - found["b"] + found["b"] * length / length.mean()
+    rarity = np.log(case.n_items) - np.log1p((weights > 0).sum(axis=1))
+    k1 = found["k1"]
+    terms = weights * (k1 + 1) / (k1 * norm + weights + 1e-9) * rarity[:, None]
+
+    similar = (terms.T @ terms).astype(np.float32)
+    kept = min(found["neighbours"], case.n_items)
+    border = np.partition(similar, -kept, axis=1)[:, -kept]
+    similar[similar < border[:, None]] = 0
+    scores: Float32s = weights @ similar
+    return scores
 
 
 def _normalised(rows: "Float32s") -> "Float32s":

@@ -98,7 +98,9 @@ def _lines_of_live(found: dict[str, Any]) -> Iterator[str]:
     if found["found_on"]:
         yield _line("settings", f"{found['found_on']}")
         yield _line("", _settings(found["found_settings"]))
-    yield _line("test RMSE", _figure(found["rmse"]))
+    # Of events there is none.
+    if found["rmse"] is not None:
+        yield _line("test RMSE", _figure(found["rmse"]))
     yield _line(f"NDCG@{found['cutoff'] or '?'}", _figure(found["ndcg"]))
 
 

@@ -70,7 +70,7 @@ def split(config: Config, key: str | None, as_json: bool) -> None:
 @json_option
 @settings_options
 def train(config: Config, version: int | None, as_json: bool) -> None:
-    """Fit both heads of a version on its training rows."""
+    """Fit the heads of a version on its training rows."""
     from mf_core import pipeline
 
     with open_workplace() as place:

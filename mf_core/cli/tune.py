@@ -18,9 +18,7 @@ _SHOWN = 10
 @click.option(
     "--head",
     type=click.Choice(["rating", "ranking"]),
-    default="rating",
-    show_default=True,
-    help="Head whose settings to choose.",
+    help="Head whose settings to choose; by default the rating head, if there are ratings.",
 )
 @click.option("--solver", help="Solver of the rating head; the configured one by default.")
 @click.option(
@@ -69,7 +67,7 @@ _SHOWN = 10
 @settings_options
 def tune(
     config: Config,
-    head: Head,
+    head: Head | None,
     solver: str | None,
     minutes: float,
     trials: int | None,
@@ -91,6 +89,8 @@ def tune(
     with TUNE.required():
         from mf_core import tune as tuning
 
+    head = head or config.heads()[0]
+    config.require_head(head)
     with open_workplace() as place:
         if show_only and not study:
             show(tuning.studies(place.engine), as_json)

@@ -105,6 +105,14 @@ class RankingHeadConfig(FactorsConfig):
         ge=0,
         le=1,
     )
+    negative_target: float = setting(
+        0.0,
+        shapes="model",
+        description="Events: what the score of a pair of negative weight aims at, in units of what "
+        "as large a positive one aims at. At 0 it counts against the item in least squares alone.",
+        ge=-1,
+        le=0,
+    )
     learner: Literal["blend", "als", "item_item"] = setting(
         "blend",
         shapes="model",

@@ -15,7 +15,8 @@ class DataConfig(Section):
         "ratings",
         shapes="model",
         description="What the source holds: `ratings` on a scale, or `events` without one (plays, "
-        "clicks, purchases).",
+        "clicks, purchases), of which any positive weight is relevant; of events lists are made, "
+        "and no ratings predicted.",
     )
     scale_low: float = setting(1.0, shapes="model", description="Lowest rating of the scale.")
     scale_high: float = setting(5.0, shapes="model", description="Highest rating of the scale.")
@@ -210,8 +211,8 @@ class GateConfig(Section):
     max_rmse: float | None = setting(
         None,
         shapes="verdict",
-        description="Ceiling of the test RMSE, in rating units; empty: a quarter of the rating "
-        "scale's range.",
+        description="Ceiling of the test RMSE, in rating units; empty: the error of predicting the "
+        "mean everywhere.",
         gt=0,
     )
     require_better_than_biases: bool = setting(
@@ -228,10 +229,11 @@ class GateConfig(Section):
         description="What happens where the lists are worse than those of the item-item baseline "
         "(EASE on the same ratings), by their 95% interval; `off`: it is not fitted either.",
     )
-    max_rmse_loss: float = setting(
-        0.01,
+    max_rmse_loss: float | None = setting(
+        None,
         shapes="verdict",
-        description="Non-inferiority margin in RMSE against the champion and the recent best.",
+        description="Non-inferiority margin in RMSE against the champion and the recent best, in "
+        "rating units; empty: a hundredth of the error of predicting the mean everywhere.",
         ge=0,
     )
     max_ndcg_loss: float = setting(

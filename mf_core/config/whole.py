@@ -21,6 +21,7 @@ from mf_core.config.sections import (
 )
 from mf_core.config.solvers import SolverConfig
 from mf_core.config.source import SOURCE_URIS, SourceConfig
+from mf_core.errors import ConfigError
 from mf_core.redaction import redacted
 
 Head = Literal["rating", "ranking"]
@@ -41,6 +42,23 @@ class Config(Section):
     publish: PublishConfig = PublishConfig()
 
     @model_validator(mode="after")
+    def _nothing_asks_for_a_head_that_is_not_there(self) -> Self:
+        if "rating" in self.heads():
+            return self
+        wants_ratings = {
+            "recommend.rank_by is rating": self.recommend.rank_by == "rating",
+            "rating_head.bayes.side_information is on": self.rating_head.uses_attributes(),
+        }
+        for said, is_so in wants_ratings.items():
+            if is_so:
+                raise ValueError(
+                    f"{said}, but data.kind is {self.data.kind}: without ratings there is no "
+                    "rating head, and the ranking head makes the lists by itself; leave that "
+                    "setting as it is shipped, or set data.kind to ratings"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _warm_start_can_be_honoured(self) -> Self:
         if not self.train.warm_start:
             return self
@@ -50,7 +68,7 @@ class Config(Section):
                 "a rating may change sides, so a model to start from may have seen tonight's test "
                 "rows; set split.protocol to hash, or turn train.warm_start off"
             )
-        if not self.rating_head.chosen().takes_start:
+        if "rating" in self.heads() and not self.rating_head.chosen().takes_start:
             raise ValueError(
                 f"train.warm_start is on, but rating_head.solver is {self.rating_head.solver}, "
                 "which takes no start; set it to bayes or als, or turn train.warm_start off"
@@ -66,6 +84,21 @@ class Config(Section):
                 "user (recommend.top_n + recommend.reserve); lower it, or keep longer lists"
             )
         return self
+
+    def heads(self) -> tuple[Head, ...]:
+        """Return the heads that a model has: without ratings there is none that predicts them.
+
+        All else follows from what a model has (`ModelRef.heads`, `Models`, `Heads`).
+        """
+        return ("ranking",) if self.data.kind == "events" else ("rating", "ranking")
+
+    def require_head(self, head: Head) -> None:
+        """Make sure that a model has `head`. Raises ConfigError."""
+        if head not in self.heads():
+            raise ConfigError(
+                f"there is no {head} head where data.kind is {self.data.kind}; choose "
+                f"{' or '.join(self.heads())}."
+            )
 
     def solver_name(self, head: Head) -> str:
         """Return the name of the solver that fits `head`."""
@@ -87,7 +120,8 @@ class Config(Section):
     def shaping(self, *shapes: Shapes) -> dict[str, Any]:
         """Return the settings that shape any of the things named, by dotted name.
 
-        Those of a rating solver that is not chosen shape nothing.
+        Those of a rating solver that is not chosen shape nothing, nor do those of a head that a
+        model has not.
         """
         idle = self._idle_sections()
         return {
@@ -103,6 +137,8 @@ class Config(Section):
             for name, value in self.rating_head
             if isinstance(value, SolverConfig)
         }
+        if "rating" not in self.heads():
+            return sections | {"rating_head"}
         return sections - {self.solver_section("rating")}
 
     def fingerprint(self, *shapes: Shapes) -> str:

@@ -89,6 +89,26 @@ def concatenate(parts: Iterable[Ratings]) -> Ratings:
     )
 
 
+def summed(ratings: Ratings) -> Ratings:
+    """Return one row for each pair of user and item: the sum of its values, and its latest time.
+
+    The rows are sorted by (user, item).
+    """
+    order = np.lexsort((ratings.item, ratings.user))
+    rows = ratings.take(order.astype(np.int64))
+    moves = (np.diff(rows.user, prepend=-1) != 0) | (np.diff(rows.item, prepend=-1) != 0)
+    first = np.flatnonzero(moves)
+    if not len(first):
+        return rows
+    dated = rows.rated_at
+    return Ratings(
+        user=rows.user[first],
+        item=rows.item[first],
+        value=np.add.reduceat(rows.value.astype(np.float64), first).astype(np.float32),
+        rated_at=None if dated is None else np.maximum.reduceat(dated, first),
+    )
+
+
 def _all_times(parts: list[Ratings]) -> Seconds | None:
     """Return the times of all `parts`, one after the other; None where none has any."""
     if all(part.rated_at is None for part in parts):

@@ -3,6 +3,9 @@
 All checks that fail are named in one message.
 """
 
+import math
+from collections.abc import Iterator
+
 from sqlalchemy.engine import Connection, Engine
 
 from mf_core.config import Config, DataConfig
@@ -39,8 +42,8 @@ def check_ratings(engine: Engine, config: Config) -> QualityReport:
 
     Raises:
         QualityError: too few ratings, users or items, ratings outside the scale or all of one
-            value, or a volume that jumped against the last trained data. The message names every
-            check that failed, with its figure and its limit.
+            value, no event with a positive weight, or a volume that jumped against the last
+            trained data. The message names every check that failed, with its figure and its limit.
         DatabaseError: Postgres did not answer.
     """
     # One state of the table for both statements.
@@ -63,7 +66,10 @@ def check_ratings(engine: Engine, config: Config) -> QualityReport:
 
 def _measure(connection: Connection, data: DataConfig) -> tuple[QualityReport, int]:
     """Return the figures, and how many ratings lie outside the scale."""
-    scale = {"low": data.scale_low, "high": data.scale_high}
+    # Weights of events have no scale; they are numbers.
+    scale = {"low": -math.inf, "high": math.inf}
+    if data.kind == "ratings":
+        scale = {"low": data.scale_low, "high": data.scale_high}
     row = connection.execute(sql(connection, _FIGURES), scale).one()
 
     # Before the first training there is nothing to compare with.
@@ -78,6 +84,7 @@ def _measure(connection: Connection, data: DataConfig) -> tuple[QualityReport, i
         highest_rating=row.highest,
         mean_rating=row.mean,
         volume_change=volume_change,
+        kind=data.kind,
     )
     return report, row.out_of_scale
 
@@ -97,8 +104,10 @@ def _too_few(report: QualityReport, data: DataConfig) -> list[str]:
 
 
 def _off_scale(report: QualityReport, out_of_scale: int, data: DataConfig) -> list[str]:
-    """Return a problem if a rating lies outside the configured scale. Events have none."""
-    if data.kind == "events" or not out_of_scale:
+    """Return a problem if a rating lies outside the configured scale."""
+    if data.kind == "events":
+        return list(_useless_weights(report, out_of_scale))
+    if not out_of_scale:
         return []
 
     scale = f"{data.scale_low:g} to {data.scale_high:g} (data.scale_low, data.scale_high)"
@@ -115,6 +124,17 @@ def _all_alike(report: QualityReport, data: DataConfig) -> list[str]:
     found = f"all {report.n_ratings:,} ratings are {value:g}"
     advice = "set data.kind=events, and load them once with data.ingest_mode=replace"
     return [f"{found}: these are events without ratings; {advice}"]
+
+
+def _useless_weights(report: QualityReport, not_numbers: int) -> Iterator[str]:
+    """Yield a problem if weights are no numbers, or none of them is above 0."""
+    if not_numbers:
+        yield f"{not_numbers:,} weights of events are not numbers"
+    elif report.n_ratings and report.highest_rating <= 0:
+        yield (
+            f"no pair of user and item has a positive weight, the highest is "
+            f"{report.highest_rating:g}, so nothing says what users want (data.event_weights)"
+        )
 
 
 def _volume_jumps(report: QualityReport, data: DataConfig) -> list[str]:

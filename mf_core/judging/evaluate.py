@@ -74,13 +74,28 @@ def evaluate(
         log: called with lines for people.
     """
     judge = _Judge(config, snapshot)
+    figures = _of_lists(judge, candidate, champion, recent, log=log)
+    if candidate.rating is not None:
+        samples = candidate.samples
+        figures += _of_ratings(judge, candidate.rating, samples, champion, recent)
+    return figures
+
+
+def _of_lists(
+    judge: "_Judge",
+    candidate: Heads,
+    champion: Rival | None,
+    recent: Sequence[Rival],
+    *,
+    log: Log,
+) -> list[Figure]:
+    """Return the figures of the lists, of all that they are compared with, and the losses."""
+    config = judge.config
+    snapshot = judge.snapshot
     popularity = popularity_model(config.data, snapshot)
     popular_lists = replace(candidate.lists, ordering=popularity)
     figures = [
-        *judge.ratings("candidate", candidate.rating, slices=True),
         *judge.lists("candidate", candidate.lists, slices=True),
-        *judge.ratings("global_mean", global_mean_model(snapshot)),
-        *judge.ratings("biases", biases_only_model(snapshot)),
         *judge.lists("popularity", popular_lists),
     ]
     if config.gate.require_item_baseline != "off":
@@ -89,18 +104,41 @@ def evaluate(
         log(f"item-item baseline: {lists.model.note}")
         figures += judge.lists("item_item", lists, rows=rows)
         figures += judge.baseline_losses("item_item", candidate.lists, lists, rows)
-    if candidate.samples is not None:
-        figures += judge.deviations("candidate", candidate.rating, candidate.samples)
     if champion is not None:
-        figures += judge.ratings("champion", champion.heads.rating, rows=champion.unseen)
         figures += judge.lists("champion", champion.heads.lists, rows=champion.unseen)
-        figures += judge.rating_losses("champion", candidate, champion)
         figures += judge.list_losses("champion", candidate, champion)
     if recent:
-        best_rating = min(recent, key=judge.rmse)
-        best_lists = max(recent, key=judge.ndcg)
-        figures += judge.rating_losses("recent_best", candidate, best_rating)
-        figures += judge.list_losses("recent_best", candidate, best_lists)
+        best = max(recent, key=judge.ndcg)
+        figures += judge.list_losses("recent_best", candidate, best)
+    return figures
+
+
+def _of_ratings(
+    judge: "_Judge",
+    candidate: FactorModel,
+    samples: PosteriorSamples | None,
+    champion: Rival | None,
+    recent: Sequence[Rival],
+) -> list[Figure]:
+    """Return the figures of the predicted ratings, likewise.
+
+    A rival that predicts none has none.
+    """
+    figures = [
+        *judge.ratings("candidate", candidate, slices=True),
+        *judge.ratings("global_mean", global_mean_model(judge.snapshot)),
+        *judge.ratings("biases", biases_only_model(judge.snapshot)),
+    ]
+    if samples is not None:
+        figures += judge.deviations("candidate", candidate, samples)
+    if champion is not None and champion.heads.rating is not None:
+        theirs = champion.heads.rating
+        figures += judge.ratings("champion", theirs, rows=champion.unseen)
+        figures += judge.rating_losses("champion", candidate, theirs, champion)
+    rated = [(rival.heads.rating, rival) for rival in recent if rival.heads.rating is not None]
+    if rated:
+        best, rival = min(rated, key=lambda pair: judge.rmse(*pair))
+        figures += judge.rating_losses("recent_best", candidate, best, rival)
     return figures
 
 
@@ -109,6 +147,7 @@ class _Judge:
 
     def __init__(self, config: Config, snapshot: Snapshot) -> None:
         self.config = config
+        self.snapshot = snapshot
         self.train = snapshot.train
         self.test = snapshot.test
         self.n_users = len(snapshot.users)
@@ -204,13 +243,15 @@ class _Judge:
                     )
         return [*self._figures(subject, "rating", columns), *reaches]
 
-    def rating_losses(self, subject: str, candidate: Heads, rival: Rival) -> list[Figure]:
-        """Return how much the candidate's RMSE exceeds the rival's.
+    def rating_losses(
+        self, subject: str, candidate: FactorModel, model: FactorModel, rival: Rival
+    ) -> list[Figure]:
+        """Return how much the candidate's RMSE exceeds that of the rival's `model`.
 
         On all common rows, and on those warm for both.
         """
-        ours = self._errors(candidate.rating)
-        theirs = self._errors(rival.heads.rating)
+        ours = self._errors(candidate)
+        theirs = self._errors(model)
         warm = rival.unseen & self._warm_rows(rival)
         figures = []
         for name, mask in (("all", rival.unseen), ("warm_both", warm)):
@@ -256,9 +297,9 @@ class _Judge:
         places = np.linspace(0, len(users) - 1, min(len(users), _MOST_BASELINE_USERS))
         return np.isin(self.test.user, users[np.unique(places.astype(np.int64))])
 
-    def rmse(self, rival: Rival) -> float:
-        """Return a rival's RMSE on the rows that it has not seen."""
-        errors = self._errors(rival.heads.rating)
+    def rmse(self, model: FactorModel, rival: Rival) -> float:
+        """Return the RMSE of a rival's model on the rows that it has not seen."""
+        errors = self._errors(model)
         column = self._rating_column(RMSE, errors, rival.unseen, "all")
         squares = column.numerator.sum()
         return float(np.sqrt(squares / max(column.n, 1)))
@@ -283,7 +324,7 @@ class _Judge:
         return list_quality(
             lists,
             test,
-            relevant_from=self.config.data.relevant_from,
+            self.config.data,
             cutoff=self.cutoff,
             tile_mib=self.config.recommend.tile_mib,
         )

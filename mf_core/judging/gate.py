@@ -27,6 +27,8 @@ _ALIKE = 0.5
 
 # Of the same biases, fitted in other units: float32 tells them apart.
 _SAME_RMSE = 1e-6
+# Of the error of the mean everywhere; a hundredth of a star on MovieLens.
+_MARGIN = 0.01
 
 
 def judge(
@@ -44,9 +46,10 @@ def judge(
         recent_best: whether any version went live in the last `gate.recent_days` days.
     """
     look_up = Figures(figures)
+    rates = "rating" in config.heads()
     rules = [
         *_enough_to_judge(config, look_up),
-        *_rating_rules(config, look_up),
+        *(_rating_rules(config, look_up) if rates else _no_rating_rules(config)),
         _not_below_popularity(config, look_up),
         _not_below_item_item(config, look_up),
         _lists_differ(config, look_up),
@@ -60,19 +63,14 @@ def judge(
     return rules
 
 
-def refit_rules(
-    config: Config, *, rmse_before: float, rmse_after: float, overlap: float
-) -> list[Rule]:
-    """Return the rules for a refit, which nobody has tested.
+def refit_error(config: Config, *, rmse_before: float, rmse_after: float) -> Rule:
+    """Return the rule for how well a refit, which nobody has tested, predicts all ratings.
 
-    Args:
-        config: `gate.max_refit_error_ratio` and `gate.min_refit_overlap` are the limits.
-        rmse_before: RMSE of the evaluated model on all ratings.
-        rmse_after: RMSE of the refit on the same rows.
-        overlap: share of the refit's list places that the evaluated lists hold too.
+    `gate.max_refit_error_ratio` is the limit, against the RMSE of the evaluated model on the same
+    rows.
     """
-    limit = config.gate.max_refit_error_ratio * rmse_before
-    error = Rule(
+    limit = config.gate.max_refit_error_ratio * rmse_before + _rounding(config)
+    return Rule(
         rule="refit_error",
         passed=rmse_after <= limit,
         text=f"RMSE of the refit on all ratings {rmse_after:.4f}, at most {limit:.4f} allowed "
@@ -80,8 +78,15 @@ def refit_rules(
         value=rmse_after,
         limit=limit,
     )
+
+
+def refit_overlap(config: Config, overlap: float) -> Rule:
+    """Return the rule for the share of the refit's list places that the evaluated lists hold too.
+
+    `gate.min_refit_overlap` is the limit.
+    """
     least = config.gate.min_refit_overlap
-    shared = Rule(
+    return Rule(
         rule="refit_overlap",
         passed=overlap >= least,
         text=f"the refit's lists share {overlap:.0%} of their items with the evaluated ones, "
@@ -89,7 +94,6 @@ def refit_rules(
         value=overlap,
         limit=least,
     )
-    return [error, shared]
 
 
 def refuse(model_version: int, rules: Sequence[Rule]) -> NoReturn:
@@ -101,26 +105,45 @@ def refuse(model_version: int, rules: Sequence[Rule]) -> NoReturn:
     )
 
 
-def rmse_ceiling(config: Config) -> float:
-    """Return the ceiling of the test RMSE, in rating units."""
+def rmse_ceiling(config: Config, figures: Figures) -> float:
+    """Return the ceiling of the test RMSE, in rating units.
+
+    Whoever predicts the mean everywhere is off by the spread of the ratings, which is a measure on
+    every scale: thumbs, stars, and counts with a long tail. NaN where it was not measured.
+    """
     if config.gate.max_rmse is not None:
         return config.gate.max_rmse
-    return (config.data.scale_high - config.data.scale_low) / 4
+    return figures.value("global_mean", RMSE.name) + _rounding(config)
+
+
+def rmse_margin(config: Config, figures: Figures) -> float:
+    """Return by how much the RMSE may exceed a rival's, in rating units; NaN: not measured."""
+    if config.gate.max_rmse_loss is not None:
+        return config.gate.max_rmse_loss
+    return _MARGIN * figures.value("global_mean", RMSE.name) + _rounding(config)
+
+
+def _rounding(config: Config) -> float:
+    """Return what float32 may make of an error of 0, in rating units."""
+    return _SAME_RMSE * (config.data.scale_high - config.data.scale_low)
 
 
 def _enough_to_judge(config: Config, figures: Figures) -> Iterator[Rule]:
     ndcg = NDCG.stored(config.gate.cutoff)
-    n_ratings = figures.n("candidate", RMSE.name)
     n_users = figures.n("candidate", ndcg)
-    yield _at_least("enough_test_ratings", "test ratings", n_ratings, config.gate.min_test_ratings)
+    needed = [ndcg]
+    if "rating" in config.heads():
+        n_ratings = figures.n("candidate", RMSE.name)
+        least = config.gate.min_test_ratings
+        yield _at_least("enough_test_ratings", "test ratings", n_ratings, least)
+        needed = [*(metric.name for metric in RATING_METRICS), ndcg]
     yield _at_least(
         "enough_test_users",
-        "users with a relevant test rating",
+        f"users with a relevant test {config.data.kind.removesuffix('s')}",
         n_users,
         config.gate.min_test_users,
     )
 
-    needed = [*(metric.name for metric in RATING_METRICS), ndcg]
     missing = [name for name in needed if not math.isfinite(figures.value("candidate", name))]
     text = "all figures are there and finite"
     if missing:
@@ -128,9 +151,15 @@ def _enough_to_judge(config: Config, figures: Figures) -> Iterator[Rule]:
     yield Rule("figures_complete", not missing, text, value=float(len(missing)), limit=0.0)
 
 
+def _no_rating_rules(config: Config) -> Iterator[Rule]:
+    """Say that only lists are judged, so that nobody looks for the other rules."""
+    text = f"the source holds {config.data.kind}: no ratings are predicted, only lists are judged"
+    yield Rule("lists_only", True, text, value=None, limit=None)
+
+
 def _rating_rules(config: Config, figures: Figures) -> Iterator[Rule]:
     rmse = figures.value("candidate", RMSE.name)
-    ceiling = rmse_ceiling(config)
+    ceiling = rmse_ceiling(config, figures)
     within = rmse <= ceiling
     relation = "is within" if within else "exceeds"
     text = f"{RMSE.words} {rmse:.4f} {relation} the limit {ceiling:.4f}"
@@ -142,7 +171,7 @@ def _rating_rules(config: Config, figures: Figures) -> Iterator[Rule]:
         yield Rule("better_than_biases", True, text, value=rmse, limit=biases)
         return
     # The run may have found that nothing beats biases: then they are what it publishes.
-    same = math.isclose(rmse, biases, rel_tol=_SAME_RMSE)
+    same = math.isclose(rmse, biases, rel_tol=_SAME_RMSE, abs_tol=_rounding(config))
     better = same or rmse < biases
     relation = "is that of" if same else "is below" if better else "is not below"
     text = f"{RMSE.words} {rmse:.4f} {relation} the biases-only baseline {biases:.4f}"
@@ -221,7 +250,9 @@ def _lists_differ(config: Config, figures: Figures) -> Rule:
 
 
 def _non_inferior(config: Config, figures: Figures, subject: str, name: str) -> Iterator[Rule]:
-    margins = ((RMSE, config.gate.max_rmse_loss), (NDCG, config.gate.max_ndcg_loss))
+    margins = [(NDCG, config.gate.max_ndcg_loss)]
+    if "rating" in config.heads():
+        margins.insert(0, (RMSE, rmse_margin(config, figures)))
     slices = (("all", "all common rows"), ("warm_both", "rows warm for both"))
     for metric, margin in margins:
         title = metric.title(config.gate.cutoff)
@@ -244,6 +275,7 @@ class _Loss:
         self, config: Config, figures: Figures, subject: str, metric: Metric, rows: str
     ) -> None:
         stored = metric.stored_loss(config.gate.cutoff)
+        self.metric = metric
         self.value = figures.value(subject, stored, rows)
         self.bound = figures.high(subject, stored, rows)
         self.n = figures.n(subject, stored, rows)
@@ -261,7 +293,10 @@ class _Loss:
         if self.no_such_rows and self.n == 0:
             # Its ids are others, as after a change of the source; all common rows are compared.
             return True, ": there is none, so nothing to compare"
-        return False, " is unknown: artifacts are missing or damaged, or no row is left"
+        said = "artifacts are missing or damaged, or no row is left"
+        if self.metric == RMSE:
+            said = f"it predicts no ratings, {said}"
+        return False, f" is unknown: {said}"
 
 
 def _at_least(rule: str, what: str, value: int, limit: int) -> Rule:

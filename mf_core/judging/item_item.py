@@ -21,6 +21,7 @@ import psutil
 
 from mf_core.config import Config
 from mf_core.data.ratings import Float32s, Int32s, Ratings
+from mf_core.data.relevance import is_relevant, targets
 from mf_core.data.snapshot import Snapshot
 from mf_core.data.validation import validation_part
 from mf_core.judging.metrics import list_quality
@@ -123,7 +124,8 @@ def item_item_lists(config: Config, snapshot: Snapshot, popular: ListMaker) -> I
     """Return the lists of EASE on the training ratings.
 
     Args:
-        config: `data` says what a target is, `split` how the ridge's validation part is made.
+        config: `data` says what a target is (`mf_core.data.relevance.targets`), `split` how the
+            ridge's validation part is made.
         snapshot: its training side.
         popular: lists ordered by popularity, which know the same ratings.
     """
@@ -144,7 +146,7 @@ def _lists(config: Config, known: Ratings, model: ItemItem, popular: ListMaker) 
         **{name: getattr(popular, name) for name in ListMaker.__dataclass_fields__},
         model=model,
         known=items_by_user(sorted_ratings, len(popular.ordering.users)),
-        targets=_targets(config, sorted_ratings.value),
+        targets=targets(config.data, sorted_ratings.value, _LOWEST_TARGET),
     )
 
 
@@ -163,7 +165,7 @@ def _chosen_ridge(config: Config, snapshot: Snapshot, popular: ListMaker) -> flo
     )
     fitted = few.take(~held_out)
     judged = few.take(held_out)
-    if not len(fitted) or not (judged.value >= config.data.relevant_from).any():
+    if not len(fitted) or not is_relevant(config.data, judged.value).any():
         return _RIDGES[len(_RIDGES) // 2]
     without = replace(popular, seen=items_by_user(fitted, len(snapshot.users)))
 
@@ -172,7 +174,7 @@ def _chosen_ridge(config: Config, snapshot: Snapshot, popular: ListMaker) -> flo
         model = _fit(config, fitted, _sizes(snapshot), ridge)
         lists = _lists(config, fitted, model, without)
         cutoff = config.gate.cutoff
-        return float(list_quality(lists, judged, config.data.relevant_from, cutoff).ndcg.sum())
+        return float(list_quality(lists, judged, config.data, cutoff).ndcg.sum())
 
     return max(_RIDGES, key=ndcg)
 
@@ -188,9 +190,9 @@ def _fit(config: Config, train: Ratings, sizes: tuple[int, int], weight: float) 
 
     by_user = np.argsort(train.user, kind="stable")
     known = train.take(by_user)
-    targets = _targets(config, known.value)
+    aims = targets(config.data, known.value, _LOWEST_TARGET)
     seen = items_by_user(known, n_users)
-    x = _dense(seen, targets, users, items.astype(np.int32), n_items)
+    x = _dense(seen, aims, users, items.astype(np.int32), n_items)
     ridge = weight * float(np.square(x).sum() / len(items))
 
     note = f"EASE on {len(users):,} of {len(raters):,} users, {len(items):,} of {n_rated:,} items"
@@ -212,15 +214,6 @@ def _solved(x: Float32s, ridge: float) -> tuple[Float32s, Float32s]:
     gram[np.diag_indices(m)] += ridge
     inverse = np.linalg.inv(gram)
     return inverse, np.diagonal(inverse).copy()
-
-
-def _targets(config: Config, rating: Float32s) -> Float32s:
-    """Return the targets X, on a line from the lowest rating to 1 for `data.relevant_from`."""
-    span = config.data.relevant_from - config.data.scale_low
-    if not span:
-        return np.ones_like(rating)
-    rise = (rating - config.data.scale_low) / np.float32(span)
-    return (_LOWEST_TARGET + (1 - _LOWEST_TARGET) * rise).astype(np.float32)
 
 
 def _most_users(n_items: int) -> int:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mf_core.config import DataConfig
 from mf_core.data.ratings import Float64s, Int32s, Ratings
+from mf_core.data.relevance import is_relevant
 from mf_core.figures import AVERAGE_ERROR, COVERAGE, GINI, MAE, NOVELTY, OVERLAP, RMSE, Metric
 from mf_core.models.lists import ListMaker
 from mf_core.models.topn import UserItems, items_by_user
@@ -117,17 +119,16 @@ def mean_column(
 
 
 def list_quality(
-    lists: ListMaker, test: Ratings, relevant_from: float, cutoff: int, tile_mib: int = 64
+    lists: ListMaker, test: Ratings, data: DataConfig, cutoff: int, tile_mib: int = 64
 ) -> ListQuality:
     """Return the metrics of the lists over the full catalogue, without what `lists` leaves out.
 
-    Relevant: a test rating of at least `relevant_from`. NDCG: gain 1, discount 1/log2(rank + 1),
-    ideal of min(cutoff, number of relevant items). Average precision is divided by that minimum.
+    `data` says which test rows are relevant. NDCG: gain 1, discount 1/log2(rank + 1), ideal of
+    min(cutoff, number of relevant items). Average precision is divided by that minimum.
     """
     n_users = len(lists.ordering.users)
     n_items = len(lists.ordering.items)
-    is_relevant = test.value >= relevant_from
-    relevant = items_by_user(test.take(is_relevant), n_users)
+    relevant = items_by_user(test.take(is_relevant(data, test.value)), n_users)
 
     # A user without a relevant test item can't be judged.
     n_relevant = np.diff(relevant.start)

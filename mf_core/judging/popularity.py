@@ -7,6 +7,7 @@ import numpy as np
 
 from mf_core.config import Config, make_config
 from mf_core.data.ratings import UNDATED, Float64s, IdMap, Ratings
+from mf_core.data.relevance import is_relevant
 from mf_core.data.snapshot import Snapshot
 from mf_core.data.validation import judges_by_late_rows, validation_part
 from mf_core.judging.metrics import list_quality
@@ -92,7 +93,7 @@ def _rows_to_judge_by(
     held_out = validation_part(
         config, train, users, items, fraction=_VALIDATION_FRACTION, seed=seed
     )
-    relevant = held_out & (train.value >= config.data.relevant_from)
+    relevant = held_out & is_relevant(config.data, train.value)
     judged = np.unique(train.user[relevant])
     some = np.random.default_rng(seed).permutation(judged)[:_MOST_USERS]
     return Snapshot(
@@ -111,7 +112,7 @@ def _ndcg_by_user(config: Config, rows: Snapshot) -> Float64s:
     quality = list_quality(
         replace(lists, ordering=model),
         rows.test,
-        config.data.relevant_from,
+        config.data,
         config.gate.cutoff,
         config.recommend.tile_mib,
     )

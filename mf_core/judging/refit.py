@@ -6,7 +6,7 @@ from mf_core.config import Config
 from mf_core.data.ratings import Int32s, Ratings
 from mf_core.data.snapshot import Snapshot
 from mf_core.figures import Rule
-from mf_core.judging.gate import refit_rules
+from mf_core.judging.gate import refit_error, refit_overlap
 from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Heads
 
@@ -18,15 +18,15 @@ def judge_refit(
 ) -> list[Rule]:
     """Compare the refit, which nobody has tested, with the model that was.
 
-    Both heads' lists are those for readers. Returns the rules with their outcome.
+    Both models' lists are those for readers. Returns the rules with their outcome.
     """
-    everything = snapshot.all_ratings()
-    return refit_rules(
-        config,
-        rmse_before=_rmse(config, evaluated.rating, everything),
-        rmse_after=_rmse(config, refitted.rating, everything),
-        overlap=_overlap(config, snapshot, evaluated, refitted),
-    )
+    rules = [refit_overlap(config, _overlap(config, snapshot, evaluated, refitted))]
+    if evaluated.rating is not None and refitted.rating is not None:
+        everything = snapshot.all_ratings()
+        before = _rmse(config, evaluated.rating, everything)
+        after = _rmse(config, refitted.rating, everything)
+        rules.insert(0, refit_error(config, rmse_before=before, rmse_after=after))
+    return rules
 
 
 def _rmse(config: Config, model: FactorModel, ratings: Ratings) -> float:

@@ -5,6 +5,7 @@ import numpy as np
 from mf_core.config import DataConfig
 from mf_core.data.fading import fading
 from mf_core.data.ratings import Float64s, Ratings
+from mf_core.data.relevance import is_relevant
 from mf_core.data.snapshot import Snapshot
 from mf_core.models.biases import fit_biases
 from mf_core.models.factors import FactorModel
@@ -27,12 +28,12 @@ def relevant_counts(data: DataConfig, ratings: Ratings, n_items: int) -> Float64
     """Return how many relevant ratings each item has; float64 array of shape (n_items,).
 
     Args:
-        data: `relevant_from` says which ratings are relevant, `popular_half_life_days` how much
+        data: says which ratings are relevant; its `popular_half_life_days`, how much
             less an older one counts.
         ratings: the ratings; the latest of them counts as 1.
         n_items: number of items.
     """
-    relevant = ratings.value >= data.relevant_from
+    relevant = is_relevant(data, ratings.value)
     left = fading(ratings, data.popular_half_life_days)
     weights = None if left is None else left[relevant]
     counts = np.bincount(ratings.item[relevant], weights, minlength=n_items)

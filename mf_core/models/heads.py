@@ -1,4 +1,4 @@
-"""A version's two heads, out of the artifact store and in the rows of one snapshot."""
+"""A version's heads, out of the artifact store and in the rows of one snapshot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,34 +17,37 @@ from mf_core.records import ModelRef, StartRef
 
 @dataclass(frozen=True)
 class Models:
-    """Both heads as they were fitted, in rows of their own."""
+    """The heads as they were fitted, in rows of their own; without ratings there is no `rating`."""
 
-    rating: FactorModel
+    rating: FactorModel | None
     ranking: FactorModel
+
+    def by_head(self) -> dict[str, FactorModel]:
+        """Return the heads that there are, by name."""
+        both = {"rating": self.rating, "ranking": self.ranking}
+        return {name: model for name, model in both.items() if model is not None}
 
 
 @dataclass(frozen=True)
 class Heads:
-    """Both heads in the rows of one snapshot.
+    """The heads in the rows of one snapshot.
 
     Attributes:
-        rating: predicts ratings.
+        rating: predicts ratings; None where there are none.
         lists: makes the lists.
         samples: kept samples of the rating head; None where its solver keeps none, or nobody asks
             how sure it is.
     """
 
-    rating: FactorModel
+    rating: FactorModel | None
     lists: ListMaker
     samples: PosteriorSamples | None = None
 
 
 def load_models(model: ModelRef | StartRef) -> Models:
-    """Return both heads from the artifact store. Raises ArtifactError or ArtifactStoreError."""
-    return Models(
-        rating=load_model(model.rating_uri, model.rating_sha256),
-        ranking=load_model(model.ranking_uri, model.ranking_sha256),
-    )
+    """Return the heads from the artifact store. Raises ArtifactError or ArtifactStoreError."""
+    loaded = {name: load_model(head.uri, head.sha256) for name, head in model.heads.items()}
+    return Models(rating=loaded.get("rating"), ranking=loaded["ranking"])
 
 
 def load_kept_samples(model: ModelRef, snapshot: Snapshot) -> PosteriorSamples | None:
@@ -53,14 +56,15 @@ def load_kept_samples(model: ModelRef, snapshot: Snapshot) -> PosteriorSamples |
     Raises:
         ArtifactError: that was another snapshot than this one, or the artifact is damaged.
     """
-    samples = load_samples(model.rating_uri, model.rating_sha256)
-    if samples is None:
+    rating = model.heads.get("rating")
+    samples = load_samples(rating.uri, rating.sha256) if rating else None
+    if rating is None or samples is None:
         return None
     n_users = samples.user.shape[1]
     n_items = samples.item.shape[1]
     if (n_users, n_items) != (len(snapshot.users), len(snapshot.items)):
         raise ArtifactError(
-            f"the samples in {model.rating_uri} are of {n_users:,} users and {n_items:,} items, "
+            f"the samples in {rating.uri} are of {n_users:,} users and {n_items:,} items, "
             f"expected {len(snapshot.users):,} and {len(snapshot.items):,}: they belong to another "
             "snapshot. Train this version again."
         )
@@ -76,7 +80,7 @@ def make_heads(
     hidden_ids: Sequence[str] = (),
     samples: PosteriorSamples | None = None,
 ) -> Heads:
-    """Bring both heads into the snapshot's rows.
+    """Bring the heads into the snapshot's rows.
 
     Args:
         config: says which head orders the lists.
@@ -86,7 +90,7 @@ def make_heads(
         hidden_ids: items that no list may hold.
         samples: kept samples, in the snapshot's rows.
     """
-    rating = align(models.rating, snapshot.users, snapshot.items)
+    rating = align(models.rating, snapshot.users, snapshot.items) if models.rating else None
     ranking = align(models.ranking, snapshot.users, snapshot.items)
     _, rated_items = snapshot.rated()
     hidden = snapshot.items.rows(hidden_ids)

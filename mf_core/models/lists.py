@@ -61,7 +61,7 @@ class ListMaker:
 
 def list_maker(
     config: Config,
-    rating: FactorModel,
+    rating: FactorModel | None,
     ranking: FactorModel,
     known: Ratings,
     *,
@@ -72,9 +72,9 @@ def list_maker(
 
     Args:
         config: `recommend.rank_by` names the head that orders, `recommend.rating_weight` how much
-            the other one counts beside it, `data.relevant_from` what counts as relevant,
-            `data.popular_half_life_days` how that fades.
-        rating: the rating head.
+            the other one counts beside it, `data` what counts as relevant, and how that
+            fades.
+        rating: the rating head; None where there is none, and the ranking head orders alone.
         ranking: the ranking head, in the same rows.
         known: ratings that the lists may know of. Their items are not listed again, and the
             popular list counts them.
@@ -88,13 +88,14 @@ def list_maker(
     counts = relevant_counts(config.data, known, n_items)
     left_out = np.empty(0, np.int32) if hidden is None else hidden
 
-    if config.recommend.rank_by == "rating":
+    if config.recommend.rank_by == "rating" and rating is not None:
         ordering = rating
         from_model = np.ones(n_users, dtype=bool)
     else:
-        with_ratings = with_predicted_ratings(
-            ranking, rating, config.recommend.rating_weight, rated_items
-        )
+        with_ratings = ranking
+        if rating is not None:
+            weight = config.recommend.rating_weight
+            with_ratings = with_predicted_ratings(ranking, rating, weight, rated_items)
         ordering = with_popular_fallback(with_ratings, counts)
         from_model = _has_factors(ranking)
         unrated = np.flatnonzero(~rated_items)

@@ -39,7 +39,7 @@ def train(
     log: Log = print,
     progress: ShowProgress | None = None,
 ) -> ModelRef:
-    """Fit both heads on the training rows, in a process of its own. Raises TrainingError."""
+    """Fit the heads on the training rows, in a process of its own. Raises TrainingError."""
     manifest = Manifest.of(
         config,
         split,
@@ -63,7 +63,7 @@ def refit(
     *,
     progress: ShowProgress | None = None,
 ) -> ModelRef:
-    """Fit both heads on all ratings, for as many iterations as the evaluated fit ended with.
+    """Fit the heads on all ratings, for as many iterations as the evaluated fit ended with.
 
     After a warm start those are few, so the refit then starts from tonight's evaluated model: it
     has taken tonight's news in, and only the held-out ratings are new to it. A refit has seen test
@@ -83,7 +83,7 @@ def refit(
         "refit",
         artifact_root,
         parent_pid=os.getpid(),
-        iterations={"rating": model.rating_iterations, "ranking": model.ranking_iterations},
+        iterations=model.iterations(),
         start=None if model.warm_started_from is None else model.as_start(),
         found=model.found,
     )
@@ -162,12 +162,7 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
         versions.move(connection, version, "evaluated", champion_version=champion_version)
         verdicts.save_figures(connection, split.snapshot_id, version, figures)
     report = headline(version, champion_version, figures, config.gate.cutoff)
-    place.log(
-        f"evaluate: version {version} has test RMSE {report.rmse:.4f} "
-        f"(biases only {report.baseline_rmse:.4f}), "
-        f"NDCG@{config.gate.cutoff} {report.ndcg:.4f} (popularity {report.popularity_ndcg:.4f}), "
-        f"champion {champion_version}"
-    )
+    place.log(report.sentence())
     return report
 
 
@@ -220,7 +215,7 @@ def gate(config: Config, place: Workplace, report: EvalReport) -> Verdict:
         reasons="\n".join(rule.line() for rule in decided),
         overridden_by=override.overridden_by if override else None,
     )
-    place.log(f"{verdict.sentence()}; test RMSE {report.rmse:.4f}")
+    place.log(f"{verdict.sentence()}; {report.ratings_in_words()}")
     return verdict
 
 

@@ -1,4 +1,4 @@
-"""From two fitted heads to the rows that readers get: lists, the popular list, similar items."""
+"""From the fitted heads to the rows that readers get: lists, the popular list, similar items."""
 
 import hashlib
 import json
@@ -26,8 +26,7 @@ def made_of(config: Config, split: SplitRef, model: ModelRef) -> str:
     """
     parts = [
         split.snapshot_id,
-        model.rating_sha256,
-        model.ranking_sha256,
+        *(head.sha256 for head in model.heads.values()),
         result_fingerprint(config),
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
@@ -61,9 +60,9 @@ def _frame(
     return pd.DataFrame(
         {
             "model_version": model_version,
-            "user_id": heads.rating.users.ids[user],
+            "user_id": heads.lists.ordering.users.ids[user],
             "rank": place + 1,
-            "item_id": heads.rating.items.ids[item],
+            "item_id": heads.lists.ordering.items.ids[item],
             "score": tile.score[row, place],
             "predicted_rating": _predicted(config, heads.rating, user, item),
             "predicted_rating_sd": _standard_deviations(heads.samples, user, item),
@@ -73,8 +72,12 @@ def _frame(
     )
 
 
-def _predicted(config: Config, rating: FactorModel, user: Int32s, item: Int32s) -> np.ndarray:
-    """Return the predicted ratings, within the scale."""
+def _predicted(
+    config: Config, rating: FactorModel | None, user: Int32s, item: Int32s
+) -> np.ndarray:
+    """Return the predicted ratings, within the scale; None (NULL) where no head predicts them."""
+    if rating is None:
+        return np.full(len(user), None, dtype=object)
     predicted = rating.predict(user, item)
     return np.clip(predicted, config.data.scale_low, config.data.scale_high)
 
@@ -97,7 +100,7 @@ def popular_frame(config: Config, heads: Heads, model_version: int) -> pd.DataFr
         {
             "model_version": model_version,
             "rank": np.arange(1, len(chosen) + 1),
-            "item_id": heads.rating.items.ids[chosen],
+            "item_id": heads.lists.ordering.items.ids[chosen],
             "score": heads.lists.relevant_counts[chosen],
             "predicted_rating": _predicted(config, heads.rating, nobody, chosen),
         }

@@ -34,11 +34,11 @@ class Manifest:
         stage: `evaluated` trains on the training side, `refit` on both sides.
         model_version: the run's number.
         config: all settings of the run.
-        output_uri: where both models go.
+        output_uri: where the models of the heads go.
         checkpoint_uri: where checkpoints go.
         parent_pid: the process that waits; the trainer ends with it.
-        iterations: for a refit, {"rating": n, "ranking": n} of the evaluated fit; None: early
-            stopping decides.
+        iterations: for a refit, those of the evaluated fit by head, such as {"ranking": 12}; None:
+            early stopping decides.
         start: the evaluated model that the fit starts from; None: a cold start.
         found: settings that a search found, laid under those of `config`; None: there are none.
         search: search for settings first, beginning at `found`.
@@ -227,7 +227,7 @@ def _checksum(fields: dict[str, Any]) -> str:
 
 
 def finished(manifest: Manifest) -> ModelRef | None:
-    """Return the result of this very work if both models stand there whole, each byte of them.
+    """Return the result of this very work if its models stand there whole, each byte of them.
 
     Otherwise None: the work is to be done (again).
 
@@ -238,8 +238,8 @@ def finished(manifest: Manifest) -> ModelRef | None:
     if model is None:
         return None
     try:
-        check_artifact(model.rating_uri, model.rating_sha256)
-        check_artifact(model.ranking_uri, model.ranking_sha256)
+        for head in model.heads.values():
+            check_artifact(head.uri, head.sha256)
     except ArtifactError:
         return None
     return model

@@ -2,7 +2,7 @@
 
 `mf_core.training.launcher` starts it. It is a process of its own (exec, not a fork of the task's),
 since a forked CUDA context breaks and only a process's end frees GPU memory. It reads a snapshot,
-fits both heads and writes both models and a `result.json`; it touches no database. It may be killed
+fits the heads and writes their models and a `result.json`; it touches no database. It may be killed
 at any moment and started again: it goes on from its checkpoints, and one that had finished returns
 what it wrote, if that is still whole.
 """
@@ -29,7 +29,7 @@ from mf_core.errors import ArtifactError, MFError, TrainingError
 from mf_core.models.factors import FactorModel, save_model
 from mf_core.models.heads import load_models
 from mf_core.models.samples import sample_files
-from mf_core.records import ModelRef, Progress
+from mf_core.records import HeadRef, HeadRefs, ModelRef, Progress
 from mf_core.training.manifest import (
     Manifest,
     Problem,
@@ -47,7 +47,6 @@ from mf_core.training.parent import die_with_parent
 if TYPE_CHECKING:
     from mf_core.solvers.fit import FitResult
 
-HEADS = ("rating", "ranking")
 _REPORTS_PER_FIT = 60
 
 
@@ -100,7 +99,7 @@ def training_lock(path: Path) -> Iterator[None]:
 
 
 def train(manifest: Manifest) -> None:
-    """Fit and save both heads, and write `result.json`, unless this very work stands there.
+    """Fit and save the heads, and write `result.json`, unless this very work stands there.
 
     Raises:
         StateError: the version was published by now.
@@ -124,8 +123,8 @@ def train(manifest: Manifest) -> None:
     work = manifest if starts else dataclasses.replace(manifest, start=None)
     work = _after_search(work, snapshot)
     results = _fit_heads(work, snapshot, starts)
-    checksums = {head: _save(head, work, results[head]) for head in HEADS}
-    _write_result(manifest, work, results, checksums)
+    heads = {head: _saved(head, work, result) for head, result in results.items()}
+    _write_result(manifest, work, results, heads)
     remove_artifact(manifest.checkpoint_uri)
 
 
@@ -146,7 +145,7 @@ def _after_search(manifest: Manifest, snapshot: Snapshot) -> Manifest:
         config = Config.model_validate(manifest.config)
         attributes = encoded_attributes(config, snapshot, say)
         rows = SearchRows(snapshot.train, snapshot.users, snapshot.items, attributes)
-        found = search_settings(config, rows, manifest.found, say)
+        found = search_settings(config, rows, manifest.found, say, config.heads())
         write_outcome(manifest, found)
     else:
         say(f"search: finished before: {found.sentence()}")
@@ -169,7 +168,7 @@ def encoded_attributes(
 
 
 def _load_starts(manifest: Manifest) -> dict[str, FactorModel]:
-    """Return the model that each head starts from, both or none.
+    """Return the model that each head starts from, all or none.
 
     An evaluated fit starts cold where one of them is damaged by now. A refit doesn't: its number of
     iterations is that of a warm start.
@@ -193,7 +192,7 @@ def _load_starts(manifest: Manifest) -> dict[str, FactorModel]:
         )
         return {}
     say(f"{manifest.stage}: starting from the evaluated model of version {version}")
-    return {"rating": models.rating, "ranking": models.ranking}
+    return models.by_head()
 
 
 def _import_tensorflow() -> None:
@@ -233,7 +232,7 @@ def _fit_heads(
                 start=starts.get(head),
                 told_to_stop=told_to_stop,
             )
-            for head in HEADS
+            for head in config.heads()
         }
 
 
@@ -301,8 +300,8 @@ def _say_progress(progress: Progress) -> None:
         say(encode(progress))
 
 
-def _save(head: str, manifest: Manifest, result: "FitResult") -> str:
-    """Write one head's model and return its sha256.
+def _saved(head: str, manifest: Manifest, result: "FitResult") -> HeadRef:
+    """Write one head's model and return where it lies.
 
     Nothing in it depends on time, so the same run gives the same bytes.
     """
@@ -322,7 +321,8 @@ def _save(head: str, manifest: Manifest, result: "FitResult") -> str:
         "validation_rmse": result.validation_rmse,
     }
     uri = f"{manifest.output_uri}/{head}"
-    return save_model(result.model, uri, metadata, sample_files(result.samples))
+    sha256 = save_model(result.model, uri, metadata, sample_files(result.samples))
+    return HeadRef(uri, sha256, result.iterations)
 
 
 def _start_version(manifest: Manifest) -> int | None:
@@ -333,18 +333,13 @@ def _write_result(
     manifest: Manifest,
     work: Manifest,
     results: dict[str, "FitResult"],
-    checksums: dict[str, str],
+    heads: HeadRefs,
 ) -> None:
     model = ModelRef(
         model_version=manifest.model_version,
         stage=manifest.stage,
-        rating_uri=f"{manifest.output_uri}/rating",
-        rating_sha256=checksums["rating"],
-        rating_iterations=results["rating"].iterations,
-        ranking_uri=f"{manifest.output_uri}/ranking",
-        ranking_sha256=checksums["ranking"],
-        ranking_iterations=results["ranking"].iterations,
-        device=results["rating"].device,
+        heads=heads,
+        device=next(iter(results.values())).device,
         fit_seconds=sum(result.seconds for result in results.values()),
         warm_started_from=_start_version(work),
         peak_bytes=max(result.peak_bytes for result in results.values()),

@@ -44,6 +44,24 @@ def ranking_candidates(config: Config) -> list[Alternatives]:
     ]
 
 
+def event_candidates(config: Config, train: Ratings) -> list[Alternatives]:
+    """Return what weights of events may count for, in stages like `ranking_candidates`.
+
+    Where positive ones differ, all the same or more of a difference; where there are some below 0,
+    those against the item.
+    """
+    if config.data.kind != "events":
+        return []
+    stages: list[Alternatives] = []
+    positive = train.value[train.value > 0]
+    if len(positive) and positive.min() < positive.max():
+        all_alike = {"ranking_head.lowest_target": 1.0, "ranking_head.item_lowest_target": 1.0}
+        stages.append([all_alike, {"ranking_head.lowest_target": 0.0}])
+    if (train.value < 0).any():
+        stages.append([{"ranking_head.negative_target": target} for target in (-0.3, -1.0)])
+    return stages
+
+
 def recent_candidates(config: Config, train: Ratings) -> Alternatives:
     """Return half-lives of what a user has rated, in later ratings.
 

@@ -147,7 +147,7 @@ def validation_ndcg(config: Config, ranking: FactorModel, part: Part, rated: Rat
     quality = list_quality(
         lists,
         part.validation,
-        config.data.relevant_from,
+        config.data,
         cutoff=config.gate.cutoff,
         tile_mib=config.recommend.tile_mib,
     )

@@ -12,13 +12,19 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mf_core.config import Config, Head, pinned, settings, with_found
+from mf_core.data.relevance import is_relevant
 from mf_core.data.validation import judges_by_late_rows
 from mf_core.errors import ConfigError, TrainingError
 from mf_core.figures import NDCG
 from mf_core.judging.popularity import POPULAR_HALF_LIFE, choose_popular_half_life
 from mf_core.records import FoundSettings
 from mf_core.training.race import Race, Rung, Settings, Trial
-from mf_core.training.ranking_candidates import POPULAR_LISTS, ranking_candidates, recent_candidates
+from mf_core.training.ranking_candidates import (
+    POPULAR_LISTS,
+    event_candidates,
+    ranking_candidates,
+    recent_candidates,
+)
 from mf_core.training.ranking_trials import RankingTrials
 from mf_core.training.rating_choice import SOLVER, choose_rating_solver
 from mf_core.training.search_rows import (
@@ -157,6 +163,7 @@ def _ranking_head(
     entrants = [{}, earlier] if earlier else [{}]
     stages = [
         recent_candidates(config, rows.train),
+        *event_candidates(config, rows.train),
         *ranking_candidates(config),
     ]
     try:
@@ -195,7 +202,7 @@ def _is_valid(config: Config, found: Settings) -> bool:
 def _can_be_judged(config: Config, part: Part) -> bool:
     """Say whether there is a relevant rating to learn from, and one to judge by."""
     sides = (part.fitted, part.validation)
-    return all((side.value >= config.data.relevant_from).any() for side in sides)
+    return all(is_relevant(config.data, side.value).any() for side in sides)
 
 
 def _record(config: Config, trial: Trial) -> dict[str, Any]:

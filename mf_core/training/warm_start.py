@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
-from mf_core.config import Config
+from mf_core.config import Config, Head
 from mf_core.errors import ArtifactError
 from mf_core.models.heads import load_models
 from mf_core.records import StartRef
@@ -28,11 +28,14 @@ _SAME = (
     "data.scale_low",
     "data.scale_high",
     "data.relevant_from",
+    "data.kind",
     "train.seed",
     "train.warm_start",
-    "rating_head.solver",
-    "rating_head.validation_fraction",
 )
+_SAME_OF_HEAD: Mapping[Head, tuple[str, ...]] = {
+    "rating": ("rating_head.solver", "rating_head.validation_fraction"),
+    "ranking": (),
+}
 
 
 def find_start(
@@ -109,10 +112,11 @@ def reason_to_start_cold(config: Config, split_id: str, live: LiveModel | None) 
 
 def _reason_in_settings(config: Config, live: LiveModel) -> str | None:
     """Return in words which setting the live version does not share; None if it shares all."""
-    of_ranking_head = config.start_must_share("ranking")
-    of_rating_head = config.start_must_share("rating")
     tonight = config.model_dump(mode="json")
-    for name in (*_SAME, *of_ranking_head, *of_rating_head):
+    names = list(_SAME)
+    for head in config.heads():
+        names += [*_SAME_OF_HEAD[head], *config.start_must_share(head)]
+    for name in names:
         now = _value(tonight, name)
         before = _value(live.config, name)
         if before != now:

@@ -14,6 +14,7 @@ from mf_core.config import Config, make_config, settings
 from mf_core.data.attributes import AttributeMatrices, Attributes, encode_sides
 from mf_core.data.fading import require_times
 from mf_core.data.ratings import IdMap, Ratings
+from mf_core.data.relevance import is_relevant
 from mf_core.data.snapshot import Snapshot, content_hash, sort_ratings
 from mf_core.data.split import take_snapshot
 from mf_core.data.validation import validation_part
@@ -231,5 +232,4 @@ def _can_be_judged(config: Config, head: Head, ratings: Ratings) -> bool:
     """Say whether there is a rating that counts: any at all, for lists a relevant one."""
     if head == "rating":
         return len(ratings) > 0
-    relevant = ratings.value >= config.data.relevant_from
-    return bool(relevant.any())
+    return bool(is_relevant(config.data, ratings.value).any())

@@ -9,13 +9,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.engine import Connection
 
 from mf_core.errors import ArtifactError, ConfigError
-from mf_core.records import ModelRef, SplitRef, StartRef
+from mf_core.records import HeadRef, ModelRef, SplitRef, StartRef
 from mf_core.warehouse import found
 from mf_core.warehouse import tables as t
 from mf_core.warehouse.retention import LEFTOVER_AFTER
 from mf_core.warehouse.schema import catalogue_of
 
-HEADS = ("rating", "ranking")
 STAGES = ("evaluated", "refit")
 
 
@@ -57,18 +56,18 @@ def lock_snapshot(connection: Connection, snapshot_id: str) -> bool:
 
 
 def save_artifacts(connection: Connection, model: ModelRef, split_id: str) -> None:
-    """Record where both heads of a stage lie."""
+    """Record where the heads of a stage lie."""
     rows = [
         {
             "model_version": model.model_version,
-            "head": head,
+            "head": name,
             "stage": model.stage,
-            "uri": getattr(model, f"{head}_uri"),
-            "sha256": getattr(model, f"{head}_sha256"),
-            "iterations": getattr(model, f"{head}_iterations"),
+            "uri": head.uri,
+            "sha256": head.sha256,
+            "iterations": head.iterations,
             "split_id": split_id,
         }
-        for head in HEADS
+        for name, head in model.heads.items()
     ]
     statement = insert(t.model_artifacts).values(rows)
     replaced = ("uri", "sha256", "iterations", "split_id")
@@ -92,29 +91,24 @@ def load_model_ref(connection: Connection, model_version: int, stage: str) -> Mo
         sa.select(a, m.c.device, m.c.fit_seconds, m.c.warm_started_from, m.c.found_id)
         .join(m, m.c.model_version == a.c.model_version)
         .where(a.c.model_version == model_version, a.c.stage == stage)
-    ).mappings()
-    heads = {row["head"]: row for row in rows}
-    if set(heads) != set(HEADS):
+        .order_by(sa.desc(a.c.head))
+    ).all()
+    if not rows:
         command = catalogue_of(connection).command("train")
         raise ArtifactError(
             f"model version {model_version} has no {stage} artifacts on record; "
             f"train it first (`{command}`)."
         )
-    rating = heads["rating"]
-    ranking = heads["ranking"]
+    # The heads of a stage are recorded, and forgotten, together.
+    model = rows[0]
     return ModelRef(
         model_version=model_version,
         stage=stage,
-        rating_uri=rating["uri"],
-        rating_sha256=rating["sha256"],
-        rating_iterations=rating["iterations"],
-        ranking_uri=ranking["uri"],
-        ranking_sha256=ranking["sha256"],
-        ranking_iterations=ranking["iterations"],
-        device=rating["device"] or "",
-        fit_seconds=rating["fit_seconds"] or 0.0,
-        warm_started_from=rating["warm_started_from"],
-        found=found.by_id(connection, rating["found_id"]),
+        heads={row.head: HeadRef(row.uri, row.sha256, row.iterations) for row in rows},
+        device=model.device or "",
+        fit_seconds=model.fit_seconds or 0.0,
+        warm_started_from=model.warm_started_from,
+        found=found.by_id(connection, model.found_id),
     )
 
 

@@ -178,7 +178,7 @@ COMMENT ON COLUMN {mf}.recommendations.item_id IS
 COMMENT ON COLUMN {mf}.recommendations.score IS
   'What the list is ordered by; compare within a user only.';
 COMMENT ON COLUMN {mf}.recommendations.predicted_rating IS
-  'Predicted rating, on the ratings'' scale.';
+  'Predicted rating, on the ratings'' scale; NULL where the model is of events.';
 COMMENT ON COLUMN {mf}.recommendations.predicted_rating_sd IS
   'Its standard deviation; NULL where the solver gives none.';
 COMMENT ON COLUMN {mf}.recommendations.source IS

@@ -98,7 +98,7 @@ class RollbackChoice:
     Attributes:
         model_version: its number.
         live_from, live_until: when it was last live.
-        rmse, ndcg: its figures on the test rows; None: unknown.
+        rmse, ndcg: its figures on the test rows; None: unknown, or there are no ratings.
         cutoff: length of the lists that `ndcg` looks at.
         is_default: a rollback without a number goes here.
     """
@@ -118,9 +118,12 @@ class RollbackChoice:
 
     def figures(self) -> str:
         """Return its figures in words."""
-        rmse = "unknown" if self.rmse is None else f"{self.rmse:.4f}"
-        ndcg = "" if self.ndcg is None else f", NDCG@{self.cutoff} {self.ndcg:.4f}"
-        return f"RMSE {rmse}{ndcg}"
+        known = []
+        if self.rmse is not None:
+            known.append(f"RMSE {self.rmse:.4f}")
+        if self.ndcg is not None:
+            known.append(f"NDCG@{self.cutoff} {self.ndcg:.4f}")
+        return ", ".join(known) or "figures unknown"
 
 
 def rollback_choices(connection: Connection) -> list[RollbackChoice]:

@@ -47,7 +47,7 @@ def toy(folder: Path, n_users: int, n_items: int) -> Case:
 
 def run(case: Case, system: str) -> tuple[Path, dict[str, Any], dict[str, Any]]:
     """Return the system's file, what it holds, and the settings it has found."""
-    task = {"system": system, "seed": 0, "low": 1, "high": 5, "relevant_from": 4}
+    task = {"system": system, "seed": 0, "kind": "ratings", "low": 1, "high": 5, "relevant_from": 4}
     out = case.arrays.parent / f"{system}.npz"
     command = [sys.executable, str(RUNNER), str(case.arrays), json.dumps(task), str(out)]
     subprocess.run(command, check=True, capture_output=True)

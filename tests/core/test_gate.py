@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mf_core.config import Config, make_config
-from mf_core.figures import Figure, Rule
-from mf_core.judging.gate import judge, rmse_ceiling
+from mf_core.figures import Figure, Figures, Rule
+from mf_core.judging.gate import judge, rmse_ceiling, rmse_margin
 
 NDCG = "ndcg_at_10"
 
@@ -45,6 +45,7 @@ def good_figures() -> list[Figure]:
         figure("candidate", "average_error", 0.42),
         figure("candidate", NDCG, 0.40, n=900),
         figure("biases", "rmse", 0.94),
+        figure("global_mean", "rmse", 1.0),
         figure("popularity", NDCG, 0.20, n=900),
         figure("item_item", NDCG, 0.39, n=900),
         figure("item_item", f"{NDCG}_loss", -0.01, low=-0.02, high=0.0, n=900),
@@ -198,7 +199,7 @@ def test_an_empty_evaluation_is_refused() -> None:
 
 
 def test_without_a_champion_only_the_absolute_rules_hold() -> None:
-    own_figures = good_figures()[:6]
+    own_figures = good_figures()[:7]
     rules = judge(Config(), own_figures, champion_version=None, recent_best=False)
 
     assert all(rule.passed for rule in rules)
@@ -242,7 +243,8 @@ def test_rank_by_rating_is_told_which_rule_to_switch_off() -> None:
     assert "gate.require_popularity" in broken.text
 
 
-def test_the_ceiling_follows_the_rating_scale() -> None:
+def test_ceiling_and_margin_follow_the_spread_of_the_ratings() -> None:
+    thumbs = make_config({"data.scale_low": 0, "data.scale_high": 1, "data.relevant_from": 1})
     percent = make_config(
         {
             "data.scale_low": 1,
@@ -252,9 +254,25 @@ def test_the_ceiling_follows_the_rating_scale() -> None:
     )
     given = make_config({"gate.max_rmse": 0.9})
 
-    assert rmse_ceiling(Config()) == 1.0
-    assert rmse_ceiling(percent) == 25
-    assert rmse_ceiling(given) == 0.9
+    for config, spread in ((Config(), 1.1), (percent, 21.0), (thumbs, 0.49)):
+        figures = Figures([figure("global_mean", "rmse", spread)])
+        assert rmse_ceiling(config, figures) == pytest.approx(spread, rel=1e-4)
+        assert rmse_margin(config, figures) == pytest.approx(spread / 100, rel=1e-2)
+        assert rmse_ceiling(given, figures) == 0.9
+
+
+def test_where_all_ratings_are_equal_errors_of_rounding_pass() -> None:
+    """The mean everywhere and the biases are right to the last bit there, a model nearly so."""
+    values = {("candidate", "rmse"): 1e-7, ("biases", "rmse"): 0.0, ("global_mean", "rmse"): 0.0}
+    figures = []
+    for good in good_figures():
+        value = values.get((good.subject, good.metric), good.value)
+        tiny = good.metric == "rmse_loss"
+        figures.append(replace(good, value=value, high=1e-7 if tiny else good.high))
+    assert broken_rules(figures) == []
+
+    worse = [replace(f, value=1e-3) if f.value == 1e-7 else f for f in figures]
+    assert {rule.rule for rule in broken_rules(worse)} == {"rmse_ceiling", "better_than_biases"}
 
 
 def test_a_rule_as_json_has_no_nan() -> None:

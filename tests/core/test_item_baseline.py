@@ -47,7 +47,7 @@ def popular_lists(rows: Snapshot) -> ListMaker:
 
 
 def ndcg(lists: ListMaker, rows: Snapshot) -> float:
-    quality = list_quality(lists, rows.test, 4, cutoff=10)
+    quality = list_quality(lists, rows.test, CONFIG.data, cutoff=10)
     return float(quality.ndcg.sum() / quality.judged.sum())
 
 

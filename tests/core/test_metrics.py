@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mf_core.config import Config, make_config
+from mf_core.config import Config, DataConfig, make_config
 from mf_core.data.ratings import IdMap, Ratings, id_map
 from mf_core.data.snapshot import Snapshot
 from mf_core.figures import COVERAGE, GINI, NOVELTY, RATING_METRICS, RMSE, Figure, Metric
@@ -99,7 +99,7 @@ def test_list_figures_by_hand() -> None:
     model = scores_model([[9, 8, 7, 6, 5], [5, 6, 7, 8, 9]])
     train = ratings([(0, 0, 5), (1, 4, 5)])
     test = ratings([(0, 1, 5), (0, 3, 4), (0, 2, 3), (1, 0, 2)])
-    quality = list_quality(lists_of(model, train), test, relevant_from=4, cutoff=3)
+    quality = list_quality(lists_of(model, train), test, DataConfig(), cutoff=3)
 
     # User 0 is shown 1, 2, 3 (0 was rated); relevant are 1 and 3: places 1 and 3.
     # User 1 has no relevant test item.
@@ -122,7 +122,7 @@ def test_the_ideal_list_has_ndcg_one_even_with_more_relevant_items_than_places()
     model = scores_model([[5, 4, 3, 2, 1]])
     test = ratings([(0, k, 5) for k in range(5)])
     nothing = ratings([(0, 0, 1)]).take(np.zeros(1, bool))
-    quality = list_quality(lists_of(model, nothing), test, 4, cutoff=3)
+    quality = list_quality(lists_of(model, nothing), test, DataConfig(), cutoff=3)
 
     assert quality.ndcg[0] == pytest.approx(1)
     assert quality.recall[0] == pytest.approx(3 / 5)
@@ -324,12 +324,12 @@ def test_items_without_any_rating_are_on_no_list_that_the_ranking_head_orders() 
 
     model = scores_model([[9, 0, 0, -1, 0]])
     listed = lists_of(model, snapshot.train, left_out=(1, 2, 4))
-    quality = list_quality(listed, snapshot.test, 4, 3)
+    quality = list_quality(listed, snapshot.test, DataConfig(), 3)
 
     assert quality.lists.tolist() == [[3, -1, -1]]
 
     everything = lists_of(model, snapshot.train)
-    quality = list_quality(everything, snapshot.test, 4, 3)
+    quality = list_quality(everything, snapshot.test, DataConfig(), 3)
 
     assert quality.lists.tolist() == [[1, 2, 4]]
 

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from mf_core.config import Config, make_config
 from mf_core.data.ratings import IdMap, Ratings, id_map
+from mf_core.data.relevance import targets
 from mf_core.models.factors import FactorModel
 from mf_core.solvers.fit import fit_ranking_head
-from mf_core.solvers.preference import preference_targets
 
 N_USERS, N_ITEMS = 80, 60
 
@@ -57,7 +57,7 @@ def test_all_factors_together_are_the_closed_form_of_the_autoencoder(train: Rati
         item_lowest_target=0.2,
     )
     x = np.zeros((N_USERS, N_ITEMS))
-    x[train.user, train.item] = preference_targets(train.value, 0.2, config.data)
+    x[train.user, train.item] = targets(config.data, train.value, 0.2)
     gram = x.T @ x
     ridge = 0.3 / 0.7 * (np.diag(gram) + 7)
     weights = np.linalg.solve(gram + np.diag(ridge), gram)

@@ -80,7 +80,7 @@ def test_a_training_searches_and_fits_with_what_it_finds(
     assert shipped["settings"] == {}
 
     # The model says by which settings it was fitted.
-    config = read_unchecked_manifest(model.ranking_uri)["config"]
+    config = read_unchecked_manifest(model.heads["ranking"].uri)["config"]
     for name, value in model.found.settings.items():
         section, _, leaf = name.partition(".")
         assert config[section][leaf] == value

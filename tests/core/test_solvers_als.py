@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mf_core.config import AlsConfig, Config, DataConfig, RankingHeadConfig, make_config
 from mf_core.data.fading import recency
 from mf_core.data.ratings import IdMap, Ratings, id_map
+from mf_core.data.relevance import targets
 from mf_core.errors import TrainingError
 from mf_core.records import Progress
 from mf_core.solvers import runtime
@@ -18,7 +19,7 @@ from mf_core.solvers.buckets import Layout, Side, plan_batches
 from mf_core.solvers.explicit import ExplicitAls
 from mf_core.solvers.fit import fit_ranking_head, fit_rating_head
 from mf_core.solvers.implicit import ImplicitAls
-from mf_core.solvers.preference import Preferences, preference_targets
+from mf_core.solvers.preference import Preferences
 from mf_core.solvers.solver import HeldOut, Problem, Start
 
 
@@ -204,7 +205,7 @@ def test_users_are_solved_once_more_with_what_they_rated_last() -> None:
     left = recency(train, 2.0)
     assert left is not None
     observed[train.user, train.item] = 1
-    wanted[train.user, train.item] = left * preference_targets(train.value, 0.35, DataConfig())
+    wanted[train.user, train.item] = left * targets(DataConfig(), train.value, 0.35)
     n_items = (observed.sum(0) > 0).sum()
     alpha0 = plain.unobserved_scale * np.sqrt(observed.sum() / (30 * n_items))
     y = item.astype(np.float64)
@@ -218,11 +219,11 @@ def test_users_are_solved_once_more_with_what_they_rated_last() -> None:
 def test_a_target_lies_on_the_line_from_the_lowest_rating_to_the_first_relevant_one() -> None:
     stars, hearts = np.array([1, 2, 3, 4, 5], np.float32), np.array([1], np.float32)
     np.testing.assert_allclose(
-        preference_targets(stars, 0.4, DataConfig()), [0.4, 0.6, 0.8, 1.0, 1.2], rtol=1e-6
+        targets(DataConfig(), stars, 0.4), [0.4, 0.6, 0.8, 1.0, 1.2], rtol=1e-6
     )
-    np.testing.assert_array_equal(preference_targets(stars, 1.0, DataConfig()), np.ones(5))
+    np.testing.assert_array_equal(targets(DataConfig(), stars, 1.0), np.ones(5))
     only_likes = DataConfig(scale_low=1, scale_high=2, relevant_from=1)
-    np.testing.assert_array_equal(preference_targets(hearts, 0.4, only_likes), [1])
+    np.testing.assert_array_equal(targets(only_likes, hearts, 0.4), [1])
 
 
 def test_explicit_als_recovers_a_rank_one_matrix_from_part_of_it() -> None:

@@ -186,15 +186,15 @@ def test_a_run_says_how_it_goes_and_leaves_two_models_and_no_checkpoint(
     undisturbed: WholeRun, data: Data
 ) -> None:
     model, lines, root = undisturbed
-    assert model.rating_uri == f"{root}/models/1/evaluated/rating"
-    assert model.ranking_iterations == 60
+    assert model.heads["rating"].uri == f"{root}/models/1/evaluated/rating"
+    assert model.heads["ranking"].iterations == 60
     assert model.device == "CPU"
     assert model.stage == "evaluated"
     assert model.model_version == 1
     assert model.fit_seconds > 0
 
-    rating = load_model(model.rating_uri, model.rating_sha256)
-    ranking = load_model(model.ranking_uri, model.ranking_sha256)
+    rating = load_model(model.heads["rating"].uri, model.heads["rating"].sha256)
+    ranking = load_model(model.heads["ranking"].uri, model.heads["ranking"].sha256)
 
     assert rating.user_factors.shape == (200, 4)
     # Those of least squares, the item-item learner's, and one for what is popular.
@@ -256,8 +256,8 @@ def test_a_run_killed_midway_goes_on_and_ends_with_the_same_bytes(
     assert any(line.startswith("ranking: sweep 1/60") for line in lines)
 
     whole = undisturbed[0]
-    assert model.rating_sha256 == whole.rating_sha256
-    assert model.ranking_sha256 == whole.ranking_sha256
+    assert model.heads["rating"].sha256 == whole.heads["rating"].sha256
+    assert model.heads["ranking"].sha256 == whole.heads["ranking"].sha256
 
     written = (tmp_path / "models/1/evaluated").iterdir()
     assert sorted(path.name for path in written) == ["ranking", "rating", "result.json"]
@@ -350,10 +350,10 @@ def test_damaged_models_are_trained_again_to_the_same_bytes(
     again = run(data, root, lines.append)
 
     assert lines[0] == "evaluated: trained, but the models are damaged by now; they are made again"
-    assert again.rating_sha256 == model.rating_sha256
-    assert again.ranking_sha256 == model.ranking_sha256
-    check_artifact(model.rating_uri, model.rating_sha256)
-    check_artifact(model.ranking_uri, model.ranking_sha256)
+    assert again.heads["rating"].sha256 == model.heads["rating"].sha256
+    assert again.heads["ranking"].sha256 == model.heads["ranking"].sha256
+    check_artifact(model.heads["rating"].uri, model.heads["rating"].sha256)
+    check_artifact(model.heads["ranking"].uri, model.heads["ranking"].sha256)
 
 
 def test_damaged_models_of_a_published_version_stay_and_the_way_out_is_named(
@@ -407,11 +407,11 @@ def test_a_warm_start_killed_midway_goes_on_and_ends_with_the_same_bytes(
 
     resumed = run_warm(data, tmp_path / "killed", print, start)
 
-    assert resumed.rating_sha256 == whole.rating_sha256
-    assert resumed.ranking_sha256 == whole.ranking_sha256
+    assert resumed.heads["rating"].sha256 == whole.heads["rating"].sha256
+    assert resumed.heads["ranking"].sha256 == whole.heads["ranking"].sha256
 
-    cold_rating = load_model(cold.rating_uri, cold.rating_sha256)
-    warm_rating = load_model(whole.rating_uri, whole.rating_sha256)
+    cold_rating = load_model(cold.heads["rating"].uri, cold.heads["rating"].sha256)
+    warm_rating = load_model(whole.heads["rating"].uri, whole.heads["rating"].sha256)
 
     assert not np.array_equal(cold_rating.item_factors, warm_rating.item_factors)
 
@@ -419,7 +419,8 @@ def test_a_warm_start_killed_midway_goes_on_and_ends_with_the_same_bytes(
 def test_a_refit_whose_start_is_damaged_is_refused(
     undisturbed: WholeRun, data: Data, tmp_path: Path
 ) -> None:
-    start = replace(undisturbed[0].as_start(), ranking_sha256="0" * 64)
+    start = undisturbed[0].as_start()
+    start.heads["ranking"] = replace(start.heads["ranking"], sha256="0" * 64)
     with pytest.raises(ArtifactError, match="was changed or damaged"):
         run_warm(data, tmp_path, print, start, "refit")
 
@@ -430,8 +431,8 @@ def test_a_refit_trains_on_both_sides_for_the_given_iterations(data: Data, tmp_p
     manifest = work(data, tmp_path, stage="refit", iterations=iterations)
     model = run_trainer(manifest, lines.append)
 
-    assert model.rating_iterations == 2
-    assert model.ranking_iterations == 3
+    assert model.heads["rating"].iterations == 2
+    assert model.heads["ranking"].iterations == 3
     assert not any("validation" in line for line in lines)
 
     snapshot = read_snapshot(data.uri, data.sha256)

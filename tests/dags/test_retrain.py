@@ -13,6 +13,7 @@ from mf_core.catalogue import DEFAULT
 from mf_core.errors import ConfigError, GateError
 from mf_core.records import (
     EvalReport,
+    HeadRef,
     IngestReport,
     ModelRef,
     PublishReport,
@@ -24,7 +25,11 @@ from mf_core.records import (
 Run = Callable[..., dict[str, list[str]]]
 
 SPLIT = SplitRef(7, "s", "d", "file:///s", "0" * 64, 700, 300, 50, 40, 0, 0, 0, news=True)
-MODEL = ModelRef(7, "evaluated", "file:///a", "0" * 64, 3, "file:///b", "0" * 64, 3, "cpu", 1.0)
+HEADS = {
+    "rating": HeadRef("file:///a", "0" * 64, 3),
+    "ranking": HeadRef("file:///b", "0" * 64, 3),
+}
+MODEL = ModelRef(7, "evaluated", HEADS, "cpu", 1.0)
 EVALUATION = EvalReport(7, None, 300, 0.9, 0.7, 0.35, 0.95, 0.4, 0.3, None, None)
 PUBLISHED = PublishReport(7, 6, 50, 500, "", 0.9, 0.4)
 PLACE = SimpleNamespace(engine=sa.create_engine("postgresql+psycopg2://"))

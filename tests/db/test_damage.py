@@ -140,18 +140,18 @@ def test_each_step_names_the_damage_and_goes_on_when_the_step_before_was_run_aga
         with pytest.raises(ArtifactError, match=r"[Rr]un the step that writes it again"):
             step()
 
-    damage_all(night.model.ranking_uri, "truncate")
+    damage_all(night.model.heads["ranking"].uri, "truncate")
     fails(night.evaluate)
     night.clear_train()
     night.evaluate()
 
     night.clear_refit()
-    damage_all(night.refitted.rating_uri, "flip a bit")
+    damage_all(night.refitted.heads["rating"].uri, "flip a bit")
     fails(night.prepare)
     night.clear_refit()
     night.prepare()
 
-    damage_all(night.refitted.ranking_uri, "delete")
+    damage_all(night.refitted.heads["ranking"].uri, "delete")
     fails(night.recommend)
     night.clear_refit()
     night.recommend()

@@ -118,8 +118,8 @@ def _is_whole(engine: Engine, root: str, version: int) -> None:
         artifacts.append((split.uri, split.sha256))
         for stage in ("evaluated", "refit"):
             model = lineage.load_model_ref(connection, version, stage)
-            artifacts.append((model.rating_uri, model.rating_sha256))
-            artifacts.append((model.ranking_uri, model.ranking_sha256))
+            artifacts.append((model.heads["rating"].uri, model.heads["rating"].sha256))
+            artifacts.append((model.heads["ranking"].uri, model.heads["ranking"].sha256))
     for uri, sha256 in artifacts:
         assert uri.startswith(root)
         check_artifact(uri, sha256)

@@ -7,7 +7,6 @@ import sys
 import textwrap
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,16 @@ from mf_core.records import EvalReport, ModelRef, SplitRef
 from mf_core.warehouse import transaction
 
 from .test_publish import prepared, publish_one, rows
-from .worlds import World, artifact_folder, fill_table, fit, load, make_ratings, make_world
+from .worlds import (
+    World,
+    artifact_folder,
+    fill_table,
+    fit,
+    load,
+    make_ratings,
+    make_world,
+    with_sha256,
+)
 
 
 @pytest.fixture
@@ -238,7 +246,7 @@ def test_a_champion_whose_artifact_is_damaged_makes_the_gate_refuse(world: World
 def test_a_damaged_candidate_is_refused_with_advice(world: World) -> None:
     split = pipeline.split(world.config, world.place, "one")
     model = fit(world, split)
-    damaged = replace(model, rating_sha256="0" * 64)
+    damaged = with_sha256(model, "rating", "0" * 64)
 
     with pytest.raises(ArtifactError, match="was changed or damaged"):
         pipeline.evaluate(world.config, world.place, split, damaged)
@@ -365,6 +373,7 @@ def test_every_figure_of_a_gate_run_is_stored(world: World, engine: Engine) -> N
         "novelty_at_5",
         "gini_at_5",
     }
+    assert report.rmse is not None
     assert stored["average_error"] == pytest.approx(report.rmse**2 / 2)
 
     subjects = rows(engine, "SELECT DISTINCT subject FROM mf.evaluations ORDER BY 1")
@@ -376,11 +385,12 @@ def test_every_figure_of_a_gate_run_is_stored(world: World, engine: Engine) -> N
 def test_a_model_with_nan_is_refused(world: World) -> None:
     split = pipeline.split(world.config, world.place, "one")
     model = fit(world, split)
-    broken = load_model(model.rating_uri, model.rating_sha256)
+    rating = model.heads["rating"]
+    broken = load_model(rating.uri, rating.sha256)
     broken.user_factors[3] = np.nan
 
-    sha256 = save_model(broken, model.rating_uri, {"broken": True})
-    candidate = replace(model, rating_sha256=sha256)
+    sha256 = save_model(broken, rating.uri, {"broken": True})
+    candidate = with_sha256(model, "rating", sha256)
     report = pipeline.evaluate(world.config, world.place, split, candidate)
 
     with pytest.raises(GateError, match="figures missing or not finite"):

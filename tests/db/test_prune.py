@@ -266,7 +266,7 @@ def test_two_that_prune_at_once_disturb_neither_each_other_nor_a_night(
     check_artifact(last.uri, last.sha256)
     with transaction(engine) as connection:
         model = lineage.load_model_ref(connection, last.model_version, "evaluated")
-    check_artifact(model.rating_uri, model.rating_sha256)
+    check_artifact(model.heads["rating"].uri, model.heads["rating"].sha256)
     assert night(world, "5").model_version > last.model_version
 
 

@@ -237,7 +237,7 @@ def test_a_rating_that_comes_during_the_run_changes_no_verdict(
 def test_deviations_are_written_where_samples_are_kept(world: World, engine: Engine) -> None:
     split, refitted = prepared(world, "with", n_samples=8)
     pipeline.verify(world.config, world.place, refitted)
-    samples = load_samples(refitted.rating_uri, refitted.rating_sha256)
+    samples = load_samples(refitted.heads["rating"].uri, refitted.heads["rating"].sha256)
     snapshot = read_snapshot(split.uri, split.sha256)
 
     assert samples is not None

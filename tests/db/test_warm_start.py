@@ -144,7 +144,8 @@ def test_a_repeated_split_decides_the_same(world: World) -> None:
 
     assert split.start is not None
     assert split.start.model_version == 1
-    assert split.start.rating_uri == f"{world.place.artifact_root}/models/1/evaluated/rating"
+    evaluated = f"{world.place.artifact_root}/models/1/evaluated"
+    assert split.start.heads["rating"].uri == f"{evaluated}/rating"
     assert split == again
 
 

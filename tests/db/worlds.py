@@ -19,7 +19,7 @@ from mf_core.data.snapshot import Snapshot, read_snapshot
 from mf_core.models.factors import FactorModel, save_model
 from mf_core.models.samples import PosteriorSamples, sample_files
 from mf_core.pipeline import Workplace
-from mf_core.records import FoundSettings, ModelRef, SplitRef
+from mf_core.records import FoundSettings, HeadRef, ModelRef, SplitRef
 from mf_core.warehouse import tables, transaction
 from mf_core.warehouse.engine import copy_frame
 from mf_core.warehouse.schema import schema_of
@@ -144,20 +144,17 @@ def fit(
     samples = _samples(rating, n_samples) if n_samples else None
 
     root = f"{world.place.artifact_root}/models/{split.model_version}/{stage}"
-    rating_uri = f"{root}/rating"
-    ranking_uri = f"{root}/ranking"
-    rating_sha256 = save_model(rating, rating_uri, {}, sample_files(samples))
-    ranking_sha256 = save_model(ranking, ranking_uri, {})
-
+    saved = {
+        "rating": save_model(rating, f"{root}/rating", {}, sample_files(samples)),
+        "ranking": save_model(ranking, f"{root}/ranking", {}),
+    }
+    heads: dict[str, HeadRef] = {
+        head: HeadRef(f"{root}/{head}", saved[head], iterations=1) for head in world.config.heads()
+    }
     return ModelRef(
         model_version=split.model_version,
         stage=stage,
-        rating_uri=rating_uri,
-        rating_sha256=rating_sha256,
-        rating_iterations=1,
-        ranking_uri=ranking_uri,
-        ranking_sha256=ranking_sha256,
-        ranking_iterations=1,
+        heads=heads,
         device="CPU",
         fit_seconds=0.1,
         found=found_by(snapshot, {}) if split.search and stage == "evaluated" else split.found,
@@ -284,3 +281,9 @@ def _svd(matrix: np.ndarray, factors: int) -> tuple[np.ndarray, np.ndarray]:
     item_factors = right[:factors].T * root
 
     return user_factors, item_factors
+
+
+def with_sha256(model: ModelRef, head: str, sha256: str) -> ModelRef:
+    """Return a model with another checksum on record for one of its heads."""
+    changed = replace(model.heads[head], sha256=sha256)
+    return replace(model, heads={**model.heads, head: changed})

@@ -189,8 +189,8 @@ recommendation_rows = Table(
     Column(
         "predicted_rating",
         Double,
-        nullable=False,
-        comment="The rating head's prediction, within the rating scale.",
+        comment="The rating head's prediction, within the rating scale; NULL: the model is of "
+        "events and predicts none.",
     ),
     Column(
         "predicted_rating_sd",
@@ -230,8 +230,8 @@ popular_items = Table(
     Column(
         "predicted_rating",
         Double,
-        nullable=False,
-        comment="The rating head's prediction for an unknown user.",
+        comment="The rating head's prediction for an unknown user; NULL: the model is of events "
+        "and predicts none.",
     ),
     comment="The list for users that a version does not know.",
 )

@@ -93,7 +93,8 @@ function showLive(live) {
     card("Live since", moment(live.went_live_at), shown(live.went_live)),
     card("Age of its lists", age(live.age_seconds), `first live ${moment(live.published_at)}`),
     card("Made from", `${shown(live.n_ratings)} ratings`),
-    card("Test RMSE", figure(live.rmse)),
+    // A version made of events predicts no ratings.
+    ...(live.rmse === null ? [] : [card("Test RMSE", figure(live.rmse))]),
     card(`NDCG@${shown(live.cutoff)}`, figure(live.ndcg)),
   );
 }
