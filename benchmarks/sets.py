@@ -83,6 +83,8 @@ class Case:
         }
         if self.kind == "events":
             of_rows["data.kind"] = self.kind
+            # The files have what a pair weighs in the place of a rating.
+            of_rows["source.weight_column"] = "rating"
         return {**of_rows, "split.protocol": _SPLITS.get(self.protocol, "hash")}
 
 
