@@ -173,7 +173,7 @@ def verify_table(connection: Connection, model_version: int, min_coverage: float
             f"before anybody saw them. {' | '.join(problems)}. "
             "Readers still see the previous version; see docs/runbook.md#verify."
         )
-    _add_primary_key(connection, name)
+    _add_indexes(connection, name)
     return _count_rows(connection, name)
 
 
@@ -194,7 +194,8 @@ def _is_verified(connection: Connection, name: str) -> bool:
     return _kind_of(connection, f"{name}_pkey") is not None
 
 
-def _add_primary_key(connection: Connection, name: str) -> None:
+def _add_indexes(connection: Connection, name: str) -> None:
+    """Index a version's table by user, for lists, and by item, for `audience`."""
     if _is_verified(connection, name):
         return
     run(
@@ -202,6 +203,12 @@ def _add_primary_key(connection: Connection, name: str) -> None:
         "ALTER TABLE {mf}.{} ADD CONSTRAINT {} PRIMARY KEY (model_version, user_id, rank)",
         pg.Identifier(name),
         pg.Identifier(f"{name}_pkey"),
+    )
+    run(
+        connection,
+        "CREATE INDEX {} ON {mf}.{} (item_id, rank, user_id)",
+        pg.Identifier(f"{name}_item_id_idx"),
+        pg.Identifier(name),
     )
     run(connection, "ANALYZE {mf}.{}", pg.Identifier(name))
 

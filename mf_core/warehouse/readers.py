@@ -91,9 +91,9 @@ def _finite(row: Mapping[Any, Any]) -> dict[str, Any]:
 def recommendations_for(
     connection: Connection, user_id: str, n: int | None = None
 ) -> list[dict[str, Any]]:
-    """Return a user's list with titles, or the popular list for an unknown user.
+    """Return a user's list with titles; who has none gets the popular list without what he rated.
 
-    It is empty before the first publication.
+    It is empty before the first publication, and for a user who has rated all that is not hidden.
     """
     rows = connection.execute(sql(connection, _LISTED), {"user_id": user_id, "n": n})
     return [dict(row) for row in rows.mappings()]
