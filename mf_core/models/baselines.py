@@ -11,6 +11,11 @@ from mf_core.models.biases import fit_biases
 from mf_core.models.factors import FactorModel
 
 
+def zero_model(snapshot: Snapshot) -> FactorModel:
+    """Return the model that predicts 0 for every pair, in the place of one that was not fitted."""
+    return _model(snapshot, 0.0, np.zeros(len(snapshot.users)), np.zeros(len(snapshot.items)))
+
+
 def global_mean_model(snapshot: Snapshot) -> FactorModel:
     """Return the model that predicts the training mean everywhere."""
     user_bias = np.zeros(len(snapshot.users))
