@@ -135,8 +135,9 @@ def write_shard(
         counted = sa.select(sa.func.count()).where(r.c.model_version == model_version, of_shard)
         return int(connection.scalar(counted) or 0)
     _require_table(connection, name)
-    own = sa.table(name, sa.column("user_id"), schema=t.SCHEMA)
-    connection.execute(sa.delete(own).where(own.c.user_id.between(first_user, last_user)))
+    old_rows = f"DELETE FROM {{mf}}.{name} WHERE user_id BETWEEN :first_user AND :last_user"
+    edges = {"first_user": first_user, "last_user": last_user}
+    connection.execute(sql(connection, old_rows), edges)
     rows = 0
     for frame in frames:
         copy_frame(connection, (schema_of(connection), name), frame)

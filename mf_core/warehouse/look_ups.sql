@@ -1,8 +1,7 @@
 -- What readers can ask beside a user's list: functions, their comments, and the grants.
 --
 -- `mf db migrate` runs this file after readers.sql, every time; names as that one says. Each function
--- reads mf.live first, so that what it shows changes with the lists, in one moment, and so that it
--- takes its locks in the order that migrations do.
+-- shows rows of the version in {mf}.live, so that they change with the lists, in one moment.
 
 CREATE OR REPLACE FUNCTION {mf}.similar(item text, n integer DEFAULT NULL)
 RETURNS TABLE (
@@ -162,3 +161,4 @@ GRANT EXECUTE ON FUNCTION
   {mf}.popular(integer, integer, text, text),
   {mf}.audience(text, integer)
 TO {reader};
+GRANT EXECUTE ON FUNCTION {mf}.similar(text, integer) TO {console};
