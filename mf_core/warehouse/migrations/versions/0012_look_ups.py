@@ -1,7 +1,7 @@
 """The popular list of all items, and of the last days, for the functions of readers.
 
 Revision ID: 0012
-Revises: 0009
+Revises: 0011
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ from mf_core.warehouse.roles import run_named
 from mf_core.warehouse.schema import schema_of
 
 revision = "0012"
-down_revision = "0009"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
