@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mf_core.config import Config, Head, make_config, with_found
 from mf_core.data.attributes import Attributes, texts_by_row
+from mf_core.data.cold import said_of_unknown, unknown_rows
 from mf_core.data.fading import require_times
 from mf_core.data.ratings import (
     IdMap,
@@ -89,7 +90,7 @@ class BacktestReport:
             "device": self.device,
             "n_train": self.n_train,
             "n_test": self.n_test,
-            **_unknown(self.snapshot),
+            **unknown_rows(self.snapshot),
             "found_settings": self.found.settings if self.found else {},
             "found_on": self.found.grounds if self.found else "",
             "search_seconds": self.search_seconds,
@@ -150,7 +151,7 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
         config.require_head(head)
     snapshot = read_folds(config)
     log(f"{len(snapshot.train):,} training and {len(snapshot.test):,} test ratings")
-    log(_said_of_unknown(snapshot))
+    log(said_of_unknown(snapshot))
     rank_by: Head = head or config.recommend.rank_by
     config = make_config({"recommend.rank_by": rank_by}, config)
 
@@ -178,28 +179,6 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
 def _heads(config: Config, head: Head | None) -> tuple[Head, ...]:
     """Return the heads to fit: the one named, or all that the model has."""
     return (head,) if head else config.heads()
-
-
-def _unknown(snapshot: Snapshot) -> dict[str, int]:
-    """Return how many test ratings are of a user, an item, or either, without a training one."""
-    user, item = snapshot.cold_test()
-    return {
-        "n_test_unknown_user": int(user.sum()),
-        "n_test_unknown_item": int(item.sum()),
-        "n_test_unknown": int((user | item).sum()),
-    }
-
-
-def _said_of_unknown(snapshot: Snapshot) -> str:
-    """Return the same in words, with what may be wrong if it is most of the rows."""
-    of_user, of_item, either = _unknown(snapshot).values()
-    said = (
-        f"{either:,} of the test ratings have no training rating of their user ({of_user:,}) "
-        f"or item ({of_item:,})"
-    )
-    if 2 * either <= len(snapshot.test):
-        return said
-    return f"warning: {said}; do both files write ids alike, spaces and leading zeros included?"
 
 
 def _search(

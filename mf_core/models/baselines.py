@@ -54,7 +54,7 @@ def recent_counts(data: DataConfig, ratings: Ratings, n_items: int, days: int) -
         data, ratings, n_items: as for `relevant_counts`.
         days: how many, counted back from the latest of all ratings.
     """
-    chosen = (ratings.value >= data.relevant_from) & is_recent(ratings, days)
+    chosen = is_relevant(data, ratings.value) & is_recent(ratings, days)
     return np.bincount(ratings.item[chosen], minlength=n_items).astype(np.float64)
 
 
