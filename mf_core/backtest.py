@@ -6,6 +6,7 @@ left out: all items of either file; with the rating head, of the items file too.
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from mf_core.config import Config, Head, make_config, with_found
 from mf_core.data.attributes import Attributes, texts_by_row
+from mf_core.data.cold import said_of_unknown, unknown_rows
 from mf_core.data.fading import require_times
 from mf_core.data.ratings import (
     IdMap,
@@ -34,7 +36,7 @@ from mf_core.data.snapshot import Snapshot, sort_ratings
 from mf_core.errors import InputError
 from mf_core.figures import Figure
 from mf_core.judging.evaluate import evaluate
-from mf_core.models.factors import FactorModel
+from mf_core.models.baselines import zero_model
 from mf_core.models.heads import Heads, Models, make_heads
 from mf_core.records import FoundSettings, Progress
 from mf_core.sources.chunks import Chunk
@@ -88,6 +90,7 @@ class BacktestReport:
             "device": self.device,
             "n_train": self.n_train,
             "n_test": self.n_test,
+            **unknown_rows(self.snapshot),
             "found_settings": self.found.settings if self.found else {},
             "found_on": self.found.grounds if self.found else "",
             "search_seconds": self.search_seconds,
@@ -101,28 +104,34 @@ class BacktestReport:
         for figure in self.figures:
             if figure.subject != "candidate" or figure.slice != "all":
                 continue
-            values[figure.metric] = figure.value
+            values[figure.metric] = _number(figure.value)
             if figure.low is not None:
-                intervals[f"{figure.metric}_interval"] = [figure.low, figure.high]
+                ends = [_number(figure.low), _number(figure.high)]
+                intervals[f"{figure.metric}_interval"] = ends
         return {**values, **intervals}
 
-    def _baselines(self) -> dict[str, float]:
+    def _baselines(self) -> dict[str, float | None]:
         """Return the baselines' figures, such as `biases_rmse`."""
         return {
-            f"{figure.subject}_{figure.metric}": figure.value
+            f"{figure.subject}_{figure.metric}": _number(figure.value)
             for figure in self.figures
             if figure.subject != "candidate" and figure.slice == "all"
         }
 
-    def _slices(self) -> dict[str, dict[str, float]]:
+    def _slices(self) -> dict[str, dict[str, float | None]]:
         """Return the candidate's figures by the slice of the test rows and by name."""
-        slices: dict[str, dict[str, float]] = {}
+        slices: dict[str, dict[str, float | None]] = {}
         for figure in self.figures:
             if figure.subject != "candidate" or figure.slice == "all":
                 continue
             of_slice = slices.setdefault(figure.slice, {})
-            of_slice[figure.metric] = figure.value
+            of_slice[figure.metric] = _number(figure.value)
         return slices
+
+
+def _number(value: float | None) -> float | None:
+    """Return a figure, None for one that nothing could be measured by: JSON has no NaN."""
+    return None if value is None or math.isnan(value) else value
 
 
 def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
@@ -142,6 +151,7 @@ def backtest(config: Config, head: Head | None, log: Log) -> BacktestReport:
         config.require_head(head)
     snapshot = read_folds(config)
     log(f"{len(snapshot.train):,} training and {len(snapshot.test):,} test ratings")
+    log(said_of_unknown(snapshot))
     rank_by: Head = head or config.recommend.rank_by
     config = make_config({"recommend.rank_by": rank_by}, config)
 
@@ -219,7 +229,7 @@ def _heads_of(config: Config, snapshot: Snapshot, fitted: dict[str, "FitResult"]
     ranking = fitted.get("ranking")
     models = Models(
         rating=rating.model if rating else None,
-        ranking=ranking.model if ranking else _no_model(snapshot),
+        ranking=ranking.model if ranking else zero_model(snapshot),
     )
     samples = rating.samples if rating else None
     return make_heads(config, snapshot, models, snapshot.train, samples=samples)
@@ -383,19 +393,4 @@ def _require_all_good(name: str, chunk: Chunk) -> None:
     raise InputError(
         f"{name}, line {bad.line}: {bad.reason} ({beginning!r}). "
         "A backtest uses every row, so repair the file."
-    )
-
-
-def _no_model(snapshot: Snapshot) -> FactorModel:
-    """Return a model with one factor that predicts 0 for every pair."""
-    user_zeros = np.zeros(len(snapshot.users), np.float32)
-    item_zeros = np.zeros(len(snapshot.items), np.float32)
-    return FactorModel(
-        mean=0.0,
-        user_bias=user_zeros,
-        item_bias=item_zeros,
-        user_factors=user_zeros[:, None],
-        item_factors=item_zeros[:, None],
-        users=snapshot.users,
-        items=snapshot.items,
     )

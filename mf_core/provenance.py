@@ -27,7 +27,13 @@ MODEL_SOURCES = (
 )
 """Files and folders of `mf_core` that shape a trained model; the last two by a search."""
 
-RESULT_SOURCES = (*MODEL_SOURCES, "judging", "publishing", "warehouse/readers.sql")
+RESULT_SOURCES = (
+    *MODEL_SOURCES,
+    "judging",
+    "publishing",
+    "warehouse/readers.sql",
+    "warehouse/look_ups.sql",
+)
 """Those that shape what readers get."""
 
 

@@ -136,18 +136,29 @@ def recommend(
             written = _write_lists(config, place, version)
             show(written, as_json)
             return
-        found = _list_of(place, user_id, n)
+        found, live = _list_of(place, user_id, n)
         if not found and not as_json:
-            click.echo("nothing is published yet; `mf run` makes the first version", err=True)
+            click.echo(_why_empty(user_id, live), err=True)
         show(found, as_json)
 
 
-def _list_of(place: Any, user_id: str, n: int | None) -> list[dict[str, Any]]:
-    """Return a user's published list, of length `n` or as published."""
-    from mf_core.warehouse import readers, transaction
+def _list_of(place: Any, user_id: str, n: int | None) -> tuple[list[dict[str, Any]], int | None]:
+    """Return a user's published list, of length `n` or as published; and the live version."""
+    from mf_core.warehouse import history, readers, transaction
 
     with transaction(place.engine) as connection:
-        return readers.recommendations_for(connection, user_id, n)
+        live = history.live_version(connection)
+        return readers.recommendations_for(connection, user_id, n), live
+
+
+def _why_empty(user_id: str, live: int | None) -> str:
+    """Say why a user gets no list."""
+    if live is None:
+        return "nothing is published yet; `mf run` makes the first version"
+    return (
+        f"version {live} has nothing for user {user_id!r}: every item is rated by this user, "
+        "or hidden"
+    )
 
 
 def _write_lists(config: Config, place: Any, version: int | None) -> dict[str, int]:

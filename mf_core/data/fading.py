@@ -11,6 +11,7 @@ compared. Where no rating has a time, nothing fades.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mf_core.config import Config
 from mf_core.data.ratings import UNDATED, Float32s, Ratings
@@ -41,6 +42,18 @@ def fading(ratings: Ratings, half_life_days: float | None) -> Float32s | None:
     age = dated.max() - np.maximum(ratings.rated_at, dated.min())
     half_lives = age.astype(np.float32) / np.float32(half_life_days * _SECONDS_PER_DAY)
     return np.exp2(-np.minimum(half_lives, _MOST_HALF_LIVES))
+
+
+def is_recent(ratings: Ratings, days: int) -> NDArray[np.bool_]:
+    """Return which ratings were given less than `days` days before the latest of them; shape (n,).
+
+    One without a time was not.
+    """
+    if ratings.rated_at is None or not len(ratings):
+        return np.zeros(len(ratings), dtype=bool)
+    dated = ratings.rated_at != UNDATED
+    age = ratings.rated_at.max() - ratings.rated_at
+    return dated & (age < days * _SECONDS_PER_DAY)
 
 
 def recency(ratings: Ratings, half_life: float | None) -> Float32s | None:

@@ -49,6 +49,15 @@ class Snapshot:
         n_of_item = np.bincount(self.train.item, minlength=len(self.items))
         return n_of_user > 0, n_of_item > 0
 
+    def cold_test(self) -> tuple[Mask, Mask]:
+        """Return which test ratings are of a user, and which of an item, without a training rating.
+
+        Returns:
+            Two boolean arrays of shape (n_test,).
+        """
+        users, items = self.warm()
+        return ~users[self.test.user], ~items[self.test.item]
+
     def rated(self) -> tuple[Mask, Mask]:
         """Return which users and which items have a rating on either side.
 

@@ -3,12 +3,17 @@
 import numpy as np
 
 from mf_core.config import DataConfig
-from mf_core.data.fading import fading
+from mf_core.data.fading import fading, is_recent
 from mf_core.data.ratings import Float64s, Ratings
 from mf_core.data.relevance import is_relevant
 from mf_core.data.snapshot import Snapshot
 from mf_core.models.biases import fit_biases
 from mf_core.models.factors import FactorModel
+
+
+def zero_model(snapshot: Snapshot) -> FactorModel:
+    """Return the model that predicts 0 for every pair, in the place of one that was not fitted."""
+    return _model(snapshot, 0.0, np.zeros(len(snapshot.users)), np.zeros(len(snapshot.items)))
 
 
 def global_mean_model(snapshot: Snapshot) -> FactorModel:
@@ -40,6 +45,17 @@ def relevant_counts(data: DataConfig, ratings: Ratings, n_items: int) -> Float64
 
     # As precise as the factors of a model, in which the same counts have to order the same way.
     return counts.astype(np.float32).astype(np.float64)
+
+
+def recent_counts(data: DataConfig, ratings: Ratings, n_items: int, days: int) -> Float64s:
+    """Return how many relevant ratings of the last days each item has, none of them faded.
+
+    Args:
+        data, ratings, n_items: as for `relevant_counts`.
+        days: how many, counted back from the latest of all ratings.
+    """
+    chosen = is_relevant(data, ratings.value) & is_recent(ratings, days)
+    return np.bincount(ratings.item[chosen], minlength=n_items).astype(np.float64)
 
 
 def popularity_model(data: DataConfig, snapshot: Snapshot) -> FactorModel:

@@ -48,15 +48,18 @@ class ListMaker:
             tile_mib=tile_mib,
         )
 
-    def popular(self, n: int) -> Int32s:
-        """Return the first `n` item rows of the popular list; ties go by item id."""
-        every_item = np.arange(len(self.relevant_counts))
+    def by_count(self, counts: Float64s) -> Int32s:
+        """Return the item rows that lists may hold by their counts, the highest first.
+
+        Args:
+            counts: float64 array of shape (n_items,); ties go by item id.
+        """
+        every_item = np.arange(len(counts))
         listed = np.setdiff1d(every_item, self.left_out)
-        counts = self.relevant_counts[listed]
 
         # Item rows are sorted by id, and a stable sort keeps that order among equal counts.
-        order = np.argsort(-counts, kind="stable")
-        return listed[order][:n].astype(np.int32)
+        order = np.argsort(-counts[listed], kind="stable")
+        return listed[order].astype(np.int32)
 
 
 def list_maker(

@@ -165,7 +165,7 @@ def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, An
     }
     warm_users, warm_items = snapshot.warm()
     rated_users, rated_items = snapshot.rated()
-    warm_test = warm_users[snapshot.test.user] & warm_items[snapshot.test.item]
+    cold_user, cold_item = snapshot.cold_test()
     return {
         "snapshot_id": snapshot_id,
         "split_id": split,
@@ -180,7 +180,7 @@ def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, An
         "cold_items": int((rated_items & ~warm_items).sum()),
         "unrated_users": int((~rated_users).sum()),
         "unrated_items": int((~rated_items).sum()),
-        "cold_test_ratings": int((~warm_test).sum()),
+        "cold_test_ratings": int((cold_user | cold_item).sum()),
     }
 
 

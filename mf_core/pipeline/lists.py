@@ -58,7 +58,7 @@ def prepare(
     made_of = lists.made_of(config, split, refitted)
     if _are_attached(place, version, made_of):
         return shards
-    popular = [lists.popular_frame(config, heads, version)]
+    popular = lists.popular_frames(config, heads, snapshot.all_ratings(), version)
     similar = lists.similar_frames(config, models.ranking, version)
     with transaction(place.engine) as connection:
         versions.lock(connection, version)

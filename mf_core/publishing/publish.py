@@ -135,13 +135,9 @@ def write_shard(
         counted = sa.select(sa.func.count()).where(r.c.model_version == model_version, of_shard)
         return int(connection.scalar(counted) or 0)
     _require_table(connection, name)
-    run(
-        connection,
-        "DELETE FROM {mf}.{} WHERE user_id BETWEEN {} AND {}",
-        pg.Identifier(name),
-        pg.Literal(first_user),
-        pg.Literal(last_user),
-    )
+    old_rows = f"DELETE FROM {{mf}}.{name} WHERE user_id BETWEEN :first_user AND :last_user"
+    edges = {"first_user": first_user, "last_user": last_user}
+    connection.execute(sql(connection, old_rows), edges)
     rows = 0
     for frame in frames:
         copy_frame(connection, (schema_of(connection), name), frame)
@@ -178,7 +174,7 @@ def verify_table(connection: Connection, model_version: int, min_coverage: float
             f"before anybody saw them. {' | '.join(problems)}. "
             "Readers still see the previous version; see docs/runbook.md#verify."
         )
-    _add_primary_key(connection, name)
+    _add_indexes(connection, name)
     return _count_rows(connection, name)
 
 
@@ -199,7 +195,8 @@ def _is_verified(connection: Connection, name: str) -> bool:
     return _kind_of(connection, f"{name}_pkey") is not None
 
 
-def _add_primary_key(connection: Connection, name: str) -> None:
+def _add_indexes(connection: Connection, name: str) -> None:
+    """Index a version's table by user, for lists, and by item, for `audience`."""
     if _is_verified(connection, name):
         return
     run(
@@ -207,6 +204,12 @@ def _add_primary_key(connection: Connection, name: str) -> None:
         "ALTER TABLE {mf}.{} ADD CONSTRAINT {} PRIMARY KEY (model_version, user_id, rank)",
         pg.Identifier(name),
         pg.Identifier(f"{name}_pkey"),
+    )
+    run(
+        connection,
+        "CREATE INDEX {} ON {mf}.{} (item_id, rank, user_id)",
+        pg.Identifier(f"{name}_item_id_idx"),
+        pg.Identifier(name),
     )
     run(connection, "ANALYZE {mf}.{}", pg.Identifier(name))
 
@@ -372,5 +375,7 @@ def _version_of(name: str) -> int:
 def run(connection: Connection, template: str, *parts: pg.Composable) -> None:
     """Run a statement with quoted identifiers and literals, where none takes bound parameters."""
     statement = composed(connection, template, *parts)
+    # Without parameters, or the driver would take a percent sign in a literal for a placeholder.
+    whole = {"no_parameters": True}
     with psycopg2_cursor(connection) as cursor:
-        connection.exec_driver_sql(statement.as_string(cursor))
+        connection.exec_driver_sql(statement.as_string(cursor), execution_options=whole)

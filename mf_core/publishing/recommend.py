@@ -9,13 +9,17 @@ import numpy as np
 import pandas as pd
 
 from mf_core.config import Config
-from mf_core.data.ratings import Float32s, Int32s
+from mf_core.data.ratings import Float32s, Float64s, Int32s, Ratings
+from mf_core.models.baselines import recent_counts
 from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Heads
 from mf_core.models.samples import PosteriorSamples
 from mf_core.models.topn import TopN, UserItems, top_n
 from mf_core.provenance import result_fingerprint
 from mf_core.records import ModelRef, SplitRef
+
+POPULAR_DAYS = (7, 30)
+"""Of how many last days there is a popular list; `look_ups.sql` names them too."""
 
 
 def made_of(config: Config, split: SplitRef, model: ModelRef) -> str:
@@ -92,17 +96,42 @@ def _standard_deviations(
     return np.where(np.isnan(deviation), np.array(None, dtype=object), deviation)
 
 
-def popular_frame(config: Config, heads: Heads, model_version: int) -> pd.DataFrame:
-    """Return the rows of `mf.popular_items`: the items with the most relevant ratings."""
-    chosen = heads.lists.popular(_depth(config))
-    nobody = np.full(len(chosen), -1, np.int32)
+def popular_frames(
+    config: Config, heads: Heads, ratings: Ratings, model_version: int
+) -> Iterator[pd.DataFrame]:
+    """Yield the rows of `mf.popular_items`: items with the most relevant ratings first.
+
+    Of all time come all items, for users who have rated many; of the last days those that have a
+    relevant rating of then.
+
+    Args:
+        config: says which ratings are relevant.
+        heads: the version's two heads.
+        ratings: what the lists may know of.
+        model_version: the version.
+    """
+    of_all_time = heads.lists.relevant_counts
+    yield _popular_frame(config, heads, of_all_time, days=0, model_version=model_version)
+    for days in POPULAR_DAYS:
+        counts = recent_counts(config.data, ratings, len(of_all_time), days)
+        yield _popular_frame(config, heads, counts, days=days, model_version=model_version)
+
+
+def _popular_frame(
+    config: Config, heads: Heads, counts: Float64s, *, days: int, model_version: int
+) -> pd.DataFrame:
+    item = heads.lists.by_count(counts)
+    if days:
+        item = item[counts[item] > 0]
+    nobody = np.full(len(item), -1, np.int32)
     return pd.DataFrame(
         {
             "model_version": model_version,
-            "rank": np.arange(1, len(chosen) + 1),
-            "item_id": heads.lists.ordering.items.ids[chosen],
-            "score": heads.lists.relevant_counts[chosen],
-            "predicted_rating": _predicted(config, heads.rating, nobody, chosen),
+            "rank": np.arange(1, len(item) + 1),
+            "item_id": heads.lists.ordering.items.ids[item],
+            "score": counts[item],
+            "predicted_rating": _predicted(config, heads.rating, nobody, item),
+            "days": days,
         }
     )
 

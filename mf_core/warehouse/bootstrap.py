@@ -35,7 +35,8 @@ from mf_core.warehouse.roles import Roles, present_roles, roles_of, run_named
 from mf_core.warehouse.schema import catalogue_of, make_schema, schema_of, sql
 
 # In this order: the monitoring's views read from the readers'.
-_VIEWS = tuple(Path(__file__).parent / name for name in ("readers.sql", "monitoring.sql"))
+_NAMES = ("readers.sql", "look_ups.sql", "monitoring.sql")
+_VIEWS = tuple(Path(__file__).parent / name for name in _NAMES)
 
 # Postgres looks for a deadlock after a wait of a second (deadlock_timeout).
 _READERS_WAIT = timedelta(milliseconds=500)
@@ -209,7 +210,7 @@ def _known_revision(connection: Connection) -> str | None:
 
 
 def replace_readers_objects(connection: Connection) -> None:
-    """Make views, functions, comments and grants what `readers.sql` and `monitoring.sql` say.
+    """Make views, functions, comments and grants what the SQL files of this package say.
 
     Raises:
         DatabaseError: a reader's transaction has been in the way all the time.

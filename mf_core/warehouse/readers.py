@@ -34,6 +34,12 @@ FROM {mf}.recommendations_for(:user_id, :n) AS r LEFT JOIN {mf}.items USING (ite
 ORDER BY r.rank
 """
 
+_SIMILAR = """
+SELECT s.*, items.title
+FROM {mf}.similar(:item_id) AS s LEFT JOIN {mf}.items USING (item_id)
+ORDER BY s.rank
+"""
+
 _LIVE = """
 SELECT model_version, went_live, went_live_at, published_at, n_ratings, rmse, ndcg, cutoff,
     found_settings, found_on,
@@ -91,11 +97,17 @@ def _finite(row: Mapping[Any, Any]) -> dict[str, Any]:
 def recommendations_for(
     connection: Connection, user_id: str, n: int | None = None
 ) -> list[dict[str, Any]]:
-    """Return a user's list with titles, or the popular list for an unknown user.
+    """Return a user's list with titles; who has none gets the popular list without what he rated.
 
-    It is empty before the first publication.
+    It is empty before the first publication, and for a user who has rated all that is not hidden.
     """
     rows = connection.execute(sql(connection, _LISTED), {"user_id": user_id, "n": n})
+    return [dict(row) for row in rows.mappings()]
+
+
+def similar(connection: Connection, item_id: str) -> list[dict[str, Any]]:
+    """Return the items that are most like one, with titles; none of a hidden or unknown one."""
+    rows = connection.execute(sql(connection, _SIMILAR), {"item_id": item_id})
     return [dict(row) for row in rows.mappings()]
 
 

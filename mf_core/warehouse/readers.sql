@@ -1,4 +1,5 @@
--- What readers of the warehouse see: views, the look-up function, their comments, and the grants.
+-- What readers of the warehouse see: views, a user's list, their comments, and the grants. The other
+-- functions stand in look_ups.sql.
 --
 -- {mf} stands for the schema and {reader}, {console}, {monitor} for the roles, as the catalogue and the
 -- environment name them. A role that the server does not have gets nothing (warehouse/roles.py).
@@ -27,6 +28,7 @@ FROM (
   FROM {mf}.recommendation_rows AS stored
   WHERE stored.model_version = (SELECT live.model_version FROM {mf}.live)
     AND NOT EXISTS (SELECT FROM {mf}.hidden_items AS hidden WHERE hidden.item_id = stored.item_id)
+    AND NOT EXISTS (SELECT FROM {mf}.forgotten_users AS gone WHERE gone.user_id = stored.user_id)
 ) AS visible
 WHERE place <= (SELECT models.top_n FROM {mf}.models JOIN {mf}.live USING (model_version));
 
@@ -52,6 +54,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     WHERE stored.model_version = (SELECT wanted.model_version FROM wanted)
       AND stored.user_id = for_user_id
       AND NOT EXISTS (SELECT FROM {mf}.hidden_items AS hidden WHERE hidden.item_id = stored.item_id)
+      AND NOT EXISTS (SELECT FROM {mf}.forgotten_users AS gone WHERE gone.user_id = for_user_id)
     ORDER BY stored.rank
     LIMIT (SELECT wanted.n FROM wanted)
   ), popular AS (
@@ -59,8 +62,15 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
            NULL::double precision, 'popular', (SELECT wanted.published_at FROM wanted)
     FROM {mf}.popular_items AS listed
     WHERE listed.model_version = (SELECT wanted.model_version FROM wanted)
+      AND listed.days = 0
       AND NOT EXISTS (SELECT FROM own)
       AND NOT EXISTS (SELECT FROM {mf}.hidden_items AS hidden WHERE hidden.item_id = listed.item_id)
+      -- A known user may have no row left: all is rated, or hidden. Or the first ratings are new.
+      -- An IS NULL keeps to one look into the index for each item, whoever has rated how much.
+      AND (
+        SELECT rated.item_id FROM {mf}.ratings AS rated
+        WHERE rated.user_id = for_user_id AND rated.item_id = listed.item_id
+      ) IS NULL
     ORDER BY listed.rank
     LIMIT (SELECT wanted.n FROM wanted)
   )
@@ -167,7 +177,7 @@ LEFT JOIN {mf}.found_settings AS found
   ON found.found_id = models.found_id AND NOT models.searches;
 
 COMMENT ON FUNCTION {mf}.recommendations_for(text, integer) IS
-  'The n best items for a user; the popular list for a user nobody has seen.';
+  'The n best items for a user; the popular list, without what was rated, for one who has no list.';
 
 COMMENT ON VIEW {mf}.recommendations IS
   'The live recommendations: one row per user and rank. Columns are only ever appended.';

@@ -58,13 +58,13 @@ HEADERS = {
 _log = logging.getLogger(__name__)
 
 
-def _require_storable(user_id: str) -> str:
-    if storable(user_id) != user_id:
-        raise ValueError("a user id holds neither NUL nor half a character")
-    return user_id
+def _require_storable(text: str) -> str:
+    if storable(text) != text:
+        raise ValueError("an id holds neither NUL nor half a character")
+    return text
 
 
-UserId = Annotated[str, Query(min_length=1, max_length=500), AfterValidator(_require_storable)]
+Id = Annotated[str, Query(min_length=1, max_length=500), AfterValidator(_require_storable)]
 Offset = Annotated[int, Query(ge=0, le=1_000_000_000)]
 
 
@@ -92,6 +92,7 @@ def build_app() -> FastAPI:
     pages.add_api_route("/api/verdicts", verdicts_page)
     pages.add_api_route("/api/runs", runs_page)
     pages.add_api_route("/api/recommendations", recommendations)
+    pages.add_api_route("/api/similar", similar)
     app.include_router(pages, prefix="/of/{catalogue}")
     # The one place in Airflow's navigation leads here, whichever catalogue one may see.
     app.add_api_route("/", home, response_model=None)
@@ -152,7 +153,7 @@ async def runs_page(asked: Asked, offset: Offset = 0) -> dict[str, Any]:
 
 async def recommendations(
     asked: Asked,
-    user_id: UserId,
+    user_id: Id,
     n: Annotated[int, Query(ge=1, le=LISTED)] = 10,
 ) -> dict[str, Any]:
     """Return the first `n` items of one user's list."""
@@ -160,6 +161,12 @@ async def recommendations(
         asked, lambda connection: readers.recommendations_for(connection, user_id, n)
     )
     return {"user_id": user_id, "items": items}
+
+
+async def similar(asked: Asked, item_id: Id) -> dict[str, Any]:
+    """Return the items that are most like one."""
+    items = await look_up(asked, lambda connection: readers.similar(connection, item_id))
+    return {"item_id": item_id, "items": items}
 
 
 Rows = Callable[[Connection, int, int], list[dict[str, Any]]]

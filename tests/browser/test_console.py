@@ -38,6 +38,9 @@ def live(empty: Engine) -> int:
             {"item_id": "i3", "title": NASTY, "attributes": {}},
         ]
         connection.execute(sa.insert(tables.items), items)
+        like = {"model_version": version, "item_id": "i1", "score": 0.9}
+        nearest = [{**like, "rank": 1, "similar_item_id": "i3"}]
+        connection.execute(sa.insert(tables.similar_items), nearest)
         for number in range(NEWER):
             newer = add_version(connection, f"night {number}", state="refused")
             add_decision(connection, newer, approved=False, text=f"too bad, number {number}")
@@ -155,6 +158,24 @@ def test_a_users_list_and_the_popular_one(console: Callable[..., Page], live: in
     look_up(page, "nobody")
     expect(page.locator("#list")).to_contain_text("this is the popular list")
     expect(page.locator("#list caption")).to_have_text("List of user nobody")
+
+
+def find(page: Page, item_id: str) -> None:
+    """Ask what an item is like."""
+    page.get_by_label("Item id").fill(item_id)
+    page.get_by_role("button", name="Find").click()
+
+
+def test_what_an_item_is_like(console: Callable[..., Page], live: int) -> None:
+    page = console()
+    find(page, "i1")
+    expect(page.locator("#similar tbody tr")).to_have_count(1)
+    expect(page.locator("#similar tbody tr")).to_contain_text(NASTY)
+    expect(page.locator("#similar caption")).to_have_text("Items like item i1")
+    assert page.locator("main img, main b").count() == 0
+
+    find(page, "i3")
+    expect(page.locator("#similar")).to_have_text("No item is known to be like item i3.")
 
 
 def test_what_others_wrote_is_never_markup(console: Callable[..., Page], live: int) -> None:

@@ -95,6 +95,42 @@ def test_with_side_information_attributes_come_from_the_named_files(config: Conf
     assert nothing.user.tolist() == [None, None]
 
 
+def rows_of(users: str, items: str) -> str:
+    """Return a file in which each user has rated each item, letters being ids."""
+    pairs = [
+        f"{user},{item},{1 + number % 5}" for user in users for number, item in enumerate(items)
+    ]
+    return "\n".join(["user_id,item_id,rating", *pairs, ""])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("users", "items", "counts", "says"),
+    [
+        ("abcd", "vwxyz", (0, 0, 0), "0 of the test ratings have"),
+        ("abcn", "vwxyz", (5, 0, 5), "5 of the test ratings have"),
+        ("abcn", "vwxyo", (5, 4, 8), "no training rating of their user (5) or item (4)"),
+        ("ABCD", "vwxyz", (20, 0, 20), "warning: 20 of the test ratings have"),
+    ],
+)
+def test_a_backtest_says_how_many_test_rows_are_of_unknown_users_and_items(
+    tmp_path: Path, users: str, items: str, counts: tuple[int, int, int], says: str
+) -> None:
+    train = tmp_path / "train.csv"
+    test = tmp_path / "test.csv"
+    train.write_text(rows_of("abcdefgh", "uvwxyz"))
+    test.write_text(rows_of(users, items))
+    settings = ["--set=rating_head.solver=als", "--set=train.settings=fixed", "--head=rating"]
+    files = ["--train", str(train), "--test", str(test)]
+    done = CliRunner().invoke(backtest, [*files, *settings, "--json"])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    names = ("n_test_unknown_user", "n_test_unknown_item", "n_test_unknown")
+    assert tuple(report[name] for name in names) == counts
+    assert says in done.stderr
+    assert ("do both files write ids alike" in done.stderr) == (2 * counts[2] > 20)
+
+
 @pytest.mark.parametrize("scale_first", [True, False])
 def test_a_scale_is_checked_together_with_what_counts_as_relevant_on_it(
     monkeypatch: pytest.MonkeyPatch, scale_first: bool

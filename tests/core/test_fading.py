@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mf_core.config import Config, make_config
-from mf_core.data.fading import fading, recency, require_times
+from mf_core.data.fading import fading, is_recent, recency, require_times
 from mf_core.data.ratings import UNDATED, IdMap, Ratings, id_map
 from mf_core.data.snapshot import Snapshot
 from mf_core.errors import QualityError
@@ -51,6 +51,17 @@ def test_a_rating_counts_half_every_half_life() -> None:
 
     assert faded(ratings, 1) == pytest.approx([1, 1 / 2, 1 / 8, 2**-0.5])
     assert faded(ratings, 3) == pytest.approx([1, 2 ** (-1 / 3), 1 / 2, 2 ** (-1 / 6)])
+
+
+def test_the_last_days_are_those_before_the_latest_rating() -> None:
+    week = 7 * DAY
+    ratings = ratings_at(TODAY, TODAY - week + 1, TODAY - week, UNDATED, TODAY - 40 * DAY)
+
+    assert is_recent(ratings, 7).tolist() == [True, True, False, False, False]
+    assert is_recent(ratings, 30).tolist() == [True, True, True, False, False]
+    assert not is_recent(dataclasses.replace(ratings, rated_at=None), 30).any()
+    assert not is_recent(ratings_at(UNDATED, UNDATED), 30).any()
+    assert is_recent(ratings_at(), 7).tolist() == []
 
 
 def test_the_29th_of_february_is_a_day() -> None:
@@ -158,7 +169,7 @@ def test_the_popular_list_and_the_baseline_fade_alike() -> None:
         lists = list_maker(config, ranking, ranking, snapshot.train, rated_items=rated)
 
         # User 15 has rated nothing, so the popular list is his: as a table, and by the scores.
-        assert lists.popular(10).tolist() == order
+        assert lists.by_count(lists.relevant_counts)[:10].tolist() == order
         [tile] = lists.top(np.array([15], np.int32), 3, tile_mib=1)
         assert tile.item.tolist() == [order]
         assert np.argsort(-baseline.item_bias[:3]).tolist() == order

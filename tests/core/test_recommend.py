@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from mf_core.config import Config
-from mf_core.publishing.recommend import popular_frame, recommendation_frames, similar_frames
+from mf_core.publishing.recommend import popular_frames, recommendation_frames, similar_frames
 from mf_core.warehouse import tables
 
 from .test_metrics import baseline_heads, world
@@ -18,7 +18,7 @@ def test_the_rows_for_readers_fill_every_column_of_their_tables() -> None:
     users = np.arange(len(snapshot.users), dtype=np.int32)
 
     [listed] = recommendation_frames(config, heads, users, 1, datetime.now(UTC))
-    popular = popular_frame(config, heads, 1)
+    popular, *_ = popular_frames(config, heads, snapshot.train, 1)
     [similar] = similar_frames(config, heads.lists.ordering, 1)
     for frame, table in (
         (listed, tables.recommendation_rows),

@@ -95,6 +95,45 @@ def test_a_step_back_brings_back_the_view_of_then(used: str, engine: Engine) -> 
     assert _columns(engine)[: len(before)] == before
 
 
+POPULAR = """
+INSERT INTO mf.popular_items (model_version, rank, item_id, score, predicted_rating)
+VALUES (1, 1, 'often', 9, 4), (1, 2, 'seldom', 1, 3)
+"""
+OF_THE_WEEK = """
+INSERT INTO mf.popular_items (model_version, rank, item_id, score, predicted_rating, days)
+VALUES (1, 1, 'lately', 2, 4, 7), (1, 2, 'seldom', 1, 3, 7)
+"""
+FUNCTIONS = """
+SELECT proname FROM pg_proc WHERE pronamespace = 'mf'::regnamespace ORDER BY 1
+"""
+
+
+def test_popular_lists_of_before_stay_and_those_of_the_last_days_go_on_the_way_back(
+    used: str, engine: Engine
+) -> None:
+    with transaction(engine) as connection:
+        connection.execute(sa.text(POPULAR))
+    functions = rows(engine, FUNCTIONS)
+    for_nobody = "SELECT item_id FROM mf.recommendations_for('nobody')"
+    migrate(used)
+    assert rows(engine, "SELECT item_id FROM mf.popular()") == [("often",), ("seldom",)]
+    assert rows(engine, "SELECT item_id FROM mf.popular(days => 7)") == []
+    assert rows(engine, for_nobody) == [("often",), ("seldom",)]
+
+    with transaction(engine) as connection:
+        connection.execute(sa.text(OF_THE_WEEK))
+    assert rows(engine, "SELECT item_id FROM mf.popular(1, 7)") == [("lately",)]
+    assert rows(engine, for_nobody) == [("often",), ("seldom",)]
+
+    with transaction(engine) as connection:
+        command.downgrade(alembic_config(connection), "0009")
+    assert rows(engine, for_nobody) == [("often",), ("seldom",)]
+    assert rows(engine, FUNCTIONS) == functions
+    assert rows(engine, "SELECT count(*) FROM mf.popular_items") == [(2,)]
+    migrate(used)
+    assert rows(engine, for_nobody) == [("often",), ("seldom",)]
+
+
 def _columns(engine: Engine) -> list[str]:
     query = """
         SELECT attname FROM pg_attribute

@@ -114,7 +114,9 @@ def test_popularity_that_fades_is_published_and_judged_so(world: World, engine: 
     fading = world.with_settings(data__popular_half_life_days=1)
     plain_version = publish_one(world, "one")
     faded_version = publish_one(fading, "two")
-    scores = "SELECT score FROM mf.popular_items WHERE model_version = :v ORDER BY rank"
+    scores = """
+        SELECT score FROM mf.popular_items WHERE model_version = :v AND days = 0 ORDER BY rank
+    """
     plain = [row.score for row in rows(engine, scores, v=plain_version)]
     faded = [row.score for row in rows(engine, scores, v=faded_version)]
 

@@ -115,6 +115,7 @@ def test_an_unknown_user_gets_the_popular_list(world: World, engine: Engine) -> 
     most_popular = """
         SELECT rank, item_id, 'popular'
         FROM mf.popular_items
+        WHERE days = 0
         ORDER BY rank
         LIMIT 3
     """

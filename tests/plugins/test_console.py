@@ -27,6 +27,7 @@ ROUTES = [
     "/mf/api/verdicts",
     "/mf/api/runs",
     "/mf/api/recommendations?user_id=1",
+    "/mf/api/similar?item_id=1",
 ]
 NASTY = "<script>alert('\"title\"')</script>"
 
@@ -80,6 +81,7 @@ def test_an_empty_warehouse_has_nothing_live(get: Get, warehouse: str) -> None:
     empty: dict[str, Any] = {"live": None, "last_run": None, "missing_pools": [], **pages}
     assert get("/mf/api/overview").json() == empty
     assert get("/mf/api/recommendations", user_id="1").json() == {"user_id": "1", "items": []}
+    assert get("/mf/api/similar", item_id="1").json() == {"item_id": "1", "items": []}
 
 
 def test_a_warehouse_that_does_not_answer_is_said_in_words(
@@ -169,6 +171,15 @@ def test_a_malformed_question_is_refused(get: Get, warehouse: str, params: dict[
     assert response.status_code == 422
     # A sentence for the page, with the name of what was wrong.
     assert response.json()["detail"].startswith(("user_id: ", "n: "))
+
+
+@pytest.mark.parametrize(
+    "params", [{}, {"item_id": ""}, {"item_id": "1\0"}, {"item_id": "x" * 501}]
+)
+def test_a_malformed_item_is_refused(get: Get, warehouse: str, params: dict[str, Any]) -> None:
+    response = get("/mf/api/similar", **params)
+    assert response.status_code == 422
+    assert response.json()["detail"].startswith("item_id: ")
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,15 @@ popular_items = Table(
         comment="The rating head's prediction for an unknown user; NULL: the model is of events "
         "and predicts none.",
     ),
-    comment="The list for users that a version does not know.",
+    Column(
+        "days",
+        Integer,
+        primary_key=True,
+        autoincrement=False,
+        server_default="0",
+        comment="Ratings of how many days, up to the latest one, are counted; 0: of all time.",
+    ),
+    comment="The items of a version, those with the most relevant ratings first.",
 )
 
 similar_items = Table(

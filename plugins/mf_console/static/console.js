@@ -235,6 +235,18 @@ function showList({ user_id: userId, items }) {
   byId("list").replaceChildren(...nodes);
 }
 
+function showSimilar({ item_id: itemId, items }) {
+  const columns = [
+    { name: "Rank", kind: "number", of: (item) => String(item.rank) },
+    { name: "Title", of: (item) => shown(item.title) },
+    { name: "Item id", of: (item) => shown(item.item_id) },
+    { name: "Similarity", kind: "number", of: (item) => figure(item.score) },
+  ];
+  const nothing = () => quiet(`No item is known to be like item ${itemId}.`);
+  const found = items.length ? table(`Items like item ${itemId}`, columns, items) : nothing();
+  byId("similar").replaceChildren(found);
+}
+
 const PATIENCE_MS = 20000;
 
 async function fetchJson(path) {
@@ -310,16 +322,18 @@ async function turnPage(name, offset) {
   }
 }
 
-async function lookUp(event) {
-  event.preventDefault();
-  const query = new URLSearchParams(new FormData(event.target));
-  try {
-    showList(await fetchJson(`api/recommendations?${query}`));
-    say("");
-  } catch (error) {
-    byId("list").replaceChildren();
-    say(error.message);
-  }
+function answer(form, path, show, place) {
+  byId(form).addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const query = new URLSearchParams(new FormData(event.target));
+    try {
+      show(await fetchJson(`${path}?${query}`));
+      say("");
+    } catch (error) {
+      byId(place).replaceChildren();
+      say(error.message);
+    }
+  });
 }
 
 // Airflow keeps the chosen theme under this key. With `system`, or without a value, the browser
@@ -332,7 +346,8 @@ function followTheme() {
 followTheme();
 window.addEventListener("storage", followTheme);
 byId("zone").textContent = Intl.DateTimeFormat().resolvedOptions().timeZone;
-byId("look-up").addEventListener("submit", lookUp);
+answer("look-up", "api/recommendations", showList, "list");
+answer("look-up-similar", "api/similar", showSimilar, "similar");
 byId("reload").addEventListener("click", loadOverview);
 loadOverview();
 loadCatalogues();
