@@ -25,6 +25,15 @@ class DataConfig(Section):
         shapes="model",
         description="Ratings from here on count as relevant (ranking head, list metrics).",
     )
+    half_life_days: float | None = setting(
+        None,
+        shapes="model",
+        description="Days in which a rating or an event comes to say half of what it says of its "
+        "user's wishes, when the ranking head learns and makes lists, counted back from the latest "
+        "one; empty: all say the same. It needs times; what has none counts as the oldest.",
+        ge=1,
+        le=36_500,
+    )
     popular_half_life_days: float | None = setting(
         None,
         shapes="model",

@@ -1,9 +1,10 @@
 """How much less an older rating counts, where the settings say so.
 
-There are two clocks. Popularity fades by days, counted back from the latest of all ratings
-(`fading`). A user's own taste fades by what he has rated since (`recency`): a user who comes back
-after a year is not a stranger, and what he rates next follows from what he rated last. Exponential
-decay: Ding and Li 2005, 'Time weight collaborative filtering'.
+There are two clocks. Popularity fades by days, counted back from the latest of all ratings, and so
+do wishes where `data.half_life_days` says so (`fading`). A user's own taste fades by what he has
+rated since (`recency`): a user who comes back after a year is not a stranger, and what he rates
+next follows from what he rated last. Exponential decay: Ding and Li 2005, 'Time weight
+collaborative filtering'.
 
 Neither looks at today's date: the same ratings give the same result whenever they are fitted. A
 rating without a time counts as older than all that have one, as where two ratings of one pair are
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from mf_core.config import Config
 from mf_core.data.ratings import UNDATED, Float32s, Ratings
 from mf_core.errors import QualityError
+
+HALF_LIFE = "data.half_life_days"
+"""The setting by which old wishes say less."""
 
 _SECONDS_PER_DAY = 86_400
 # Older ratings all weigh a millionth: items that were liked long ago keep an order among them.
@@ -90,6 +94,7 @@ def require_times(config: Config, ratings: Ratings) -> None:
     if ratings.rated_at is not None:
         return
     half_lives = {
+        HALF_LIFE: config.data.half_life_days,
         "ranking_head.recent_half_life": config.ranking_head.recent_half_life,
         "data.popular_half_life_days": config.data.popular_half_life_days,
     }

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mf_core.config import Config, RankingHeadConfig
-from mf_core.data.fading import recency
+from mf_core.data.fading import fading, recency
 from mf_core.data.ratings import Ratings
 from mf_core.data.relevance import is_relevant, targets, what_is_relevant
 from mf_core.errors import TrainingError
@@ -17,9 +17,11 @@ class Preferences:
 
     Attributes:
         users, items: both sides of them.
-        for_lists: the users' side that lists are made of: there an older target counts less, if the
-            settings say so (`mf_core.data.fading.recency`). Fading the targets that a fit aims at
-            makes worse lists (docs/adr/0034-time.md).
+        for_lists: the users' side that lists are made of: there a target counts less the more the
+            user has rated since, if the settings say so (`mf_core.data.fading.recency`).
+
+    With `data.half_life_days`, old targets are lower on all sides. On MovieLens that makes worse
+    lists (docs/adr/0034-time.md), so it is for data of which somebody knows better.
     """
 
     users: Side
@@ -35,6 +37,9 @@ class Preferences:
         settings = problem.settings
         train = problem.ratings
         aims = targets(problem.data, train.value, lowest, settings.negative_target)
+        by_age = fading(train, problem.data.half_life_days)
+        if by_age is not None:
+            aims = aims * by_age
         width = settings.n_factors
         users, items = both_sides(Ratings(train.user, train.item, aims), problem.shape, width=width)
         left = recency(train, settings.recent_half_life)

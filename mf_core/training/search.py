@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mf_core.config import Config, Head, pinned, settings, with_found
+from mf_core.data.fading import HALF_LIFE
 from mf_core.data.relevance import is_relevant
 from mf_core.data.validation import judges_by_late_rows
 from mf_core.errors import ConfigError, TrainingError
@@ -70,7 +71,7 @@ def search_settings(
     if "rating" in heads:
         # The solver is chosen anew; what was found for each of them stays.
         found.pop(SOLVER, None)
-        of_rating = _of_head(found, "rating_head.")
+        of_rating = _named(found, "rating_head.")
         chosen = choose_rating_solver(
             with_found(config, of_rating), parts, rows.users, rows.items, log
         )
@@ -79,9 +80,10 @@ def search_settings(
         # First what is popular: the race is on lists in which that has a say.
         popularity = _popularity(config, rows, log)
         fading = with_found(config, popularity.settings)
-        earlier = _of_head(before, "ranking_head.")
+        # What `mf tune` has found takes part whole.
+        earlier = _named(before, "ranking_head.", HALF_LIFE)
         outcomes += [popularity, _ranking_head(fading, rows, parts, earlier, log)]
-        searched = (POPULAR_HALF_LIFE, "ranking_head.")
+        searched = (POPULAR_HALF_LIFE, HALF_LIFE, "ranking_head.")
         found = {name: found[name] for name in found if not name.startswith(searched)}
     for outcome in outcomes:
         found |= outcome.settings
@@ -100,9 +102,9 @@ def search_settings(
     return result
 
 
-def _of_head(found: Settings, section: str) -> Settings:
-    """Return the settings of one head."""
-    return {name: value for name, value in found.items() if name.startswith(section)}
+def _named(found: Settings, *beginnings: str) -> Settings:
+    """Return the settings whose names begin so."""
+    return {name: value for name, value in found.items() if name.startswith(beginnings)}
 
 
 def _without_shipped(found: Settings) -> Settings:

@@ -4,13 +4,29 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 
 from mf_core.config import Config, SearchRange, Setting, settings
 from mf_core.config import Head as Head
+from mf_core.data.fading import HALF_LIFE
 from mf_core.errors import ConfigError
+
+NEVER = 36_500.0
+"""Days of a half-life that stand for none in a study, which knows numbers only."""
+
+_LEAST_HALF_LIFE = 1.0
 
 
 def search_space(
-    config: Config, head: Head, left_alone: frozenset[str] = frozenset()
+    config: Config,
+    head: Head,
+    left_alone: frozenset[str] = frozenset(),
+    *,
+    by_time: bool = False,
 ) -> dict[str, BaseDistribution]:
     """Return what is searched for the head that `config` sets up, by the name of the setting.
+
+    Args:
+        config: the settings as they are.
+        head: which head is searched.
+        left_alone: names of settings that are not.
+        by_time: whether late rows judge: only they tell whether old ones say less.
 
     Raises:
         ConfigError: the solver has nothing to tune, or nothing that is not `left_alone`.
@@ -23,6 +39,8 @@ def search_space(
         # What is switched off (0 on a logarithmic range) stays off.
         if setting.name not in left_alone and (setting.default or not wanted.log):
             space[setting.name] = _distribution(wanted, setting)
+    if head == "ranking" and by_time and HALF_LIFE not in left_alone:
+        space[HALF_LIFE] = FloatDistribution(_LEAST_HALF_LIFE, NEVER, log=True)
     if not space:
         raise ConfigError(
             f"nothing of {section} is left to tune: you have set all that is searched there, and "

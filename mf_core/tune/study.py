@@ -10,7 +10,7 @@ from sqlalchemy.engine import Engine
 
 from mf_core.config import Config, settings
 from mf_core.errors import ConfigError
-from mf_core.tune.space import Head
+from mf_core.tune.space import NEVER, Head
 from mf_core.tune.storage import lock_studies
 from mf_core.tune.task import Task
 from mf_core.warehouse.engine import transaction
@@ -57,7 +57,7 @@ def _begin(study: optuna.Study, task: Task, fingerprint: str) -> None:
     study.set_user_attr("task", fingerprint)
 
     present = {setting.name: setting.default for setting in settings(task.config)}
-    searched = {name: present[name] for name in task.space}
+    searched = {name: NEVER if present[name] is None else present[name] for name in task.space}
     study.enqueue_trial(searched)
 
 

@@ -17,7 +17,7 @@ from mf_core.data.ratings import IdMap, Ratings
 from mf_core.data.relevance import is_relevant
 from mf_core.data.snapshot import Snapshot, content_hash, sort_ratings
 from mf_core.data.split import take_snapshot
-from mf_core.data.validation import validation_part
+from mf_core.data.validation import judges_by_late_rows, validation_part
 from mf_core.errors import InputError, QualityError
 from mf_core.training.search_rows import VALIDATION_FRACTION, VALIDATION_SEED
 from mf_core.tune.space import Head, search_space
@@ -136,7 +136,8 @@ class Task:
     @property
     def space(self) -> dict[str, BaseDistribution]:
         """Return what is searched, by the name of the setting."""
-        return search_space(self.config, self.head, self.left_alone)
+        by_time = judges_by_late_rows(self.config, self.rows.ratings)
+        return search_space(self.config, self.head, self.left_alone, by_time=by_time)
 
     def fingerprint(self) -> str:
         """Return the sha256 (hex) over what the figures depend on, without what is searched."""

@@ -145,3 +145,30 @@ def test_a_catalogue_smaller_than_the_factors_is_fitted_all_the_same() -> None:
     model = fit_ranking_head(configured(), rows, ids(3), ids(3)).model
     assert np.isfinite(model.user_factors).all()
     assert np.isfinite(model.item_factors).all()
+
+
+@pytest.mark.parametrize("kind", ["ratings", "events"])
+@pytest.mark.parametrize("learner", ["als", "item_item"])
+def test_with_a_half_life_a_list_follows_what_was_wished_of_late(learner: str, kind: str) -> None:
+    """User 0 wished for the first kind of items long ago, and for the second kind now."""
+    of_first = np.arange(N_ITEMS) % 2 == 0
+    user, item = np.nonzero(np.arange(1, N_USERS)[:, None] % 2 == np.arange(N_ITEMS) % 2)
+    his = np.arange(20)
+    days = np.where(of_first[his], 1, 100)
+    everything = Ratings(
+        np.concatenate([his * 0, user + 1]).astype(np.int32),
+        np.concatenate([his, item]).astype(np.int32),
+        np.full(len(his) + len(user), 5, np.float32),
+        np.concatenate([days, np.full(len(user), 100)]).astype(np.uint32) * 86_400,
+    )
+
+    def gap(days: float | None) -> float:
+        """Return how far his unseen items of the second kind stand above the others."""
+        config = configured(learner=learner, n_factors=8, item_factors=8, popular_ratings=None)
+        config = make_config({"data.half_life_days": days, "data.kind": kind}, config)
+        unseen = scores(fit(config, everything))[0, 20:]
+        second = ~of_first[20:]
+        return float(unseen[second].mean() - unseen[~second].mean())
+
+    assert gap(None) == pytest.approx(0, abs=0.02)
+    assert gap(20) > 0.1

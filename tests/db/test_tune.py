@@ -124,6 +124,21 @@ def test_the_best_settings_are_a_settings_file(engine: Engine, tmp_path: Path) -
     assert load_config(path).rating_head.als.regularization == best
 
 
+@pytest.mark.parametrize(("protocol", "searched"), [("temporal", True), ("hash", False)])
+def test_only_late_rows_tell_whether_old_ratings_say_less(
+    engine: Engine, protocol: str, searched: bool
+) -> None:
+    load(engine, make_ratings())
+    config = make_config({"split.protocol": protocol}, CONFIG)
+    report = search(engine, "ranking", config=config)
+
+    of_trials = [trial.settings.get("data.half_life_days") for trial in report.trials]
+    assert [days is not None for days in of_trials] == [searched] * 3
+    # As shipped nothing fades, which a study knows as a hundred years.
+    [first] = [trial for trial in report.trials if trial.number == 0]
+    assert first.settings.get("data.half_life_days") == (36_500 if searched else None)
+
+
 def strange_test_side() -> pd.DataFrame:
     """Return ratings far outside the scale that the split puts on the test side."""
     users = [f"x{n}" for n in range(200)]
