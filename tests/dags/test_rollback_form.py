@@ -51,7 +51,7 @@ def test_the_form_lists_the_versions_their_times_and_figures_and_the_default(
     assert f"| 12 | {period} | RMSE 0.8763, NDCG@10 0.4100 |" in help_text
     assert form.schema["examples"] == [
         f"12 - live {period}, RMSE 0.8763, NDCG@10 0.4100, the default",
-        "9 - live 2026-11-20 02:11 to 2026-11-21 02:12 UTC, RMSE unknown",
+        "9 - live 2026-11-20 02:11 to 2026-11-21 02:12 UTC, figures unknown",
     ]
 
 
@@ -63,7 +63,7 @@ def test_the_same_versions_make_the_same_form(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     ("sent", "version"),
-    [(None, None), (12, 12), ("12", 12), ("9 - live 2026-11-20, RMSE unknown", 9), ("77", 77)],
+    [(None, None), (12, 12), ("12", 12), ("9 - live 2026-11-20, figures unknown", 9), ("77", 77)],
 )
 def test_any_version_may_be_chosen_from_the_list_typed_or_sent(
     monkeypatch: pytest.MonkeyPatch, sent: str | int | None, version: int | None
