@@ -65,9 +65,16 @@ class Batch:
         self.rows_rejected += len(chunk.rejected)
         self.rows_not_rated += chunk.not_rated
         self.causes.update(row.cause for row in chunk.rejected)
-        ranges = [seen for seen in (self.seen, chunk.seen) if seen]
-        if ranges:
-            self.seen = min(low for low, _ in ranges), max(high for _, high in ranges)
+        self._see(chunk.seen)
+
+    def _see(self, seen: tuple[float, float] | None) -> None:
+        """Widen the range of the ratings that were seen."""
+        if self.seen is None or seen is None:
+            self.seen = self.seen or seen
+            return
+        low, high = seen
+        lowest, highest = self.seen
+        self.seen = min(lowest, low), max(highest, high)
 
 
 def is_replacement(config: Config) -> bool:

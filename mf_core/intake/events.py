@@ -188,11 +188,15 @@ def _keep(connection: Connection, source: RatingsSource, config: Config) -> Late
 def _source_id(connection: Connection, source: RatingsSource) -> int:
     """Return the number of the source, which is new if it has none."""
     s = t.event_sources
-    known = connection.scalar(sa.select(s.c.source_id).where(s.c.uri == source.identity))
+    has_this_name = s.c.uri == source.identity
+    look_up = sa.select(s.c.source_id).where(has_this_name)
+    known = connection.scalar(look_up)
     if known is not None:
         return int(known)
-    statement = sa.insert(s).values(uri=source.identity, contents=[]).returning(s.c.source_id)
-    return int(connection.execute(statement).scalar_one())
+
+    new = sa.insert(s).values(uri=source.identity, contents=[])
+    made = connection.execute(new.returning(s.c.source_id))
+    return int(made.scalar_one())
 
 
 def _set_contents(connection: Connection, source_id: int, content: str, *, adds: bool) -> None:

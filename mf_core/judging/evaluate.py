@@ -5,53 +5,23 @@ on, and its losses are paired by user with the candidate's. Predictions are clip
 scale, as published.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mf_core.config import Config
-from mf_core.data.ratings import Float64s
 from mf_core.data.snapshot import Snapshot
 from mf_core.figures import (
-    HIT_RATE,
-    INTERVAL_COVERAGES,
-    INTERVAL_REACHES,
-    LIST_METRICS,
-    MAP,
-    MEAN_SD,
-    NDCG,
-    RATING_METRICS,
-    RECALL,
-    RMSE,
     Figure,
-    Metric,
 )
-from mf_core.judging.intervals import interval_reach, normalised_errors, within_interval
 from mf_core.judging.item_item import item_item_lists
-from mf_core.judging.metrics import (
-    Column,
-    ListQuality,
-    diversity,
-    estimates,
-    list_quality,
-    mean_column,
-    paired_loss,
-    rating_column,
-)
+from mf_core.judging.judge import Judge
 from mf_core.judging.rivals import Rival
 from mf_core.models.baselines import biases_only_model, global_mean_model, popularity_model
 from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Heads
-from mf_core.models.lists import ListMaker
 from mf_core.models.samples import PosteriorSamples
 
-Mask = NDArray[np.bool_]
 Log = Callable[[str], None]
-_BOOTSTRAP_SEED = 20160313
-_MOST_DEVIATIONS = 500_000
-_MOST_BASELINE_USERS = 10_000
 
 
 def evaluate(
@@ -73,7 +43,7 @@ def evaluate(
         recent: versions that went live in the last `gate.recent_days` days.
         log: called with lines for people.
     """
-    judge = _Judge(config, snapshot)
+    judge = Judge(config, snapshot)
     figures = _of_lists(judge, candidate, champion, recent, log=log)
     if candidate.rating is not None:
         samples = candidate.samples
@@ -82,7 +52,7 @@ def evaluate(
 
 
 def _of_lists(
-    judge: "_Judge",
+    judge: Judge,
     candidate: Heads,
     champion: Rival | None,
     recent: Sequence[Rival],
@@ -114,7 +84,7 @@ def _of_lists(
 
 
 def _of_ratings(
-    judge: "_Judge",
+    judge: Judge,
     candidate: FactorModel,
     samples: PosteriorSamples | None,
     champion: Rival | None,
@@ -140,295 +110,3 @@ def _of_ratings(
         best, rival = min(rated, key=lambda pair: judge.rmse(*pair))
         figures += judge.rating_losses("recent_best", candidate, best, rival)
     return figures
-
-
-class _Judge:
-    """Measures models on one snapshot's test rows."""
-
-    def __init__(self, config: Config, snapshot: Snapshot) -> None:
-        self.config = config
-        self.snapshot = snapshot
-        self.train = snapshot.train
-        self.test = snapshot.test
-        self.n_users = len(snapshot.users)
-        self.n_items = len(snapshot.items)
-        self.warm_users, self.warm_items = snapshot.warm()
-        self.ratings_per_user = np.bincount(self.train.user, minlength=self.n_users)
-        self.ratings_per_item = np.bincount(self.train.item, minlength=self.n_items)
-        self.head = config.recommend.rank_by
-        self.cutoff = config.gate.cutoff
-        self.samples = config.gate.bootstrap_samples
-
-    def ratings(
-        self,
-        subject: str,
-        model: FactorModel,
-        *,
-        rows: Mask | None = None,
-        slices: bool = False,
-    ) -> list[Figure]:
-        """Return the rating figures of a model on all or some test rows."""
-        everything = np.ones(len(self.test), bool) if rows is None else rows
-        errors = self._errors(model)
-        columns = [
-            self._rating_column(metric, errors, everything, "all") for metric in RATING_METRICS
-        ]
-        if slices:
-            for name, mask in self._test_slices():
-                if mask.any():
-                    columns.append(self._rating_column(RMSE, errors, mask, name))
-        return self._figures(subject, "rating", columns)
-
-    def lists(
-        self,
-        subject: str,
-        lists: ListMaker,
-        *,
-        rows: Mask | None = None,
-        slices: bool = False,
-    ) -> list[Figure]:
-        """Return the figures of the lists on all or some test rows."""
-        quality = self._quality(lists, rows)
-        columns = [
-            self._list_column(metric, quality, quality.judged, "all") for metric in LIST_METRICS
-        ]
-        if slices:
-            for name, users in self._user_slices():
-                mask = users * quality.judged
-                if mask.any():
-                    columns.append(self._list_column(NDCG, quality, mask, name))
-        figures = self._figures(subject, self.head, columns)
-        return [*figures, *self._spread(subject, quality, lists)]
-
-    def _spread(self, subject: str, quality: ListQuality, lists: ListMaker) -> Iterator[Figure]:
-        spread = diversity(quality.lists, self.train, self.n_items, lists.left_out)
-        for metric, value in spread.items():
-            name = metric.stored(self.cutoff)
-            yield _figure(subject, self.head, name, value, len(quality.lists))
-
-    def deviations(
-        self, subject: str, model: FactorModel, samples: PosteriorSamples
-    ) -> list[Figure]:
-        """Return how the predicted standard deviations fit the errors.
-
-        That is how many of them an interval of 50, 80, 90 and 95% reaches, the share of test
-        ratings within it, for 90% by slice too, and the mean standard deviation. Where there are
-        many test rows, evenly spaced ones are measured: that is precise enough.
-        """
-        n_test = len(self.test)
-        measured = min(n_test, _MOST_DEVIATIONS)
-        rows = np.unique(np.linspace(0, n_test - 1, measured).astype(np.int64))
-        test = self.test.take(rows)
-        deviation = samples.standard_deviation(test.user, test.item)
-        error = np.abs(self._errors(model)[rows])
-        columns = [
-            mean_column(MEAN_SD, test.user, deviation, n_users=self.n_users, name="all"),
-        ]
-        slices = {name: mask[rows] for name, mask in self._test_slices()}
-        everything = {"all": np.ones(len(rows), bool)}
-        normalised = normalised_errors(error, deviation)
-        reaches = []
-        for percent, metric in INTERVAL_COVERAGES.items():
-            share = percent / 100
-            reach = interval_reach(normalised, share)
-            reaches.append(
-                _figure(subject, "rating", INTERVAL_REACHES[percent].name, reach, len(rows))
-            )
-            within = within_interval(normalised, share).astype(np.float64)
-            for name, chosen in (everything | slices if percent == 90 else everything).items():
-                if chosen.any():
-                    user = test.user[chosen]
-                    columns.append(
-                        mean_column(metric, user, within[chosen], n_users=self.n_users, name=name)
-                    )
-        return [*self._figures(subject, "rating", columns), *reaches]
-
-    def rating_losses(
-        self, subject: str, candidate: FactorModel, model: FactorModel, rival: Rival
-    ) -> list[Figure]:
-        """Return how much the candidate's RMSE exceeds that of the rival's `model`.
-
-        On all common rows, and on those warm for both.
-        """
-        ours = self._errors(candidate)
-        theirs = self._errors(model)
-        warm = rival.unseen & self._warm_rows(rival)
-        figures = []
-        for name, mask in (("all", rival.unseen), ("warm_both", warm)):
-            worse = self._rating_column(RMSE, ours, mask, name)
-            better = self._rating_column(RMSE, theirs, mask, name)
-            figures.append(self._loss(subject, "rating", RMSE, worse=worse, better=better))
-        return figures
-
-    def list_losses(self, subject: str, candidate: Heads, rival: Rival) -> list[Figure]:
-        """Return how far the candidate's NDCG stays below the rival's.
-
-        For all users, and for those warm for both.
-        """
-        ours = self._quality(candidate.lists, rival.unseen)
-        theirs = self._quality(rival.heads.lists, rival.unseen)
-        warm_users = self.warm_users & rival.warm_users
-        users = {
-            "all": ours.judged,
-            "warm_both": ours.judged * warm_users.astype(np.float64),
-        }
-        figures = []
-        for name, mask in users.items():
-            # What is better is higher here, so the rival comes first.
-            worse = self._list_column(NDCG, theirs, mask, name)
-            better = self._list_column(NDCG, ours, mask, name)
-            loss = self._loss(subject, self.head, NDCG, worse=worse, better=better)
-            figures.append(loss)
-        return figures
-
-    def baseline_losses(
-        self, subject: str, lists: ListMaker, baseline: ListMaker, rows: Mask
-    ) -> list[Figure]:
-        """Return how far the NDCG of `lists` stays below the baseline's, on some test rows."""
-        ours = self._quality(lists, rows)
-        theirs = self._quality(baseline, rows)
-        worse = self._list_column(NDCG, theirs, ours.judged, "all")
-        better = self._list_column(NDCG, ours, ours.judged, "all")
-        return [self._loss(subject, self.head, NDCG, worse=worse, better=better)]
-
-    def some_rows(self) -> Mask:
-        """Return the test rows of as many users as a dense baseline can be judged on."""
-        users = np.unique(self.test.user)
-        places = np.linspace(0, len(users) - 1, min(len(users), _MOST_BASELINE_USERS))
-        return np.isin(self.test.user, users[np.unique(places.astype(np.int64))])
-
-    def rmse(self, model: FactorModel, rival: Rival) -> float:
-        """Return the RMSE of a rival's model on the rows that it has not seen."""
-        errors = self._errors(model)
-        column = self._rating_column(RMSE, errors, rival.unseen, "all")
-        squares = column.numerator.sum()
-        return float(np.sqrt(squares / max(column.n, 1)))
-
-    def ndcg(self, rival: Rival) -> float:
-        """Return a rival's NDCG on the rows that it has not seen."""
-        quality = self._quality(rival.heads.lists, rival.unseen)
-        n_judged = quality.judged.sum()
-        return float(quality.ndcg.sum() / max(n_judged, 1.0))
-
-    def _errors(self, model: FactorModel) -> Float64s:
-        """Return prediction minus rating of every test row, clipped as published."""
-        scale = self.config.data
-        predicted = model.predict(self.test.user, self.test.item)
-        clipped = np.clip(predicted, scale.scale_low, scale.scale_high)
-        return clipped - self.test.value
-
-    def _quality(self, lists: ListMaker, rows: Mask | None) -> ListQuality:
-        test = self.test
-        if rows is not None and not rows.all():
-            test = test.take(rows)
-        return list_quality(
-            lists,
-            test,
-            self.config.data,
-            cutoff=self.cutoff,
-            tile_mib=self.config.recommend.tile_mib,
-        )
-
-    def _rating_column(self, metric: Metric, errors: Float64s, mask: Mask, name: str) -> Column:
-        return rating_column(
-            metric,
-            self.test,
-            errors,
-            mask,
-            n_users=self.n_users,
-            name=name,
-        )
-
-    def _list_column(
-        self, metric: Metric, quality: ListQuality, mask: Float64s, name: str
-    ) -> Column:
-        values = {
-            NDCG: quality.ndcg,
-            RECALL: quality.recall,
-            MAP: quality.average_precision,
-            HIT_RATE: quality.hit,
-        }
-        return Column(
-            metric=metric.stored(self.cutoff),
-            slice=name,
-            numerator=values[metric] * mask,
-            denominator=mask,
-            n=int(mask.sum()),
-        )
-
-    def _figures(self, subject: str, head: str, columns: list[Column]) -> list[Figure]:
-        measured = estimates(columns, self.samples, _BOOTSTRAP_SEED)
-        return [
-            Figure(
-                subject=subject,
-                head=head,
-                metric=column.metric,
-                slice=column.slice,
-                value=estimate.value,
-                low=estimate.low,
-                high=estimate.high,
-                n=column.n,
-            )
-            for column, estimate in zip(columns, measured, strict=True)
-        ]
-
-    def _loss(
-        self, subject: str, head: str, metric: Metric, worse: Column, better: Column
-    ) -> Figure:
-        loss = paired_loss(worse, better, self.samples, _BOOTSTRAP_SEED)
-        return Figure(
-            subject=subject,
-            head=head,
-            metric=metric.stored_loss(self.cutoff),
-            slice=worse.slice,
-            value=loss.value,
-            low=loss.low,
-            high=loss.high,
-            n=worse.n,
-        )
-
-    def _warm_rows(self, rival: Rival) -> Mask:
-        """Return the test rows whose user and item both models were trained on."""
-        users = self.warm_users & rival.warm_users
-        items = self.warm_items & rival.warm_items
-        warm_user = users[self.test.user]
-        warm_item = items[self.test.item]
-        return warm_user & warm_item
-
-    def _user_slices(self) -> Iterator[tuple[str, Float64s]]:
-        for name, mask in _thirds("users", self.ratings_per_user):
-            yield name, mask.astype(np.float64)
-
-    def _test_slices(self) -> Iterator[tuple[str, Mask]]:
-        for name, mask in _thirds("users", self.ratings_per_user):
-            yield name, mask[self.test.user]
-        for name, mask in _thirds("items", self.ratings_per_item):
-            yield name, mask[self.test.item]
-
-
-def _thirds(kind: str, counts: NDArray[np.int64]) -> Iterator[tuple[str, Mask]]:
-    """Yield the cold rows, and the others in three groups by their number of training ratings."""
-    cold = counts == 0
-    yield f"{kind}_cold", cold
-
-    # Thirds of the rows that have ratings; equal counts fall into the same one.
-    low, high = np.percentile(counts[~cold], [100 / 3, 200 / 3])
-    few = ~cold & (counts <= low)
-    some = (counts > low) & (counts <= high)
-    yield f"{kind}_few_ratings", few
-    yield f"{kind}_some_ratings", some
-    yield f"{kind}_many_ratings", counts > high
-
-
-def _figure(subject: str, head: str, metric: str, value: float, n: int) -> Figure:
-    """Return a figure over everything, without an interval."""
-    return Figure(
-        subject=subject,
-        head=head,
-        metric=metric,
-        slice="all",
-        value=value,
-        low=None,
-        high=None,
-        n=n,
-    )

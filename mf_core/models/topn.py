@@ -187,10 +187,14 @@ def _doubtful_rows(
 def _score_in_full(model: FactorModel, scores: Float32s, row: int, result: TopN) -> None:
     """Make the list of one row from exact scores of all items."""
     user = result.user[row : row + 1]
+    n_places = result.item.shape[1]
+
     # What the list must not hold is -inf in the rough scores.
-    item = np.flatnonzero(scores[row] > -np.inf)
+    may_be_listed = scores[row] > -np.inf
+    item = np.flatnonzero(may_be_listed)
     only_row = np.zeros(len(item), np.int64)
-    best = _ordered(user, only_row, item, _exact(model, user[only_row], item), result.item.shape[1])
+    exact = _exact(model, user[only_row], item)
+    best = _ordered(user, only_row, item, exact, n_places)
     result.item[row] = best.item[0]
     result.score[row] = best.score[0]
 
@@ -200,14 +204,20 @@ def _exact(model: FactorModel, user: Int32s, item: NDArray[np.int64]) -> Float64
 
     The sum runs over the last axis, so that its order is the same however many pairs there are.
     """
-    scores = model.mean + model.user_bias[user].astype(np.float64) + model.item_bias[item]
-    pairs = max(1, _PRODUCTS_AT_A_TIME // max(1, model.user_factors.shape[1]))
-    for start in range(0, len(user), pairs):
-        part = slice(start, start + pairs)
-        products = model.user_factors[user[part]].astype(np.float64)
-        products *= model.item_factors[item[part]]
-        scores[part] += products.sum(axis=-1)
-    return np.asarray(scores)
+    scores: Float64s = model.user_bias[user].astype(np.float64)
+    scores += model.mean
+    scores += model.item_bias[item]
+
+    # In pieces: the factors of all pairs at once would take more memory than the scores.
+    n_factors = model.user_factors.shape[1]
+    at_a_time = max(1, _PRODUCTS_AT_A_TIME // max(1, n_factors))
+    for start in range(0, len(user), at_a_time):
+        piece = slice(start, start + at_a_time)
+        x = model.user_factors[user[piece]]
+        y = model.item_factors[item[piece]]
+        products = x.astype(np.float64) * y
+        scores[piece] += products.sum(axis=-1)
+    return scores
 
 
 def _ordered(
@@ -249,17 +259,21 @@ class _ErrorBound:
     def __init__(self, model: FactorModel) -> None:
         self.model = model
         self._largest_length = float(_lengths(model.item_factors).max(initial=0.0))
-        self._largest_of_columns = np.abs(model.item_factors).max(axis=0, initial=0.0)
+        of_columns = np.abs(model.item_factors).max(axis=0, initial=0.0)
+        self._largest_of_columns = of_columns.astype(np.float64)
         self._largest_bias = float(np.abs(model.item_bias).max(initial=0.0))
 
     def of(self, user: Int32s) -> Float64s:
         """Return the bound for all items of each user; shape (n_users,)."""
         x = self.model.user_factors[user].astype(np.float64)
         by_length = _lengths(x) * self._largest_length
-        by_column = np.abs(x) @ self._largest_of_columns.astype(np.float64)
+        by_column = np.abs(x) @ self._largest_of_columns
         largest_sum = np.minimum(by_length, by_column)
+
         n_terms = x.shape[1] + 2
-        return np.asarray(n_terms * _FLOAT32_ROUNDOFF * (largest_sum + self._largest_bias))
+        roundoff = n_terms * _FLOAT32_ROUNDOFF
+        largest = largest_sum + self._largest_bias
+        return np.asarray(roundoff * largest)
 
 
 def _lengths(factors: Float32s | Float64s) -> Float64s:

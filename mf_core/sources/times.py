@@ -212,10 +212,15 @@ def _compact(numbers: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return whole numbers such as 20200417 as dates, unknown where they are none."""
     us = np.full(len(numbers), UNKNOWN_TIME)
     for digits, written in _COMPACT_DATES.items():
-        of_this = np.flatnonzero((numbers >= 10 ** (digits - 1)) & (numbers < 10**digits))
-        if len(of_this):
-            texts = pd.Series(numbers[of_this].astype(np.int64)).astype(str)
-            us[of_this] = _as_us(pd.to_datetime(texts, format=written, errors="coerce", utc=True))
+        long_enough = numbers >= 10 ** (digits - 1)
+        short_enough = numbers < 10**digits
+        of_this = np.flatnonzero(long_enough & short_enough)
+        if not len(of_this):
+            continue
+        whole = numbers[of_this].astype(np.int64)
+        texts = pd.Series(whole).astype(str)
+        dates = pd.to_datetime(texts, format=written, errors="coerce", utc=True)
+        us[of_this] = _as_us(dates)
     return us
 
 

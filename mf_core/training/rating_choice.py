@@ -146,11 +146,15 @@ class _Comparison:
 
     def grounds(self, chosen: dict[str, Any]) -> str:
         """Return the figures that decided, in words."""
-        n_judged = sum(len(part.validation) for part in self._parts)
         # The last trial of a solver is the one that counted.
-        last = {_name(self._config, trial["settings"]): trial["value"] for trial in self.trials}
-        best_first = sorted(last.items(), key=lambda figure: figure[1])
-        figures = ", ".join(f"{solver} {value:.4f}" for solver, value in best_first)
+        rmse: dict[str, float] = {}
+        for trial in self.trials:
+            solver = _name(self._config, trial["settings"])
+            rmse[solver] = trial["value"]
+
+        best_first = sorted(rmse, key=rmse.__getitem__)
+        figures = ", ".join(f"{solver} {rmse[solver]:.4f}" for solver in best_first)
+        n_judged = sum(len(part.validation) for part in self._parts)
         name = _name(self._config, chosen)
         return f"{name} rates: RMSE on {n_judged:,} validation ratings {figures}"
 
