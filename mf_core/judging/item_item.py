@@ -26,7 +26,8 @@ from mf_core.data.snapshot import Snapshot
 from mf_core.data.validation import validation_part
 from mf_core.judging.metrics import list_quality
 from mf_core.models.lists import ListMaker
-from mf_core.models.topn import TopN, UserItems, items_by_user
+from mf_core.models.topn import TopN
+from mf_core.models.user_items import UserItems, items_by_user
 
 _MOST_ITEMS = 20_000
 # Of so many users a dense matrix is solved in seconds; with few items there may be more of them.

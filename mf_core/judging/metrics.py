@@ -18,7 +18,7 @@ from mf_core.data.ratings import Float64s, Int32s, Ratings
 from mf_core.data.relevance import is_relevant
 from mf_core.figures import AVERAGE_ERROR, COVERAGE, GINI, MAE, NOVELTY, OVERLAP, RMSE, Metric
 from mf_core.models.lists import ListMaker
-from mf_core.models.topn import UserItems, items_by_user
+from mf_core.models.user_items import UserItems, items_by_user
 
 _RESAMPLED_NUMBERS_AT_A_TIME = 1 << 24
 

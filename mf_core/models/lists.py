@@ -13,7 +13,8 @@ from mf_core.config import Config
 from mf_core.data.ratings import Float32s, Float64s, Int32s, Ratings
 from mf_core.models.baselines import relevant_counts
 from mf_core.models.factors import FactorModel, divided, score_spread
-from mf_core.models.topn import TopN, UserItems, items_by_user, top_n
+from mf_core.models.topn import TopN, top_n
+from mf_core.models.user_items import UserItems, items_by_user
 
 Mask = NDArray[np.bool_]
 

@@ -25,7 +25,7 @@ from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Heads, Models, make_heads
 from mf_core.models.lists import ListMaker
 from mf_core.models.samples import PosteriorSamples
-from mf_core.models.topn import items_by_user
+from mf_core.models.user_items import items_by_user
 
 
 def ratings(rows: list[tuple[int, int, float]]) -> Ratings:
