@@ -19,9 +19,9 @@ from mf_core.models.user_items import UserItems, items_by_user
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ListMaker:
-    """Makes lists; all rows are those of one snapshot.
+    """Makes lists; all rows are those of one snapshot. It is equal to itself only.
 
     Attributes:
         ordering: scores items; the best come first.

@@ -42,5 +42,9 @@ def items_by_user(ratings: Ratings, n_users: int) -> UserItems:
     counts = np.bincount(ratings.user, minlength=n_users)
     start = np.zeros(n_users + 1, dtype=np.int64)
     np.cumsum(counts, out=start[1:])
+    # A snapshot's ratings are sorted, and there are many of them.
+    is_sorted = bool((ratings.user[1:] >= ratings.user[:-1]).all())
+    if is_sorted:
+        return UserItems(start, ratings.item)
     order = np.argsort(ratings.user, kind="stable")
     return UserItems(start, ratings.item[order])
