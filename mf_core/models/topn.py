@@ -25,8 +25,10 @@ from mf_core.models.factors import FactorModel
 from mf_core.models.user_items import UserItems
 
 _MARGIN = 16
-# Of a yielded part: enough that a thread's start and the caller's work on it are nothing beside it.
+# What is yielded at a time: many tiles of a thread, since threads wait for each other at the end, and
+# few enough places for the rows that the caller makes of them.
 _TILES_AT_A_TIME = 16
+_PLACES_AT_A_TIME = 1 << 17
 # Factors of pairs in float64, which should stay in the processor's cache.
 _PRODUCTS_AT_A_TIME = 1 << 16
 
@@ -71,7 +73,9 @@ def top_n(
     rough = RoughScores(model, seen, hidden, (tile_mib << 20) // threads)
     lists = _Lists(model, rough, n)
 
-    at_a_time = threads * _TILES_AT_A_TIME * rough.tiling.rows
+    users_of_tiles = threads * rough.tiling.rows
+    tiles = min(_TILES_AT_A_TIME, _PLACES_AT_A_TIME // (users_of_tiles * max(n, 1)))
+    at_a_time = users_of_tiles * max(tiles, 1)
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(users), at_a_time):
             parts = np.array_split(users[start : start + at_a_time], threads)
