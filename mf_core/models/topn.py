@@ -25,8 +25,8 @@ from mf_core.models.factors import FactorModel
 from mf_core.models.user_items import UserItems
 
 _MARGIN = 16
-# What is yielded at a time: many tiles of a thread, since threads wait for each other at the end, and
-# few enough places for the rows that the caller makes of them.
+# What is yielded at a time: many tiles of a thread, since threads wait for each other at the end,
+# and few enough places for the rows that the caller makes of them.
 _TILES_AT_A_TIME = 16
 _PLACES_AT_A_TIME = 1 << 17
 # Factors of pairs in float64, which should stay in the processor's cache.
