@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmarks.planted import Scale
 from benchmarks.sets import Case
-from mf_core.judging.metrics import Column, paired_loss
+from mf_core.judging.bootstrap import Column, paired_loss
 
 CUTOFF = 10
 # Bootstrap samples behind the bounds.

@@ -330,8 +330,8 @@ class RecommendConfig(Section):
     tile_mib: int = setting(
         64,
         shapes="nothing",
-        description="Memory bound of one tile of scores, in MiB; a tile holds one user's scores "
-        "at least.",
+        description="Memory bound of the scores that the threads of a task hold together, in MiB; "
+        "each holds some of one user at least.",
         ge=1,
         le=65_536,
     )

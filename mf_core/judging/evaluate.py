@@ -5,14 +5,13 @@ on, and its losses are paired by user with the candidate's. Predictions are clip
 scale, as published.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from mf_core.config import Config
 from mf_core.data.snapshot import Snapshot
-from mf_core.figures import (
-    Figure,
-)
+from mf_core.figures import Figure
 from mf_core.judging.item_item import item_item_lists
 from mf_core.judging.judge import Judge
 from mf_core.judging.rivals import Rival
@@ -29,7 +28,7 @@ def evaluate(
     snapshot: Snapshot,
     candidate: Heads,
     champion: Rival | None,
-    recent: Sequence[Rival],
+    recent: Iterable[Rival],
     *,
     log: Log = lambda line: None,
 ) -> list[Figure]:
@@ -40,22 +39,53 @@ def evaluate(
         snapshot: train and test rows.
         candidate: the model to judge.
         champion: the live version's evaluated model; None before the first publication.
-        recent: versions that went live in the last `gate.recent_days` days.
+        recent: versions that went live in the last `gate.recent_days` days, which may be loaded one
+            by one as they are asked for.
         log: called with lines for people.
     """
     judge = Judge(config, snapshot)
-    figures = _of_lists(judge, candidate, champion, recent, log=log)
+    best = _best_of(judge, recent)
+    figures = _of_lists(judge, candidate, champion, best.lists, log=log)
     if candidate.rating is not None:
         samples = candidate.samples
-        figures += _of_ratings(judge, candidate.rating, samples, champion, recent)
-    return figures
+        figures += _of_ratings(judge, candidate.rating, samples, champion, best.ratings)
+    return judge.measured(figures)
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best of the recent versions by NDCG, and by RMSE; None where there is none."""
+
+    lists: Rival | None
+    ratings: Rival | None
+
+
+def _best_of(judge: Judge, recent: Iterable[Rival]) -> _Best:
+    """Return the best of the recent versions on a sample of the users, holding no more than these.
+
+    The sample says which of them the candidate is compared with. The comparison itself is on all
+    rows.
+    """
+    lists: Rival | None = None
+    ratings: Rival | None = None
+    highest_ndcg = -math.inf
+    lowest_rmse = math.inf
+    for rival in recent:
+        ndcg = judge.sampled_ndcg(rival)
+        if ndcg > highest_ndcg:
+            lists, highest_ndcg = rival, ndcg
+        if rival.heads.rating is not None:
+            rmse = judge.sampled_rmse(rival.heads.rating, rival)
+            if rmse < lowest_rmse:
+                ratings, lowest_rmse = rival, rmse
+    return _Best(lists, ratings)
 
 
 def _of_lists(
     judge: Judge,
     candidate: Heads,
     champion: Rival | None,
-    recent: Sequence[Rival],
+    recent_best: Rival | None,
     *,
     log: Log,
 ) -> list[Figure]:
@@ -70,16 +100,15 @@ def _of_lists(
     ]
     if config.gate.require_item_baseline != "off":
         lists = item_item_lists(config, snapshot, popular_lists)
-        rows = judge.some_rows()
+        rows = judge.sampled_rows
         log(f"item-item baseline: {lists.model.note}")
         figures += judge.lists("item_item", lists, rows=rows)
         figures += judge.baseline_losses("item_item", candidate.lists, lists, rows)
     if champion is not None:
         figures += judge.lists("champion", champion.heads.lists, rows=champion.unseen)
         figures += judge.list_losses("champion", candidate, champion)
-    if recent:
-        best = max(recent, key=judge.ndcg)
-        figures += judge.list_losses("recent_best", candidate, best)
+    if recent_best is not None:
+        figures += judge.list_losses("recent_best", candidate, recent_best)
     return figures
 
 
@@ -88,7 +117,7 @@ def _of_ratings(
     candidate: FactorModel,
     samples: PosteriorSamples | None,
     champion: Rival | None,
-    recent: Sequence[Rival],
+    recent_best: Rival | None,
 ) -> list[Figure]:
     """Return the figures of the predicted ratings, likewise.
 
@@ -105,8 +134,7 @@ def _of_ratings(
         theirs = champion.heads.rating
         figures += judge.ratings("champion", theirs, rows=champion.unseen)
         figures += judge.rating_losses("champion", candidate, theirs, champion)
-    rated = [(rival.heads.rating, rival) for rival in recent if rival.heads.rating is not None]
-    if rated:
-        best, rival = min(rated, key=lambda pair: judge.rmse(*pair))
-        figures += judge.rating_losses("recent_best", candidate, best, rival)
+    if recent_best is not None and recent_best.heads.rating is not None:
+        best = recent_best.heads.rating
+        figures += judge.rating_losses("recent_best", candidate, best, recent_best)
     return figures

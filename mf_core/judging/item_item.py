@@ -26,7 +26,8 @@ from mf_core.data.snapshot import Snapshot
 from mf_core.data.validation import validation_part
 from mf_core.judging.metrics import list_quality
 from mf_core.models.lists import ListMaker
-from mf_core.models.topn import TopN, UserItems, items_by_user
+from mf_core.models.topn import TopN
+from mf_core.models.user_items import UserItems, items_by_user
 
 _MOST_ITEMS = 20_000
 # Of so many users a dense matrix is solved in seconds; with few items there may be more of them.
@@ -71,7 +72,7 @@ class ItemItem:
         return x - (x @ self.solved) / self.diagonal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ItemItemLists(ListMaker):
     """Lists ordered by an item-item model; popular ones for users without a rating in it.
 
@@ -108,16 +109,24 @@ class ItemItemLists(ListMaker):
 
 
 def _best(users: Int32s, scores: Float32s, n: int) -> TopN:
-    """Return the `n` best items of each row; -1 where there are fewer."""
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
-    found = np.take_along_axis(scores, order, axis=1).astype(np.float64)
-    item = np.where(np.isneginf(found), -1, order).astype(np.int32)
-    missing = ((0, 0), (0, n - item.shape[1]))
-    return TopN(
-        users,
-        np.pad(item, missing, constant_values=-1),
-        np.pad(found, missing, constant_values=-np.inf),
-    )
+    """Return the `n` best items of each row, equal ones in order; -1 where there are fewer."""
+    item = np.full((len(users), n), -1, np.int32)
+    found = np.full((len(users), n), -np.inf)
+
+    # Few items reach the N-th score: more than N only where some are equal.
+    kept = min(n, scores.shape[1])
+    lowest = np.partition(scores, -kept, axis=1)[:, -kept]
+    reached = (scores >= lowest[:, None]) & (scores > -np.inf)
+    row, column = np.nonzero(reached)
+    order = np.lexsort((-scores[row, column], row))
+    row, column = row[order], column[order]
+
+    place = np.arange(len(row)) - np.searchsorted(row, row)
+    listed = place < n
+    row, column, place = row[listed], column[listed], place[listed]
+    item[row, place] = column
+    found[row, place] = scores[row, column]
+    return TopN(users, item, found)
 
 
 def item_item_lists(config: Config, snapshot: Snapshot, popular: ListMaker) -> ItemItemLists:

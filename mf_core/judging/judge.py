@@ -1,12 +1,16 @@
 """Measures models on one snapshot's test rows: predictions, lists, intervals and losses."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mf_core.config import Config
-from mf_core.data.ratings import Float64s
+from mf_core.data.ratings import Float64s, Ratings
 from mf_core.data.snapshot import Snapshot
 from mf_core.figures import (
     HIT_RATE,
@@ -22,15 +26,14 @@ from mf_core.figures import (
     Figure,
     Metric,
 )
+from mf_core.judging.bootstrap import Bootstrap, Column
 from mf_core.judging.intervals import interval_reach, normalised_errors, within_interval
 from mf_core.judging.metrics import (
-    Column,
     ListQuality,
+    MadeLists,
     diversity,
-    estimates,
-    list_quality,
     mean_column,
-    paired_loss,
+    quality_of,
     rating_column,
 )
 from mf_core.judging.rivals import Rival
@@ -42,11 +45,16 @@ from mf_core.models.samples import PosteriorSamples
 Mask = NDArray[np.bool_]
 _BOOTSTRAP_SEED = 20160313
 _MOST_DEVIATIONS = 500_000
-_MOST_BASELINE_USERS = 10_000
+_MOST_SAMPLED_USERS = 10_000
 
 
 class Judge:
-    """Measures models on one snapshot's test rows."""
+    """Measures models on one snapshot's test rows.
+
+    Lists and errors of a model are made once, and kept as long as the model is. The figures that
+    its methods return have no values and intervals yet where they wait for the bootstrap:
+    `measured` gives them theirs.
+    """
 
     def __init__(self, config: Config, snapshot: Snapshot) -> None:
         self.config = config
@@ -60,7 +68,18 @@ class Judge:
         self.ratings_per_item = np.bincount(self.train.item, minlength=self.n_items)
         self.head = config.recommend.rank_by
         self.cutoff = config.gate.cutoff
-        self.samples = config.gate.bootstrap_samples
+        self._bootstrap = Bootstrap(config.gate.bootstrap_samples, _BOOTSTRAP_SEED)
+        self._made: WeakKeyDictionary[ListMaker, MadeLists] = WeakKeyDictionary()
+        self._errors_made: WeakKeyDictionary[FactorModel, Float64s] = WeakKeyDictionary()
+
+    def measured(self, figures: Iterable[Figure]) -> list[Figure]:
+        """Return figures of this judge with their values and intervals."""
+        estimates = self._bootstrap.estimates()
+        found = []
+        for figure in figures:
+            estimate = estimates.get(_key(figure))
+            found.append(replace(figure, **vars(estimate)) if estimate else figure)
+        return found
 
     def ratings(
         self,
@@ -194,43 +213,50 @@ class Judge:
         better = self._list_column(NDCG, ours, ours.judged, "all")
         return [self._loss(subject, self.head, NDCG, worse=worse, better=better)]
 
-    def some_rows(self) -> Mask:
-        """Return the test rows of as many users as a dense baseline can be judged on."""
+    @cached_property
+    def sampled_rows(self) -> Mask:
+        """The test rows of evenly spaced users: all, or as many as tell models apart.
+
+        A dense baseline is judged on them, and which of many rivals is the best.
+        """
         users = np.unique(self.test.user)
-        places = np.linspace(0, len(users) - 1, min(len(users), _MOST_BASELINE_USERS))
-        return np.isin(self.test.user, users[np.unique(places.astype(np.int64))])
+        if len(users) <= _MOST_SAMPLED_USERS:
+            return np.ones(len(self.test), dtype=bool)
+        places = np.linspace(0, len(users) - 1, _MOST_SAMPLED_USERS).astype(np.int64)
+        is_sampled = np.zeros(self.n_users, dtype=bool)
+        is_sampled[users[places]] = True
+        return is_sampled[self.test.user]
 
-    def rmse(self, model: FactorModel, rival: Rival) -> float:
-        """Return the RMSE of a rival's model on the rows that it has not seen."""
-        errors = self._errors(model)
-        column = self._rating_column(RMSE, errors, rival.unseen, "all")
-        squares = column.numerator.sum()
-        return float(np.sqrt(squares / max(column.n, 1)))
+    def sampled_rmse(self, model: FactorModel, rival: Rival) -> float:
+        """Return the RMSE of a rival's model on the sampled rows that it has not seen."""
+        errors = self._errors_on(self.test.take(rival.unseen & self.sampled_rows), model)
+        return float(np.sqrt((errors**2).sum() / max(len(errors), 1)))
 
-    def ndcg(self, rival: Rival) -> float:
-        """Return a rival's NDCG on the rows that it has not seen."""
-        quality = self._quality(rival.heads.lists, rival.unseen)
+    def sampled_ndcg(self, rival: Rival) -> float:
+        """Return a rival's NDCG on the sampled rows that it has not seen."""
+        quality = self._quality(rival.heads.lists, rival.unseen & self.sampled_rows)
         n_judged = quality.judged.sum()
         return float(quality.ndcg.sum() / max(n_judged, 1.0))
 
     def _errors(self, model: FactorModel) -> Float64s:
         """Return prediction minus rating of every test row, clipped as published."""
+        if model not in self._errors_made:
+            self._errors_made[model] = self._errors_on(self.test, model)
+        return self._errors_made[model]
+
+    def _errors_on(self, test: Ratings, model: FactorModel) -> Float64s:
         scale = self.config.data
-        predicted = model.predict(self.test.user, self.test.item)
+        predicted = model.predict(test.user, test.item)
         clipped = np.clip(predicted, scale.scale_low, scale.scale_high)
-        return clipped - self.test.value
+        return clipped - test.value
 
     def _quality(self, lists: ListMaker, rows: Mask | None) -> ListQuality:
+        if lists not in self._made:
+            self._made[lists] = MadeLists(lists, self.cutoff, self.config.recommend.tile_mib)
         test = self.test
         if rows is not None and not rows.all():
             test = test.take(rows)
-        return list_quality(
-            lists,
-            test,
-            self.config.data,
-            cutoff=self.cutoff,
-            tile_mib=self.config.recommend.tile_mib,
-        )
+        return quality_of(self._made[lists], test, self.config.data, n_items=self.n_items)
 
     def _rating_column(self, metric: Metric, errors: Float64s, mask: Mask, name: str) -> Column:
         return rating_column(
@@ -260,35 +286,21 @@ class Judge:
         )
 
     def _figures(self, subject: str, head: str, columns: list[Column]) -> list[Figure]:
-        measured = estimates(columns, self.samples, _BOOTSTRAP_SEED)
-        return [
-            Figure(
-                subject=subject,
-                head=head,
-                metric=column.metric,
-                slice=column.slice,
-                value=estimate.value,
-                low=estimate.low,
-                high=estimate.high,
-                n=column.n,
-            )
-            for column, estimate in zip(columns, measured, strict=True)
-        ]
+        """Return a figure for each column, which waits for its value."""
+        figures = []
+        for column in columns:
+            figure = _waiting(subject, head, column.metric, column)
+            self._bootstrap.add(_key(figure), column)
+            figures.append(figure)
+        return figures
 
     def _loss(
         self, subject: str, head: str, metric: Metric, worse: Column, better: Column
     ) -> Figure:
-        loss = paired_loss(worse, better, self.samples, _BOOTSTRAP_SEED)
-        return Figure(
-            subject=subject,
-            head=head,
-            metric=metric.stored_loss(self.cutoff),
-            slice=worse.slice,
-            value=loss.value,
-            low=loss.low,
-            high=loss.high,
-            n=worse.n,
-        )
+        """Return the figure of a loss, likewise."""
+        figure = _waiting(subject, head, metric.stored_loss(self.cutoff), worse)
+        self._bootstrap.add(_key(figure), worse, better)
+        return figure
 
     def _warm_rows(self, rival: Rival) -> Mask:
         """Return the test rows whose user and item both models were trained on."""
@@ -321,6 +333,15 @@ def _thirds(kind: str, counts: NDArray[np.int64]) -> Iterator[tuple[str, Mask]]:
     yield f"{kind}_few_ratings", few
     yield f"{kind}_some_ratings", some
     yield f"{kind}_many_ratings", counts > high
+
+
+def _waiting(subject: str, head: str, metric: str, column: Column) -> Figure:
+    """Return a column's figure before it is measured."""
+    return replace(_figure(subject, head, metric, math.nan, column.n), slice=column.slice)
+
+
+def _key(figure: Figure) -> tuple[str, str, str, str]:
+    return (figure.subject, figure.head, figure.metric, figure.slice)
 
 
 def _figure(subject: str, head: str, metric: str, value: float, n: int) -> Figure:

@@ -1,12 +1,5 @@
-"""Test metrics per user, and their intervals by bootstrap over users.
+"""Test metrics, as sums per user, and how lists spread over the catalogue."""
 
-Everything is kept as sums per user: a figure is a ratio of sums over users, divided once, and a
-bootstrap resample is the same ratio with each user counted as often as drawn (Efron & Tibshirani
-1993). Users are the unit since one user's ratings are not independent of each other.
-"""
-
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,30 +10,9 @@ from mf_core.config import DataConfig
 from mf_core.data.ratings import Float64s, Int32s, Ratings
 from mf_core.data.relevance import is_relevant
 from mf_core.figures import AVERAGE_ERROR, COVERAGE, GINI, MAE, NOVELTY, OVERLAP, RMSE, Metric
+from mf_core.judging.bootstrap import Column
 from mf_core.models.lists import ListMaker
-from mf_core.models.topn import UserItems, items_by_user
-
-_RESAMPLED_NUMBERS_AT_A_TIME = 1 << 24
-
-
-@dataclass(frozen=True)
-class Column:
-    """One figure as sums per user: sum(numerator) / sum(denominator), or its square root.
-
-    Attributes:
-        metric: name of the figure.
-        slice: rows or users that it is about.
-        numerator, denominator: float64 arrays of shape (n_users,).
-        n: ratings or users behind it.
-        square_root: whether the figure is the root of the ratio.
-    """
-
-    metric: str
-    slice: str
-    numerator: Float64s
-    denominator: Float64s
-    n: int
-    square_root: bool = False
+from mf_core.models.user_items import UserItems, items_by_user
 
 
 @dataclass(frozen=True)
@@ -59,15 +31,6 @@ class ListQuality:
     hit: Float64s
     judged: Float64s
     lists: Int32s
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A figure with the ends of an interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def rating_column(
@@ -118,6 +81,41 @@ def mean_column(
     )
 
 
+class MadeLists:
+    """The lists of the users that were asked for, each made once.
+
+    A list depends on what its user has seen and not on the test rows, so every comparison on some
+    of the rows takes the same one.
+    """
+
+    def __init__(self, lists: ListMaker, cutoff: int, tile_mib: int) -> None:
+        """Make no list yet.
+
+        Args:
+            lists: makes them.
+            cutoff: their length N.
+            tile_mib: memory bound of the scores, in MiB.
+        """
+        n_users = len(lists.ordering.users)
+        self._lists = lists
+        self._tile_mib = tile_mib
+        self._item = np.full((n_users, cutoff), -1, np.int32)
+        self._is_made = np.zeros(n_users, bool)
+
+    @property
+    def n_users(self) -> int:
+        """Return how many users there are."""
+        return len(self._is_made)
+
+    def of(self, users: Int32s) -> Int32s:
+        """Return the lists of the user rows `users`; shape (n, N), -1 where too short."""
+        missing = users[~self._is_made[users]]
+        for made in self._lists.top(missing, self._item.shape[1], self._tile_mib):
+            self._item[made.user] = made.item
+        self._is_made[missing] = True
+        return self._item[users]
+
+
 def list_quality(
     lists: ListMaker, test: Ratings, data: DataConfig, cutoff: int, tile_mib: int = 64
 ) -> ListQuality:
@@ -126,29 +124,23 @@ def list_quality(
     `data` says which test rows are relevant. NDCG: gain 1, discount 1/log2(rank + 1), ideal of
     min(cutoff, number of relevant items). Average precision is divided by that minimum.
     """
-    n_users = len(lists.ordering.users)
-    n_items = len(lists.ordering.items)
+    return quality_of(
+        MadeLists(lists, cutoff, tile_mib), test, data, n_items=len(lists.ordering.items)
+    )
+
+
+def quality_of(made: MadeLists, test: Ratings, data: DataConfig, *, n_items: int) -> ListQuality:
+    """Return the metrics of lists that are made where they are missing, as `list_quality` does."""
+    n_users = made.n_users
     relevant = items_by_user(test.take(is_relevant(data, test.value)), n_users)
 
     # A user without a relevant test item can't be judged.
     n_relevant = np.diff(relevant.start)
     judged = np.flatnonzero(n_relevant).astype(np.int32)
-    tiles = [tile.item for tile in lists.top(judged, cutoff, tile_mib)]
-    nobody = np.empty((0, cutoff), np.int32)
-    made = np.concatenate([nobody, *tiles])
-    return _quality(made, judged, relevant, n_items=n_items)
-
-
-def _quality(lists: Int32s, judged: Int32s, relevant: UserItems, *, n_items: int) -> ListQuality:
-    n_users = len(relevant.start) - 1
+    lists = made.of(judged)
+    hits = _hits(lists, judged, relevant, n_items)
     cutoff = lists.shape[1]
-    n_relevant = np.diff(relevant.start)[judged]
-
-    # A pair is one number, so that hits are a look-up in a set.
-    position, item = relevant.of(judged)
-    relevant_keys = position * n_items + item
-    keys = np.arange(len(judged))[:, None] * n_items + lists
-    hits = np.isin(keys, relevant_keys) & (lists >= 0)
+    n_relevant = n_relevant[judged]
 
     # The best list there could be has its hits first.
     discount = 1.0 / np.log2(np.arange(2, cutoff + 2))
@@ -170,6 +162,17 @@ def _quality(lists: Int32s, judged: Int32s, relevant: UserItems, *, n_items: int
         judged=spread(np.ones(len(judged))),
         lists=lists,
     )
+
+
+def _hits(lists: Int32s, judged: Int32s, relevant: UserItems, n_items: int) -> NDArray[np.bool_]:
+    """Return which places of the lists hold a relevant item; shape (n_judged, N)."""
+    # A pair is one number, so that a hit is found by bisection.
+    position, item = relevant.of(judged)
+    relevant_keys = np.sort(position * n_items + item)
+    keys = np.arange(len(judged))[:, None] * n_items + lists
+    place = np.searchsorted(relevant_keys, keys)
+    found = relevant_keys.take(place, mode="clip") == keys
+    return found & (lists >= 0)
 
 
 def diversity(
@@ -216,72 +219,3 @@ def _gini(counts: Float64s) -> float:
     if not total:
         return float("nan")
     return float(((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * total))
-
-
-def estimates(columns: Sequence[Column], samples: int, seed: int) -> list[Estimate]:
-    """Return each column's figure with its 95% interval from `samples` resamples of the users."""
-    points, resampled = resample(columns, samples, seed)
-    lows, highs = _percentiles(resampled, [2.5, 97.5])
-    found = []
-    for value, low, high in zip(points, lows, highs, strict=True):
-        found.append(Estimate(float(value), float(low), float(high)))
-    return found
-
-
-def paired_loss(worse: Column, better: Column, samples: int, seed: int) -> Estimate:
-    """Return figure(worse) - figure(better) with its one-sided 95% bounds.
-
-    The same users are drawn for both.
-    """
-    points, resampled = resample([worse, better], samples, seed)
-    losses = resampled[:, 0] - resampled[:, 1]
-    low, high = _percentiles(losses, [5.0, 95.0])
-    return Estimate(float(points[0] - points[1]), float(low), float(high))
-
-
-def _percentiles(resampled: Float64s, percents: list[float]) -> Float64s:
-    """Return percentiles along the first axis, without the resamples that drew nobody."""
-    with warnings.catch_warnings():
-        # Where all resamples drew nobody the figure is NaN, and the gate refuses it.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.asarray(np.nanpercentile(resampled, percents, axis=0))
-
-
-def resample(columns: Sequence[Column], samples: int, seed: int) -> tuple[Float64s, Float64s]:
-    """Return the figures and their bootstrap resamples.
-
-    The same users are drawn for all columns, so that columns can be compared pairwise.
-
-    Returns:
-        Arrays of shape (n_columns,) and (samples, n_columns).
-    """
-    numerators = np.stack([column.numerator for column in columns], axis=1)
-    denominators = np.stack([column.denominator for column in columns], axis=1)
-    square_root = np.array([column.square_root for column in columns])
-
-    def figures(top: Float64s, bottom: Float64s) -> Float64s:
-        """Return each column's ratio, or its root; NaN where nobody stands below the line."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratio = top / bottom
-            return np.where(square_root, np.sqrt(ratio), ratio)
-
-    points = figures(numerators.sum(axis=0), denominators.sum(axis=0))
-    n_users = len(numerators)
-    generator = np.random.default_rng(seed)
-    at_a_time = max(1, _RESAMPLED_NUMBERS_AT_A_TIME // max(1, n_users))
-    parts = []
-    for start in range(0, samples, at_a_time):
-        size = min(at_a_time, samples - start)
-        weights = _times_drawn(generator, size, n_users)
-        parts.append(figures(weights @ numerators, weights @ denominators))
-    return points, np.concatenate(parts)
-
-
-def _times_drawn(generator: np.random.Generator, size: int, n_users: int) -> Float64s:
-    """Return how often each user is drawn in `size` resamples; shape (size, n_users)."""
-    drawn = generator.integers(0, n_users, (size, n_users))
-
-    # One count over all resamples: each has a range of numbers of its own.
-    flat = (drawn + np.arange(size)[:, None] * n_users).ravel()
-    counts = np.bincount(flat, minlength=size * n_users)
-    return counts.reshape(size, n_users).astype(np.float64)

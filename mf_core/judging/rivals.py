@@ -37,26 +37,18 @@ class Rival:
     warm_items: Mask
 
 
-def load_rivals(
-    config: Config,
-    engine: Engine,
-    snapshot: Snapshot,
-    split: SplitRef,
-    *,
-    versions: set[int],
-    log: Log,
-) -> dict[int, Rival]:
-    """Return the evaluated models of `versions`, with the test rows that they have not seen.
+def load_rival(
+    config: Config, engine: Engine, snapshot: Snapshot, split: SplitRef, version: int, *, log: Log
+) -> Rival | None:
+    """Return the evaluated models of a version, with the test rows that they have not seen.
 
-    A version whose artifacts are gone or damaged is left out, and the log says so.
+    None where its artifacts are gone or damaged, and the log says so.
     """
-    rivals = {}
-    for version in versions:
-        try:
-            rivals[version] = _load_rival(config, engine, snapshot, split=split, version=version)
-        except ArtifactError as error:
-            log(f"version {version} can't be compared with: {error}")
-    return rivals
+    try:
+        return _load_rival(config, engine, snapshot, split=split, version=version)
+    except ArtifactError as error:
+        log(f"version {version} can't be compared with: {error}")
+        return None
 
 
 def _load_rival(

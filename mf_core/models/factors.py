@@ -21,9 +21,9 @@ from mf_core.data.ratings import Float32s, Float64s, IdMap, Int32s
 _ROWS_AT_A_TIME = 1 << 18
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FactorModel:
-    """A fitted factor model.
+    """A fitted factor model; equal to itself only.
 
     Attributes:
         mean: the global mean (0 for the ranking head).

@@ -13,14 +13,15 @@ from mf_core.config import Config
 from mf_core.data.ratings import Float32s, Float64s, Int32s, Ratings
 from mf_core.models.baselines import relevant_counts
 from mf_core.models.factors import FactorModel, divided, score_spread
-from mf_core.models.topn import TopN, UserItems, items_by_user, top_n
+from mf_core.models.topn import TopN, top_n
+from mf_core.models.user_items import UserItems, items_by_user
 
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ListMaker:
-    """Makes lists; all rows are those of one snapshot.
+    """Makes lists; all rows are those of one snapshot. It is equal to itself only.
 
     Attributes:
         ordering: scores items; the best come first.

@@ -1,67 +1,41 @@
 """Exact top-N lists in tiles of bounded memory.
 
-A tile of users is scored by float32 GEMM. N plus a margin candidates, or some more, are scored
-again in float64 and sorted by (score descending, item row). Item rows are sorted by item_id, so
-ties are broken by item_id. Where the error bound of float32 leaves a doubt about the N-th place,
-the whole row is scored in float64. The lists are therefore the same for any tiling and any number
-of shards.
+Float32 scores give N candidates plus a margin (`mf_core.models.candidates`). These are scored again
+in float64 and sorted by (score descending, item row). Item rows are sorted by item_id, so ties are
+broken by item_id. Where the error bound of float32 leaves a doubt about the N-th place, every item
+whose float32 score comes near it is scored in float64. The lists are therefore the same for any
+tiling, any number of threads and any number of shards.
 
-Candidates are found by blocks of items. The k-th largest of the blocks' maxima is reached by at
-least k items, one of each of those blocks, and by few others. So most scores are only compared,
-where a partition of the whole row moves them and their places.
+Each thread makes the lists of a part of the users. NumPy lets them run side by side, and its matrix
+products take one thread each meanwhile: threads that wait for each other within a product cost more
+than they give, most of all on a busy machine.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mf_core.data.ratings import Float32s, Float64s, Int32s, Ratings
+from mf_core.data.ratings import Float32s, Float64s, Int32s
+from mf_core.models.blas_threads import blas_threads, one_blas_thread
+from mf_core.models.candidates import NO_ITEM, ErrorBound, RoughScores
 from mf_core.models.factors import FactorModel
+from mf_core.models.user_items import UserItems
 
 _MARGIN = 16
-# A float32 score, two comparisons, and in a small catalogue the maximum of its block, twice.
-_BYTES_PER_SCORE = 14
-_LARGEST_BLOCK = 64
-# So many times the items that are wanted may reach the threshold; more do where many are equal.
-_MOST_REACHED = 8
-_PRODUCTS_AT_A_TIME = 1 << 19
-_FLOAT32_ROUNDOFF = 2.0**-23
-
-
-@dataclass(frozen=True)
-class UserItems:
-    """Some items of each user, in compressed rows.
-
-    Attributes:
-        start: int64 array of shape (n_users + 1,).
-        item: int32 array; user u's items are item[start[u]:start[u + 1]].
-    """
-
-    start: NDArray[np.int64]
-    item: Int32s
-
-    def of(self, user: Int32s) -> tuple[NDArray[np.int64], Int32s]:
-        """Return (position within `user`, item) for all items of the given users."""
-        position, place = self.places(user)
-        return position, self.item[place]
-
-    def places(self, user: Int32s) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return (position within `user`, place within `item`) for all items of the given users."""
-        counts = self.start[user + 1] - self.start[user]
-        position = np.repeat(np.arange(len(user)), counts)
-
-        # The k-th item of a user stands k places behind the user's start.
-        first = np.repeat(np.cumsum(counts) - counts, counts)
-        within = np.arange(counts.sum()) - first
-        place = np.repeat(self.start[user], counts) + within
-        return position, place
+# What is yielded at a time: many tiles of a thread, since threads wait for each other at the end,
+# and few enough places for the rows that the caller makes of them.
+_TILES_AT_A_TIME = 16
+_PLACES_AT_A_TIME = 1 << 17
+# Factors of pairs in float64, which should stay in the processor's cache.
+_PRODUCTS_AT_A_TIME = 1 << 16
 
 
 @dataclass(frozen=True)
 class TopN:
-    """Lists of one tile.
+    """Lists of some users.
 
     Attributes:
         user: int32 array of shape (n,).
@@ -74,15 +48,6 @@ class TopN:
     score: Float64s
 
 
-def items_by_user(ratings: Ratings, n_users: int) -> UserItems:
-    """Return the items that each user has rated."""
-    counts = np.bincount(ratings.user, minlength=n_users)
-    start = np.zeros(n_users + 1, dtype=np.int64)
-    np.cumsum(counts, out=start[1:])
-    order = np.argsort(ratings.user, kind="stable")
-    return UserItems(start, ratings.item[order])
-
-
 def top_n(
     model: FactorModel,
     users: Int32s,
@@ -91,8 +56,9 @@ def top_n(
     *,
     hidden: Int32s | None = None,
     tile_mib: int = 64,
+    threads: int | None = None,
 ) -> Iterator[TopN]:
-    """Yield the `n` best items of each of `users`, tile by tile, without seen and hidden items.
+    """Yield the `n` best items of each of `users`, part by part, without seen and hidden items.
 
     Args:
         model: scores; its row numbers are those of `users`, `seen` and `hidden`.
@@ -100,183 +66,109 @@ def top_n(
         seen: items left out, per user.
         n: length of the lists.
         hidden: int32 array of item rows left out for everybody.
-        tile_mib: memory bound of one tile's scores, in MiB.
+        tile_mib: memory bound of the scores of all threads together, in MiB.
+        threads: how many; None for as many as NumPy's matrix products would take.
     """
-    n_items = len(model.item_bias)
-    rows = max(1, (tile_mib << 20) // (n_items * _BYTES_PER_SCORE))
-    bound = _ErrorBound(model)
-    for start in range(0, len(users), rows):
-        yield _tile(bound, users[start : start + rows], seen, n=n, hidden=hidden)
+    threads = threads or blas_threads()
+    rough = RoughScores(model, seen, hidden, (tile_mib << 20) // threads)
+    lists = _Lists(model, rough, n)
+
+    users_of_tiles = threads * rough.tiling.rows
+    tiles = min(_TILES_AT_A_TIME, _PLACES_AT_A_TIME // (users_of_tiles * max(n, 1)))
+    at_a_time = users_of_tiles * max(tiles, 1)
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(users), at_a_time):
+            parts = np.array_split(users[start : start + at_a_time], threads)
+            # Not around the loop: the limit is the whole process's, and the caller's turn comes.
+            with one_blas_thread():
+                made = list(pool.map(lists.of, parts))
+            yield _joined(made)
 
 
-def _tile(
-    bound: "_ErrorBound", user: Int32s, seen: UserItems, n: int, hidden: Int32s | None
-) -> TopN:
-    model = bound.model
-    scores = _rough_scores(model, user, seen, hidden)
-
-    # The margin keeps items whose float32 score is a little too low to stand among the first N.
-    kept = min(n + _MARGIN, scores.shape[1])
-    reached, lowest = _candidates(scores, kept)
-    row, item = np.nonzero(reached)
-    result = _ordered(user, row, item, _exact(model, user[row], item), n)
-
-    if kept < scores.shape[1]:
-        for doubtful in _doubtful_rows(bound, user, lowest, result):
-            _score_in_full(model, scores, doubtful, result)
-    return result
+def _joined(parts: list[TopN]) -> TopN:
+    user = np.concatenate([part.user for part in parts])
+    item = np.concatenate([part.item for part in parts])
+    score = np.concatenate([part.score for part in parts])
+    return TopN(user, item, score)
 
 
-def _candidates(scores: Float32s, kept: int) -> tuple[NDArray[np.bool_], Float32s]:
-    """Return which items may be among the `kept` best of each row, and what no other exceeds.
+class _Lists:
+    """Makes exact lists out of candidates; threads may share it."""
 
-    Shapes (n, n_items) and (n,). A row has at least `kept` of them, or all that it may list.
-    """
-    lowest = _block_threshold(scores, kept)
-    reached = scores >= lowest[:, None]
-    reached &= scores > -np.inf
+    def __init__(self, model: FactorModel, rough: RoughScores, n: int) -> None:
+        self._model = model
+        self._rough = rough
+        self._bound = ErrorBound(model)
+        self._n = n
 
-    # Where very many reach it, any `kept` of the best will do: the bound tells whether they do.
-    too_many = np.count_nonzero(reached, axis=1) > _MOST_REACHED * kept
-    for row in np.flatnonzero(too_many):
-        best = np.argpartition(-scores[row], kept - 1)[:kept]
-        reached[row] = False
-        reached[row, best] = True
-        lowest[row] = scores[row, best].min()
-    return reached, lowest
+    def of(self, users: Int32s) -> TopN:
+        """Return the lists of `users`, made tile by tile."""
+        item = np.full((len(users), self._n), NO_ITEM, np.int32)
+        score = np.full((len(users), self._n), -np.inf)
+        buffer = self._rough.buffer()
+        rows = self._rough.tiling.rows
+        for start in range(0, len(users), rows):
+            tile = slice(start, start + rows)
+            self._fill(users[tile], item[tile], score[tile], buffer)
+        return TopN(users, item, score)
 
+    def _fill(self, user: Int32s, item: Int32s, score: Float64s, buffer: Float32s) -> None:
+        """Write the lists of a tile of users into `item` and `score`."""
+        # The margin keeps items whose float32 score is a little too low to stand among the first N.
+        candidates, lowest = self._rough.best(user, self._n + _MARGIN, buffer)
+        best, exact = self._ordered(user, candidates)
+        item[:, : best.shape[1]] = best
+        score[:, : best.shape[1]] = exact
 
-def _block_threshold(scores: Float32s, kept: int) -> Float32s:
-    """Return a score of each row that at least `kept` of its items reach; shape (n,)."""
-    n_users, n_items = scores.shape
-    size = max(1, min(_LARGEST_BLOCK, n_items // (4 * kept)))
-    in_blocks = n_items - n_items % size
-    blocks = scores[:, :in_blocks].reshape(n_users, -1, size)
-    maxima: Float32s = blocks.max(axis=2)
-    if in_blocks < n_items:
-        rest = scores[:, in_blocks:].max(axis=1, keepdims=True)
-        maxima = np.hstack([maxima, rest])
-    return np.partition(maxima, -kept, axis=1)[:, -kept]
+        for row in self._doubtful(user, score[:, -1], lowest):
+            # Who stands in the list or comes before it may be this much lower in float32.
+            one = user[row : row + 1]
+            enough = score[row, -1] - self._offset(one) - self._bound.of(one)
+            near = self._rough.reaching(int(user[row]), float(enough[0]), buffer)
+            best, exact = self._ordered(one, near[None])
+            item[row] = best[0]
+            score[row] = exact[0]
 
+    def _doubtful(self, user: Int32s, last_place: Float64s, lowest: Float32s) -> NDArray[np.int64]:
+        """Return the rows in which an item that is no candidate might belong into the list.
 
-def _rough_scores(
-    model: FactorModel, user: Int32s, seen: UserItems, hidden: Int32s | None
-) -> Float32s:
-    """Return float32 scores of shape (n, n_items); -inf for what a list must not hold."""
-    scores: Float32s = model.user_factors[user] @ model.item_factors.T
-    scores += model.item_bias
-    position, item = seen.of(user)
-    scores[position, item] = -np.inf
-    if hidden is not None:
-        scores[:, hidden] = -np.inf
-    return scores
+        No such item has a float32 score above `lowest`.
+        """
+        doubtful = last_place - self._offset(user) <= lowest + self._bound.of(user)
+        return np.flatnonzero(np.isfinite(lowest) & doubtful)
 
+    def _ordered(
+        self, user: Int32s, candidates: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], Float64s]:
+        """Return the N best candidates of each user, or as many as there are, and their scores.
 
-def _doubtful_rows(
-    bound: "_ErrorBound", user: Int32s, lowest: Float32s, result: TopN
-) -> NDArray[np.int64]:
-    """Return the rows in which an item that is no candidate might belong into the list.
+        `candidates` has shape (n, n_candidates). Sorted by row, and then by score in a stable sort,
+        those of equal scores keep the order of their rows.
+        """
+        item = np.sort(candidates, axis=1)
+        exact = self._exact(user, item)
+        exact[item == NO_ITEM] = -np.inf
+        order = np.argsort(-exact, axis=1, kind="stable")[:, : self._n]
+        return np.take_along_axis(item, order, axis=1), np.take_along_axis(exact, order, axis=1)
 
-    No such item has a float32 score above `lowest`.
-    """
-    last_place = result.score[:, -1] - _offset(bound.model, user)
-    doubtful = last_place <= lowest + bound.of(user)
-    return np.flatnonzero(np.isfinite(lowest) & doubtful)
+    def _exact(self, user: Int32s, item: NDArray[np.int64]) -> Float64s:
+        """Return the float64 scores of some items of each user; both of shape (n, n_candidates).
 
+        The sum runs over the last axis, so that its order is the same however many pairs there are.
+        """
+        model = self._model
+        scores = model.item_bias[item] + self._offset(user)[:, None]
 
-def _score_in_full(model: FactorModel, scores: Float32s, row: int, result: TopN) -> None:
-    """Make the list of one row from exact scores of all items."""
-    user = result.user[row : row + 1]
-    n_places = result.item.shape[1]
+        # In pieces: the factors of all pairs at once would take more memory than the scores.
+        per_user = max(1, item.shape[1] * model.item_factors.shape[1])
+        at_a_time = max(1, _PRODUCTS_AT_A_TIME // per_user)
+        for start in range(0, len(user), at_a_time):
+            piece = slice(start, start + at_a_time)
+            x = model.user_factors[user[piece]].astype(np.float64)
+            y = model.item_factors.take(item[piece], axis=0, mode="wrap").astype(np.float64)
+            scores[piece] += np.einsum("uk,uck->uc", x, y)
+        return scores
 
-    # What the list must not hold is -inf in the rough scores.
-    may_be_listed = scores[row] > -np.inf
-    item = np.flatnonzero(may_be_listed)
-    only_row = np.zeros(len(item), np.int64)
-    exact = _exact(model, user[only_row], item)
-    best = _ordered(user, only_row, item, exact, n_places)
-    result.item[row] = best.item[0]
-    result.score[row] = best.score[0]
-
-
-def _exact(model: FactorModel, user: Int32s, item: NDArray[np.int64]) -> Float64s:
-    """Return the float64 score of each pair of a user and an item row; shape (n,).
-
-    The sum runs over the last axis, so that its order is the same however many pairs there are.
-    """
-    scores: Float64s = model.user_bias[user].astype(np.float64)
-    scores += model.mean
-    scores += model.item_bias[item]
-
-    # In pieces: the factors of all pairs at once would take more memory than the scores.
-    n_factors = model.user_factors.shape[1]
-    at_a_time = max(1, _PRODUCTS_AT_A_TIME // max(1, n_factors))
-    for start in range(0, len(user), at_a_time):
-        piece = slice(start, start + at_a_time)
-        x = model.user_factors[user[piece]]
-        y = model.item_factors[item[piece]]
-        products = x.astype(np.float64) * y
-        scores[piece] += products.sum(axis=-1)
-    return scores
-
-
-def _ordered(
-    user: Int32s, row: NDArray[np.int64], item: NDArray[np.int64], scores: Float64s, n: int
-) -> TopN:
-    """Return the first `n` items of each row, by score.
-
-    Pairs come sorted by row and item, and the sort is stable: equal scores keep their order.
-    """
-    order = np.lexsort((-scores, row))
-    counts = np.bincount(row, minlength=len(user))
-    first = np.cumsum(counts) - counts
-    place = np.arange(len(row)) - first[row]
-    listed = place < n
-
-    # A user with fewer than `n` items left has -1 and -inf at the end.
-    lists = np.full((len(user), n), -1, np.int32)
-    best = np.full((len(user), n), -np.inf)
-    chosen = order[listed]
-    lists[row[listed], place[listed]] = item[chosen]
-    best[row[listed], place[listed]] = scores[chosen]
-    return TopN(user, lists, best)
-
-
-def _offset(model: FactorModel, user: Int32s) -> Float64s:
-    """Return what the exact scores hold beyond the float32 ones; shape (n_users,)."""
-    return model.mean + model.user_bias[user].astype(np.float64)
-
-
-class _ErrorBound:
-    """A bound on |float32 score - exact score|, whose items' part is computed once.
-
-    It is (K + 2) roundoffs of sum_k |x_uk| |y_ik| + |b_i| (Higham 2002, section 3.1). The sum is
-    bounded in two ways, of which the smaller counts: by Cauchy and Schwarz as |x_u| |y_i|, and by
-    each column's largest |y_ik|. The second is the smaller one where a column is large that the
-    user has none of, such as the counts that order the popular list.
-    """
-
-    def __init__(self, model: FactorModel) -> None:
-        self.model = model
-        self._largest_length = float(_lengths(model.item_factors).max(initial=0.0))
-        of_columns = np.abs(model.item_factors).max(axis=0, initial=0.0)
-        self._largest_of_columns = of_columns.astype(np.float64)
-        self._largest_bias = float(np.abs(model.item_bias).max(initial=0.0))
-
-    def of(self, user: Int32s) -> Float64s:
-        """Return the bound for all items of each user; shape (n_users,)."""
-        x = self.model.user_factors[user].astype(np.float64)
-        by_length = _lengths(x) * self._largest_length
-        by_column = np.abs(x) @ self._largest_of_columns
-        largest_sum = np.minimum(by_length, by_column)
-
-        n_terms = x.shape[1] + 2
-        roundoff = n_terms * _FLOAT32_ROUNDOFF
-        largest = largest_sum + self._largest_bias
-        return np.asarray(roundoff * largest)
-
-
-def _lengths(factors: Float32s | Float64s) -> Float64s:
-    """Return |x| of each row; float64 array of shape (n,)."""
-    squares = factors.astype(np.float64) ** 2
-    return np.asarray(np.sqrt(squares.sum(axis=1)))
+    def _offset(self, user: Int32s) -> Float64s:
+        """Return what the exact scores hold beyond the float32 ones; shape (n_users,)."""
+        return self._model.mean + self._model.user_bias[user].astype(np.float64)

@@ -1,6 +1,8 @@
 """The steps from the snapshot to the verdict: train, evaluate, gate, refit; and the override."""
 
 import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 from mf_core.config import Config
 from mf_core.data.snapshot import read_snapshot
@@ -8,7 +10,7 @@ from mf_core.errors import ConfigError
 from mf_core.figures import Rule, headline, mark_of
 from mf_core.judging import gate as rules
 from mf_core.judging.evaluate import evaluate as measure
-from mf_core.judging.rivals import load_rivals
+from mf_core.judging.rivals import Rival, load_rival
 from mf_core.models.heads import load_kept_samples, load_models, make_heads
 from mf_core.pipeline.place import Log, Workplace
 from mf_core.records import (
@@ -142,19 +144,16 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
         champion_version = history.live_version(connection)
         recent = history.recent_versions(connection, config.gate.recent_days, excluding=version)
 
-    wanted = {number for number in (*recent, champion_version) if number is not None}
-    wanted.discard(version)
-    rivals = load_rivals(
-        config, place.engine, snapshot, split=split, versions=wanted, log=place.log
-    )
-    champion = rivals.get(champion_version) if champion_version is not None else None
-    recent_rivals = [rivals[number] for number in recent if number in rivals]
+    load = partial(load_rival, config, place.engine, snapshot, split, log=place.log)
+    champion = None
+    if champion_version not in (None, version):
+        champion = load(champion_version)
     figures = measure(
         config,
         snapshot,
         candidate,
         champion=champion,
-        recent=recent_rivals,
+        recent=_loaded(load, recent, champion_version, champion),
         log=place.log,
     )
 
@@ -164,6 +163,19 @@ def evaluate(config: Config, place: Workplace, split: SplitRef, model: ModelRef)
     report = headline(version, champion_version, figures, config.gate.cutoff)
     place.log(report.sentence())
     return report
+
+
+def _loaded(
+    load: Callable[[int], Rival | None],
+    versions: Sequence[int],
+    champion_version: int | None,
+    champion: Rival | None,
+) -> Iterator[Rival]:
+    """Yield the versions that can be compared with, one at a time to save memory."""
+    for version in versions:
+        rival = champion if version == champion_version else load(version)
+        if rival is not None:
+            yield rival
 
 
 def report_of(config: Config, place: Workplace, model_version: int) -> EvalReport:

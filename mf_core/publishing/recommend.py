@@ -14,7 +14,8 @@ from mf_core.models.baselines import recent_counts
 from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Heads
 from mf_core.models.samples import PosteriorSamples
-from mf_core.models.topn import TopN, UserItems, top_n
+from mf_core.models.topn import TopN, top_n
+from mf_core.models.user_items import UserItems
 from mf_core.provenance import result_fingerprint
 from mf_core.records import ModelRef, SplitRef
 

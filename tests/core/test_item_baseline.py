@@ -12,7 +12,7 @@ from mf_core.judging.item_item import ItemItemLists, item_item_lists
 from mf_core.judging.metrics import list_quality
 from mf_core.models.baselines import popularity_model, relevant_counts
 from mf_core.models.lists import ListMaker
-from mf_core.models.topn import items_by_user
+from mf_core.models.user_items import items_by_user
 
 CONFIG = make_config()
 

@@ -10,22 +10,16 @@ from mf_core.config import Config, DataConfig, make_config
 from mf_core.data.ratings import IdMap, Ratings, id_map
 from mf_core.data.snapshot import Snapshot
 from mf_core.figures import COVERAGE, GINI, NOVELTY, RATING_METRICS, RMSE, Figure, Metric
+from mf_core.judging.bootstrap import Column, estimate, paired_loss
 from mf_core.judging.evaluate import evaluate
-from mf_core.judging.metrics import (
-    Column,
-    diversity,
-    estimates,
-    list_quality,
-    paired_loss,
-    rating_column,
-)
+from mf_core.judging.metrics import diversity, list_quality, rating_column
 from mf_core.judging.rivals import Rival, _in_other_rows, unseen_rows
 from mf_core.models.baselines import biases_only_model, global_mean_model, popularity_model
 from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Heads, Models, make_heads
 from mf_core.models.lists import ListMaker
 from mf_core.models.samples import PosteriorSamples
-from mf_core.models.topn import items_by_user
+from mf_core.models.user_items import items_by_user
 
 
 def ratings(rows: list[tuple[int, int, float]]) -> Ratings:
@@ -88,8 +82,7 @@ def test_rating_figures_are_sums_divided_once() -> None:
     found = {}
     for metric in RATING_METRICS:
         column = whole_column(test, errors, 2, metric)
-        [estimate] = estimates([column], 100, 0)
-        found[metric.name] = estimate.value
+        found[metric.name] = estimate(column, 100, 0).value
 
     expected = {"rmse": np.sqrt(5.25 / 3), "mae": 3.5 / 3, "average_error": 5.25 / 6}
     assert found == pytest.approx(expected)
@@ -152,11 +145,11 @@ def test_an_interval_holds_its_figure_and_narrows_with_more_users() -> None:
         test = ratings([(u, 0, 3) for u in range(n_users)])
         errors = generator.normal(size=n_users)
         column = whole_column(test, errors, n_users)
-        [estimate] = estimates([column], 500, 1)
+        found = estimate(column, 500, 1)
 
-        assert estimate.low < estimate.value < estimate.high
+        assert found.low < found.value < found.high
 
-        return estimate.high - estimate.low
+        return found.high - found.low
 
     narrow = width(4000)
     wide = width(40)

@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from threadpoolctl import ThreadpoolController
 
 from mf_core.data.ratings import IdMap, Ratings, id_map
-from mf_core.models import topn
+from mf_core.models import candidates, topn
+from mf_core.models.blas_threads import blas_threads
 from mf_core.models.factors import FactorModel
 from mf_core.models.lists import with_popular_fallback, with_predicted_ratings
-from mf_core.models.topn import UserItems, items_by_user, top_n
+from mf_core.models.topn import top_n
+from mf_core.models.user_items import UserItems, items_by_user
 
 
 def ids(prefix: str, n: int) -> IdMap:
@@ -88,11 +91,13 @@ def lists(
     seen: UserItems,
     n: int,
     hidden: np.ndarray | None = None,
+    *,
     tile_mib: int = 64,
+    threads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the lists of all users, and their scores."""
     users = np.arange(len(model.users), dtype=np.int32)
-    tiles = list(top_n(model, users, seen, n, hidden=hidden, tile_mib=tile_mib))
+    tiles = list(top_n(model, users, seen, n, hidden=hidden, tile_mib=tile_mib, threads=threads))
 
     items = np.concatenate([tile.item for tile in tiles])
     scores = np.concatenate([tile.score for tile in tiles])
@@ -140,30 +145,133 @@ def test_large_counts_of_the_popular_list_make_nobody_elses_score_doubtful(
     seen, mask = random_seen(300, 2_000, 0.05)
 
     rescored: list[int] = []
-    in_full = topn._score_in_full
+    reaching = candidates.RoughScores.reaching
 
-    def counted(model: FactorModel, scores: np.ndarray, row: int, result: topn.TopN) -> None:
-        rescored.append(row)
-        in_full(model, scores, row, result)
+    def counted(
+        rough: candidates.RoughScores, user: int, score: float, buffer: np.ndarray
+    ) -> np.ndarray:
+        rescored.append(user)
+        return reaching(rough, user, score, buffer)
 
-    monkeypatch.setattr(topn, "_score_in_full", counted)
+    monkeypatch.setattr(candidates.RoughScores, "reaching", counted)
     found, _ = lists(model, seen, 10)
 
     assert rescored == []
     np.testing.assert_array_equal(found, full_sort(model, mask, 10))
 
 
-def test_any_tiling_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Score a few items and users at a time, as if the catalogue were large."""
+    monkeypatch.setattr(candidates, "_MOST_ROWS", 7)
+    monkeypatch.setattr(candidates, "_MOST_COLUMNS", 101)
+    monkeypatch.setattr(candidates, "_LEAST_COLUMNS", 1)
+    monkeypatch.setattr(topn, "_TILES_AT_A_TIME", 2)
+
+
+@pytest.mark.parametrize("decimals", [None, 1, 0])
+@pytest.mark.usefixtures("small_tiles")
+def test_lists_from_many_tiles_equal_a_full_sort(decimals: int | None) -> None:
+    model = random_model(60, 1_000, 6, decimals=decimals)
+    seen, mask = random_seen(60, 1_000, 0.2)
+    mask[:, 100:350] = True
+    hidden = np.arange(100, 350, dtype=np.int32)
+    for n in (1, 10, 120, 1_100):
+        found, _ = lists(model, seen, n, hidden)
+        expected = full_sort(model, mask, n)
+        np.testing.assert_array_equal(found[:, : expected.shape[1]], expected)
+        assert (found[:, expected.shape[1] :] == -1).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_any_tiling_and_any_number_of_threads_give_the_same_bits(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = random_model(64, 5000, 8)
     seen, _ = random_seen(64, 5000, 0.05)
-    whole_items, whole_scores = lists(model, seen, 20, tile_mib=1024)
+    whole_items, whole_scores = lists(model, seen, 20, tile_mib=1024, threads=1)
 
-    monkeypatch.setattr(topn, "_BYTES_PER_SCORE", 60)
+    monkeypatch.setattr(candidates, "_BYTES_PER_SCORE", 60)
+    monkeypatch.setattr(candidates, "_LEAST_COLUMNS", 64)
 
     for tile_mib in (1, 2, 7):
-        items, scores = lists(model, seen, 20, tile_mib=tile_mib)
+        items, scores = lists(model, seen, 20, tile_mib=tile_mib, threads=threads)
         np.testing.assert_array_equal(items, whole_items)
         np.testing.assert_array_equal(scores, whole_scores)
+
+
+def test_an_item_that_everybody_has_rated_and_one_user_who_has_rated_everything() -> None:
+    model = random_model(300, 400, 5)
+    _, mask = random_seen(300, 400, 0.1)
+    mask[:, 17] = True
+    mask[3] = True
+    found, scores = lists(model, seen_where(mask), 30)
+
+    np.testing.assert_array_equal(found, full_sort(model, mask, 30))
+    assert not (found == 17).any()
+    assert (found[3] == -1).all()
+    assert np.isneginf(scores[3]).all()
+
+
+def test_where_all_scores_are_equal_the_first_items_are_listed() -> None:
+    model = random_model(40, 3_000, 4)
+    model = replace(model, item_factors=np.ones((3_000, 4), np.float32))
+    model.item_bias[:] = 0
+    seen, mask = random_seen(40, 3_000, 0.3)
+    found, _ = lists(model, seen, 12)
+
+    first_unseen = np.argsort(mask, axis=1, kind="stable")[:, :12]
+    np.testing.assert_array_equal(found, first_unseen)
+
+
+def test_the_lists_of_few_users_out_of_two_million_items() -> None:
+    generator = np.random.default_rng(0)
+    model = replace(
+        random_model(3, 1, 2),
+        item_bias=generator.normal(size=2_000_000).astype(np.float32),
+        item_factors=generator.normal(size=(2_000_000, 2)).astype(np.float32),
+    )
+    seen = seen_where(np.arange(2_000_000) % 3 == np.array([[0], [1], [2]]))
+    found, scores = lists(model, seen, 15)
+
+    for user in range(3):
+        exact = model.item_factors.astype(np.float64) @ model.user_factors[user]
+        exact += model.item_bias
+        exact[user::3] = -np.inf
+        expected = np.lexsort((np.arange(len(exact)), -exact))[:15]
+        np.testing.assert_array_equal(found[user], expected)
+        offset = model.mean + float(model.user_bias[user])
+        np.testing.assert_allclose(scores[user], exact[expected] + offset, rtol=1e-12)
+
+
+def test_no_users_no_items_or_only_hidden_ones() -> None:
+    model = random_model(4, 3, 2)
+    seen, _ = random_seen(4, 3, 0.0)
+    nobody = np.empty(0, np.int32)
+    assert list(top_n(model, nobody, seen, 5)) == []
+
+    found, scores = lists(model, seen, 5, hidden=np.arange(3, dtype=np.int32))
+    assert (found == -1).all()
+    assert np.isneginf(scores).all()
+
+    without_items = random_model(4, 0, 2)
+    found, _ = lists(without_items, seen, 5)
+    assert found.shape == (4, 5)
+    assert (found == -1).all()
+
+
+def test_products_take_as_many_threads_after_the_lists_as_before() -> None:
+    model = random_model(30, 100, 3)
+    seen, _ = random_seen(30, 100, 0.1)
+    users = np.arange(30, dtype=np.int32)
+
+    # One that is left unfinished, and one that runs beside it.
+    unfinished = top_n(model, users, seen, 5)
+    next(unfinished)
+    lists(model, seen, 5)
+
+    info = ThreadpoolController().select(user_api="blas").info()
+    assert all(library["num_threads"] == blas_threads() for library in info)
 
 
 def test_hidden_items_are_left_out_for_everybody() -> None:
