@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mf_core.data.artifacts import read_file, read_manifest, write_artifact
 from mf_core.data.attributes import Attributes
-from mf_core.data.ratings import IdMap, Ratings, concatenate
+from mf_core.data.ratings import IdMap, Ratings, concatenate, pair_order
 
 Mask = NDArray[np.bool_]
 
@@ -76,9 +76,7 @@ class Snapshot:
 
 def sort_ratings(ratings: Ratings) -> Ratings:
     """Return `ratings` sorted by (user, item)."""
-    # The last key of lexsort is the first to sort by.
-    order = np.lexsort((ratings.item, ratings.user))
-    return ratings.take(order.astype(np.int64))
+    return ratings.take(pair_order(ratings.user, ratings.item))
 
 
 def content_hash(snapshot: Snapshot) -> str:
