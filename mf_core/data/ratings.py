@@ -108,8 +108,10 @@ def pair_order(user: Int32s, item: Int32s) -> NDArray[np.int64]:
         return np.lexsort((item, user)).astype(np.int64)
 
     # user, item and place in one number: numbers are sorted ten times as fast as places by them.
-    packed = user.astype(np.int64) << (item_bits + place_bits)
-    packed |= item.astype(np.int64) << place_bits
+    packed = user.astype(np.int64)
+    packed <<= item_bits
+    packed |= item
+    packed <<= place_bits
     packed |= np.arange(n)
     packed.sort()
     packed &= (1 << place_bits) - 1

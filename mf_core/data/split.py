@@ -31,7 +31,6 @@ from mf_core.data.ratings import (
     Seconds,
     id_map,
     known_times,
-    pair_order,
 )
 from mf_core.data.snapshot import Snapshot
 from mf_core.errors import QualityError
@@ -139,15 +138,20 @@ def take_snapshot(
             f"{schema_of(connection)}.ratings is empty; ingest ratings first (`{command}`)."
         )
 
-    users = id_map(columns.user_ids)
-    items = id_map(columns.item_ids)
+    users, items = columns.users, columns.items
     attributes = None
     if with_attributes:
         users, items, attributes = _with_attributes(connection, users, items)
 
     # The clock of the transaction, as Postgres itself would compare.
     now = connection.execute(sa.text("SELECT date_part('epoch', now())")).scalar_one()
-    ratings, is_test = _split(columns, config, users, items, now=now)
+    ratings = Ratings(
+        user=users.rows(columns.users.ids)[columns.user],
+        item=items.rows(columns.items.ids)[columns.item],
+        value=columns.value,
+        rated_at=known_times(_times(columns.seconds, now)),
+    )
+    is_test = _test_side(config, columns)
     _check_sides(is_test, config)
     return Snapshot(
         users=users,
@@ -198,27 +202,13 @@ def _check_sides(is_test: Mask, config: SplitConfig) -> None:
         )
 
 
-def _split(
-    columns: Columns, config: SplitConfig, users: IdMap, items: IdMap, *, now: float
-) -> tuple[Ratings, Mask]:
-    """Return the ratings, sorted by (user, item), and which of them are test rows."""
-    # Rows are sorted by id, so sorting row numbers sorts the ratings as their ids.
-    user = users.rows(columns.user_ids)[columns.user]
-    item = items.rows(columns.item_ids)[columns.item]
-    order = pair_order(user, item)
-
-    seconds = columns.seconds[order]
-    ratings = Ratings(
-        user=user[order],
-        item=item[order],
-        value=columns.value[order].astype(np.float32),
-        rated_at=known_times(_times(seconds, now)),
-    )
+def _test_side(config: SplitConfig, columns: Columns) -> Mask:
+    """Return which rows are test rows; boolean array of shape (n,)."""
     if config.protocol == "temporal":
-        return ratings, _latest(seconds, config.test_fraction)
+        return _latest(columns.seconds, config.test_fraction)
     if config.protocol == "leave_last":
-        return ratings, _last_of_users(ratings.user, seconds)
-    return ratings, columns.is_test[order]
+        return _last_of_users(columns.user, columns.seconds)
+    return columns.is_test
 
 
 def _times(seconds: Float64s, now: float) -> Seconds:
