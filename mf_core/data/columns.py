@@ -32,8 +32,12 @@ COPY (
 ) TO STDOUT (FORMAT csv, HEADER)
 """
 
-# By its reckoning a hash costs no more than an addition, and handing a row on forty of them.
-_PARALLEL = "SET LOCAL parallel_tuple_cost = 0"
+# For parallel workers: by Postgres' reckoning a hash costs no more than an addition, and handing a
+# row on costs forty of them. And for all digits of a number, whatever the server's setting is.
+_SETTINGS = """
+SET LOCAL parallel_tuple_cost = 0;
+SET LOCAL extra_float_digits = 1
+"""
 
 _ID = pa.dictionary(pa.int32(), pa.string())
 _TYPES = {
@@ -85,11 +89,11 @@ def read_columns(connection: Connection, is_test: str, **values: float) -> Colum
     """Return `mf.ratings` as one statement sees it.
 
     Args:
-        connection: in a transaction; its statements are planned for parallel workers from now on.
+        connection: in a transaction, whose settings change for its later statements too.
         is_test: an expression of SQL over `mf.ratings`; a constant of this project.
         values: what `is_test` says in braces.
     """
-    connection.execute(sa.text(_PARALLEL))
+    connection.execute(sa.text(_SETTINGS))
 
     # By way of a file: the ratings as text take far more memory than as arrays.
     with tempfile.TemporaryFile() as spool:

@@ -101,6 +101,20 @@ def test_every_rating_comes_out_as_it_lies_in_the_table(engine: Engine) -> None:
     assert found == values
 
 
+def test_the_settings_of_the_server_change_nothing(engine: Engine) -> None:
+    load(engine, odd_ratings())
+    config = SplitConfig(protocol="temporal", test_fraction=0.2, seed=5)
+    with transaction(engine, isolation_level="REPEATABLE READ") as connection:
+        connection.execute(sa.text("SET LOCAL extra_float_digits = -5"))
+        connection.execute(sa.text("SET LOCAL datestyle = 'German'"))
+        connection.execute(sa.text("SET LOCAL max_parallel_workers_per_gather = 4"))
+        connection.execute(sa.text("SET LOCAL min_parallel_table_scan_size = 0"))
+        connection.execute(sa.text("SET LOCAL parallel_setup_cost = 0"))
+        snapshot = take_snapshot(connection, config)
+
+    assert content_hash(snapshot) == GOLDEN["temporal"]
+
+
 def test_postgres_puts_the_hash_into_the_statement_that_asks_for_it(engine: Engine) -> None:
     query = "EXPLAIN VERBOSE SELECT mf.split_bucket(user_id, item_id, 1) FROM mf.ratings"
     with transaction(engine) as connection:
