@@ -139,15 +139,18 @@ def take_snapshot(
         )
 
     users, items = columns.users, columns.items
+    user, item = columns.user, columns.item
     attributes = None
     if with_attributes:
         users, items, attributes = _with_attributes(connection, users, items)
+        user = users.rows(columns.users.ids)[user]
+        item = items.rows(columns.items.ids)[item]
 
     # The clock of the transaction, as Postgres itself would compare.
     now = connection.execute(sa.text("SELECT date_part('epoch', now())")).scalar_one()
     ratings = Ratings(
-        user=users.rows(columns.users.ids)[columns.user],
-        item=items.rows(columns.items.ids)[columns.item],
+        user=user,
+        item=item,
         value=columns.value,
         rated_at=known_times(_times(columns.seconds, now)),
     )
