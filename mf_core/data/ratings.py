@@ -89,13 +89,41 @@ def concatenate(parts: Iterable[Ratings]) -> Ratings:
     )
 
 
+def pair_order(user: Int32s, item: Int32s) -> NDArray[np.int64]:
+    """Return the places of (user, item) pairs in sorted order; equal pairs stay as they come.
+
+    Args:
+        user, item: row numbers from 0; shape (n,).
+
+    Returns:
+        int64 array of shape (n,).
+    """
+    n = len(user)
+    if not n:
+        return np.empty(0, np.int64)
+    item_bits = int(item.max()).bit_length()
+    place_bits = n.bit_length()
+    if int(user.max()).bit_length() + item_bits + place_bits > 63:
+        # The last key of lexsort is the first to sort by.
+        return np.lexsort((item, user)).astype(np.int64)
+
+    # user, item and place in one number: numbers are sorted ten times as fast as places by them.
+    packed = user.astype(np.int64)
+    packed <<= item_bits
+    packed |= item
+    packed <<= place_bits
+    packed |= np.arange(n)
+    packed.sort()
+    packed &= (1 << place_bits) - 1
+    return packed
+
+
 def summed(ratings: Ratings) -> Ratings:
     """Return one row for each pair of user and item: the sum of its values, and its latest time.
 
     The rows are sorted by (user, item).
     """
-    order = np.lexsort((ratings.item, ratings.user))
-    rows = ratings.take(order.astype(np.int64))
+    rows = ratings.take(pair_order(ratings.user, ratings.item))
     moves = (np.diff(rows.user, prepend=-1) != 0) | (np.diff(rows.item, prepend=-1) != 0)
     first = np.flatnonzero(moves)
     if not len(first):

@@ -1,4 +1,4 @@
-"""Train/test split: which ratings are held out, as SQL over `mf.ratings`, and the snapshot of both.
+"""Train/test split: which of the ratings in `mf.ratings` are held out, and the snapshot of both.
 
 hash        sha256 of (user_id, item_id, seed): a pair's side never changes from night to night, so
             that last night's champion has never seen tonight's test rows.
@@ -11,66 +11,44 @@ A rating without a date is a training row under temporal and leave_last.
 
 import hashlib
 import json
-import tempfile
-from typing import IO, Any
+from decimal import Decimal
+from math import ceil
 
 import numpy as np
-import pandas as pd
 import sqlalchemy as sa
 from numpy.typing import NDArray
-from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection
 
 from mf_core.config import SplitConfig
 from mf_core.data.attributes import Attributes, texts_by_row
-from mf_core.data.ratings import IdMap, Ratings, concatenate, id_map, known_times
+from mf_core.data.columns import Columns, read_columns
+from mf_core.data.ratings import (
+    UNDATED,
+    Float64s,
+    IdMap,
+    Int32s,
+    Ratings,
+    Seconds,
+    id_map,
+    known_times,
+)
 from mf_core.data.snapshot import Snapshot
 from mf_core.errors import QualityError
 from mf_core.warehouse import tables
-from mf_core.warehouse.schema import catalogue_of, composed, psycopg2_cursor, schema_of, sql
+from mf_core.warehouse.schema import catalogue_of, schema_of, sql
+
+Mask = NDArray[np.bool_]
 
 BUCKETS = 10_000
-_ROWS_AT_A_TIME = 1_000_000
 
-# Which ratings are test rows, as SQL over mf.ratings; `given` holds for rows with a side only.
+# Which ratings are test rows, as SQL over mf.ratings: what no column of the export tells. `given`
+# holds for rows with a side only.
 _IS_TEST = {
     "hash": "{mf}.split_bucket(user_id, item_id, {seed}) < {threshold}",
-    "temporal": """
-        coalesce(rated_at > (
-            SELECT percentile_disc(1 - {fraction}) WITHIN GROUP (ORDER BY rated_at)
-            FROM {mf}.ratings
-        ), false)
-    """,
-    # Of two ratings of one date the one of the higher item id counts as later.
-    "leave_last": """
-        rated_at IS NOT NULL
-        AND count(*) OVER (PARTITION BY user_id) > 1
-        AND row_number() OVER (
-            PARTITION BY user_id ORDER BY rated_at DESC NULLS LAST, item_id DESC
-        ) = 1
-    """,
+    "temporal": "false",
+    "leave_last": "false",
     "given": "coalesce(side = 'test', false)",
 }
-
-# In the order of the pairs: a snapshot's ratings are sorted by (user, item). Times are whole
-# seconds, as `Ratings.rated_at` has them, 0 for an unknown one. One that lies in the future, or
-# before 1970, can't be right, and counts as unknown; no ingest lets it in.
-_COPY_SPLIT = """
-COPY (
-    SELECT
-        user_id,
-        item_id,
-        rating,
-        ({is_test})::integer,
-        CASE
-            WHEN rated_at BETWEEN to_timestamp(0) AND now()
-            THEN floor(extract(epoch FROM rated_at))::bigint
-            ELSE 0
-        END
-    FROM {mf}.ratings
-    ORDER BY user_id, item_id
-) TO STDOUT (FORMAT csv)
-"""
 
 # A forgotten user's attributes are not used, whoever wrote them.
 _KNOWN_USERS = """
@@ -148,24 +126,35 @@ def take_snapshot(
     Raises:
         QualityError: the table, or one side, is empty.
     """
-    users = _ids(connection, "user_id")
-    items = _ids(connection, "item_id")
-    if not len(users):
+    columns = read_columns(
+        connection,
+        _IS_TEST[config.protocol],
+        seed=config.seed,
+        threshold=round(config.test_fraction * BUCKETS),
+    )
+    if not len(columns):
         command = catalogue_of(connection).command("ingest")
         raise QualityError(
             f"{schema_of(connection)}.ratings is empty; ingest ratings first (`{command}`)."
         )
 
+    users, items = columns.users, columns.items
+    user, item = columns.user, columns.item
     attributes = None
     if with_attributes:
         users, items, attributes = _with_attributes(connection, users, items)
+        user = users.rows(columns.users.ids)[user]
+        item = items.rows(columns.items.ids)[item]
 
-    # By way of a file: the ratings as text take far more memory than as arrays.
-    with tempfile.TemporaryFile() as spool:
-        _copy_split(connection, config, spool)
-        spool.seek(0)
-        ratings, is_test = _read_split(spool, users, items)
-
+    # The clock of the transaction, as Postgres itself would compare.
+    now = connection.execute(sa.text("SELECT date_part('epoch', now())")).scalar_one()
+    ratings = Ratings(
+        user=user,
+        item=item,
+        value=columns.value,
+        rated_at=known_times(_times(columns.seconds, now)),
+    )
+    is_test = _test_side(config, columns)
     _check_sides(is_test, config)
     return Snapshot(
         users=users,
@@ -174,17 +163,6 @@ def take_snapshot(
         test=ratings.take(is_test),
         attributes=attributes,
     )
-
-
-def _ids(connection: Connection, column: str) -> IdMap:
-    """Return the distinct ids of a column of `mf.ratings`.
-
-    Postgres sorts them by their bytes (collation C), as `IdMap` wants them.
-    """
-    ids: sa.ColumnClause[str] = sa.column(column)
-    statement = sa.select(ids).select_from(tables.ratings).distinct().order_by(ids)
-    found = connection.scalars(statement).all()
-    return IdMap(np.array(found, dtype=object))
 
 
 def _with_attributes(
@@ -214,7 +192,7 @@ def _texts(connection: Connection, statement: str) -> dict[str, str]:
     return texts
 
 
-def _check_sides(is_test: NDArray[np.bool_], config: SplitConfig) -> None:
+def _check_sides(is_test: Mask, config: SplitConfig) -> None:
     """Raise QualityError if one of the sides is empty."""
     n_test = int(is_test.sum())
     n_train = len(is_test) - n_test
@@ -227,50 +205,60 @@ def _check_sides(is_test: NDArray[np.bool_], config: SplitConfig) -> None:
         )
 
 
-def _copy_split(connection: Connection, config: SplitConfig, spool: IO[bytes]) -> None:
-    """Write user_id, item_id, rating, 1 for a test row (else 0) and the time to `spool` as CSV."""
-    # COPY takes no bound parameters; the driver quotes the values.
-    threshold = round(config.test_fraction * BUCKETS)
-    is_test = composed(
-        connection,
-        _IS_TEST[config.protocol],
-        seed=pg.Literal(config.seed),
-        threshold=pg.Literal(threshold),
-        fraction=pg.Literal(config.test_fraction),
-    )
-    statement = composed(connection, _COPY_SPLIT, is_test=is_test)
-
-    with psycopg2_cursor(connection) as cursor:
-        cursor.copy_expert(statement.as_string(cursor), spool)
+def _test_side(config: SplitConfig, columns: Columns) -> Mask:
+    """Return which rows are test rows; boolean array of shape (n,)."""
+    if config.protocol == "temporal":
+        return _latest(columns.seconds, config.test_fraction)
+    if config.protocol == "leave_last":
+        return _last_of_users(columns.user, columns.seconds)
+    return columns.is_test
 
 
-def _read_split(spool: IO[bytes], users: IdMap, items: IdMap) -> tuple[Ratings, NDArray[np.bool_]]:
-    """Return the ratings that `_copy_split` wrote, and which of them are test rows."""
-    dtypes: dict[str, Any] = {
-        "user_id": str,
-        "item_id": str,
-        "value": np.float32,
-        "is_test": np.int8,
-        "rated_at": np.uint32,
-    }
-    # Ids such as "NA" and "null" are ids; pandas would read them as missing.
-    chunks = pd.read_csv(
-        spool,
-        names=list(dtypes),
-        dtype=dtypes,
-        keep_default_na=False,
-        chunksize=_ROWS_AT_A_TIME,
-    )
+def _times(seconds: Float64s, now: float) -> Seconds:
+    """Return times as `Ratings.rated_at` has them: whole seconds.
 
-    parts = []
-    sides = []
-    for chunk in chunks:
-        ratings = Ratings(
-            user=users.rows(chunk["user_id"]),
-            item=items.rows(chunk["item_id"]),
-            value=chunk["value"].to_numpy(),
-            rated_at=known_times(chunk["rated_at"].to_numpy()),
-        )
-        parts.append(ratings)
-        sides.append(chunk["is_test"].to_numpy() == 1)
-    return concatenate(parts), np.concatenate(sides)
+    One that lies in the future, or before 1970, can't be right, and counts as unknown; no ingest
+    lets it in.
+    """
+    credible = (seconds >= 0) & (seconds <= now)
+    return np.where(credible, seconds, UNDATED).astype(np.uint32)
+
+
+def _latest(seconds: Float64s, fraction: float) -> Mask:
+    """Return the rows after the time that all but a `fraction` of the dated rows do not pass."""
+    dated = seconds[~np.isnan(seconds)]
+    if not len(dated):
+        return np.zeros(len(seconds), dtype=bool)
+
+    # The first time that enough do not pass, as percentile_disc(1 - fraction) has it. Decimal,
+    # since 1 - 0.9 is less than 0.1 in binary.
+    share = float(1 - Decimal(repr(fraction)))
+    place = max(1, ceil(share * len(dated))) - 1
+    cut = np.partition(dated, place)[place]
+    return np.asarray(seconds > cut)
+
+
+def _last_of_users(user: Int32s, seconds: Float64s) -> Mask:
+    """Return each user's latest row, for users with at least two.
+
+    Of two of one time, the one of the higher item id counts as later.
+
+    Args:
+        user: sorted; of each user, the rows are sorted by item id.
+        seconds: NaN where a row has no time.
+    """
+    dated = ~np.isnan(seconds)
+    starts = np.flatnonzero(np.diff(user, prepend=-1))
+    counts = np.diff(starts, append=len(user))
+
+    # Each row beside the latest time of its user; NaN is smaller than any.
+    times = np.where(dated, seconds, -np.inf)
+    latest = np.repeat(np.maximum.reduceat(times, starts), counts)
+    with_another = np.repeat(counts > 1, counts)
+    candidates = np.flatnonzero(dated & (times == latest) & with_another)
+
+    # The last of a user's candidates is the one before another user's.
+    is_last = np.diff(user[candidates], append=-1) != 0
+    held_out = np.zeros(len(user), dtype=bool)
+    held_out[candidates[is_last]] = True
+    return held_out

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from upath import UPath
@@ -19,6 +20,7 @@ from mf_core.data.artifacts import (
     remove_artifact,
     write_artifact,
 )
+from mf_core.data.attributes import Attributes
 from mf_core.data.ratings import UNDATED, Ratings, concatenate, id_map
 from mf_core.data.snapshot import (
     Snapshot,
@@ -44,6 +46,13 @@ def int32(*values: int) -> np.ndarray:
 def float32(*values: float) -> np.ndarray:
     """Return values as float32."""
     return np.array(values, np.float32)
+
+
+def texts(*values: str | None) -> np.ndarray:
+    """Return texts as an array of objects."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
 
 
 def tiny_snapshot() -> Snapshot:
@@ -102,6 +111,29 @@ def test_without_times_a_snapshot_is_what_it_was_before_there_were_any(tmp_path:
 
     assert content_hash(snapshot) == HASH_OF_RELEASE_0_2_0
     assert pq.read_schema(uri / "train.parquet").names == ["user", "item", "value"]
+
+
+def test_a_snapshot_that_pandas_wrote_is_read(tmp_path: Path) -> None:
+    snapshot = dated_snapshot()
+    attributes = Attributes(user=texts(None, '{"a": 1}', None, "{}"), item=texts(None, None, None))
+    snapshot = dataclasses.replace(snapshot, attributes=attributes)
+    frames = {
+        "users": {"id": snapshot.users.ids, "attributes": attributes.user},
+        "items": {"id": snapshot.items.ids, "attributes": attributes.item},
+        "train": vars(snapshot.train),
+        "test": vars(snapshot.test),
+    }
+    files = {}
+    for name, columns in frames.items():
+        files[f"{name}.parquet"] = pd.DataFrame(columns).to_parquet(index=False)
+
+    uri = str(tmp_path / "snapshot")
+    found = read_snapshot(uri, write_artifact(uri, files, {}))
+
+    assert content_hash(found) == content_hash(snapshot)
+    assert found.attributes is not None
+    assert found.attributes.user.tolist() == attributes.user.tolist()
+    assert found.attributes.item.tolist() == [None, None, None]
 
 
 def test_the_content_hash_sees_every_part() -> None:
