@@ -32,6 +32,8 @@ SLOW = (
     "tests/db/test_documents.py*",
     "tests/db/test_found.py*",
     "tests/db/test_going_live.py*",
+    "tests/db/test_ingest_growth.py*",
+    "tests/db/test_ingest_keys.py*",
     "tests/db/test_locks.py*",
     "tests/db/test_migrations.py*",
     "tests/db/test_monitoring.py*",

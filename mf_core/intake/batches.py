@@ -46,6 +46,8 @@ class Batch:
         seen: the lowest and the highest number among the ratings; None: there was none.
         notes: what people should know of it.
         refusal: why the batch is refused, empty if it is not.
+        distinct: each pair of user and item is known to come once; otherwise one may come again.
+        total_ratings: how many ratings there are now, where that is known without counting.
     """
 
     batch_id: int
@@ -58,6 +60,8 @@ class Batch:
     seen: tuple[float, float] | None = None
     notes: list[str] = field(default_factory=list)
     refusal: str = ""
+    distinct: bool = False
+    total_ratings: int | None = None
 
     def add(self, chunk: Chunk) -> None:
         """Count the rows of a chunk."""
@@ -146,11 +150,18 @@ def finish_batch(connection: Connection, batch: Batch) -> None:
             rows_read=batch.rows_read,
             rows_rejected=batch.rows_rejected,
             **batch.counts,
-            total_ratings=count_ratings(connection),
+            total_ratings=total_of(connection, batch),
             finished_at=sa.func.clock_timestamp(),
         )
     )
     connection.execute(statement)
+
+
+def total_of(connection: Connection, batch: Batch) -> int:
+    """Return how many ratings the warehouse has after a batch."""
+    if batch.total_ratings is None:
+        batch.total_ratings = count_ratings(connection)
+    return batch.total_ratings
 
 
 def count_ratings(connection: Connection) -> int:

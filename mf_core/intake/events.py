@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 from mf_core.config import Config
 from mf_core.config.weights import OTHERS
 from mf_core.intake.batches import is_replacement
+from mf_core.intake.bulk import analyze_if_many, is_empty, key_built_last
 from mf_core.intake.repeats import compare
 from mf_core.sources.source import RatingsSource
 from mf_core.sources.weighing import weights_of, without_weight
@@ -77,12 +78,22 @@ _INSERT = """
 INSERT INTO {mf}.events (user_id, item_id, event, source_id, amount, last_at, side)
 SELECT d.user_id, d.item_id, d.event, :source_id, d.amount, d.last_at, d.side
 FROM delivered AS d
+%s
+ORDER BY d.user_id, d.item_id, d.event
+"""
+
+_INSERT_ALL = _INSERT % ""
+
+_INSERT_NEW = (
+    _INSERT
+    % """
 WHERE NOT EXISTS (
     SELECT FROM {mf}.events AS e
     WHERE e.source_id = :source_id
         AND (d.user_id, d.item_id, d.event) = (e.user_id, e.item_id, e.event)
 )
 """
+)
 
 _COUNT_TYPES = "SELECT event, count(*) AS n FROM {mf}.events GROUP BY event ORDER BY 2 DESC, 1"
 
@@ -119,12 +130,14 @@ class Latest:
 
     Attributes:
         refusal: why it was not made; empty: it was.
-        n_rows: what the staged rows come to: one a pair, of events one a pair and a type.
+        n_sums: what the staged events come to, one a pair and a type.
+        n_pairs: how many rows `latest` has, one a pair.
         notes: what people are to know of it.
     """
 
     refusal: str = ""
-    n_rows: int = 0
+    n_sums: int = 0
+    n_pairs: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -149,8 +162,8 @@ def add_up(
     )
     if kept.refusal:
         return kept
-    refusal = _sum(connection, source, config)
-    return Latest(refusal, kept.n_rows, (*kept.notes, *_sources_note(connection)))
+    refusal, n_pairs = _sum(connection, source, config)
+    return Latest(refusal, kept.n_sums, n_pairs, (*kept.notes, *_sources_note(connection)))
 
 
 def clear_events(connection: Connection) -> None:
@@ -174,15 +187,21 @@ def _keep(connection: Connection, source: RatingsSource, config: Config) -> Late
             sa.delete(t.event_sources).where(t.event_sources.c.source_id != source_id)
         )
     else:
-        refusal, notes = compare(connection, source, config, source_id)
+        refusal, notes = compare(connection, source, config, source_id, n_sums)
         if refusal:
             return Latest(refusal)
 
-    statements = [_ADD, _INSERT] if adds else [_REMOVE_GONE, _UPDATE, _INSERT]
-    for statement in statements:
-        connection.execute(sql(connection, statement), values)
+    n_written = 0
+    if is_empty(connection, t.events):
+        with key_built_last(connection, t.events):
+            n_written = connection.execute(sql(connection, _INSERT_ALL), values).rowcount
+    else:
+        statements = [_ADD, _INSERT_NEW] if adds else [_REMOVE_GONE, _UPDATE, _INSERT_NEW]
+        for statement in statements:
+            n_written += connection.execute(sql(connection, statement), values).rowcount
+    analyze_if_many(connection, t.events, n_written, n_sums)
     _set_contents(connection, source_id, source.fingerprint, adds=adds)
-    return Latest("", n_sums, notes)
+    return Latest("", n_sums, notes=notes)
 
 
 def _source_id(connection: Connection, source: RatingsSource) -> int:
@@ -206,13 +225,13 @@ def _set_contents(connection: Connection, source_id: int, content: str, *, adds:
     connection.execute(sa.update(s).where(s.c.source_id == source_id).values(contents=contents))
 
 
-def _sum(connection: Connection, source: RatingsSource, config: Config) -> str:
-    """Make `latest` of all events, or return why that can't be done."""
+def _sum(connection: Connection, source: RatingsSource, config: Config) -> tuple[str, int]:
+    """Make `latest` of all events; return why that can't be done ("": it is), and its rows."""
     rows = connection.execute(sql(connection, _COUNT_TYPES))
     found = {row.event: row.n for row in rows}
     weights = weights_of(config.data)
     if problem := without_weight(found, weights):
-        return f"{source.uri}: {problem} Nothing was changed."
+        return f"{source.uri}: {problem} Nothing was changed.", 0
 
     cap = config.data.event_cap
     values = {
@@ -220,8 +239,7 @@ def _sum(connection: Connection, source: RatingsSource, config: Config) -> str:
         "others": weights.get(OTHERS, 0),
         "cap": "Infinity" if cap is None else cap,
     }
-    connection.execute(sql(connection, _SUM), values)
-    return ""
+    return "", connection.execute(sql(connection, _SUM), values).rowcount
 
 
 def _sources_note(connection: Connection) -> tuple[str, ...]:

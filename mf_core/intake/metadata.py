@@ -35,7 +35,7 @@ _UPSERT_USERS = """
 INSERT INTO {mf}.users AS u (user_id, attributes)
 SELECT id, attributes::jsonb
 FROM staged_users
-WHERE id NOT IN (SELECT user_id FROM {mf}.forgotten_users)
+WHERE NOT EXISTS (SELECT FROM {mf}.forgotten_users AS f WHERE f.user_id = id)
 ON CONFLICT (user_id) DO UPDATE SET attributes = excluded.attributes
 WHERE u.attributes IS DISTINCT FROM excluded.attributes
 """
@@ -131,6 +131,8 @@ def _stage_metadata(connection: Connection, name: str, rows: Iterable[MetadataRo
     with psycopg2_cursor(connection) as cursor:
         cursor.execute(pg.SQL(_STAGE_METADATA).format(pg.Identifier(name)))
     copy_table(connection, (name,), _metadata_table(rows))
+    with psycopg2_cursor(connection) as cursor:
+        cursor.execute(pg.SQL("ANALYZE {}").format(pg.Identifier(name)))
 
 
 def _metadata_table(rows: Iterable[MetadataRow]) -> pa.Table:

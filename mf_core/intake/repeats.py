@@ -4,9 +4,6 @@ Events have no number of their own, so that one that is loaded twice counts twic
 of that is looked for here, before anything is counted; nothing is written.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
@@ -23,31 +20,28 @@ _COUNT_GONE = """
 SELECT
     count(*),
     count(*) FILTER (WHERE
-        e.last_at < (
+        d.user_id IS NULL
+        OR e.last_at < (
             SELECT timestamptz 'epoch' + min(rated_us) * interval '1 microsecond' FROM staged
-        )
-        OR NOT EXISTS (
-            SELECT FROM delivered AS d
-            WHERE (d.user_id, d.item_id, d.event) = (e.user_id, e.item_id, e.event)
         )
     )
 FROM {mf}.events AS e
+LEFT JOIN delivered AS d ON (d.user_id, d.item_id, d.event) = (e.user_id, e.item_id, e.event)
 WHERE e.source_id = :source_id
 """
 
 # The same last event of the same type and pair is taken for the same event; where nothing is
 # dated, the same number of them.
 _COUNT_REPEATED = """
-SELECT
-    count(*),
-    count(*) FILTER (WHERE EXISTS (
-        SELECT FROM {mf}.events AS e
-        WHERE (e.user_id, e.item_id, e.event) = (d.user_id, d.item_id, d.event)
-            AND e.last_at IS NOT DISTINCT FROM d.last_at
-            AND (d.last_at IS NOT NULL OR e.amount = d.amount)
-            AND (:adds OR e.source_id <> :source_id)
-    ))
+SELECT count(*)
 FROM delivered AS d
+WHERE EXISTS (
+    SELECT FROM {mf}.events AS e
+    WHERE (e.user_id, e.item_id, e.event) = (d.user_id, d.item_id, d.event)
+        AND e.last_at IS NOT DISTINCT FROM d.last_at
+        AND (d.last_at IS NOT NULL OR e.amount = d.amount)
+        AND (:adds OR e.source_id <> :source_id)
+)
 """
 
 # The same bytes, counted already as they were read with other settings.
@@ -119,9 +113,9 @@ def are_counted(connection: Connection, source: RatingsSource, config: Config) -
 
 
 def compare(
-    connection: Connection, source: RatingsSource, config: Config, source_id: int
+    connection: Connection, source: RatingsSource, config: Config, source_id: int, n_sums: int
 ) -> tuple[str, tuple[str, ...]]:
-    """Compare what is `delivered` with what is there.
+    """Compare what is `delivered`, `n_sums` rows, with what is there.
 
     Returns:
         Why it is refused (empty: it is not), and what people are to know of it.
@@ -136,19 +130,14 @@ def compare(
     if connection.scalar(sql(connection, _READ_OTHERWISE), values):
         return _read_otherwise(source), ()
 
-    n_sums, n_repeated = _counts(connection, _COUNT_REPEATED, values)
+    n_repeated = connection.scalar(sql(connection, _COUNT_REPEATED), values) or 0
     refusal = _refuse_repeated(source, config, n_sums, n_repeated)
     if not refusal and not adds:
-        total, gone = _counts(connection, _COUNT_GONE, values)
+        total, gone = connection.execute(sql(connection, _COUNT_GONE), values).one()
         refusal = _refuse_gone(source, config, total, gone)
     if refusal or not n_repeated:
         return refusal, ()
     return "", (f"{n_repeated:,} of {n_sums:,} sums were there already, to the same last event",)
-
-
-def _counts(connection: Connection, statement: str, values: Mapping[str, Any]) -> tuple[int, int]:
-    total, found = connection.execute(sql(connection, statement), values).one()
-    return total, found
 
 
 def _read_otherwise(source: RatingsSource) -> str:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _CONNECT_SECONDS = 10
+# Between two pieces Python's lock is asked for, which a thread that reads ahead may hold.
+_COPY_BYTES = 1 << 20
 _AUTOCOMMIT = "AUTOCOMMIT"
 _EXPECTED = "expected postgresql+psycopg2://USER:PASSWORD@HOST:PORT/DATABASE"
 
@@ -236,7 +238,7 @@ def copy_table(connection: Connection, name: tuple[str, ...], table: "pa.Table")
         pg.Identifier(*name), pg.SQL(", ").join(columns)
     )
     with translated_errors(connection), psycopg2_cursor(connection) as cursor:
-        cursor.copy_expert(statement, pa.BufferReader(sink.getvalue()))
+        cursor.copy_expert(statement, pa.BufferReader(sink.getvalue()), _COPY_BYTES)
 
 
 def copy_frame(connection: Connection, name: tuple[str, ...], frame: "pd.DataFrame") -> None:

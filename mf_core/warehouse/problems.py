@@ -18,8 +18,8 @@ from mf_core.warehouse.schema import catalogue_of, schema_of
 
 LOCK_NOT_AVAILABLE = "55P03"
 _READ_ONLY = "25006"
-_NO_RIGHT = "42501"
-_DEPENDED_ON = "2BP01"
+NO_RIGHT = "42501"
+DEPENDED_ON = "2BP01"
 
 # SQLSTATE classes: connection exception, transaction rollback, insufficient resources, operator
 # intervention.
@@ -56,9 +56,9 @@ def explain(
     variable = catalogue_of(bind).variable(VARIABLE)
     if code == LOCK_NOT_AVAILABLE:
         return _locked(error, statement, schema_of(bind))
-    if code == _NO_RIGHT:
+    if code == NO_RIGHT:
         return _no_right(error, bind, variable)
-    if code == _DEPENDED_ON:
+    if code == DEPENDED_ON:
         return _depended_on(error)
     if lost or code.startswith(_MAY_PASS) or code == _READ_ONLY:
         return _broken_off(error, code, variable)
@@ -129,7 +129,7 @@ def _depended_on(error: BaseException | None) -> DatabaseError:
     return DatabaseError(
         f"{first_line(error)}: {who or 'something'}, and is none of this project's. Nothing was "
         "dropped. Keep its definition (pg_dump --schema-only), drop it, run this again, and make "
-        f"it again (SQLSTATE {_DEPENDED_ON}); see docs/howto/upgrade.md."
+        f"it again (SQLSTATE {DEPENDED_ON}); see docs/howto/upgrade.md."
     )
 
 

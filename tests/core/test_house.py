@@ -50,7 +50,7 @@ DOORS = {
     "model_artifacts": "warehouse/lineage.py",
     "runs": "warehouse/runs.py",
     "hidden_items": "warehouse/readers.py",
-    "ratings": "intake/ingest.py",
+    "ratings": "intake/merge.py",
     "events": "intake/events.py",
     "event_sources": "intake/events.py",
     "items": "intake/metadata.py",

@@ -11,7 +11,7 @@ import pytest
 
 from mf_core.config import make_config
 from mf_core.errors import ConfigError, InputError
-from mf_core.sources import text as text_reader
+from mf_core.sources import splitting
 from mf_core.sources.metadata import read_items
 from mf_core.sources.source import open_source
 
@@ -406,7 +406,7 @@ def test_the_fast_path_gives_the_rows_and_the_bad_rows_of_the_slow_one(
     # Each odd line by itself, too, as one costs the others the fast path.
     alone = _one_line(write, header, end)
     each = list(map(alone, odd))
-    monkeypatch.setattr(text_reader, "_split_fast", lambda *_: None)
+    monkeypatch.setattr(splitting, "_split_fast", lambda *_: None)
     assert outcome() == fast
     assert list(map(alone, odd)) == each
 

@@ -14,7 +14,7 @@ from upath import UPath
 from mf_core import pipeline
 from mf_core.config import make_config
 from mf_core.errors import DatabaseError, InputError
-from mf_core.intake import ingest as ingest_module
+from mf_core.intake import merge as merge_module
 from mf_core.intake.ingest import ingest
 from mf_core.records import IngestReport
 
@@ -358,8 +358,8 @@ def test_a_crash_while_loading_leaves_the_ratings_unchanged(
     engine: Engine, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(GOOD)
-    crashing = ingest_module._INSERT + "; SELECT 1 / 0"
-    monkeypatch.setattr(ingest_module, "_INSERT", crashing)
+    crashing = merge_module._INSERT_NEW + "; SELECT 1 / 0"
+    monkeypatch.setattr(merge_module, "_INSERT_NEW", crashing)
 
     with pytest.raises(sa.exc.DataError):
         load([("1", "10", "1", "900000000"), ("5", "5", "5", "0")])
@@ -372,7 +372,7 @@ def test_a_lost_connection_is_a_database_error(
     engine: Engine, load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hang_up = "SELECT pg_terminate_backend(pg_backend_pid())"
-    monkeypatch.setattr(ingest_module, "_SKIP_FORGOTTEN", hang_up)
+    monkeypatch.setattr(merge_module, "_SKIP_FORGOTTEN", hang_up)
 
     with pytest.raises(DatabaseError):
         load(GOOD)
