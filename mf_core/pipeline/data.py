@@ -22,7 +22,7 @@ from mf_core.records import (
     QualityReport,
     SplitRef,
 )
-from mf_core.sources.source import require_kind_fits
+from mf_core.sources.kinds import require_kind_fits
 from mf_core.training.found import find_found
 from mf_core.training.warm_start import find_start
 from mf_core.warehouse import (
