@@ -197,11 +197,21 @@ def _rows_since(connection: Connection, source: SourceConfig, since: str | None)
     """Return the query for the rows since a watermark, and for those that have no value."""
     if since is None:
         return source.query
-    column = connection.dialect.identifier_preparer.quote_identifier(source.watermark_column)
+    column = _quoted(connection, source.watermark_column)
     bound = lower_bound(since, source.watermark_overlap)
     # The query may end with a comment.
     query = source.query.strip().rstrip(";")
     return f"SELECT * FROM (\n{query}\n) AS mf_rows WHERE {column} >= {bound} OR {column} IS NULL"
+
+
+def _quoted(connection: Connection, name: str) -> str:
+    """Return an identifier in the quotes of the database.
+
+    SQLAlchemy's own way doubles percent signs, which drivers halve where values are bound.
+    """
+    preparer = connection.dialect.identifier_preparer
+    end = preparer.final_quote
+    return f"{preparer.initial_quote}{name.replace(end, end * 2)}{end}"
 
 
 def _high_water(connection: Connection, source: SourceConfig) -> HighWater | None:
