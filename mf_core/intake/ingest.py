@@ -39,6 +39,7 @@ from mf_core.intake.metadata import merge_metadata
 from mf_core.intake.parts import (
     new_or_all,
     remember_parts,
+    remember_stamps,
     require_no_doubt,
     require_still_known,
     skipped_note,
@@ -193,7 +194,8 @@ def _load_new(
                 require_still_known(connection, source, known)
             batch = Batch(same) if same else _load(connection, source, config, now=now, log=log)
             if not batch.refusal:
-                remember_parts(connection, source, config, batch)
+                remember = remember_stamps if same else remember_parts
+                remember(connection, source, config, batch)
                 replace = is_replacement(config)
                 batch.notes += merge_metadata(connection, items, users, replace=replace, log=log)
             report = _report(

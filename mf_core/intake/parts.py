@@ -8,7 +8,7 @@ What is here is loaded: it is written in the transaction of the ingest, and a re
 events, empty it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from mf_core.config import Config
 from mf_core.intake.batches import Batch, count_ratings, is_replacement
 from mf_core.redaction import redacted
 from mf_core.sources.known import Key, Known, LoadedPart, ReadAllError
-from mf_core.sources.source import RatingsSource
+from mf_core.sources.source import RatingsFile, RatingsSource
 from mf_core.warehouse import transaction
 from mf_core.warehouse.schema import schema_of, sql
 from mf_core.warehouse.tables import ingest_batches, source_parts
@@ -92,9 +92,10 @@ def require_still_known(connection: Connection, source: RatingsSource, known: Kn
         return
     now = _loaded_parts(connection)
     for one in source.files:
-        skipped = one.is_loaded or one.file.is_partial
-        if one.key and skipped and now.get(one.key) != known.parts.get(one.key):
-            raise ReadAllError("another ingest has changed the ratings meanwhile")
+        if one.key and (one.is_loaded or one.file.is_partial):
+            before, after = known.parts[one.key], now.get(one.key)
+            if after is None or not after.is_as_far_as(before):
+                raise ReadAllError("another ingest has changed the ratings meanwhile")
     if count_ratings(connection) != _last_count(connection):
         raise ReadAllError(
             f"{schema_of(connection)}.ratings has other rows than the last batch left there"
@@ -137,7 +138,7 @@ def require_no_doubt(
 def remember_parts(
     connection: Connection, source: RatingsSource, config: Config, batch: Batch
 ) -> None:
-    """Write what is loaded now, in the transaction that loads it.
+    """Write what the batch has loaded, in the transaction that loads it.
 
     A part with rows that lie in the future yet is not remembered, so that it is read again.
     """
@@ -146,17 +147,41 @@ def remember_parts(
         connection.execute(sa.delete(source_parts))
     if is_of_events:
         return
-    for one in source.files:
-        if one.key is None or one.file.name in batch.early:
-            continue
-        place, reading = one.key
-        values = {**vars(one.as_loaded()), "batch_id": batch.batch_id}
-        statement = insert(source_parts)
-        connection.execute(
-            statement.values(place=place, reading=reading, **values).on_conflict_do_update(
-                index_elements=["place", "reading"], set_=values
-            )
-        )
+    _write_parts(
+        connection,
+        batch.batch_id,
+        [one for one in source.files if one.file.name not in batch.early],
+    )
+
+
+def remember_stamps(
+    connection: Connection, source: RatingsSource, config: Config, batch: Batch
+) -> None:
+    """Write how known parts are recognised tomorrow, where nothing was loaded."""
+    if _may_skip(config):
+        loaded = [one for one in source.files if one.is_loaded]
+        _write_parts(connection, batch.batch_id, loaded)
+
+
+def _write_parts(connection: Connection, batch_id: int, files: Iterable[RatingsFile]) -> None:
+    """Write what is known of the files that have a place, each place once."""
+    known = _loaded_parts(connection)
+    new = {}
+    for one in files:
+        if one.key is not None and known.get(one.key) != one.as_loaded():
+            new[one.key] = one.as_loaded()
+    rows = [
+        {"place": place, "reading": reading, "batch_id": batch_id, **vars(part)}
+        for (place, reading), part in new.items()
+    ]
+    if not rows:
+        return
+    statement = insert(source_parts)
+    names = ("sha256", "stamp", "header", "watermark", "batch_id")
+    replaced = {name: statement.excluded[name] for name in names}
+    connection.execute(
+        statement.on_conflict_do_update(index_elements=["place", "reading"], set_=replaced), rows
+    )
 
 
 def skipped_note(source: RatingsSource) -> str:

@@ -4,21 +4,28 @@ A part is a file, or the result of a query. It is known by where it lies and how
 was loaded of it last says whether there is anything new in it.
 """
 
+import hashlib
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mf_core.redaction import redacted
+from mf_core.redaction import without_query
+from mf_core.sources.chunks import printable
 
 Key = tuple[str, str]
 """Where a part lies, and the sha256 of the settings that change how it is read."""
 
 # A file that is written to twice within a tick of the clock may look the same after both.
 _SETTLED_AFTER = timedelta(seconds=2)
+_LONGEST_PLACE = 1_000
+_SHOWN_OF_OTHERS = 200
+# How Python encodes names of files that are no text.
+_AS_BYTES = "surrogateescape"
 # What stores call a version of an object; none has all of them, and some have none.
 _VERSIONS = ("ETag", "etag", "e_tag", "generation", "md5Hash", "content_md5", "version_id")
 
@@ -46,6 +53,10 @@ class LoadedPart:
     header: str = ""
     watermark: str | None = None
 
+    def is_as_far_as(self, other: "LoadedPart") -> bool:
+        """Say whether the same was loaded, whatever it is recognised by."""
+        return (self.sha256, self.watermark) == (other.sha256, other.watermark)
+
 
 @dataclass(frozen=True)
 class Known:
@@ -63,21 +74,25 @@ class Known:
         """Return the sha256 of what lies at `place`, if its stamp says so."""
         if stamp is None or not self.by_stamp:
             return None
-        shown = shown_place(place)
-        same = (
-            part.sha256
-            for (known_place, _), part in self.parts.items()
-            if known_place == shown and part.stamp == stamp
-        )
-        return next(same, None)
+        return self._contents.get((shown_place(place), stamp))
+
+    @cached_property
+    def _contents(self) -> dict[tuple[str, str | None], str]:
+        """What lies where, by its stamp; it is the same however it is read."""
+        return {(place, part.stamp): part.sha256 for (place, _), part in self.parts.items()}
 
 
 def shown_place(place: str) -> str:
-    """Return a place as it may be stored: some stores take a query, with secrets, for a name.
+    """Return a place as it may be stored, which tells it from others.
 
-    Two places may become one. Then each night one of the two is new.
+    Some stores take a query, which may hold a secret, for a part of the name.
     """
-    return redacted(place)
+    path = printable(without_query(place))
+    # An index of Postgres takes no longer ones.
+    if path == place and len(path.encode()) <= _LONGEST_PLACE:
+        return place
+    digest = hashlib.sha256(place.encode(errors=_AS_BYTES))
+    return f"{path[:_SHOWN_OF_OTHERS]} {digest.hexdigest()}"
 
 
 def stamp_of_file(path: Path) -> str | None:

@@ -242,12 +242,28 @@ def test_a_part_with_rows_of_tomorrow_is_read_again_tomorrow(
     folder.load(data__max_rejected_share=0.5)
     assert ("w", "i", 5.0) not in ratings(engine)
 
+    # That it is loaded already is no reason to take it for read.
+    assert folder.load(data__max_rejected_share=0.5).already_ingested
     folder.write("d.csv", f"x,i,5,{DATED}")
     later = NOW.replace(day=3)
     lines: list[str] = []
     ingest(engine, folder.config(), later, lines.append, {})
     assert ("w", "i", 5.0) in ratings(engine)
     assert not any(line.startswith("a.csv") for line in lines)
+
+
+def test_a_place_may_have_any_name(engine: Engine, tmp_path: Path) -> None:
+    """Long, with quotes and percent signs, or no text at all."""
+    folder = Folder(engine, tmp_path)
+    long = "/".join(["x" * 250] * 12)
+    names = [f"{long}/a.csv", f"{long}/b.csv", "50% 'quoted' \"é\".csv", os.fsdecode(b"\xff.csv")]
+    names += ["a#1.csv", "a#2.csv", "a?1.csv"]
+    for number, name in enumerate(names):
+        folder.write(name, f"u{number},i,4,{DATED}")
+    every = {"source__uri": f"{tmp_path}/**/*.csv", "source__unchanged": "stat"}
+    assert folder.load(**every).rows_read == known(engine) == len(names)
+    folder.write("z.csv", f"new,i,4,{DATED}")
+    assert folder.load(**every).rows_read == 1
 
 
 @pytest.mark.parametrize(
