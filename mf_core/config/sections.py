@@ -395,6 +395,6 @@ class RunConfig(Section):
     force: bool = setting(
         False,
         shapes="nothing",
-        description="Train even if nothing is new since the live version: neither the ratings nor "
-        "the settings and the code that shape the result.",
+        description="Train even if nothing is new since the live version: neither the ratings and "
+        "the hidden items nor the settings and the code that shape the result.",
     )

@@ -178,6 +178,34 @@ class SourceConfig(Section):
         "can't be set by a trigger.",
         min_length=1,
     )
+    watermark_column: str = setting(
+        "",
+        shapes="nothing",
+        description="With uri `sql`: column of the query's result that rises with every change of "
+        "a row (a time or a number, such as `updated_at`). A merge asks only for rows from the "
+        "last value that was loaded on, and for those without one. Empty: all rows are loaded.",
+        max_length=200,
+    )
+    watermark_overlap: float = setting(
+        3600.0,
+        shapes="nothing",
+        description="How far before that value rows are asked for again, in seconds (of numbers, "
+        "in their unit): for rows that are committed late.",
+        ge=0,
+        le=1e18,
+    )
+    unchanged: Literal["content", "stat"] = setting(
+        "content",
+        shapes="nothing",
+        description="How a merge of ratings knows a file that it has loaded before, and does not "
+        "read again. `content`: by its checksum. `stat`: by its size, its inode and times or, in a "
+        "store, its etag; such a file is not fetched either.",
+    )
+    reload: bool = setting(
+        False,
+        shapes="nothing",
+        description="Load all of the source, whatever was loaded of it before (ratings only).",
+    )
     chunk_rows: int = setting(
         500_000,
         shapes="nothing",
@@ -243,6 +271,17 @@ class SourceConfig(Section):
             raise ValueError(
                 f"source.query is set, but source.uri is {shown!r:.80}, so it would not be run; "
                 "set source.uri to sql, or empty source.query"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _watermark_goes_with_sql(self) -> Self:
+        if self.watermark_column and self.uri != "sql":
+            shown = redacted(self.uri)
+            raise ValueError(
+                f"source.watermark_column is {self.watermark_column!r:.80}, but source.uri is "
+                f"{shown!r:.80}; it is a column of source.query. Of files, those that were loaded "
+                "before are known without it: empty it"
             )
         return self
 

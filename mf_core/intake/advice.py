@@ -9,11 +9,15 @@ _FILES_NAMED = 3
 
 
 class Reading:
-    """What is noticed while the chunks of a source go by."""
+    """What is noticed while the chunks of a source go by.
+
+    `early` are the files with rows that lie in the future yet.
+    """
 
     def __init__(self) -> None:
         self._undated: dict[str, bool] = {}
         self._notes: dict[str, str] = {}
+        self.early: set[str] = set()
 
     def add(self, name: str, chunk: Chunk) -> None:
         """Look at a chunk of the file `name`."""
@@ -22,6 +26,8 @@ class Reading:
         self._undated[name] = self._undated.get(name, True) and no_dates
         for note in chunk.notes:
             self._notes.setdefault(note, name)
+        if any(row.cause is Cause.FUTURE for row in chunk.rejected):
+            self.early.add(name)
 
     def notes(self, config: Config) -> list[str]:
         """Return what people should know, in words."""

@@ -14,17 +14,24 @@ from mf_core.sources.source import RatingsSource
 from mf_core.warehouse.schema import sql
 from mf_core.warehouse.tables import ingest_batches
 
-# Merging a file twice changes nothing unless the table was replaced in between; replacing by a file
-# twice changes nothing only if no other batch was loaded in between.
+# Merging a file twice changes nothing unless the table was replaced in between, or the same source
+# has brought something else; replacing by a file twice changes nothing only if no other batch was
+# loaded in between.
 _SAME_AGAIN = """
 WITH loaded AS (SELECT * FROM {mf}.ingest_batches WHERE state = 'loaded')
 SELECT max(batch_id)
-FROM loaded
+FROM loaded AS same
 WHERE fingerprint = :fingerprint
     AND EXISTS (SELECT FROM {mf}.ratings)
     AND CASE WHEN :replace
         THEN mode = 'replace' AND batch_id = (SELECT max(batch_id) FROM loaded)
         ELSE batch_id >= coalesce((SELECT max(batch_id) FROM loaded WHERE mode = 'replace'), 0)
+            AND NOT EXISTS (
+                SELECT FROM loaded AS other
+                WHERE other.source_uri = :source_uri
+                    AND other.fingerprint <> :fingerprint
+                    AND other.batch_id > same.batch_id
+            )
     END
 """
 
@@ -45,6 +52,7 @@ class Batch:
         causes: how many bad rows there are for each kind of reason.
         seen: the lowest and the highest number among the ratings; None: there was none.
         notes: what people should know of it.
+        early: the files with rows that lie in the future yet.
         refusal: why the batch is refused, empty if it is not.
         distinct: each pair of user and item is known to come once; otherwise one may come again.
         total_ratings: how many ratings there are now, where that is known without counting.
@@ -59,6 +67,7 @@ class Batch:
     causes: Counter[Cause] = field(default_factory=Counter)
     seen: tuple[float, float] | None = None
     notes: list[str] = field(default_factory=list)
+    early: set[str] = field(default_factory=set)
     refusal: str = ""
     distinct: bool = False
     total_ratings: int | None = None
@@ -90,6 +99,7 @@ def find_same(connection: Connection, source: RatingsSource, config: Config) -> 
     """Return the batch that loaded the same content, if loading it again would change nothing."""
     values = {
         "fingerprint": source.fingerprint,
+        "source_uri": source.uri,
         "replace": is_replacement(config),
     }
     same: int | None = connection.scalar(sql(connection, _SAME_AGAIN), values)

@@ -15,6 +15,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
@@ -33,9 +34,17 @@ from mf_core.intake.batches import (
 from mf_core.intake.bulk import plan_for_all_rows
 from mf_core.intake.merge import is_first_load, merge
 from mf_core.intake.metadata import merge_metadata
+from mf_core.intake.parts import (
+    new_or_all,
+    remember_parts,
+    remember_stamps,
+    require_no_doubt,
+    require_still_known,
+)
 from mf_core.intake.repeats import are_counted, find_same_events, require_same_kind
 from mf_core.intake.staging import make_stage, stage
 from mf_core.records import IngestReport
+from mf_core.sources.known import Known
 from mf_core.sources.metadata import read_items, read_users
 from mf_core.sources.reach import Reach
 from mf_core.sources.source import RatingsSource, open_source
@@ -78,8 +87,23 @@ def ingest(
             `mf.rejected_ratings`.
         DatabaseError: Postgres, or the source's database, did not answer.
     """
+    load = partial(_load_new, engine, config, now, log, environ=environ, reach=reach)
+    return new_or_all(engine, config, log, load)
+
+
+def _load_new(
+    engine: Engine,
+    config: Config,
+    now: datetime,
+    log: Log,
+    known: Known,
+    *,
+    environ: Mapping[str, str],
+    reach: Reach | None,
+) -> IngestReport:
+    """Load what is not `known` of the source. Raises ReadAllError as well, with nothing written."""
     started = time.monotonic()
-    with open_source(config, environ, reach) as source:
+    with open_source(config, environ, reach, known) as source:
         # Metadata that can't be read refuse the source before anything is loaded.
         items = read_items(source.items(), config.source) if source.items else None
         users = read_users(source.users(), config.source) if source.users else None
@@ -89,8 +113,12 @@ def ingest(
             require_same_kind(connection, config)
             same = _find_same(connection, source, config)
             plan_for_all_rows(connection)
+            if not same:
+                require_still_known(connection, source, known)
             batch = Batch(same) if same else _load(connection, source, config, now=now, log=log)
             if not batch.refusal:
+                remember = remember_stamps if same else remember_parts
+                remember(connection, source, config, batch)
                 replace = is_replacement(config)
                 batch.notes += merge_metadata(connection, items, users, replace=replace, log=log)
             report = _report(
@@ -124,6 +152,8 @@ def _wait_for_turn(connection: Connection, log: Log) -> None:
 
 def _find_same(connection: Connection, source: RatingsSource, config: Config) -> int | None:
     """Return the batch that loaded the same content, if loading it again would change nothing."""
+    if config.source.reload:
+        return None
     find = find_same_events if _are_events(config) else find_same
     return find(connection, source, config)
 
@@ -150,6 +180,7 @@ def _load(
             log=log,
         )
         batch.refusal = _refuse_rejects(connection, batch, source, config)
+        require_no_doubt(connection, batch, source, too_many_bad=bool(batch.refusal))
 
     if not batch.refusal:
         # A refusal on the way takes back what was written before it, and leaves the batch.
@@ -168,7 +199,7 @@ def _refuse_rejects(
     connection: Connection, batch: Batch, source: RatingsSource, config: Config
 ) -> str:
     """Return why the bad rows are too many, or an empty text."""
-    share = batch.rows_rejected / batch.rows_read
+    share = batch.rows_rejected / max(1, batch.rows_read)
     limit = config.data.max_rejected_share
     if share <= limit:
         return ""

@@ -16,6 +16,7 @@ from mf_core.errors import InputError
 from mf_core.intake.advice import Reading
 from mf_core.intake.batches import Batch
 from mf_core.intake.pairs import Pairs
+from mf_core.intake.parts import skipped_note
 from mf_core.intake.rejects import keep_rejects
 from mf_core.sources.chunks import Chunk
 from mf_core.sources.source import RatingsSource
@@ -71,6 +72,8 @@ def stage(
     Raises:
         InputError: a file can't be read as ratings, or there is no row at all.
     """
+    if note := skipped_note(source):
+        log(note)
     reading = Reading()
     pairs = Pairs()
     with closing(_read_ahead(source.chunks(config, now))) as chunks:
@@ -87,7 +90,8 @@ def stage(
 
     batch.distinct = pairs.are_distinct()
     batch.notes += reading.notes(config)
-    if not batch.rows_read:
+    batch.early = reading.early
+    if not batch.rows_read and source.is_whole:
         raise InputError(
             f"{source.uri}: expected {config.data.kind}, got no row. "
             "Check what writes it, or the query."

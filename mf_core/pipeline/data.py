@@ -7,11 +7,12 @@ import sqlalchemy as sa
 
 from mf_core.config import Config, with_found
 from mf_core.data.artifacts import sweep
+from mf_core.data.content import data_fingerprint
 from mf_core.data.fading import require_times
-from mf_core.data.snapshot import Snapshot, content_hash, write_snapshot
+from mf_core.data.snapshot import Snapshot, content_hash, read_snapshot, write_snapshot
 from mf_core.data.split import knows_sides, split_id, take_snapshot
 from mf_core.data.store import store_path, try_store
-from mf_core.errors import ConfigError
+from mf_core.errors import ArtifactError, ConfigError
 from mf_core.intake import ingest as intake
 from mf_core.intake import quality
 from mf_core.pipeline.place import Workplace
@@ -21,7 +22,7 @@ from mf_core.records import (
     QualityReport,
     SplitRef,
 )
-from mf_core.sources.source import require_kind_fits
+from mf_core.sources.kinds import require_kind_fits
 from mf_core.training.found import find_found
 from mf_core.training.warm_start import find_start
 from mf_core.warehouse import (
@@ -90,16 +91,22 @@ def check(config: Config, place: Workplace) -> QualityReport:
 def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
     """Freeze `mf.ratings` as a train/test snapshot and open the run's model version.
 
+    If nothing that it would be taken from has changed, the snapshot that is there is read instead.
+
     Raises:
         QualityError: one side is empty, or ratings are to fade and none has a time.
         ArtifactStoreError: the snapshot can't be written.
     """
     with transaction(place.engine, isolation_level="REPEATABLE READ") as connection:
         with_attributes = config.rating_head.uses_attributes()
-        snapshot = take_snapshot(connection, config.split, with_attributes=with_attributes)
+        fingerprint = data_fingerprint(connection, config.split, with_attributes=with_attributes)
+        taken = _find_taken(place, fingerprint)
+        snapshot = taken[0] if taken else None
+        if snapshot is None:
+            snapshot = take_snapshot(connection, config.split, with_attributes=with_attributes)
         taken_at = connection.execute(sa.select(sa.func.now())).scalar_one()
     require_times(config, snapshot.train)
-    stored = _store(place, config, snapshot)
+    stored = taken[1] if taken else _store(place, config, snapshot, fingerprint)
     sweep(place.artifact_root)
     _describe(place, config, snapshot, stored)
 
@@ -112,7 +119,8 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
         nothing_new = live is not None and not has_news and not config.run.force
         if nothing_new:
             runs.find_nothing_new(connection, run_key)
-    split_ref = {name: value for name, value in stored.items() if name != "protocol"}
+    not_sent = ("protocol", "data_fingerprint")
+    split_ref = {name: value for name, value in stored.items() if name not in not_sent}
     if live is not None and nothing_new:
         unchanged = SplitRef(model_version=live, news=False, **split_ref)
         place.log(unchanged.sentence())
@@ -151,11 +159,39 @@ def _shape(snapshot: Snapshot) -> dict[str, int]:
     }
 
 
-def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, Any]:
-    """Write the snapshot and return its row of `mf.snapshots`."""
+def _find_taken(place: Workplace, fingerprint: str) -> tuple[Snapshot, dict[str, Any]] | None:
+    """Return the snapshot that was taken from the same data, with its row of `mf.snapshots`.
+
+    None: there is none in this artifact store, or it is damaged, so that it is to be taken again.
+    """
+    with transaction(place.engine) as connection:
+        stored = lineage.find_snapshot(connection, fingerprint)
+        if stored is None or stored["uri"] != _snapshot_uri(place, stored["snapshot_id"]):
+            return None
+        lineage.take_snapshot_again(connection, stored["snapshot_id"])
+    try:
+        snapshot = read_snapshot(stored["uri"], stored["sha256"])
+    except ArtifactError as error:
+        place.log(f"the snapshot is taken again: {error}")
+        return None
+    place.log(f"snapshot {stored['snapshot_id']} was taken from the same data, and is taken over")
+    return snapshot, stored
+
+
+def _snapshot_uri(place: Workplace, snapshot_id: str) -> str:
+    return f"{place.artifact_root}/snapshots/{snapshot_id}"
+
+
+def _store(
+    place: Workplace, config: Config, snapshot: Snapshot, fingerprint: str
+) -> dict[str, Any]:
+    """Write the snapshot and return its row of `mf.snapshots`.
+
+    `fingerprint` is that of the data it was taken from.
+    """
     split = split_id(config.split)
     snapshot_id = f"{split}-{content_hash(snapshot)[:16]}"
-    uri = f"{place.artifact_root}/snapshots/{snapshot_id}"
+    uri = _snapshot_uri(place, snapshot_id)
     with transaction(place.engine) as connection:
         lineage.take_snapshot_again(connection, snapshot_id)
     metadata = {
@@ -181,6 +217,7 @@ def _store(place: Workplace, config: Config, snapshot: Snapshot) -> dict[str, An
         "unrated_users": int((~rated_users).sum()),
         "unrated_items": int((~rated_items).sum()),
         "cold_test_ratings": int((cold_user | cold_item).sum()),
+        "data_fingerprint": fingerprint,
     }
 
 

@@ -136,8 +136,8 @@ class SplitRef:
         """Return what there is to train on, or that nothing is new, in one line for people."""
         if not self.news:
             return (
-                f"split: nothing is new since version {self.model_version}: neither the ratings "
-                "nor the settings and the code that shape the result have changed"
+                f"split: nothing is new since version {self.model_version}: the ratings, the "
+                "hidden items, the settings and the code that shape the result are the same"
             )
         begins = f", from version {self.start.model_version}" if self.start else ""
         searches = ", after a search for its settings" if self.search else ""

@@ -111,7 +111,7 @@ def _find(uri: str, spool: Spool, permit: Permit) -> FoundFiles:
 def _in_file(place: Any, name: str, spool: Spool, permit: Permit, uri: str) -> FoundFiles:
     """Return a file, or what is in it if it is a zip, and the metadata beside it."""
     file = local_copy(place, name, spool, permit)
-    if is_zip(file):
+    if not file.is_absent and is_zip(file):
         return _in_zip(file, spool, uri)
 
     items, users = companions(PurePosixPath(file.name).name)

@@ -20,6 +20,7 @@ from mf_core.sources.contents import (
     packing_of,
 )
 from mf_core.sources.formats import unpacked_name
+from mf_core.sources.known import ReadAllError
 from mf_core.sources.opening import Identity, opened
 from mf_core.sources.reach import Permit
 from mf_core.sources.spool import Spool
@@ -39,7 +40,12 @@ class LocalFile:
         packed_sha256: the checksum of the file that it came in.
         permit: what it was judged by; None for a file in the spool.
         identity: which file it is; None for a file in the spool.
-        place: its path where it came from, whose folders may give columns to its rows.
+        place: its path where it came from, whose folders may give columns to its rows; of a query,
+            its hash.
+        stamp: what tells without a look into it that it is the same; None: nothing does.
+        is_absent: it was loaded before, and was not fetched.
+        watermark: of a query's result, the largest value of its watermark column.
+        is_partial: it has only the rows since an earlier watermark.
     """
 
     path: Path
@@ -49,6 +55,10 @@ class LocalFile:
     permit: Permit | None = None
     identity: Identity | None = None
     place: str = ""
+    stamp: str | None = None
+    is_absent: bool = False
+    watermark: str | None = None
+    is_partial: bool = False
 
     @contextmanager
     def reading(self) -> Iterator[Path]:
@@ -56,7 +66,10 @@ class LocalFile:
 
         Raises:
             InputError: another file has come in its place.
+            ReadAllError: it was not fetched.
         """
+        if self.is_absent:
+            raise ReadAllError(f"{self.name} was not fetched, and has to be read")
         if self.permit is None:
             yield self.path
         else:

@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from mf_core.config import Kind
 from mf_core.errors import InputError
+
+Header = Literal["header", "guessed", ""]
+"""How the first line of a file was taken: as a header, as a row by its look, or neither."""
 
 
 class Siblings:
@@ -13,12 +17,16 @@ class Siblings:
 
     Args:
         several: whether there is more than one.
+
+    Attributes:
+        headers: how the first line of each was taken, by its name.
     """
 
     def __init__(self, several: bool) -> None:
         self.several = several
         self._with_header: str | None = None
         self._guessed: str | None = None
+        self.headers: dict[str, Header] = {}
 
     def meet(self, name: str, *, has_header: bool, guessed: bool) -> None:
         """Take note of how a file is read.
@@ -32,6 +40,7 @@ class Siblings:
             InputError: only some of the files have a header, so those without one may be pieces of
                 a file whose columns are in another order.
         """
+        self.headers[name] = "header" if has_header else "guessed" if guessed else ""
         if has_header:
             self._with_header = self._with_header or name
         if guessed:

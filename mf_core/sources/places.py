@@ -12,6 +12,8 @@ from mf_core.redaction import reason_of, redacted, without_query
 from mf_core.sources.chunks import printable
 from mf_core.sources.connections import credentials
 from mf_core.sources.contents import BROKEN, ZIP_SUFFIX
+from mf_core.sources.formats import unpacked_name
+from mf_core.sources.known import stamp_of_file, stamp_of_object
 from mf_core.sources.local import LocalFile, hash_of, unpacked
 from mf_core.sources.opening import identity_of, opened, refuse_special
 from mf_core.sources.reach import (
@@ -139,19 +141,53 @@ def local_copy(place: Any, name: str, spool: Spool, permit: Permit) -> LocalFile
     if not isinstance(place, Path):
         # Some libraries take a query, which may hold a signature, for a part of the name.
         plain = without_query(name) or "ratings"
-        return unpacked(_fetched(place, printable(plain), spool), spool)
+        stamp = _stamp_in_store(place, spool)
+        known = _known(place, plain, stamp, spool)
+        return known or unpacked(_fetched(place, printable(plain), spool, stamp), spool)
 
     with opened(place, permit) as path:
         identity = identity_of(path)
+        stamp = stamp_of_file(path)
+        if known := _known(place, name, stamp, spool):
+            return known
         sha256 = hash_of(path)
     file = LocalFile(
-        place, printable(name), sha256, sha256, permit, identity, place=_path_of(place)
+        place,
+        printable(name),
+        sha256,
+        sha256,
+        permit,
+        identity,
+        place=_path_of(place),
+        stamp=stamp,
     )
     return unpacked(file, spool)
 
 
-def _fetched(place: Any, name: str, spool: Spool) -> LocalFile:
-    """Return a remote file as one in the spool."""
+def _known(place: Any, name: str, stamp: str | None, spool: Spool) -> LocalFile | None:
+    """Return a file that was loaded before as one that is not fetched; None: it has to be."""
+    sha256 = spool.known.content_at(_path_of(place), stamp)
+    if sha256 is None:
+        return None
+    plain = unpacked_name(printable(name))
+    return LocalFile(
+        Path(), plain, sha256, sha256, place=_path_of(place), stamp=stamp, is_absent=True
+    )
+
+
+def _stamp_in_store(place: Any, spool: Spool) -> str | None:
+    """Return what a store says of an object's version, if that is asked for."""
+    if not spool.known.by_stamp or isinstance(place, WebFile):
+        return None
+    seconds = spool.limits.stall_seconds
+    return stamp_of_object(within(seconds, lambda: place.fs.info(place.path)))
+
+
+def _fetched(place: Any, name: str, spool: Spool, stamp: str | None) -> LocalFile:
+    """Return a remote file as one in the spool.
+
+    It has the stamp that it had before, if it still has it.
+    """
     path = spool.new_path(name)
     reader = within(spool.limits.stall_seconds, lambda: place.open("rb"))
     try:
@@ -160,7 +196,9 @@ def _fetched(place: Any, name: str, spool: Spool) -> LocalFile:
         # A store that has gone silent may not answer to this either.
         with suppress(SilentError):
             within(spool.limits.stall_seconds, reader.close)
-    return LocalFile(path, name, sha256, sha256, place=_path_of(place))
+    if stamp != _stamp_in_store(place, spool):
+        stamp = None
+    return LocalFile(path, name, sha256, sha256, place=_path_of(place), stamp=stamp)
 
 
 def _path_of(place: Any) -> str:

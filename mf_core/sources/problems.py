@@ -21,6 +21,10 @@ class Cause(Enum):
     RATING = "Repair the source, or check source.rating_column"
     SCALE = "Check data.scale_low and data.scale_high"
     TIME = "Repair the source, or check source.time_column, source.time_format and source.time_zone"
+    FUTURE = (
+        "Load it again once that time has come, or check source.time_column, source.time_format "
+        "and source.time_zone"
+    )
     EVENT = "Repair the source, or check source.event_column and source.weight_column"
     SIDE = "Repair the source, or check source.side_column"
 

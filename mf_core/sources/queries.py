@@ -7,16 +7,17 @@ allows reading only. Other databases have no such way that is common to them: th
 committed, and only the operator may name the query.
 """
 
+import hashlib
+import json
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
@@ -24,18 +25,15 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from mf_core.config import Kind, SourceConfig
 from mf_core.errors import ConfigError, DatabaseError, InputError
 from mf_core.redaction import without_secrets
-from mf_core.sources.headers import Columns, find_column
 from mf_core.sources.plain_values import PSYCOPG2, give_plain_values
 from mf_core.sources.reach import Reach
+from mf_core.sources.results import Portion, write_rows
 from mf_core.sources.spool import SilentError, Spool, within
-from mf_core.sources.tables import PROBLEM, wanted_columns
-from mf_core.sources.typed import value_as_id, value_as_text
+from mf_core.sources.watermarks import HighWater, lower_bound
 from mf_core.warehouse.address import sqlalchemy_url
 
 POSTGRES = "postgresql"
 SQLITE = "sqlite"
-# What reasons call the value of a column.
-_CALLED = {"user": "user id", "item": "item id", "time": "date"}
 _CHECKED_BY_SERVER = (POSTGRES, SQLITE)
 # How much longer than the server is waited for: it ends the query itself, where it is alive.
 _GRACE_SECONDS = 30.0
@@ -122,10 +120,41 @@ def _of_connection(connection_id: str, reach: Reach) -> str:
     return sqlalchemy_url(uri, connection_id)
 
 
+def place_of(database: Database, source: SourceConfig) -> str:
+    """Return what tells the query from others, and from the same on another database.
+
+    Its password is no part of it.
+    """
+    try:
+        url = make_url(database.url)
+    except ArgumentError:
+        # Who asks the database will say so.
+        return ""
+    where = [url.drivername, url.host, url.port, url.database, url.username, source.query]
+    return f"sql {hashlib.sha256(json.dumps(where).encode()).hexdigest()}"
+
+
 def spool_query(
-    database: Database, source: SourceConfig, spool: Spool, path: Path, kind: Kind = "ratings"
-) -> None:
+    database: Database,
+    source: SourceConfig,
+    spool: Spool,
+    path: Path,
+    kind: Kind = "ratings",
+    *,
+    since: str | None = None,
+) -> str | None:
     """Write the wanted columns of `source.query` to the Parquet file `path`, as text.
+
+    Args:
+        database: where it is run.
+        source: the query, and what its columns are called.
+        spool: says how long it may take, and counts what is written.
+        path: the file.
+        kind: what the rows are.
+        since: the watermark from which on rows are wanted; None: all are.
+
+    Returns:
+        The largest value of `source.watermark_column`, None without one.
 
     Raises:
         InputError: the query is wrong, tries to write, took too long or gave too much, or a column
@@ -139,8 +168,11 @@ def spool_query(
         engine = _engine(database)
         with _connected(engine, spool) as connection:
             _refuse_superuser(connection, database)
-            portions = _portions(connection, source, spool)
-            _write_rows(portions, source, spool, path, kind)
+            query = _rows_since(connection, source, since)
+            portions = _portions(connection, query, source, spool)
+            high_water = _high_water(connection, source)
+            write_rows(portions, source, kind, spool=spool, path=path, high_water=high_water)
+            return None if high_water is None else high_water.result()
     except (ArgumentError, NoSuchModuleError, ImportError):
         # The message would show the URL, and with it the password.
         raise InputError(
@@ -159,6 +191,37 @@ def spool_query(
             f"source.query gave a value that can't be read: {without_secrets(str(error))}. "
             "Cast its column to text in the query."
         ) from None
+
+
+def _rows_since(connection: Connection, source: SourceConfig, since: str | None) -> str:
+    """Return the query for the rows since a watermark, and for those that have no value."""
+    if since is None:
+        return source.query
+    column = _quoted(connection, source.watermark_column)
+    bound = lower_bound(since, source.watermark_overlap)
+    # The query may end with a comment.
+    query = source.query.strip().rstrip(";")
+    return f"SELECT * FROM (\n{query}\n) AS mf_rows WHERE {column} >= {bound} OR {column} IS NULL"
+
+
+def _quoted(connection: Connection, name: str) -> str:
+    """Return an identifier in the quotes of the database.
+
+    SQLAlchemy's own way doubles percent signs, which drivers halve where values are bound.
+    """
+    preparer = connection.dialect.identifier_preparer
+    end = preparer.final_quote
+    return f"{preparer.initial_quote}{name.replace(end, end * 2)}{end}"
+
+
+def _high_water(connection: Connection, source: SourceConfig) -> HighWater | None:
+    """Return what finds the watermark of the rows that are about to be read."""
+    if not source.watermark_column:
+        return None
+    given_as_written = connection.dialect.driver == PSYCOPG2
+    return HighWater(
+        source.watermark_column, datetime.now(UTC), texts_are_text=not given_as_written
+    )
 
 
 def _engine(database: Database) -> sa.Engine:
@@ -206,12 +269,12 @@ def _refuse_superuser(connection: Connection, database: Database) -> None:
 
 
 def _portions(
-    connection: Connection, source: SourceConfig, spool: Spool
-) -> Iterator[tuple[list[str], Sequence[Any]]]:
+    connection: Connection, query: str, source: SourceConfig, spool: Spool
+) -> Iterator[Portion]:
     """Yield the result of the query: the columns' names, and so many rows at a time."""
     seconds = spool.limits.query_seconds
     if connection.dialect.name == POSTGRES:
-        yield from _from_postgres(connection, source, seconds)
+        yield from _from_postgres(connection, query, source.chunk_rows, seconds)
         return
 
     if connection.dialect.name == SQLITE:
@@ -220,15 +283,17 @@ def _portions(
         stream_results=True, yield_per=source.chunk_rows, no_parameters=True
     )
     # Nothing commits here, so a query that writes leaves no trace.
-    result = streamed.exec_driver_sql(source.query)
+    result = streamed.exec_driver_sql(query)
     names = list(result.keys())
     for rows in result.partitions(source.chunk_rows):
         yield names, rows
+    # A result without rows has columns too.
+    yield names, ()
 
 
 def _from_postgres(
-    connection: Connection, source: SourceConfig, seconds: float
-) -> Iterator[tuple[list[str], Sequence[Any]]]:
+    connection: Connection, query: str, chunk_rows: int, seconds: float
+) -> Iterator[Portion]:
     """Yield the portions of a cursor, which the server has made sure only reads."""
     deadline = time.monotonic() + seconds
 
@@ -241,10 +306,10 @@ def _from_postgres(
         run = sa.text(statement).execution_options(autocommit=False)
         return within(left + _GRACE_SECONDS, lambda: connection.execute(run, values))
 
-    execute(_HAND_OVER, query=source.query)
+    execute(_HAND_OVER, query=query)
     execute(_OPEN)
     while True:
-        result = execute(_FETCH.format(source.chunk_rows))
+        result = execute(_FETCH.format(chunk_rows))
         names = list(result.keys())
         rows = result.all()
         yield names, rows
@@ -298,48 +363,3 @@ def _reason(error: SQLAlchemyError) -> str:
     if not lines:
         return type(error).__name__
     return without_secrets(lines[0])
-
-
-def _write_rows(
-    portions: Iterator[tuple[list[str], Sequence[Any]]],
-    source: SourceConfig,
-    spool: Spool,
-    path: Path,
-    kind: Kind,
-) -> None:
-    """Write the wanted columns of a query's result to `path`, so many rows at a time."""
-    names, rows = next(portions, ([], ()))
-    where = "the query's result"
-    columns = wanted_columns(names, where, source, kind)
-    # Two settings may name one column.
-    positions = {column: names.index(column) for column in columns.values()}
-    # A column of ratings among events stays empty, and is there to be told of.
-    ratings = find_column(where, names, [source.rating_column]) if kind == "events" else None
-    unread = [] if ratings is None or ratings in positions else [ratings]
-    schema = pa.schema([(name, pa.string()) for name in (*positions, *unread, PROBLEM)])
-
-    with spool.writing(), pq.ParquetWriter(path, schema) as writer:
-        while rows:
-            empty: dict[str, list[str | None]] = {name: [None] * len(rows) for name in unread}
-            table = pa.table({**_texts(rows, columns, positions), **empty}, schema=schema)
-            spool.count(table.nbytes)
-            writer.write_table(table)
-            _, rows = next(portions, (names, ()))
-
-
-def _texts(
-    rows: Sequence[Any], columns: Columns, positions: Mapping[str, int]
-) -> dict[str, list[str | None]]:
-    """Return rows as text by column, and why a row is bad (None: it is not, or not yet)."""
-    table: dict[str, list[str | None]] = {}
-    problems: list[str | None] = [None] * len(rows)
-    for role, column in columns.items():
-        read = value_as_id if role in ("user", "item") else value_as_text
-        values = []
-        for i, row in enumerate(rows):
-            text, problem = read(row[positions[column]])
-            values.append(text)
-            if problem and problems[i] is None:
-                problems[i] = f"the {_CALLED.get(role, role)} {problem}"
-        table[column] = [*values]
-    return {**table, PROBLEM: problems}

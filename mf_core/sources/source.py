@@ -1,8 +1,5 @@
 """The configured source as one object: its files, its checksum, its fingerprint and its rows."""
 
-import hashlib
-import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -12,57 +9,46 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mf_core.config import Config, Kind, SourceConfig, uris_in
-from mf_core.errors import ConfigError, InputError, ScratchFullError
+from mf_core.config import Config, Kind, SourceConfig
+from mf_core.errors import InputError, ScratchFullError
 from mf_core.redaction import redacted
 from mf_core.scratch import scratch_folder
 from mf_core.sources.chunks import Block, Chunk, Rules, check_rows
 from mf_core.sources.demo import fetch_ml100k
 from mf_core.sources.files import FoundFiles, find_file, find_files
 from mf_core.sources.formats import partition_of
+from mf_core.sources.identity import (
+    READING_EVENTS,
+    fingerprint_of,
+    identity_of_source,
+    joint_sha256,
+    reading_of,
+)
 from mf_core.sources.ids import Side, TextIds
+from mf_core.sources.kinds import require_kind_fits
+from mf_core.sources.known import Key, Known, LoadedPart, ReadAllError, shown_place
 from mf_core.sources.local import LocalFile
 from mf_core.sources.opening import identity_of
 from mf_core.sources.parts import Part, Siblings
-from mf_core.sources.queries import find_database, spool_query
+from mf_core.sources.queries import find_database, place_of, spool_query
 from mf_core.sources.reach import (
     DEMO_URI,
-    LOCAL_SCHEMES,
     SQL_URI,
     Permit,
     Reach,
-    is_chained,
-    local_path,
-    scheme_of,
 )
 from mf_core.sources.reading import read_part
 from mf_core.sources.spool import Spool, full
 from mf_core.sources.times import Clock
 
 _DEFAULT_CACHE = "~/.cache/mf-retrain"
-# Settings that change what the same bytes turn into.
-_READING_SETTINGS = (
-    "layout",
-    "encoding",
-    "delimiter",
-    "user_column",
-    "item_column",
-    "rating_column",
-    "time_column",
-    "side_column",
-    "ids",
-    "not_rated",
-    "time_format",
-    "time_zone",
-)
-_READING_EVENTS = ("event_column", "weight_column")
 _COLUMNS = (
     "user_column",
     "item_column",
     "rating_column",
     "time_column",
     "side_column",
-    *_READING_EVENTS,
+    *READING_EVENTS,
 )
 
 
@@ -75,12 +61,21 @@ class RatingsFile:
         side: the side that all its rows are on; None: they say it themselves, or have none.
         siblings: the files that are one table with it.
         constants: the columns among those that are read which its folders give to all its rows.
+        key: what it is known by once it is loaded; None: it has no place, as on the web.
+        is_loaded: its rows are in the warehouse, so that it is not read.
     """
 
     file: LocalFile
     side: str | None
     siblings: Siblings
     constants: Mapping[str, str]
+    key: Key | None = None
+    is_loaded: bool = False
+
+    def as_loaded(self) -> LoadedPart:
+        """Return what is to be known of it once it is loaded."""
+        header = self.siblings.headers.get(self.file.name, "")
+        return LoadedPart(self.file.sha256, self.file.stamp, header, self.file.watermark)
 
 
 @dataclass(frozen=True)
@@ -109,15 +104,29 @@ class RatingsSource:
     users: Callable[[], LocalFile] | None
     spool: Spool
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all rows are read, and none is known to be loaded before."""
+        return not any(one.is_loaded or one.file.is_partial for one in self.files)
+
+    @property
+    def reads_before_loaded(self) -> bool:
+        """Whether a file that is read stands before one that is not, whose lines count as later."""
+        loaded = [one.is_loaded for one in self.files]
+        return True in loaded[loaded.index(False) :] if False in loaded else False
+
     def chunks(self, config: Config, now: datetime) -> Iterator[tuple[str, Chunk]]:
-        """Yield (file name, chunk of checked rows) through all files.
+        """Yield (file name, chunk of checked rows) through the files that are read.
 
         Raises:
             InputError: a file can't be read as ratings, or changed while it was read.
+            ReadAllError: how a file is read hangs on those that are not.
         """
         # One text for one id, in whichever of the files it stands.
         ids = TextIds(lambda: self._ids(config.source), as_text=config.source.ids == "text")
         for one in self.files:
+            if one.is_loaded:
+                continue
             rules = Rules(
                 scale_low=config.data.scale_low,
                 scale_high=config.data.scale_high,
@@ -132,6 +141,8 @@ class RatingsSource:
 
     def _ids(self, source: SourceConfig) -> Iterator[dict[Side, Any]]:
         """Yield the ids of all files, block by block."""
+        if not self.is_whole:
+            raise ReadAllError("ids are written as floats, which all ids together tell of")
         for one in self.files:
             for block in self._blocks(one, source, again=True):
                 yield {"user": block.rows.user, "item": block.rows.item}
@@ -152,7 +163,10 @@ class RatingsSource:
 
 @contextmanager
 def open_source(
-    config: Config, environ: Mapping[str, str], reach: Reach | None = None
+    config: Config,
+    environ: Mapping[str, str],
+    reach: Reach | None = None,
+    known: Known | None = None,
 ) -> Iterator[RatingsSource]:
     """Give the configured source, fetched, unpacked and hashed.
 
@@ -162,8 +176,10 @@ def open_source(
         config: its section `source` is used, and what the data are.
         environ: where the source database's URL and MF_CACHE_DIR are looked up.
         reach: what the source may reach; None: anything, as it is the operator's.
+        known: what of it is loaded, and need not be read; None: nothing.
 
     Raises:
+        ReadAllError: only some of it is known, and can't be told from the rest.
         InputError: it is missing, damaged, or has another checksum than `source.sha256`.
         ConfigError: it is beyond what whoever named it may reach, or its columns are not those of
             what the data are.
@@ -174,61 +190,39 @@ def open_source(
     require_kind_fits(config)
     reach = reach or Reach()
     reach.judge(config)
-    with _spool(reach) as spool:
+    known = known or Known()
+    if config.source.sha256:
+        # What is checked has to be fetched.
+        known = replace(known, by_stamp=False)
+    with _spool(reach, known) as spool:
         yield _open(config.source, config, environ, spool, reach)
 
 
-def require_kind_fits(config: Config) -> None:
-    """Make sure that columns of events are named for events, and their types with weights.
-
-    It is looked at here, and not where settings are read: only now `source.name` has been followed.
-
-    Raises:
-        ConfigError: the message names the settings.
-    """
-    source = config.source
-    if config.data.kind == "ratings":
-        if named := source.event_column or source.weight_column:
-            raise ConfigError(
-                f"the source names a column of events ({named}), but data.kind is ratings; set "
-                "data.kind=events, or empty source.event_column and source.weight_column."
-            )
-    elif source.event_column and not config.data.event_weights:
-        raise ConfigError(
-            f"source.event_column is {source.event_column}, but data.event_weights is empty; say "
-            "what each type counts, such as `purchase=1, view=.2`, or `*=1` for all alike."
-        )
-    elif config.data.event_weights and not source.event_column:
-        raise ConfigError(
-            "data.event_weights is set, but source.event_column is empty, so each event would "
-            "count 1; name the column that holds the types, or empty data.event_weights."
-        )
-
-
 @contextmanager
-def _spool(reach: Reach) -> Iterator[Spool]:
+def _spool(reach: Reach, known: Known) -> Iterator[Spool]:
     """Give the folder for what is fetched and unpacked."""
     with ExitStack() as stack:
         try:
             folder = stack.enter_context(scratch_folder("mf-source"))
         except OSError as error:
             raise ScratchFullError(full(Path(tempfile.gettempdir()), error)) from None
-        yield Spool(folder, reach.limits)
+        yield Spool(folder, reach.limits, known)
 
 
 def _open(
     source: SourceConfig, config: Config, environ: Mapping[str, str], spool: Spool, reach: Reach
 ) -> RatingsSource:
-    found = _find(source, environ, spool, reach, config.data.kind)
+    found = _find(source, config, environ, spool, reach)
     _check_sha256(source, found)
     files = _distinct_names(_with_sides(source, found, spool, reach))
+    files = [_known(one, config, spool.known) for one in files]
 
     # Metadata that a setting names win over those beside the ratings.
     return RatingsSource(
         uri=redacted(source.uri),
-        identity=_identity(source),
+        identity=identity_of_source(source),
         kind=config.data.kind,
-        content_sha256=_content_sha256(files),
+        content_sha256=joint_sha256([one.file.sha256 for one in files]),
         fingerprint=_fingerprint(files, config),
         files=tuple(files),
         items=_named(source.items_uri, spool, reach.permit(source, "items_uri")) or found.items,
@@ -237,12 +231,28 @@ def _open(
     )
 
 
+def _known(one: RatingsFile, config: Config, known: Known) -> RatingsFile:
+    """Return a file with what it is known by, and whether it is loaded."""
+    if not one.file.place:
+        return one
+    key = (shown_place(one.file.place), reading_of(config, one.side, one.constants))
+    part = known.parts.get(key)
+    is_loaded = part is not None and part.sha256 == one.file.sha256
+    if part is not None and is_loaded:
+        one.siblings.meet(
+            one.file.name, has_header=part.header == "header", guessed=part.header == "guessed"
+        )
+    elif one.file.is_absent:
+        raise ReadAllError(f"{one.file.name} was loaded with other settings")
+    return replace(one, key=key, is_loaded=is_loaded)
+
+
 def _find(
-    source: SourceConfig, environ: Mapping[str, str], spool: Spool, reach: Reach, kind: Kind
+    source: SourceConfig, config: Config, environ: Mapping[str, str], spool: Spool, reach: Reach
 ) -> FoundFiles:
     """Return the local files behind `source.uri`."""
     if source.uri == SQL_URI:
-        return _queried(source, environ, spool, reach, kind)
+        return _queried(source, config, environ, spool, reach)
     if source.uri == DEMO_URI:
         cache = Path(environ.get("MF_CACHE_DIR") or _DEFAULT_CACHE)
         folder = fetch_ml100k(cache.expanduser())
@@ -253,14 +263,29 @@ def _find(
 
 
 def _queried(
-    source: SourceConfig, environ: Mapping[str, str], spool: Spool, reach: Reach, kind: Kind
+    source: SourceConfig, config: Config, environ: Mapping[str, str], spool: Spool, reach: Reach
 ) -> FoundFiles:
-    """Return the result of the query on another database as a file in the spool."""
+    """Return the result of the query on another database as a file in the spool.
+
+    Of a query that was loaded before, these are the rows since its watermark.
+    """
     database = find_database(source, environ, reach)
     path = spool.new_path("query")
-    spool_query(database, source, spool, path, kind)
+    place = place_of(database, source)
+    side = "train" if source.test_uri else None
+    loaded = spool.known.parts.get((place, reading_of(config, side, {})))
+    since = loaded.watermark if loaded else None
+    watermark = spool_query(database, source, spool, path, config.data.kind, since=since)
 
     file = find_file(str(path), spool, Permit("source.query"))
+    # Rows without a value, and none at all, leave it where it was.
+    file = replace(
+        file,
+        place=place,
+        stamp=None,
+        watermark=watermark or since,
+        is_partial=since is not None,
+    )
     return FoundFiles(ratings=((file,),))
 
 
@@ -278,7 +303,7 @@ def _check_sha256(source: SourceConfig, found: FoundFiles) -> None:
     # The setting may hold the checksum of the packed file or that of its content; of several files,
     # that of the list of theirs, or that of the zip that holds them.
     files = [file for part in found.ratings for file in part]
-    known = {_joint_sha256([file.sha256 for file in files])}
+    known = {joint_sha256([file.sha256 for file in files])}
     packed = {file.packed_sha256 for file in files}
     if len(packed) == 1:
         known |= packed
@@ -333,48 +358,10 @@ def _distinct_names(files: list[RatingsFile]) -> list[RatingsFile]:
     return numbered
 
 
-def _content_sha256(files: list[RatingsFile]) -> str:
-    """Return the checksum of the only file, or one over the checksums of all files in order."""
-    return _joint_sha256([part.file.sha256 for part in files])
-
-
-def _joint_sha256(hashes: list[str]) -> str:
-    """Return the only checksum, or one over all of them in order, one a line."""
-    if len(hashes) == 1:
-        return hashes[0]
-    joined = "\n".join(hashes)
-    return hashlib.sha256(joined.encode()).hexdigest()
-
-
-def _identity(source: SourceConfig) -> str:
-    """Return what stays the same from night to night: places, or a query and its database."""
-    if source.uri == SQL_URI:
-        query = " ".join(source.query.split())
-        place = source.connection or source.database_url_env
-        return f"{SQL_URI} {place} {hashlib.sha256(query.encode()).hexdigest()[:16]}"
-    return "\n".join(_place(uri) for uri in uris_in(source.uri))
-
-
-def _place(uri: str) -> str:
-    """Return one name for a place that has many, as ./plays.csv and file:///data/plays.csv."""
-    if uri == DEMO_URI or scheme_of(uri) not in ("", *LOCAL_SCHEMES) or is_chained(uri):
-        return redacted(uri)
-    return os.path.abspath(local_path(uri))
-
-
 def _fingerprint(files: list[RatingsFile], config: Config) -> str:
     """Return a hash over the content and over the settings that change how it is read."""
-    settings: dict[str, Any] = {
-        "scale": [config.data.scale_low, config.data.scale_high],
-        "files": [[part.file.sha256, part.side] for part in files],
-        "constants": [dict(part.constants) for part in files],
-    }
-    names = [*_READING_SETTINGS]
-    if config.data.kind == "events":
-        settings["scale"] = None
-        names += _READING_EVENTS
-    for name in names:
-        settings[name] = getattr(config.source, name)
-
-    identity = json.dumps(settings, sort_keys=True)
-    return hashlib.sha256(identity.encode()).hexdigest()
+    return fingerprint_of(
+        config,
+        files=[[one.file.sha256, one.side] for one in files],
+        constants=[dict(one.constants) for one in files],
+    )

@@ -13,6 +13,7 @@ from typing import IO, Any, TypeVar
 
 from mf_core.deployment import Limits
 from mf_core.errors import InputError, RetryableError, ScratchFullError
+from mf_core.sources.known import Known
 
 _COPY_BYTES = 1 << 20
 # In small pieces, so that a link that is slow and well brings one in time.
@@ -39,11 +40,15 @@ class SilentError(SourceUnavailableError):
 
 
 class Spool:
-    """The folder of one source; it counts what is written to it."""
+    """The folder of one source; it counts what is written to it.
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
+    `known` is what need not be fetched.
+    """
+
+    def __init__(self, folder: Path, limits: Limits, known: Known | None = None) -> None:
         self.folder = folder
         self.limits = limits
+        self.known = known or Known()
         self._written = 0
         self._numbers = itertools.count()
 

@@ -121,8 +121,10 @@ def _problems(times: Any, read: _Times, clock: Clock) -> list[Problem]:
             read.unreadable, lambda i: f"the date {quoted(times, i)} is {expected}", Cause.TIME
         ),
         Problem(too_early, early_reason, Cause.TIME),
-        Problem(perhaps_local, local_reason, Cause.TIME),
-        Problem(too_late, lambda i: f"the date {quoted(times, i)} lies in the future", Cause.TIME),
+        Problem(perhaps_local, local_reason, Cause.FUTURE),
+        Problem(
+            too_late, lambda i: f"the date {quoted(times, i)} lies in the future", Cause.FUTURE
+        ),
     ]
 
 

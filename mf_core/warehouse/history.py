@@ -1,5 +1,7 @@
 """Which version is live, which were, and what tonight's is compared with: questions, no changes."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -72,15 +74,24 @@ def judged_against(connection: Connection, model_version: int) -> int | None:
 def has_news(connection: Connection, config: Config, snapshot_id: str) -> bool:
     """Say whether the data, or the settings or the code that shape the result, have changed.
 
-    That is, since the live version was made.
+    That is, since the live version was made. The hidden items are data too: what is hidden no
+    longer is in no list until there is a new one.
     """
     m = t.models
     live = connection.execute(
-        sa.select(m.c.snapshot_id, m.c.training_fingerprint).join(
+        sa.select(m.c.snapshot_id, m.c.training_fingerprint, m.c.hidden_fingerprint).join(
             t.live, t.live.c.model_version == m.c.model_version
         )
     ).one_or_none()
-    return live is None or tuple(live) != (snapshot_id, result_fingerprint(config))
+    now = (snapshot_id, result_fingerprint(config), hidden_fingerprint(connection))
+    return live is None or tuple(live) != now
+
+
+def hidden_fingerprint(connection: Connection) -> str:
+    """Return the sha256 (hex) over the ids of the items that are hidden at this moment."""
+    item_id = t.hidden_items.c.item_id
+    hidden = connection.scalars(sa.select(item_id).order_by(item_id)).all()
+    return hashlib.sha256(json.dumps(hidden).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,11 @@ class StoredArtifact:
 def save_snapshot(connection: Connection, values: dict[str, Any]) -> None:
     """Record a snapshot.
 
-    The same one again changes nothing but its place and its checksum, should those have moved.
+    The same one again changes nothing but its place and its checksum, should those have moved, and
+    what it was taken from: other tables may come to the same snapshot.
     """
     statement = insert(t.snapshots).values(values)
-    moved = {"uri": statement.excluded.uri, "sha256": statement.excluded.sha256}
+    moved = {name: statement.excluded[name] for name in ("uri", "sha256", "data_fingerprint")}
     connection.execute(statement.on_conflict_do_update(index_elements=["snapshot_id"], set_=moved))
 
 
@@ -45,6 +46,16 @@ def take_snapshot_again(connection: Connection, snapshot_id: str) -> None:
     connection.execute(
         sa.update(s).where(s.c.snapshot_id == snapshot_id).values(used_at=sa.func.now())
     )
+
+
+def find_snapshot(connection: Connection, data_fingerprint: str) -> dict[str, Any] | None:
+    """Return the row of the snapshot that was taken from the same data; None: there is none."""
+    s = t.snapshots
+    given_by_database = ("created_at", "used_at")
+    columns = [column for column in s.columns if column.name not in given_by_database]
+    same = sa.select(*columns).where(s.c.data_fingerprint == data_fingerprint)
+    row = connection.execute(same.order_by(s.c.used_at.desc()).limit(1)).mappings().one_or_none()
+    return None if row is None else dict(row)
 
 
 def lock_snapshot(connection: Connection, snapshot_id: str) -> bool:

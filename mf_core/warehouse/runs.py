@@ -47,7 +47,10 @@ _SUMMARIES: Mapping[Outcome, str] = {
 
 _TO_DO: Mapping[Outcome, str] = {
     "published": "",
-    "nothing_new": "Nothing: ratings, settings and code are those that the live version came from.",
+    "nothing_new": (
+        "Nothing: ratings, hidden items, settings and code are those that the live version came "
+        "from."
+    ),
     "dry_run": "Nothing. To let a version go live, start a run without run.dry_run.",
     "refused": (
         "Read the failed rules in its verdict. Readers keep what they had, and the next run is "

@@ -30,7 +30,7 @@ from mf_core.errors import PromotionRaceError
 from mf_core.provenance import code_version, result_fingerprint
 from mf_core.records import ModelRef
 from mf_core.warehouse import tables as t
-from mf_core.warehouse.history import is_of_run, was_promoted
+from mf_core.warehouse.history import hidden_fingerprint, is_of_run, was_promoted
 from mf_core.warehouse.schema import catalogue_of
 from mf_core.warehouse.states import (
     JUDGED,
@@ -135,6 +135,7 @@ def begin(
         "found_id": begins.found_id,
         "searches": begins.searches,
         "training_fingerprint": result_fingerprint(config),
+        "hidden_fingerprint": hidden_fingerprint(connection),
         "config": config.for_record(),
         "code_version": code_version(),
         "top_n": config.recommend.top_n,

@@ -14,6 +14,7 @@ from mf_core.warehouse.tables.data import (
     items,
     ratings,
     rejected_ratings,
+    source_parts,
     users,
 )
 from mf_core.warehouse.tables.serving import (
@@ -64,5 +65,6 @@ __all__ = [
     "runs",
     "similar_items",
     "snapshots",
+    "source_parts",
     "users",
 ]

@@ -142,6 +142,40 @@ events = Table(
     comment="What a source's events of one type come to for a user and an item.",
 )
 
+source_parts = Table(
+    "source_parts",
+    metadata,
+    Column(
+        "place",
+        ID,
+        primary_key=True,
+        comment="Where the part lies; of a query, its database and its hash.",
+    ),
+    Column(
+        "reading",
+        Text,
+        primary_key=True,
+        comment="sha256 of the settings that change how it is read.",
+    ),
+    Column("sha256", Text, nullable=False, comment="sha256 of its content, unpacked."),
+    Column(
+        "stamp", Text, comment="Its size, and when it was changed or its etag; NULL: not known."
+    ),
+    Column(
+        "header",
+        Text,
+        nullable=False,
+        comment="How its first line was taken: header, guessed (a row, by its look), or empty.",
+    ),
+    Column(
+        "watermark",
+        Text,
+        comment="Of a query: the largest value of source.watermark_column; NULL: none.",
+    ),
+    Column("batch_id", BigInteger, nullable=False, comment="Batch that loaded it last."),
+    comment="Parts of sources of ratings that are loaded, so that they need not be read again.",
+)
+
 rejected_ratings = Table(
     "rejected_ratings",
     metadata,

@@ -80,6 +80,12 @@ snapshots = Table(
         server_default=func.now(),
         comment="When a run last took it.",
     ),
+    Column(
+        "data_fingerprint",
+        Text,
+        comment="Hash of all that it was taken from, made by Postgres: equal means the same "
+        "snapshot; NULL: not known.",
+    ),
     comment="Immutable train/test snapshots.",
 )
 
@@ -164,6 +170,12 @@ models = Table(
     ),
     Column("published_at", TIME, comment="When it first went live."),
     Column("retired_at", TIME, comment="When its rows were dropped."),
+    Column(
+        "hidden_fingerprint",
+        Text,
+        comment="sha256 of the items that were hidden when the run took its snapshot; NULL: not "
+        "known.",
+    ),
     Index(None, "snapshot_id"),
     comment="Every model version: its state and its lineage.",
 )
