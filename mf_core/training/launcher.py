@@ -47,10 +47,7 @@ def run_trainer(
         MFError: whatever the trainer raised; TrainerKilledError if a signal ended it.
         SystemExit: SIGTERM came while it ran; the trainer has been ended.
     """
-    with scratch_folder("mf-train") as folder:
-        path = folder / "manifest.json"
-        path.write_text(manifest.to_json(), encoding="utf-8")
-        _run(path, log, progress or (lambda report: log(report.sentence())))
+    run_process(manifest, log, progress)
     model = read_result(manifest)
     if model is None:
         raise TrainingError(
@@ -60,14 +57,40 @@ def run_trainer(
     return model
 
 
-def _run(manifest_path: Path, log: Log, progress: ShowProgress) -> None:
-    """Run the trainer to its end and raise what it raised."""
-    command = [sys.executable, "-m", "mf_core.training.process", str(manifest_path)]
+def run_process(
+    manifest: Manifest,
+    log: Log,
+    progress: ShowProgress | None = None,
+    *,
+    worker: int = 0,
+    started: Callable[["subprocess.Popen[str]"], None] = lambda process: None,
+) -> None:
+    """Run a trainer to its end and raise what it raised.
+
+    `worker` is its number among several (`mf_core.training.cluster`); `started` is called with the
+    process once it runs.
+    """
+    show = progress or (lambda report: log(report.sentence()))
+    with scratch_folder("mf-train") as folder:
+        path = folder / "manifest.json"
+        path.write_text(manifest.to_json(), encoding="utf-8")
+        command = [sys.executable, "-m", "mf_core.training.process", str(path), str(worker)]
+        _run(command, folder, log, show, started)
+
+
+def _run(
+    command: list[str],
+    folder: Path,
+    log: Log,
+    progress: ShowProgress,
+    started: Callable[["subprocess.Popen[str]"], None],
+) -> None:
     # TensorFlow has temporary files of its own. Those of a trainer that is killed go with the
     # launcher's folder. The lock is one for all trainers, so it lies elsewhere.
-    own = {"TMPDIR": str(manifest_path.parent), "MF_GPU_LOCK": str(lock_path())}
+    own = {"TMPDIR": str(folder), "MF_GPU_LOCK": str(lock_path())}
     problem: Problem | None = None
     with _sigterm_raises(), _child(command, {**os.environ, **own}) as process:
+        started(process)
         assert process.stdout is not None
         for line in process.stdout:
             message = decode(line)
