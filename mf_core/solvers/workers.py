@@ -21,8 +21,11 @@ from numpy.typing import NDArray
 from mf_core.errors import TrainingError, WorkerLostError
 from mf_core.solvers.runtime import select_device
 
-# Heartbeats tell within seconds who is dead. This is for a worker that lives and does nothing; a
-# checkpoint of 100 GB is written in less.
+_MEETING_SECONDS = 600
+# Whoever gives no sign of life for so long is dead. TensorFlow's own 10 seconds are little for a
+# machine that is busy.
+_HEARTBEAT_SECONDS = 30
+# This is for a worker that lives and takes no part; a checkpoint of 100 GB is written in less.
 _PATIENCE_SECONDS = 3_600.0
 _ROWS_OF_A_DIGEST = 4_096
 _Gather = Callable[[tf.Tensor], tf.Tensor]
@@ -125,6 +128,7 @@ def _strategy(addresses: Sequence[str], index: int) -> tf.distribute.Strategy:
     cluster = {"cluster": {"worker": list(addresses)}, "task": task}
     os.environ["TF_CONFIG"] = json.dumps(cluster)
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=_PATIENCE_SECONDS)
+    _set_times(len(addresses))
     try:
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     except (tf.errors.OpError, RuntimeError) as error:
@@ -132,6 +136,21 @@ def _strategy(addresses: Sequence[str], index: int) -> tf.distribute.Strategy:
             f"the {len(addresses)} workers of this training did not come together "
             f"({str(error)[:300]}). The log of each `mf train-worker` says more."
         ) from error
+
+
+def _set_times(n_workers: int) -> None:
+    """Say how long the workers wait for each other, before the strategy says something else."""
+    # TensorFlow's public API has no way to.
+    from tensorflow.compiler.xla.tsl.protobuf.coordination_config_pb2 import CoordinatedJob
+    from tensorflow.python.eager import context
+
+    context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader="/job:worker/replica:0/task:0",
+        cluster_register_timeout_in_ms=1000 * _MEETING_SECONDS,
+        heartbeat_timeout_in_ms=1000 * _HEARTBEAT_SECONDS,
+        coordinated_jobs=[CoordinatedJob(name="worker", num_tasks=n_workers)],
+    )
 
 
 def _digest(state: Mapping[str, NDArray[Any]]) -> int:

@@ -163,6 +163,7 @@ class Roster:
         if index in self.lines:
             self.lines[index].close()
         self.lines[index] = line
+        line.socket.settimeout(None)
 
     def _reason_to_refuse(self, index: int, hello: dict[str, Any]) -> str | None:
         own = self.cluster.hello()
@@ -256,8 +257,6 @@ def _admit_next(listener: socket.socket, roster: Roster, deadline: float) -> Non
     except (OSError, KeyError, TypeError, ValueError):
         # Something else has knocked at the port.
         line.close()
-        return
-    connection.settimeout(None)
 
 
 def _who_is_missing(roster: Roster) -> str:
@@ -276,12 +275,22 @@ def wait_for_work(cluster: Cluster, pause_seconds: float = 2.0) -> tuple[Line, s
     """Wait, as a service, until worker 0 has work; return the connection and the work as JSON."""
     while True:
         with suppress(OSError):
-            connection = socket.create_connection(cluster.meeting(), timeout=_HELLO_SECONDS)
-            connection.settimeout(None)
-            line = Line(connection)
+            line = reach(cluster)
             try:
                 line.send(cluster.hello())
                 return line, str(line.receive())
             except OSError:
                 line.close()
         time.sleep(pause_seconds)
+
+
+def reach(cluster: Cluster) -> Line:
+    """Return a connection to worker 0. Raises OSError while nobody waits there."""
+    connection = socket.create_connection(cluster.meeting(), timeout=_HELLO_SECONDS)
+    # On one machine, a connection to a port that is free may by chance begin at that port: then it
+    # has reached itself.
+    if connection.getsockname() == connection.getpeername():
+        connection.close()
+        raise ConnectionRefusedError("nobody waits there")
+    connection.settimeout(None)
+    return Line(connection)
