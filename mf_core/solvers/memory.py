@@ -9,7 +9,8 @@ With n ratings, U users and I items, in bytes, beside the ratings that the calle
                                (`mf_core.solvers.buckets.Layout`)
     rows       r (U + I)       r as the solver says (`Solver.bytes_per_row`)
 
-Of W workers that fit together, each has ratings / W, and all rows.
+Of W workers that fit together, each has ratings / W, and all rows: 1.5 r (U + I), since an
+all-gather makes copies of its own.
 
 The multiples of each line were measured with 2 million users of five ratings. The batches and rows
 lie on the device; where that is a GPU, its memory is held against them too.
@@ -55,6 +56,8 @@ def needed(
     """Return what each worker of a fit of `n_ratings` of `shape` (n_users, n_items) will hold."""
     layout = Layout.of_device()
     rows = solver.bytes_per_row(settings, shape) * sum(shape)
+    if n_workers > 1:
+        rows += rows // 2
     batch = _BATCH_COPIES * _FLOAT_BYTES * layout.cells
     # Both sides hold every rating's value and the other side's row.
     held = settings.copies_of_ratings() * n_ratings // n_workers

@@ -75,7 +75,9 @@ def run_process(
         path = folder / "manifest.json"
         path.write_text(manifest.to_json(), encoding="utf-8")
         command = [sys.executable, "-m", "mf_core.training.process", str(path), str(worker)]
-        _run(command, folder, log, show, started)
+        # A worker that only helps has no checkpoint to write.
+        grace = 0.0 if worker else _GRACE_SECONDS
+        _run(command, folder, log, show, started, grace)
 
 
 def _run(
@@ -84,12 +86,13 @@ def _run(
     log: Log,
     progress: ShowProgress,
     started: Callable[["subprocess.Popen[str]"], None],
+    grace: float,
 ) -> None:
     # TensorFlow has temporary files of its own. Those of a trainer that is killed go with the
     # launcher's folder. The lock is one for all trainers, so it lies elsewhere.
     own = {"TMPDIR": str(folder), "MF_GPU_LOCK": str(lock_path())}
     problem: Problem | None = None
-    with _sigterm_raises(), _child(command, {**os.environ, **own}) as process:
+    with _sigterm_raises(), _child(command, {**os.environ, **own}, grace) as process:
         started(process)
         assert process.stdout is not None
         for line in process.stdout:
@@ -123,8 +126,13 @@ def _error(problem: Problem | None, code: int) -> MFError:
 
 
 @contextmanager
-def _child(command: list[str], environment: Mapping[str, str]) -> Iterator["subprocess.Popen[str]"]:
-    """Start `command`, and see to it that it has ended whichever way the block is left."""
+def _child(
+    command: list[str], environment: Mapping[str, str], grace: float
+) -> Iterator["subprocess.Popen[str]"]:
+    """Start `command`, and see to it that it has ended whichever way the block is left.
+
+    Told to end, it has `grace` seconds for it.
+    """
     process = subprocess.Popen(
         command,
         env=environment,
@@ -137,17 +145,17 @@ def _child(command: list[str], environment: Mapping[str, str]) -> Iterator["subp
     try:
         yield process
     finally:
-        _end(process)
+        _end(process, grace)
         if process.stdout:
             process.stdout.close()
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
+def _end(process: "subprocess.Popen[str]", grace: float) -> None:
     if process.poll() is not None:
         return
     try:
         process.terminate()
-        process.wait(_GRACE_SECONDS)
+        process.wait(grace)
     except subprocess.TimeoutExpired:
         pass
     finally:
