@@ -77,7 +77,7 @@ def run_process(
         command = [sys.executable, "-m", "mf_core.training.process", str(path), str(worker)]
         # A worker that only helps has no checkpoint to write.
         grace = 0.0 if worker else _GRACE_SECONDS
-        _run(command, folder, log, show, started, grace)
+        _run(command, folder, log, show, started=started, grace=grace)
 
 
 def _run(
@@ -85,6 +85,7 @@ def _run(
     folder: Path,
     log: Log,
     progress: ShowProgress,
+    *,
     started: Callable[["subprocess.Popen[str]"], None],
     grace: float,
 ) -> None:

@@ -142,7 +142,15 @@ def work(
 def trainers(of: int | None = None) -> list[psutil.Process]:
     """Return the trainers below a process; None stands for this one."""
     children = psutil.Process(of).children(recursive=True)
-    return [child for child in children if "mf_core.training.process" in child.cmdline()]
+    return [child for child in children if _is_trainer(child)]
+
+
+def _is_trainer(process: psutil.Process) -> bool:
+    """Say whether a process trains; one that has ended does not."""
+    try:
+        return "mf_core.training.process" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
 
 
 def kill_at(mark: str, lines: list[str] | None = None) -> Log:
