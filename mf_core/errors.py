@@ -95,6 +95,12 @@ class TrainerKilledError(RetryableError):
     exit_code = 12
 
 
+class WorkerLostError(RetryableError):
+    """Another worker of a training is gone or has not come; a retry goes on from the checkpoint."""
+
+    exit_code = 12
+
+
 class ArtifactStoreError(RetryableError):
     """The artifact store could not be reached or broke off."""
 

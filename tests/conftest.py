@@ -19,6 +19,7 @@ SLOW = (
     "tests/core/test_search_time.py*",
     "tests/core/test_solvers_*",
     "tests/core/test_train_process.py*",
+    "tests/core/test_train_together.py*",
     "tests/dags/test_keys.py*",
     "tests/dags/test_metrics.py*",
     "tests/dags/test_retrain.py*",

@@ -11,7 +11,7 @@ import sys
 import click
 
 from mf_core import __version__
-from mf_core.cli import admin, backtest, backup, prune, readers, status, steps, tune
+from mf_core.cli import admin, backtest, backup, prune, readers, status, steps, train_worker, tune
 from mf_core.cli.options import catalogue_option
 from mf_core.errors import MFError
 
@@ -34,7 +34,7 @@ def cli() -> None:
     """
 
 
-for module in (steps, status, readers, admin, backup, prune, backtest, tune):
+for module in (steps, status, readers, admin, backup, prune, backtest, tune, train_worker):
     for command in module.COMMANDS:
         cli.add_command(command)
 

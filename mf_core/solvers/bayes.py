@@ -78,7 +78,7 @@ class BayesianFactors(Solver):
         self._spread = problem.spread
 
         width = settings.n_factors + 1
-        users, items = both_sides(problem.ratings, problem.shape, width)
+        users, items = both_sides(problem.ratings, problem.shape, width, problem.workers)
         attributes = problem.attributes
         of_users = attributes.user if attributes else None
         of_items = attributes.item if attributes else None
@@ -260,6 +260,7 @@ def _least_squares(problem: Problem[BayesConfig]) -> Start:
         data=problem.data,
         seed=problem.seed,
         limit=_SWEEPS_OF_LEAST_SQUARES,
+        workers=problem.workers,
     )
     solver = ExplicitAls(simpler)
     for sweep in range(_SWEEPS_OF_LEAST_SQUARES):

@@ -23,6 +23,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from mf_core.data.ratings import Float32s, Int32s, Ratings
+from mf_core.solvers.deal import Deal
+from mf_core.solvers.workers import Workers
 
 Int64s = NDArray[np.int64]
 Solution = TypeVar("Solution")
@@ -137,7 +139,7 @@ class Side:
         n_active: number of rows with ratings.
         count: float32 tensor of shape (n_rows,), ratings per row.
         plan: how the batches were cut.
-        batches: the batches.
+        batches: the batches; of several workers, those that this one solves.
     """
 
     def __init__(
@@ -149,29 +151,45 @@ class Side:
         *,
         width: int,
         layout: Layout | None = None,
+        workers: Workers | None = None,
     ) -> None:
         """Group the ratings `value[k]` of `row[k]` for `other[k]`.
 
         `shape` is (n_rows, n_other), `width` the unknowns per row; without a `layout` it is the
-        device's.
+        device's. All `workers` give the same ratings, and each keeps those of its batches.
         """
         self.n_rows, self.n_other = shape
+        self._workers = workers
         self._layout = layout or Layout.of_device()
         counts = np.bincount(row, minlength=self.n_rows).astype(np.int64)
         self.plan = plan_batches(counts, width, self._layout.cells)
         self.n_active = len(self.plan.rows)
         self.count = tf.constant(counts.astype(np.float32))
 
-        # Where row r's solution stands among all batches' solutions; n_active (a row of zeros) for
-        # a row without ratings.
+        self._deal = Deal.of(self.plan.slices, workers)
+
+        # Where row r's solution stands among all batches' solutions; behind them (a row of zeros)
+        # for a row without ratings.
         places = np.full(self.n_rows, self.n_active, dtype=np.int64)
         places[self.plan.rows] = np.arange(self.n_active)
-        self._places = tf.constant(places)
+        self._places = tf.constant(self._deal.places(self.plan.slices)[places])
 
+        if workers:
+            mine = self._rows_of_mine()[row]
+            row, other, value = row[mine], other[mine], value[mine]
+            counts = np.bincount(row, minlength=self.n_rows).astype(np.int64)
         # In the order of the plan's rows, each batch's ratings stand together.
         order = _stable_order(places[row])
         pairs = _pack(other, value)[order]
         self.batches = list(self._cut(pairs, counts[self.plan.rows]))
+
+    def _rows_of_mine(self) -> NDArray[np.bool_]:
+        """Return which rows this worker solves; boolean array of shape (n_rows,)."""
+        mine = np.zeros(self.n_rows, dtype=bool)
+        for number in self._deal.mine:
+            start, stop, _ = self.plan.slices[number]
+            mine[self.plan.rows[start:stop]] = True
+        return mine
 
     def _cut(self, pairs: Int64s, counts: Int64s) -> Iterator[Batch]:
         """Yield the batches of `pairs`, which are in the order of the plan's rows.
@@ -182,7 +200,8 @@ class Side:
         starts = stops - counts
         row_of_zeros = np.array([self.n_other], np.int32)
         nothing = _pack(row_of_zeros, np.zeros(1, np.float32))[0]
-        for start, stop, length in self.plan.slices:
+        for number in self._deal.mine:
+            start, stop, length = self.plan.slices[number]
             padded = np.full((stop - start, length), nothing)
             own_counts = counts[start:stop, None]
             present = np.arange(length) < own_counts
@@ -199,7 +218,7 @@ class Side:
             )
 
     def each_batch(self, solve: Callable[..., Solution]) -> list[Solution]:
-        """Return `solve(rows, other, value)` of every batch, in their order."""
+        """Return `solve(rows, other, value)` of each of this worker's batches, in their order."""
         return _on_this_device(
             lambda batch: solve(batch.rows, batch.other, batch.value),
             self.batches,
@@ -210,30 +229,40 @@ class Side:
         """Return the batches' solutions, each of shape (B, K), as one tensor of shape (n_rows, K).
 
         Rows without ratings are zeros. It is a gather by the inverse order: unlike a scatter it
-        needs no atomics, so it is deterministic and fast on a GPU too.
+        needs no atomics, so it is deterministic and fast on a GPU too. Several workers exchange
+        their solutions here, and all of them have to call it.
         """
+        if self._workers:
+            solutions = [self._workers.gathered(tf.concat(solutions, axis=0))]
         row_of_zeros = tf.zeros_like(solutions[0][:1])
         return tf.gather(tf.concat([*solutions, row_of_zeros], axis=0), self._places)
+
+    def total_of(self, errors: Sequence[tf.Tensor]) -> tf.Tensor:
+        """Return the sum of the batches' squared errors, in float64: there may be many batches.
+
+        Several workers exchange theirs, and add up in the order of the batches too.
+        """
+        together = tf.stack(errors)
+        if self._workers:
+            gathered = self._workers.gathered(together[:, None])[:, 0]
+            together = tf.gather(gathered, self._deal.in_order())
+        return tf.reduce_sum(tf.cast(together, tf.float64))
 
     def solutions_of(self, solve: Callable[..., Any]) -> tuple[tf.Tensor, tf.Tensor]:
         """Return all rows and the sum of the squared errors, where `solve` returns a batch's."""
         solved = self.each_batch(solve)
         solutions = [solution for solution, _ in solved]
         errors = [error for _, error in solved]
-        return self.in_row_order(solutions), total_of(errors)
+        return self.in_row_order(solutions), self.total_of(errors)
 
     def active(self) -> tf.Tensor:
         """Return 1 for each row with ratings, else 0; float32 tensor of shape (n_rows, 1)."""
         return tf.cast(self.count > 0, tf.float32)[:, None]
 
 
-def total_of(errors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Return the sum of the batches' squared errors, in float64: there may be many batches."""
-    together = tf.stack(errors)
-    return tf.reduce_sum(tf.cast(together, tf.float64))
-
-
-def both_sides(ratings: Ratings, shape: tuple[int, int], width: int) -> tuple[Side, Side]:
+def both_sides(
+    ratings: Ratings, shape: tuple[int, int], width: int, workers: Workers | None = None
+) -> tuple[Side, Side]:
     """Return the users' and the items' side of `ratings`; `shape` is (n_users, n_items)."""
     layout = Layout.of_device()
     n_users, n_items = shape
@@ -249,9 +278,16 @@ def both_sides(ratings: Ratings, shape: tuple[int, int], width: int) -> tuple[Si
                 shape=(n_users, n_items),
                 width=width,
                 layout=layout,
+                workers=workers,
             )
         return Side(
-            ratings.item, ratings.user, value, shape=(n_items, n_users), width=width, layout=layout
+            ratings.item,
+            ratings.user,
+            value,
+            shape=(n_items, n_users),
+            width=width,
+            layout=layout,
+            workers=workers,
         )
 
     # Both at once, since NumPy sorts and copies without Python's lock.
@@ -281,7 +317,7 @@ def padding_note(users: Side, items: Side) -> str:
     return (
         f"padding {users.plan.padding_share:.1%} of the users' and "
         f"{items.plan.padding_share:.1%} of the items' places, "
-        f"{len(users.batches)} + {len(items.batches)} batches"
+        f"{len(users.plan.slices)} + {len(items.plan.slices)} batches"
     )
 
 

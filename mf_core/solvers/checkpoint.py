@@ -48,30 +48,39 @@ class Checkpoint:
         log: Callable[[str], None],
         *,
         told_to_stop: Callable[[], bool] = lambda: False,
+        read_only: bool = False,
     ) -> None:
-        """`every_seconds` 0 means every iteration; `told_to_stop`: this iteration, and no other."""
+        """`every_seconds` 0 means every iteration; `told_to_stop`: this iteration, and no other.
+
+        With `read_only` another process writes them.
+        """
         self._slots = [f"{uri}/{head}-{slot}" for slot in range(_N_SLOTS)]
         self._head = head
         self._fingerprint = fingerprint
         self._every_seconds = every_seconds
         self._log = log
         self._told_to_stop = told_to_stop
+        self._read_only = read_only
         self._last = time.monotonic()
         self._next_slot = 0
 
     def is_due(self) -> bool:
         """Say whether it is time for the next one."""
+        if self._read_only:
+            return False
         return self._told_to_stop() or time.monotonic() - self._last >= self._every_seconds
 
     def save(
         self, iteration: int, numbers: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
     ) -> None:
-        """Write a checkpoint.
+        """Write a checkpoint, unless another process writes them.
 
         Raises:
             TrainerKilledError: it is written, and the training has been told to stop.
             ArtifactStoreError: it can't be written.
         """
+        if self._read_only:
+            return
         files = {}
         for name, array in arrays.items():
             files[f"{name}.npy"] = npy_bytes(array)

@@ -53,7 +53,9 @@ class ExplicitAls(Solver):
         super().__init__(problem)
         settings = problem.settings
         width = settings.n_factors + 1
-        self._users, self._items = both_sides(problem.ratings, problem.shape, width)
+        self._users, self._items = both_sides(
+            problem.ratings, problem.shape, width, problem.workers
+        )
         self.note = padding_note(self._users, self._items)
 
         self._settings = settings

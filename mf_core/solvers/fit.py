@@ -35,6 +35,7 @@ from mf_core.solvers.ranking import RankingLists
 from mf_core.solvers.runtime import Device, peak_bytes, select_device
 from mf_core.solvers.solver import HeldOut, Problem, Solver, Start
 from mf_core.solvers.units import InRatingUnits
+from mf_core.solvers.workers import Workers
 
 SOLVERS: dict[str, type[Solver]] = {
     "bayes": BayesianFactors,
@@ -133,6 +134,7 @@ def fit_rating_head(  # noqa: PLR0913
     watch: Watch | None = None,
     log: Log = _no_log,
     checkpoint: Checkpoint | None = None,
+    workers: Workers | None = None,
 ) -> FitResult:
     """Fit the model that predicts ratings.
 
@@ -152,9 +154,12 @@ def fit_rating_head(  # noqa: PLR0913
             what it raises ends the fit.
         log: called with lines for people.
         checkpoint: where to resume from and to save to.
+        workers: the processes that fit it together; each of them calls this with the same
+            arguments, and all get the same result. None: this process alone.
 
     Raises:
         TrainingError: no rating, no GPU where one is wanted, or numbers that are not finite.
+        WorkerLostError: another worker is gone.
     """
     if not len(train):
         raise TrainingError(
@@ -171,7 +176,7 @@ def fit_rating_head(  # noqa: PLR0913
     limit = iterations or config.rating_head.chosen().iteration_limit()
     shape = (len(users), len(items))
     plain = Problem.of(config, "rating", fitted, shape=shape, limit=limit)
-    problem = dataclasses.replace(plain, held_out=held_out, attributes=attributes)
+    problem = dataclasses.replace(plain, held_out=held_out, attributes=attributes, workers=workers)
     job = _Job(
         config, "rating", users, items=items, problem=problem, n_ratings=len(train), start=start
     )
@@ -190,6 +195,7 @@ def fit_ranking_head(  # noqa: PLR0913
     watch: Watch | None = None,
     log: Log = _no_log,
     checkpoint: Checkpoint | None = None,
+    workers: Workers | None = None,
 ) -> FitResult:
     """Fit the model that orders the lists, on what `ranking_head.learn_from` says.
 
@@ -199,11 +205,13 @@ def fit_ranking_head(  # noqa: PLR0913
     Raises:
         TrainingError: no GPU where one is wanted, no relevant rating, or numbers that are not
             finite.
+        WorkerLostError: another worker is gone.
     """
     observed = observations(config, train)
     limit = iterations or config.ranking_head.iteration_limit()
     shape = (len(users), len(items))
-    problem = Problem.of(config, "ranking", observed, shape=shape, limit=limit)
+    plain = Problem.of(config, "ranking", observed, shape=shape, limit=limit)
+    problem = dataclasses.replace(plain, workers=workers)
     job = _Job(
         config, "ranking", users, items=items, problem=problem, n_ratings=len(observed), start=start
     )
@@ -233,6 +241,7 @@ def _hold_out(
 
 
 def _fit(job: _Job, listeners: _Listeners) -> FitResult:
+    workers = job.problem.workers
     device = select_device(job.config.train.device)
     with tf.device(device.name), _errors_in_words(job.head, device):
         refuse_what_does_not_fit(
@@ -241,6 +250,7 @@ def _fit(job: _Job, listeners: _Listeners) -> FitResult:
             settings=job.problem.settings,
             n_ratings=job.n_ratings,
             shape=job.problem.shape,
+            n_workers=workers.n if workers else 1,
         )
         started = time.monotonic()
         solver = make_solver(job.solver, _with_start(job))
@@ -268,10 +278,13 @@ def _run(job: _Job, solver: Solver, listeners: _Listeners, started: float) -> Ou
 
     def tell(iteration: Progress) -> None:
         """Pass an iteration on to all who follow the fit."""
+        if workers:
+            workers.compare(f"the {job.head} head", iteration.iteration, solver.state())
         listeners.report(iteration)
         if listeners.watch:
             listeners.watch(solver, iteration)
 
+    workers = job.problem.workers
     settings = job.problem.settings
     stopping = Stopping(
         limit=job.problem.limit,

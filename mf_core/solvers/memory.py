@@ -9,6 +9,9 @@ With n ratings, U users and I items, in bytes, beside the ratings that the calle
                                (`mf_core.solvers.buckets.Layout`)
     rows       r (U + I)       r as the solver says (`Solver.bytes_per_row`)
 
+Of W workers that fit together, each has ratings / W, and all rows: 1.5 r (U + I), since an
+all-gather makes copies of its own.
+
 The multiples of each line were measured with 2 million users of five ratings. The batches and rows
 lie on the device; where that is a GPU, its memory is held against them too.
 """
@@ -44,14 +47,20 @@ class Needed:
 
 
 def needed(
-    solver: type[Solver], settings: SolverConfig, n_ratings: int, shape: tuple[int, int]
+    solver: type[Solver],
+    settings: SolverConfig,
+    n_ratings: int,
+    shape: tuple[int, int],
+    n_workers: int = 1,
 ) -> Needed:
-    """Return what a fit of `n_ratings` of `shape` (n_users, n_items) will hold."""
+    """Return what each worker of a fit of `n_ratings` of `shape` (n_users, n_items) will hold."""
     layout = Layout.of_device()
     rows = solver.bytes_per_row(settings, shape) * sum(shape)
+    if n_workers > 1:
+        rows += rows // 2
     batch = _BATCH_COPIES * _FLOAT_BYTES * layout.cells
     # Both sides hold every rating's value and the other side's row.
-    held = settings.copies_of_ratings() * n_ratings
+    held = settings.copies_of_ratings() * n_ratings // n_workers
     batches = 2 * (layout.index.size + _FLOAT_BYTES) * held
     return Needed(
         host=_GROUPING_BYTES * held + rows + batch,
@@ -66,13 +75,14 @@ def refuse_what_does_not_fit(
     settings: SolverConfig,
     n_ratings: int,
     shape: tuple[int, int],
+    n_workers: int = 1,
 ) -> None:
     """Compare what a fit on the current device needs with what is free.
 
     Raises:
         TrainingError: it would not fit.
     """
-    wanted = needed(solver, settings, n_ratings, shape)
+    wanted = needed(solver, settings, n_ratings, shape, n_workers)
     places = (
         ("memory", wanted.host, free_host_bytes()),
         ("GPU memory", wanted.device, _gpu_bytes()),
@@ -84,7 +94,8 @@ def refuse_what_does_not_fit(
             f"fitting the {head} head to {n_ratings:,} ratings of {shape[0]:,} users and "
             f"{shape[1]:,} items takes about {bytes_needed / 2**30:.1f} GiB of {place}, and "
             f"{bytes_free / 2**30:.1f} GiB is free. Lower n_factors, output_factors or "
-            "kept_samples, or train on a larger machine; see docs/model.md#memory."
+            "kept_samples, or train on a larger machine or with more workers; see "
+            "docs/model.md#memory."
         )
 
 

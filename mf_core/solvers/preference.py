@@ -41,12 +41,18 @@ class Preferences:
         if by_age is not None:
             aims = aims * by_age
         width = settings.n_factors
-        users, items = both_sides(Ratings(train.user, train.item, aims), problem.shape, width=width)
+        aimed = Ratings(train.user, train.item, aims)
+        users, items = both_sides(aimed, problem.shape, width, problem.workers)
         left = recency(train, settings.recent_half_life)
         if left is None:
             return Preferences(users, items, for_lists=users)
         faded = Side(
-            train.user, train.item, aims * left, shape=problem.shape, width=settings.n_factors
+            train.user,
+            train.item,
+            aims * left,
+            shape=problem.shape,
+            width=width,
+            workers=problem.workers,
         )
         return Preferences(users, items, for_lists=faded)
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from mf_core.data.ratings import Float32s
 from mf_core.solvers.batch_draw import Errors, Given, batch_function
-from mf_core.solvers.buckets import Side, total_of, with_zero_row
+from mf_core.solvers.buckets import Side, with_zero_row
 from mf_core.solvers.pattern import Features
 from mf_core.solvers.prior import FactorPrior
 from mf_core.solvers.sampling import Noise
@@ -110,7 +110,7 @@ class SampledSide:
 
         self.weights = prior.weights
         self._spread = (prior.normal, prior.root)
-        return Errors(*(total_of(kind) for kind in zip(*errors, strict=True)))
+        return Errors(*(self._side.total_of(kind) for kind in zip(*errors, strict=True)))
 
     def draw_level(self, sweep: tf.Tensor, weighted: tf.Tensor, n_ratings: int) -> None:
         """Draw tau, which all precisions have in common, given the `weighted` squared errors.

@@ -15,6 +15,7 @@ from mf_core.config import Config, DataConfig, FactorsConfig, Head, SolverConfig
 from mf_core.data.attributes import AttributeMatrices
 from mf_core.data.ratings import Float32s, Ratings
 from mf_core.models.samples import PosteriorSamples
+from mf_core.solvers.workers import Workers
 
 Arrays = dict[str, NDArray[Any]]
 SettingsT = TypeVar("SettingsT", bound=SolverConfig, covariant=True)
@@ -117,6 +118,7 @@ class Problem(Generic[SettingsT]):
         spread: how many rating units 1 is, for figures that people read. A solver of ratings gets
             them centred and in standard deviations, the scale and the start likewise
             (`mf_core.solvers.units`), unless its settings say otherwise.
+        workers: the processes that fit it together; None: this one alone.
     """
 
     ratings: Ratings
@@ -129,6 +131,7 @@ class Problem(Generic[SettingsT]):
     start: Start | None = None
     attributes: AttributeMatrices | None = None
     spread: float = 1.0
+    workers: Workers | None = None
 
     @staticmethod
     def of(

@@ -47,10 +47,7 @@ def run_trainer(
         MFError: whatever the trainer raised; TrainerKilledError if a signal ended it.
         SystemExit: SIGTERM came while it ran; the trainer has been ended.
     """
-    with scratch_folder("mf-train") as folder:
-        path = folder / "manifest.json"
-        path.write_text(manifest.to_json(), encoding="utf-8")
-        _run(path, log, progress or (lambda report: log(report.sentence())))
+    run_process(manifest, log, progress)
     model = read_result(manifest)
     if model is None:
         raise TrainingError(
@@ -60,14 +57,44 @@ def run_trainer(
     return model
 
 
-def _run(manifest_path: Path, log: Log, progress: ShowProgress) -> None:
-    """Run the trainer to its end and raise what it raised."""
-    command = [sys.executable, "-m", "mf_core.training.process", str(manifest_path)]
+def run_process(
+    manifest: Manifest,
+    log: Log,
+    progress: ShowProgress | None = None,
+    *,
+    worker: int = 0,
+    started: Callable[["subprocess.Popen[str]"], None] = lambda process: None,
+) -> None:
+    """Run a trainer to its end and raise what it raised.
+
+    `worker` is its number among several (`mf_core.training.cluster`); `started` is called with the
+    process once it runs.
+    """
+    show = progress or (lambda report: log(report.sentence()))
+    with scratch_folder("mf-train") as folder:
+        path = folder / "manifest.json"
+        path.write_text(manifest.to_json(), encoding="utf-8")
+        command = [sys.executable, "-m", "mf_core.training.process", str(path), str(worker)]
+        # A worker that only helps has no checkpoint to write.
+        grace = 0.0 if worker else _GRACE_SECONDS
+        _run(command, folder, log, show, started=started, grace=grace)
+
+
+def _run(
+    command: list[str],
+    folder: Path,
+    log: Log,
+    progress: ShowProgress,
+    *,
+    started: Callable[["subprocess.Popen[str]"], None],
+    grace: float,
+) -> None:
     # TensorFlow has temporary files of its own. Those of a trainer that is killed go with the
     # launcher's folder. The lock is one for all trainers, so it lies elsewhere.
-    own = {"TMPDIR": str(manifest_path.parent), "MF_GPU_LOCK": str(lock_path())}
+    own = {"TMPDIR": str(folder), "MF_GPU_LOCK": str(lock_path())}
     problem: Problem | None = None
-    with _sigterm_raises(), _child(command, {**os.environ, **own}) as process:
+    with _sigterm_raises(), _child(command, {**os.environ, **own}, grace) as process:
+        started(process)
         assert process.stdout is not None
         for line in process.stdout:
             message = decode(line)
@@ -100,8 +127,13 @@ def _error(problem: Problem | None, code: int) -> MFError:
 
 
 @contextmanager
-def _child(command: list[str], environment: Mapping[str, str]) -> Iterator["subprocess.Popen[str]"]:
-    """Start `command`, and see to it that it has ended whichever way the block is left."""
+def _child(
+    command: list[str], environment: Mapping[str, str], grace: float
+) -> Iterator["subprocess.Popen[str]"]:
+    """Start `command`, and see to it that it has ended whichever way the block is left.
+
+    Told to end, it has `grace` seconds for it.
+    """
     process = subprocess.Popen(
         command,
         env=environment,
@@ -114,17 +146,17 @@ def _child(command: list[str], environment: Mapping[str, str]) -> Iterator["subp
     try:
         yield process
     finally:
-        _end(process)
+        _end(process, grace)
         if process.stdout:
             process.stdout.close()
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
+def _end(process: "subprocess.Popen[str]", grace: float) -> None:
     if process.poll() is not None:
         return
     try:
         process.terminate()
-        process.wait(_GRACE_SECONDS)
+        process.wait(grace)
     except subprocess.TimeoutExpired:
         pass
     finally:

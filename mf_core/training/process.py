@@ -1,10 +1,13 @@
-"""The process that trains: `python -m mf_core.training.process MANIFEST.json`.
+"""The process that trains: `python -m mf_core.training.process MANIFEST.json WORKER`.
 
 `mf_core.training.launcher` starts it. It is a process of its own (exec, not a fork of the task's),
 since a forked CUDA context breaks and only a process's end frees GPU memory. It reads a snapshot,
 fits the heads and writes their models and a `result.json`; it touches no database. It may be killed
 at any moment and started again: it goes on from its checkpoints, and one that had finished returns
 what it wrote, if that is still whole.
+
+WORKER is 0, or the number of one of several workers that help the one with number 0
+(`mf_core.training.together`).
 """
 
 import dataclasses
@@ -30,6 +33,7 @@ from mf_core.models.factors import FactorModel, save_model
 from mf_core.models.heads import load_models
 from mf_core.models.samples import sample_files
 from mf_core.records import HeadRef, HeadRefs, ModelRef, Progress
+from mf_core.training.cluster import ALONE, Cluster
 from mf_core.training.manifest import (
     Manifest,
     Problem,
@@ -43,9 +47,11 @@ from mf_core.training.manifest import (
     write_result,
 )
 from mf_core.training.parent import die_with_parent
+from mf_core.training.together import connect, share_work, shared_work, with_others
 
 if TYPE_CHECKING:
     from mf_core.solvers.fit import FitResult
+    from mf_core.solvers.workers import Workers
 
 _REPORTS_PER_FIT = 60
 
@@ -59,9 +65,13 @@ def main(arguments: list[str]) -> int:
     """Train what the manifest named by `arguments` says; return the exit code."""
     try:
         manifest = Manifest.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
+        cluster = Cluster.from_environment(int(arguments[1]))
         die_with_parent(manifest.parent_pid)
         with training_lock(lock_path()):
-            train(manifest)
+            if cluster.index:
+                help_to_train(manifest, cluster)
+            else:
+                train(manifest, cluster)
     except MFError as error:
         say(encode(Problem(type(error).__name__, str(error))))
         return error.exit_code
@@ -98,12 +108,13 @@ def training_lock(path: Path) -> Iterator[None]:
         os.close(file)
 
 
-def train(manifest: Manifest) -> None:
+def train(manifest: Manifest, cluster: Cluster = ALONE) -> None:
     """Fit and save the heads, and write `result.json`, unless this very work stands there.
 
     Raises:
         StateError: the version was published by now.
         TrainingError: training failed.
+        WorkerLostError: another worker of the cluster is gone, or has not come.
     """
     if finished(manifest):
         say(f"{manifest.stage}: already trained ({manifest.output_uri})")
@@ -121,11 +132,32 @@ def train(manifest: Manifest) -> None:
 
     # What was asked for names the result; what is really done names the checkpoints.
     work = manifest if starts else dataclasses.replace(manifest, start=None)
-    work = _after_search(work, snapshot)
-    results = _fit_heads(work, snapshot, starts)
+    if cluster.is_shared():
+        _import_tensorflow()
+    # TensorFlow meets the others before anything runs on it, so also before the search.
+    with with_others(cluster, manifest, say) as workers:
+        work = _after_search(work, snapshot)
+        share_work(workers, work)
+        results = _fit_heads(work, snapshot, starts, workers)
     heads = {head: _saved(head, work, result) for head, result in results.items()}
     _write_result(manifest, work, results, heads)
     remove_artifact(manifest.checkpoint_uri)
+
+
+def help_to_train(manifest: Manifest, cluster: Cluster) -> None:
+    """Take part in the fits of worker 0; it saves the models.
+
+    `manifest` is the work before worker 0's search for settings.
+
+    Raises:
+        TrainingError: training failed.
+        WorkerLostError: another worker is gone.
+    """
+    _import_tensorflow()
+    workers = connect(cluster, manifest.settings().train.device)
+    snapshot = read_snapshot(manifest.snapshot_uri, manifest.snapshot_sha256)
+    work = shared_work(workers)
+    _fit_heads(work, snapshot, _load_starts(work), workers)
 
 
 def _after_search(manifest: Manifest, snapshot: Snapshot) -> Manifest:
@@ -210,7 +242,10 @@ def _import_tensorflow() -> None:
 
 
 def _fit_heads(
-    manifest: Manifest, snapshot: Snapshot, starts: dict[str, FactorModel]
+    manifest: Manifest,
+    snapshot: Snapshot,
+    starts: dict[str, FactorModel],
+    workers: "Workers | None",
 ) -> dict[str, "FitResult"]:
     config = manifest.settings()
     refit = manifest.stage == "refit"
@@ -231,6 +266,7 @@ def _fit_heads(
                 attributes=attributes,
                 start=starts.get(head),
                 told_to_stop=told_to_stop,
+                workers=workers,
             )
             for head in config.heads()
         }
@@ -259,6 +295,7 @@ def _fit(
     attributes: AttributeMatrices | None,
     start: FactorModel | None,
     told_to_stop: Callable[[], bool],
+    workers: "Workers | None",
 ) -> "FitResult":
     from mf_core.solvers.checkpoint import Checkpoint
     from mf_core.solvers.fit import fit_ranking_head, fit_rating_head
@@ -271,6 +308,7 @@ def _fit(
         every_seconds=config.train.checkpoint_seconds,
         log=say,
         told_to_stop=told_to_stop,
+        read_only=workers is not None and workers.index > 0,
     )
     common: dict[str, Any] = {
         "start": start,
@@ -278,6 +316,7 @@ def _fit(
         "report": _say_progress,
         "log": say,
         "checkpoint": checkpoint,
+        "workers": workers,
     }
     rows = (config, ratings, snapshot.users, snapshot.items)
     if head == "rating":

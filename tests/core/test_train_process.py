@@ -62,10 +62,11 @@ class Data:
     sha256: str
 
 
-def make_data(folder: Path) -> Data:
-    """Write a snapshot of 200 users, 100 items and a fifth of all pairs."""
+def make_data(folder: Path, shape: tuple[int, int] = (200, 100), share: float = 0.2) -> Data:
+    """Write a snapshot of so many users and items, and of a `share` of all pairs."""
+    n_users, n_items = shape
     rng = np.random.default_rng(0)
-    user, item = np.nonzero(rng.random((200, 100)) < 0.2)
+    user, item = np.nonzero(rng.random(shape) < share)
     value = rng.integers(1, 6, len(user))
     ratings = Ratings(
         user.astype(np.int32),
@@ -75,8 +76,8 @@ def make_data(folder: Path) -> Data:
     is_test = rng.random(len(ratings)) < 0.3
 
     snapshot = Snapshot(
-        users=id_map(f"{number:03d}" for number in range(200)),
-        items=id_map(f"{number:03d}" for number in range(100)),
+        users=id_map(f"{number:03d}" for number in range(n_users)),
+        items=id_map(f"{number:03d}" for number in range(n_items)),
         train=sort_ratings(ratings.take(~is_test)),
         test=sort_ratings(ratings.take(is_test)),
     )
@@ -141,7 +142,15 @@ def work(
 def trainers(of: int | None = None) -> list[psutil.Process]:
     """Return the trainers below a process; None stands for this one."""
     children = psutil.Process(of).children(recursive=True)
-    return [child for child in children if "mf_core.training.process" in child.cmdline()]
+    return [child for child in children if _is_trainer(child)]
+
+
+def _is_trainer(process: psutil.Process) -> bool:
+    """Say whether a process trains; one that has ended does not."""
+    try:
+        return "mf_core.training.process" in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
 
 
 def kill_at(mark: str, lines: list[str] | None = None) -> Log:
