@@ -26,14 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import sqlalchemy as sa
 from numpy.typing import NDArray
 from sqlalchemy.engine import Engine
 
-from mf_core.publishing import publish
+from mf_core.publishing import publish, verification
 from mf_core.warehouse import database_engine, transaction
 from mf_core.warehouse.bootstrap import bootstrap_warehouse, migrate
 from mf_core.warehouse.embedded import EmbeddedServer, start_embedded
@@ -66,14 +65,14 @@ class Lists:
     n_ratings: int = _RATINGS_A_USER
 
     @cached_property
-    def user_ids(self) -> NDArray[np.object_]:
-        """All users, sorted as a snapshot has them; shape (n_users,)."""
-        return np.array(sorted(str(n + 1) for n in range(self.n_users)), dtype=object)
+    def user_ids(self) -> pa.StringArray:
+        """All users, sorted as a snapshot has them."""
+        return pa.array(sorted(str(n + 1) for n in range(self.n_users)))
 
     @cached_property
-    def item_ids(self) -> NDArray[np.object_]:
-        """All items; shape (n_items,)."""
-        return np.array(sorted(str(n + 1) for n in range(self.n_items)), dtype=object)
+    def item_ids(self) -> pa.StringArray:
+        """All items."""
+        return pa.array(sorted(str(n + 1) for n in range(self.n_items)))
 
     def items(self, users: NDArray[np.int64], first: int, n: int) -> NDArray[np.int64]:
         """Return the places `first` to `first + n` of each user's progression; shape (users, n)."""
@@ -92,34 +91,33 @@ class Lists:
         a_shard = max(1, _USERS_A_SHARD // _USERS_A_TILE)
         for first in range(0, len(tiles), a_shard):
             own = tiles[first : first + a_shard]
-            yield self.user_ids[own[0][0]], self.user_ids[own[-1][-1]], own
+            yield self.user_ids[own[0][0]].as_py(), self.user_ids[own[-1][-1]].as_py(), own
 
-    def frame(self, users: NDArray[np.int64], version: int, at: datetime) -> pd.DataFrame:
+    def table(self, users: NDArray[np.int64], version: int, at: datetime) -> pa.Table:
         """Return the rows of some users' lists, as `recommend` makes them."""
+        n_rows = len(users) * self.n_places
         item = self.items(users, self.n_ratings, self.n_places).ravel()
         generator = np.random.default_rng(int(users[0]))
         score = -np.sort(-generator.normal(size=(len(users), self.n_places)), axis=1).ravel()
-        rank = np.tile(np.arange(1, self.n_places + 1), len(users))
-        return pd.DataFrame(
-            {
-                "model_version": version,
-                "user_id": self.user_ids[np.repeat(users, self.n_places)],
-                "rank": rank,
-                "item_id": self.item_ids[item],
-                "score": score,
-                "predicted_rating": np.clip(3.5 + score, 0.5, 5.0),
-                "predicted_rating_sd": np.full(len(item), None, dtype=object),
-                "source": np.full(len(item), "model", dtype=object),
-                "generated_at": at.isoformat(),
-            }
-        )
+        columns = {
+            "model_version": pa.repeat(version, n_rows),
+            "user_id": self.user_ids.take(np.repeat(users, self.n_places)),
+            "rank": np.tile(np.arange(1, self.n_places + 1), len(users)),
+            "item_id": self.item_ids.take(item),
+            "score": score,
+            "predicted_rating": np.clip(3.5 + score, 0.5, 5.0).astype(np.float32),
+            "predicted_rating_sd": pa.nulls(n_rows, pa.float64()),
+            "source": pa.repeat("model", n_rows),
+            "generated_at": pa.repeat(at.isoformat(), n_rows),
+        }
+        return pa.table(columns)
 
-    def frames(
+    def tables(
         self, tiles: list[NDArray[np.int64]], version: int, at: datetime
-    ) -> Iterator[pd.DataFrame]:
+    ) -> Iterator[pa.Table]:
         """Yield the rows of a shard, tile by tile."""
         for users in tiles:
-            yield self.frame(users, version, at)
+            yield self.table(users, version, at)
 
 
 @dataclass
@@ -231,8 +229,8 @@ def _load_ratings(stage: Stage) -> None:
         for users in lists.tiles():
             item = lists.items(users, 0, lists.n_ratings).ravel()
             columns = {
-                "user_id": pa.array(lists.user_ids[np.repeat(users, lists.n_ratings)]),
-                "item_id": pa.array(lists.item_ids[item]),
+                "user_id": lists.user_ids.take(np.repeat(users, lists.n_ratings)),
+                "item_id": lists.item_ids.take(item),
                 "rating": pa.array(0.5 + 0.5 * (item % 10)),
                 "batch_id": pa.array(np.ones(len(item), np.int64)),
             }
@@ -254,7 +252,7 @@ def _take_floor(stage: Stage) -> None:
     file = stage.folder / "rows.csv"
     with file.open("wb") as sink:
         for users in lists.tiles():
-            rows = pa.Table.from_pandas(lists.frame(users, version, datetime.now(UTC)))
+            rows = lists.table(users, version, datetime.now(UTC))
             no_header = pyarrow.csv.WriteOptions(include_header=False)
             pyarrow.csv.write_csv(rows, sink, no_header)
 
@@ -292,9 +290,10 @@ def _write(stage: Stage, version: int, name: str) -> None:
     with transaction(stage.engine) as connection:
         publish.create_table(connection, version, "made up")
     for first, last, tiles in lists.shards():
-        frames = list(lists.frames(tiles, version, now))
+        # Made before: to compute lists is another step's work.
+        tables = list(lists.tables(tiles, version, now))
         with stage.timed(name), transaction(stage.engine) as connection:
-            publish.write_shard(connection, version, first, last, frames)
+            publish.write_shard(connection, version, first, last, tables)
 
 
 def _verify(stage: Stage, version: int) -> None:
@@ -312,7 +311,7 @@ def _verify(stage: Stage, version: int) -> None:
     sa.event.listen(stage.engine, "before_cursor_execute", before)
     sa.event.listen(stage.engine, "after_cursor_execute", after)
     with stage.timed("verify_s"), transaction(stage.engine) as connection:
-        publish.verify_table(connection, version, min_coverage=0.01)
+        verification.verify_table(connection, version, min_coverage=0.01)
     sa.event.remove(stage.engine, "before_cursor_execute", before)
     sa.event.remove(stage.engine, "after_cursor_execute", after)
     figures = stage.figures
@@ -359,7 +358,7 @@ def _keep_more(stage: Stage, version: int) -> None:
 def _read(stage: Stage) -> None:
     """Time one user's list in the server, and see what its plan skips."""
     reader = database_engine(stage.server.url("warehouse", "mf_reader"))
-    chosen = np.random.default_rng(0).choice(stage.lists.user_ids, _SAMPLED_USERS)
+    chosen = np.random.default_rng(0).choice(stage.lists.user_ids.to_pylist(), _SAMPLED_USERS)
     milliseconds = []
     with reader.connect() as connection:
         for user in chosen:
