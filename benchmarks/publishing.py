@@ -47,7 +47,7 @@ _RATINGS_A_USER = 145
 # As many rows as a tile of 64 MiB has, of 27,000 items and lists of 100.
 _USERS_A_TILE = 600
 _USERS_A_SHARD = 17_250
-_IDLE_SECONDS = 20.0
+_IDLE_SECONDS = 10.0
 _SAMPLED_USERS = 200
 
 _QUERY = r"""\set u random(1, :n_users)
