@@ -7,9 +7,8 @@ the same columns, then the same two indexes. Ours writes tiles of lists as `reco
 the indexes and verifies. Then readers query all the while: nobody else there, while the lists of
 the next version are loaded, and while they are verified and go live.
 
-What is published is made up: no list is computed, so no step but publishing is measured. Every
-user has rated some items and is offered others, as arithmetic progressions over a prime number of
-items.
+What is published is made up (`benchmarks.made_up_lists`): no list is computed, so no step but
+publishing is measured.
 """
 
 import argparse
@@ -21,7 +20,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +27,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import sqlalchemy as sa
-from numpy.typing import NDArray
 from sqlalchemy.engine import Engine
 
+from benchmarks.made_up_lists import Lists
 from mf_core.publishing import publish, verification
 from mf_core.warehouse import database_engine, transaction
 from mf_core.warehouse.bootstrap import bootstrap_warehouse, migrate
@@ -42,82 +40,11 @@ from mf_core.warehouse.versions import Approval
 N_READERS = 50
 QUERIES_A_SECOND = 500
 KEPT_VERSIONS = 5
-_N_ITEMS = 27_011
-_RATINGS_A_USER = 145
-# As many rows as a tile of 64 MiB has, of 27,000 items and lists of 100.
-_USERS_A_TILE = 600
-_USERS_A_SHARD = 17_250
-_IDLE_SECONDS = 10.0
 _SAMPLED_USERS = 200
 
 _QUERY = r"""\set u random(1, :n_users)
 SELECT * FROM mf.recommendations_for(:u::text);
 """
-
-
-@dataclass(frozen=True)
-class Lists:
-    """Who has rated what and is offered what; ids are decimal numbers, in the order of text."""
-
-    n_users: int
-    n_places: int
-    n_items: int = _N_ITEMS
-    n_ratings: int = _RATINGS_A_USER
-
-    @cached_property
-    def user_ids(self) -> pa.StringArray:
-        """All users, sorted as a snapshot has them."""
-        return pa.array(sorted(str(n + 1) for n in range(self.n_users)))
-
-    @cached_property
-    def item_ids(self) -> pa.StringArray:
-        """All items."""
-        return pa.array(sorted(str(n + 1) for n in range(self.n_items)))
-
-    def items(self, users: NDArray[np.int64], first: int, n: int) -> NDArray[np.int64]:
-        """Return the places `first` to `first + n` of each user's progression; shape (users, n)."""
-        start = (users * 7_919) % self.n_items
-        step = 1 + (users * 104_729) % (self.n_items - 1)
-        return (start[:, None] + step[:, None] * np.arange(first, first + n)) % self.n_items
-
-    def tiles(self) -> Iterator[NDArray[np.int64]]:
-        """Yield the users, some hundred at a time."""
-        for first in range(0, self.n_users, _USERS_A_TILE):
-            yield np.arange(first, min(first + _USERS_A_TILE, self.n_users), dtype=np.int64)
-
-    def shards(self) -> Iterator[tuple[str, str, list[NDArray[np.int64]]]]:
-        """Yield the first and the last user of each shard, and its tiles."""
-        tiles = list(self.tiles())
-        a_shard = max(1, _USERS_A_SHARD // _USERS_A_TILE)
-        for first in range(0, len(tiles), a_shard):
-            own = tiles[first : first + a_shard]
-            yield self.user_ids[own[0][0]].as_py(), self.user_ids[own[-1][-1]].as_py(), own
-
-    def table(self, users: NDArray[np.int64], version: int, at: datetime) -> pa.Table:
-        """Return the rows of some users' lists, as `recommend` makes them."""
-        n_rows = len(users) * self.n_places
-        item = self.items(users, self.n_ratings, self.n_places).ravel()
-        generator = np.random.default_rng(int(users[0]))
-        score = -np.sort(-generator.normal(size=(len(users), self.n_places)), axis=1).ravel()
-        columns = {
-            "model_version": pa.repeat(version, n_rows),
-            "user_id": self.user_ids.take(np.repeat(users, self.n_places)),
-            "rank": np.tile(np.arange(1, self.n_places + 1), len(users)),
-            "item_id": self.item_ids.take(item),
-            "score": score,
-            "predicted_rating": np.clip(3.5 + score, 0.5, 5.0).astype(np.float32),
-            "predicted_rating_sd": pa.nulls(n_rows, pa.float64()),
-            "source": pa.repeat("model", n_rows),
-            "generated_at": pa.repeat(at.isoformat(), n_rows),
-        }
-        return pa.table(columns)
-
-    def tables(
-        self, tiles: list[NDArray[np.int64]], version: int, at: datetime
-    ) -> Iterator[pa.Table]:
-        """Yield the rows of a shard, tile by tile."""
-        for users in tiles:
-            yield self.table(users, version, at)
 
 
 @dataclass
@@ -159,7 +86,9 @@ class Stage:
         subprocess.run([program, "-q", "-v", "ON_ERROR_STOP=1", *where, "-c", command], check=True)
 
 
-def measure(n_users: int, n_places: int, *, folder: Path | None = None) -> dict[str, Any]:
+def measure(
+    n_users: int, n_places: int, *, idle_seconds: float = 10.0, folder: Path | None = None
+) -> dict[str, Any]:
     """Return the seconds of publishing `n_users` x `n_places` rows, beside their floor.
 
     Keys:
@@ -170,13 +99,15 @@ def measure(n_users: int, n_places: int, *, folder: Path | None = None) -> dict[
         checks_s: the verification besides the indexes.
         ratio: `load_and_index_s` over `floor_s`.
         promotion_ms: how long going live takes while readers read.
-        reader_p99_ms: of the queries of 50 readers: idle, loading, publishing.
+        reader_p99_ms: of the queries of 50 readers: idle, loading, publishing; None where a phase
+            was too short for pgbench to write any down.
         read_ms: median of one user's list in the server, among five kept versions.
         never_executed: partitions that the plan of one user's list skips; of `kept_versions`.
 
     Args:
         n_users: users.
         n_places: rows of each user's list.
+        idle_seconds: how long readers are measured with nobody else there.
         folder: an empty folder for the server's files; None: a temporary one.
     """
     with tempfile.TemporaryDirectory(prefix="mf-publishing-", dir=folder) as name:
@@ -187,14 +118,17 @@ def measure(n_users: int, n_places: int, *, folder: Path | None = None) -> dict[
             migrate(url)
             engine = database_engine(url)
             stage = Stage(Lists(n_users, n_places), Path(name), server, engine)
-            _measure(stage)
+            _publish_all(stage)
+            _read(stage)
+            _read_all_the_while(stage, idle_seconds)
             engine.dispose()
         finally:
             server.stop()
     return stage.figures
 
 
-def _measure(stage: Stage) -> None:
+def _publish_all(stage: Stage) -> None:
+    """Take the floor, publish beside it, and add the other versions that are kept."""
     figures = stage.figures
     figures["rows"] = stage.lists.n_users * stage.lists.n_places
     _load_ratings(stage)
@@ -210,8 +144,6 @@ def _measure(stage: Stage) -> None:
     figures["ratio"] = figures["load_and_index_s"] / figures["floor_s"]
 
     _keep_more(stage, version)
-    _read(stage)
-    _read_all_the_while(stage)
 
 
 def _load_ratings(stage: Stage) -> None:
@@ -380,11 +312,11 @@ def _read(stage: Stage) -> None:
     )
 
 
-def _read_all_the_while(stage: Stage) -> None:
+def _read_all_the_while(stage: Stage, idle_seconds: float) -> None:
     """Load, verify and publish one more version while readers query."""
     p99 = {}
     with _readers(stage, "idle") as idle:
-        time.sleep(_IDLE_SECONDS)
+        time.sleep(idle_seconds)
     p99["idle"] = idle()
 
     version = _approved(stage)
@@ -420,7 +352,7 @@ def _readers(stage: Stage, phase: str) -> Iterator[Any]:
     ]  # fmt: skip
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def p99() -> float:
+    def p99() -> float | None:
         """Return the 99th percentile of the time from the call to the last row, in ms."""
         microseconds = []
         for file in stage.folder.glob(f"{phase}.*"):
@@ -428,7 +360,7 @@ def _readers(stage: Stage, phase: str) -> Iterator[Any]:
             for line in file.read_text().splitlines()[:-1]:
                 _client, _number, elapsed, _script, _s, _us, lag = line.split()
                 microseconds.append(int(elapsed) - int(lag))
-        return float(np.quantile(microseconds, 0.99)) / 1_000
+        return float(np.quantile(microseconds, 0.99)) / 1_000 if microseconds else None
 
     try:
         yield p99
