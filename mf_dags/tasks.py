@@ -4,11 +4,13 @@
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import ParamSpec, TypeVar
 
 from airflow.sdk import task
 
+from mf_core.errors import ConfigError
 from mf_core.records import (
     EvalReport,
     IngestReport,
@@ -212,6 +214,9 @@ def close() -> int | None:
     here = place()
     stopped = pipeline.close_run(here, run_key(), failed_steps())
     send_state(here)
+    # What is wrong with the settings, `start` has told.
+    with suppress(ConfigError):
+        pipeline.clean_up_after(run_config(), here, run_key())
     return stopped
 
 

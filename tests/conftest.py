@@ -14,6 +14,7 @@ from tests.s3 import Door, client_variables, forget_clients, s3_server
 # What fits models, starts Airflow's scheduler or its web application, or otherwise takes long.
 # `make test-quick` leaves these out.
 SLOW = (
+    "tests/benchmarks/test_publishing.py*",
     "tests/core/test_object_store.py*",
     "tests/core/test_search*",
     "tests/core/test_search_time.py*",
@@ -54,6 +55,7 @@ SLOW = (
     "tests/db/test_tune.py*",
     "tests/db/test_tune_apply.py*",
     "tests/db/test_upgrade.py*",
+    "tests/db/test_verification.py*",
     "tests/db/test_warm_start.py*",
     "tests/e2e/*",
     "tests/plugins/*",

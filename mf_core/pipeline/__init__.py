@@ -21,13 +21,21 @@ from mf_core.pipeline.models import (
 )
 from mf_core.pipeline.place import Workplace, operating_system_user, workplace
 from mf_core.pipeline.pruning import Removed, prune
-from mf_core.pipeline.whole import close_run, record_failure, run_all, run_to_readers, start_run
+from mf_core.pipeline.whole import (
+    clean_up_after,
+    close_run,
+    record_failure,
+    run_all,
+    run_to_readers,
+    start_run,
+)
 
 __all__ = [
     "Removed",
     "Workplace",
     "check",
     "check_settings",
+    "clean_up_after",
     "close_run",
     "evaluate",
     "gate",

@@ -14,6 +14,7 @@ from mf_core.pipeline.models import refit, require_approved, show_rules
 from mf_core.pipeline.place import Workplace
 from mf_core.publishing import publish as publishing
 from mf_core.publishing import recommend as lists
+from mf_core.publishing import verification
 from mf_core.records import (
     ModelRef,
     SplitRef,
@@ -150,7 +151,7 @@ def recommend_shard(config: Config, place: Workplace, refitted: ModelRef, shard:
     models = load_models(refitted)
     heads = _readers_heads(config, place, snapshot, models, samples)
     users = lists.shard_users(len(snapshot.users), _n_shards(config, snapshot), shard)
-    frames = lists.recommendation_frames(
+    tables = lists.recommendation_tables(
         config, heads, users, model_version=version, generated_at=datetime.now(UTC)
     )
 
@@ -158,7 +159,7 @@ def recommend_shard(config: Config, place: Workplace, refitted: ModelRef, shard:
     first = snapshot.users.ids[users[0]]
     last = snapshot.users.ids[users[-1]]
     with transaction(place.engine) as connection:
-        rows = publishing.write_shard(connection, version, first, last_user=last, frames=frames)
+        rows = publishing.write_shard(connection, version, first, last_user=last, tables=tables)
     place.log(f"recommend: shard {shard} has {rows:,} rows for {len(users):,} users")
     return rows
 
@@ -172,7 +173,7 @@ def verify(config: Config, place: Workplace, refitted: ModelRef) -> int:
     min_coverage = config.publish.min_coverage
     version = refitted.model_version
     with transaction(place.engine) as connection:
-        rows = publishing.verify_table(connection, version, min_coverage)
+        rows = verification.verify_table(connection, version, min_coverage)
     place.log(f"verify: the {rows:,} rows of version {version} hold every rule")
     return rows
 

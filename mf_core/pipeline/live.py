@@ -56,7 +56,7 @@ def publish(config: Config, place: Workplace, split: SplitRef, report: EvalRepor
     if not done_before:
         publishing.wait_for_planned_readers(place.engine)
         report, previous = _promote(config, place, split, report)
-    retired = _clean_up(config, place)
+    retired = clean_up(config, place)
     published = PublishReport(
         model_version=version,
         previous_version=previous,
@@ -70,10 +70,11 @@ def publish(config: Config, place: Workplace, split: SplitRef, report: EvalRepor
     return published
 
 
-def _clean_up(config: Config, place: Workplace) -> list[int]:
-    """Do what comes after a publication; return the versions whose lists are gone.
+def clean_up(config: Config, place: Workplace) -> list[int]:
+    """Remove what nothing needs any more; return the versions whose lists are gone.
 
-    Readers see the new version by now, so whatever fails here is left for the next time.
+    A publication ends with it, and so does a run that did not come so far. Whatever fails here is
+    left for the next run: the outcome of this one is decided by now.
     """
     retired: list[int] = []
     with _next_time(place, "the models of published versions are not sealed"):
@@ -92,7 +93,7 @@ def _next_time(place: Workplace, what: str) -> Iterator[None]:
         yield
     except Exception as error:
         said = str(error).strip().splitlines() or [""]
-        place.log(f"{what} yet; the next publication does it: {type(error).__name__}: {said[0]}")
+        place.log(f"{what} yet; the next run does it: {type(error).__name__}: {said[0]}")
 
 
 def _seal_published(place: Workplace) -> None:

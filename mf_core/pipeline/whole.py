@@ -8,7 +8,7 @@ from mf_core.config import Config
 from mf_core.errors import GateError, MFError
 from mf_core.pipeline.data import check, check_settings, ingest, split
 from mf_core.pipeline.lists import prepare, recommend_shard, verify, write_lists
-from mf_core.pipeline.live import publish
+from mf_core.pipeline.live import clean_up, publish
 from mf_core.pipeline.models import evaluate, gate, refit, train
 from mf_core.pipeline.place import Workplace
 from mf_core.records import (
@@ -72,12 +72,24 @@ def close_run(place: Workplace, run_key: str, failed_steps: Sequence[str] = ()) 
     return stopped
 
 
+def clean_up_after(config: Config, place: Workplace, run_key: str) -> None:
+    """Remove what nothing needs any more, after a run that published nothing.
+
+    A publication has done so by itself. Nights that are refused or fail, one after the other, would
+    otherwise leave their tables, models, snapshots and rejected rows for ever.
+    """
+    with transaction(place.engine) as connection:
+        outcome = runs.outcome_of(connection, run_key)
+    if outcome != "published":
+        clean_up(config, place)
+
+
 def run_all(config: Config, place: Workplace, run_key: str) -> PublishReport | Verdict | SplitRef:
     """Run every step in this process.
 
     What comes back is how far the run went: nothing new, a dry run, or published.
     """
-    with _on_record(place, run_key):
+    with _on_record(config, place, run_key):
         check_settings(config, place)
         ingest(config, place, run_key)
         check(config, place)
@@ -99,7 +111,7 @@ def run_all(config: Config, place: Workplace, run_key: str) -> PublishReport | V
 
 
 @contextmanager
-def _on_record(place: Workplace, run_key: str) -> Iterator[None]:
+def _on_record(config: Config, place: Workplace, run_key: str) -> Iterator[None]:
     """Put on record that a run starts and how it ends; its own error, or success, comes first."""
     start_run(place, run_key)
     failed: list[str] = []
@@ -113,6 +125,7 @@ def _on_record(place: Workplace, run_key: str) -> Iterator[None]:
     finally:
         with _told_only(place, run_key):
             close_run(place, run_key, failed)
+            clean_up_after(config, place, run_key)
 
 
 @contextmanager

@@ -9,9 +9,10 @@ look again, under the lock of that row, whether the version still has its lists.
 import re
 import time
 from collections.abc import Iterable
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pandas as pd
+import pyarrow as pa
 import sqlalchemy as sa
 from psycopg2 import sql as pg
 from sqlalchemy.engine import Connection, Engine
@@ -20,11 +21,10 @@ from mf_core.errors import VerificationError
 from mf_core.records import RollbackReport
 from mf_core.warehouse import retention, rollbacks, states, versions
 from mf_core.warehouse import tables as t
-from mf_core.warehouse.engine import copy_frame, transaction
+from mf_core.warehouse.engine import copy_csv, copy_frame, csv_text, transaction
 from mf_core.warehouse.schema import composed, psycopg2_cursor, schema_of, sql
 
 _PARTITION = re.compile(r"recommendation_rows_v(\d+)")
-_LIST_CHECKS = Path(__file__).parent / "list_checks"
 _PLANNED_READERS_SECONDS = 2.0
 _POLL_SECONDS = 0.02
 _PLANNED_READERS = """
@@ -68,6 +68,22 @@ def create_table(connection: Connection, model_version: int, made_of: str) -> No
         pg.Literal(int(model_version)),
     )
     run(connection, "COMMENT ON TABLE {mf}.{} IS {}", pg.Identifier(name), pg.Literal(made_of))
+    # A row for each user, and cheap to keep while rows are written: see `write_shard`.
+    run(
+        connection,
+        "CREATE INDEX {} ON {mf}.{} (user_id) WHERE rank = 1",
+        pg.Identifier(_first_ranks(name)),
+        pg.Identifier(name),
+    )
+
+
+def _first_ranks(name: str) -> str:
+    return f"{name}_first_ranks_idx"
+
+
+def drop_first_ranks(connection: Connection, name: str) -> None:
+    """Drop the index that only the writing of a version's table needs."""
+    run(connection, "DROP INDEX IF EXISTS {mf}.{}", pg.Identifier(_first_ranks(name)))
 
 
 def attached_lists(connection: Connection, model_version: int) -> str | None:
@@ -117,7 +133,7 @@ def write_shard(
     model_version: int,
     first_user: str,
     last_user: str,
-    frames: Iterable[pd.DataFrame],
+    tables: Iterable[pa.Table],
 ) -> int:
     """Replace the rows of the users first_user..last_user in a version's standalone table.
 
@@ -134,55 +150,46 @@ def write_shard(
         of_shard = r.c.user_id.between(first_user, last_user)
         counted = sa.select(sa.func.count()).where(r.c.model_version == model_version, of_shard)
         return int(connection.scalar(counted) or 0)
-    _require_table(connection, name)
-    old_rows = f"DELETE FROM {{mf}}.{name} WHERE user_id BETWEEN :first_user AND :last_user"
+    require_table(connection, name)
+    _delete_shard(connection, name, first_user, last_user)
+    return _copy_beside(connection, (schema_of(connection), name), tables)
+
+
+def _delete_shard(connection: Connection, name: str, first_user: str, last_user: str) -> None:
+    """Delete a shard's rows, which are there if it was written before."""
     edges = {"first_user": first_user, "last_user": last_user}
-    connection.execute(sql(connection, old_rows), edges)
+    of_shard = "user_id BETWEEN :first_user AND :last_user"
+    # Every list has a first rank. Without that look, each shard would go through all rows.
+    first_ranks = f"SELECT EXISTS (SELECT FROM {{mf}}.{name} WHERE rank = 1 AND {of_shard})"
+    if connection.scalar(sql(connection, first_ranks), edges):
+        connection.execute(sql(connection, f"DELETE FROM {{mf}}.{name} WHERE {of_shard}"), edges)
+
+
+def _copy_beside(
+    connection: Connection, target: tuple[str, ...], tables: Iterable[pa.Table]
+) -> int:
+    """COPY tables into `target` and return their rows; the next is made while one is written."""
     rows = 0
-    for frame in frames:
-        copy_frame(connection, (schema_of(connection), name), frame)
-        rows += len(frame)
+    with ThreadPoolExecutor(max_workers=1) as writer:
+        under_way: Future[None] | None = None
+        for table in tables:
+            text = csv_text(table)
+            if under_way is not None:
+                under_way.result()
+            under_way = writer.submit(copy_csv, connection, target, table.column_names, text)
+            rows += len(table)
+        if under_way is not None:
+            under_way.result()
     return rows
 
 
-def verify_table(connection: Connection, model_version: int, min_coverage: float) -> int:
-    """Check a version's standalone table, index it, and return its number of rows.
-
-    The checks are the queries of `publishing/list_checks/`. Each returns offending rows, a few at
-    most; no row means that the check holds.
-
-    Raises:
-        VerificationError: a check failed; all failing ones are named.
-        StateError: the version was not approved, or its lists are gone by now.
-    """
-    name = table_name(model_version)
-    if model_version in attached_versions(connection):
-        return _count_rows(connection, name)
-    states.require(connection, model_version, ("approved", "evaluated"), "be verified")
-    _require_table(connection, name)
-    values = {"model_version": model_version, "min_coverage": min_coverage}
-    problems = []
-    for path in sorted(_LIST_CHECKS.glob("*.sql")):
-        query = path.read_text().replace("recommendation_rows_candidate", name)
-        rows = connection.execute(sql(connection, query), values).mappings().all()
-        if rows:
-            examples = "; ".join(str(dict(row)) for row in rows[:3])
-            problems.append(f"{path.stem}: {examples}")
-    if problems:
-        raise VerificationError(
-            f"the recommendations of model version {model_version} failed {len(problems)} check(s) "
-            f"before anybody saw them. {' | '.join(problems)}. "
-            "Readers still see the previous version; see docs/runbook.md#verify."
-        )
-    _add_indexes(connection, name)
-    return _count_rows(connection, name)
-
-
-def _count_rows(connection: Connection, name: str) -> int:
+def count_rows(connection: Connection, name: str) -> int:
+    """Return the number of rows of a version's table."""
     return int(connection.scalar(sql(connection, f"SELECT count(*) FROM {{mf}}.{name}")))
 
 
-def _require_table(connection: Connection, name: str) -> None:
+def require_table(connection: Connection, name: str) -> None:
+    """Make sure that a version's table is there. Raises VerificationError if it is not."""
     _refuse_another_kind(connection, name)
     if _kind_of(connection, name) is None:
         raise VerificationError(
@@ -190,28 +197,9 @@ def _require_table(connection: Connection, name: str) -> None:
         )
 
 
-def _is_verified(connection: Connection, name: str) -> bool:
-    """Say whether a version's table has its index, which comes with the verification."""
+def is_verified(connection: Connection, name: str) -> bool:
+    """Say whether a version's table has its key, which comes with the verification."""
     return _kind_of(connection, f"{name}_pkey") is not None
-
-
-def _add_indexes(connection: Connection, name: str) -> None:
-    """Index a version's table by user, for lists, and by item, for `audience`."""
-    if _is_verified(connection, name):
-        return
-    run(
-        connection,
-        "ALTER TABLE {mf}.{} ADD CONSTRAINT {} PRIMARY KEY (model_version, user_id, rank)",
-        pg.Identifier(name),
-        pg.Identifier(f"{name}_pkey"),
-    )
-    run(
-        connection,
-        "CREATE INDEX {} ON {mf}.{} (item_id, rank, user_id)",
-        pg.Identifier(f"{name}_item_id_idx"),
-        pg.Identifier(name),
-    )
-    run(connection, "ANALYZE {mf}.{}", pg.Identifier(name))
 
 
 def attach(connection: Connection, model_version: int) -> None:
@@ -225,8 +213,8 @@ def attach(connection: Connection, model_version: int) -> None:
     if model_version in attached_versions(connection):
         return
     name = table_name(model_version)
-    _require_table(connection, name)
-    if not _is_verified(connection, name):
+    require_table(connection, name)
+    if not is_verified(connection, name):
         raise VerificationError(
             f"the table {schema_of(connection)}.{name} was not verified; "
             "run the step `verify` first."

@@ -7,6 +7,7 @@ from datetime import datetime
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from mf_core.config import Config
 from mf_core.data.ratings import Float32s, Float64s, Int32s, Ratings
@@ -14,13 +15,16 @@ from mf_core.models.baselines import recent_counts
 from mf_core.models.factors import FactorModel
 from mf_core.models.heads import Heads
 from mf_core.models.samples import PosteriorSamples
-from mf_core.models.topn import TopN, top_n
+from mf_core.models.topn import top_n
 from mf_core.models.user_items import UserItems
 from mf_core.provenance import result_fingerprint
 from mf_core.records import ModelRef, SplitRef
 
 POPULAR_DAYS = (7, 30)
 """Of how many last days there is a popular list; `look_ups.sql` names them too."""
+
+# By whether a list is from the model.
+_SOURCES = pa.array(["popular", "model"])
 
 
 def made_of(config: Config, split: SplitRef, model: ModelRef) -> str:
@@ -43,12 +47,28 @@ def shard_users(n_users: int, shards: int, shard: int) -> Int32s:
     return np.array_split(everybody, shards)[shard]
 
 
-def recommendation_frames(
+def recommendation_tables(
     config: Config, heads: Heads, users: Int32s, model_version: int, generated_at: datetime
-) -> Iterator[pd.DataFrame]:
+) -> Iterator[pa.Table]:
     """Yield the rows of `mf.recommendation_rows` for the given user rows, tile by tile."""
+    ordering = heads.lists.ordering
+    item_ids = pa.array(ordering.items.ids)
     for tile in heads.lists.top(users, _depth(config), config.recommend.tile_mib):
-        yield _frame(config, heads, tile, model_version=model_version, generated_at=generated_at)
+        row, place = np.nonzero(tile.item >= 0)
+        user = tile.user[row]
+        item = tile.item[row, place]
+        columns = {
+            "model_version": _repeated(model_version, len(row)),
+            "user_id": pa.array(ordering.users.ids[tile.user]).take(row),
+            "rank": place + 1,
+            "item_id": item_ids.take(item),
+            "score": tile.score[row, place],
+            "predicted_rating": _predicted(config, heads.rating, user, item),
+            "predicted_rating_sd": _standard_deviations(heads.samples, user, item),
+            "source": _SOURCES.take(heads.lists.from_model[user].astype(np.int8)),
+            "generated_at": _repeated(generated_at.isoformat(), len(row)),
+        }
+        yield pa.table(columns)
 
 
 def _depth(config: Config) -> int:
@@ -56,25 +76,8 @@ def _depth(config: Config) -> int:
     return config.recommend.top_n + config.recommend.reserve
 
 
-def _frame(
-    config: Config, heads: Heads, tile: TopN, model_version: int, generated_at: datetime
-) -> pd.DataFrame:
-    row, place = np.nonzero(tile.item >= 0)
-    user = tile.user[row]
-    item = tile.item[row, place]
-    return pd.DataFrame(
-        {
-            "model_version": model_version,
-            "user_id": heads.lists.ordering.users.ids[user],
-            "rank": place + 1,
-            "item_id": heads.lists.ordering.items.ids[item],
-            "score": tile.score[row, place],
-            "predicted_rating": _predicted(config, heads.rating, user, item),
-            "predicted_rating_sd": _standard_deviations(heads.samples, user, item),
-            "source": np.where(heads.lists.from_model[user], "model", "popular"),
-            "generated_at": generated_at.isoformat(),
-        }
-    )
+def _repeated(value: int | str, n: int) -> pa.Array:
+    return pa.repeat(pa.scalar(value), n)
 
 
 def _predicted(
@@ -87,14 +90,12 @@ def _predicted(
     return np.clip(predicted, config.data.scale_low, config.data.scale_high)
 
 
-def _standard_deviations(
-    samples: PosteriorSamples | None, user: Int32s, item: Int32s
-) -> np.ndarray:
-    """Return each row's standard deviation, None (NULL) where there is none; shape (n,)."""
+def _standard_deviations(samples: PosteriorSamples | None, user: Int32s, item: Int32s) -> pa.Array:
+    """Return each row's standard deviation, null where there is none."""
     if samples is None:
-        return np.full(len(user), None, dtype=object)
+        return pa.nulls(len(user), pa.float64())
     deviation = samples.standard_deviation(user, item)
-    return np.where(np.isnan(deviation), np.array(None, dtype=object), deviation)
+    return pa.array(deviation.astype(np.float64), from_pandas=True)
 
 
 def popular_frames(

@@ -1,7 +1,7 @@
 """Connections to the warehouse: SQLAlchemy 2 over psycopg2, and COPY."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -226,19 +226,32 @@ def copy_table(connection: Connection, name: tuple[str, ...], table: "pa.Table")
     Raises:
         DatabaseError: Postgres broke off.
     """
+    copy_csv(connection, name, table.column_names, csv_text(table))
+
+
+def csv_text(table: "pa.Table") -> "pa.Buffer":
+    """Return an Arrow table as COPY takes it."""
     import pyarrow as pa
     import pyarrow.csv as pacsv
 
     sink = pa.BufferOutputStream()
     # Every string comes out quoted, so that an empty one, '\N' or '\.' stays what it is.
     pacsv.write_csv(table, sink, pacsv.WriteOptions(include_header=False, quoting_style="needed"))
+    return sink.getvalue()
 
-    columns = [pg.Identifier(column) for column in table.column_names]
+
+def copy_csv(
+    connection: Connection, name: tuple[str, ...], columns: Sequence[str], text: "pa.Buffer"
+) -> None:
+    """COPY what `csv_text` returned into the `columns` of a table; raises as `copy_table` does."""
+    import pyarrow as pa
+
+    identifiers = [pg.Identifier(column) for column in columns]
     statement = pg.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
-        pg.Identifier(*name), pg.SQL(", ").join(columns)
+        pg.Identifier(*name), pg.SQL(", ").join(identifiers)
     )
     with translated_errors(connection), psycopg2_cursor(connection) as cursor:
-        cursor.copy_expert(statement, pa.BufferReader(sink.getvalue()), _COPY_BYTES)
+        cursor.copy_expert(statement, pa.BufferReader(text), _COPY_BYTES)
 
 
 def copy_frame(connection: Connection, name: tuple[str, ...], frame: "pd.DataFrame") -> None:

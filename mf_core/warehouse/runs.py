@@ -156,6 +156,13 @@ def end(connection: Connection, run_key: str, failed_steps: Sequence[str] = ()) 
     return outcome
 
 
+def outcome_of(connection: Connection, run_key: str) -> Outcome | None:
+    """Return how a run stands or ended; None: it is not on record."""
+    r = t.runs
+    found: Outcome | None = connection.scalar(sa.select(r.c.outcome).where(r.c.run_key == run_key))
+    return found
+
+
 def _outcome(made: history.MadeVersion) -> Outcome:
     """Return how a run ended whose newest version is `made`."""
     if made.state in ("published", "retired"):

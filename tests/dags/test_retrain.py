@@ -58,6 +58,7 @@ class FakePipeline(ModuleType):
             "verify": 510,
             "publish": PUBLISHED,
             "close_run": None,
+            "clean_up_after": None,
         }
 
     def __getattr__(self, name: str) -> Any:

@@ -15,7 +15,7 @@ from mf_core import pipeline
 from mf_core.data.artifacts import check_artifact, remove_artifact
 from mf_core.data.snapshot import read_snapshot
 from mf_core.data.store import exists, files_below, size_of, store_path
-from mf_core.errors import ArtifactStoreError
+from mf_core.errors import ArtifactStoreError, InputError
 from mf_core.pipeline import Removed, pruning
 from mf_core.records import SplitRef
 from mf_core.tune.storage import stored_studies
@@ -24,7 +24,7 @@ from tests.s3 import BUCKET, Door
 
 from .databases import url_of
 from .test_cli import Mf
-from .test_publish import publish_one, rows
+from .test_publish import prepared, publish_one, rows, table_of
 from .worlds import World, fit, load, make_ratings, make_world
 
 
@@ -180,6 +180,35 @@ def test_what_a_run_left_goes_when_its_time_is_over(world: World, engine: Engine
     check_artifact(again.uri, again.sha256)
     assert prune(world) == []
     read_snapshot(again.uri, again.sha256)
+
+
+def test_nights_that_publish_nothing_clean_up_as_well(
+    world: World, engine: Engine, tmp_path: Path
+) -> None:
+    publish_one(world, "1")
+    with transaction(engine) as connection:
+        connection.execute(sa.text("UPDATE mf.ratings SET rating = 3 WHERE user_id = 'u017'"))
+    # It died with its lists verified, and a batch was refused for its bad rows.
+    dead, _ = prepared(world, "dead")
+    bad = tmp_path / "bad.csv"
+    bad.write_text("user_id,item_id,rating\nu1,i1,no number\n")
+    refused = world.with_settings(source__uri=str(bad), run__force=False)
+    with pytest.raises(InputError, match="are bad, more than"):
+        pipeline.run_all(refused.config, refused.place, "first")
+    assert [row.raw for row in rows(engine, "SELECT raw FROM mf.rejected_ratings")] != []
+    with transaction(engine) as connection:
+        connection.execute(sa.text("UPDATE mf.ingest_batches SET finished_at = '2020-01-01'"))
+    age(engine, 20, dead)
+    assert heads(dead, "evaluated")[0] in stored(world)
+
+    bad.write_text("user_id,item_id,rating\nu1,i1,no number either\n")
+    with pytest.raises(InputError, match="are bad, more than"):
+        pipeline.run_all(refused.config, refused.place, "second")
+
+    assert f"models/{dead}" not in " ".join(stored(world))
+    assert table_of(engine, dead) is None
+    [(left,)] = rows(engine, "SELECT raw FROM mf.rejected_ratings")
+    assert "either" in left
 
 
 def test_a_snapshot_that_a_run_is_about_to_take_stays(world: World, engine: Engine) -> None:

@@ -15,7 +15,7 @@ from mf_core.intake import ingest, quality
 from mf_core.judging import gate
 from mf_core.pipeline import data as data_steps
 from mf_core.pipeline import models as model_steps
-from mf_core.publishing import publish
+from mf_core.publishing import publish, verification
 from mf_core.records import ModelRef
 from mf_core.training.manifest import Manifest
 from mf_core.warehouse import runs, transaction
@@ -82,7 +82,7 @@ BROKEN: dict[str, tuple[Any, str, str | None]] = {
     "refit": (model_steps, "run_trainer", "refit"),
     "prepare": (publish, "create_table", None),
     "recommend": (publish, "write_shard", None),
-    "verify": (publish, "verify_table", None),
+    "verify": (verification, "verify_table", None),
     "publish": (publish, "attach", None),
 }
 

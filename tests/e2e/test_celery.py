@@ -1,4 +1,4 @@
-"""Small nights through Celery: a real broker, a worker for each queue, two catalogues."""
+"""Small nights through Celery: a real broker, three workers, two queues, two catalogues."""
 
 import os
 import shutil
@@ -8,9 +8,12 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
@@ -21,8 +24,14 @@ from demo.run import DAG_ID
 from demo.settings import ADMIN, component_environment, load_secrets, write_private
 from demo.sources import forget_sources
 from mf_core.catalogue import DEFAULT, Catalogue
+from mf_core.config import Config
+from mf_core.data.snapshot import read_snapshot
+from mf_core.models.heads import load_kept_samples, load_models, make_heads
+from mf_core.publishing.recommend import recommendation_tables
+from mf_core.warehouse import database_engine, history, lineage, transaction
 from mf_core.warehouse.bootstrap import bootstrap_warehouse, create_database, migrate
 from mf_core.warehouse.embedded import start_embedded
+from mf_core.warehouse.engine import copy_table
 from tests.db.worlds import N_USERS, SETTINGS, make_ratings
 
 from .conftest import processes_of
@@ -38,9 +47,13 @@ retrain_dag("films", config="films.toml", schedule=None)
 START_SECONDS = 120
 NIGHT_SECONDS = 600
 GRACE_SECONDS = 10
-# What docker-compose.yaml gives its workers.
+N_SHARDS = 8
+# recommend.top_n and recommend.reserve of the settings.
+ROWS_A_USER = 10
+# What docker-compose.yaml gives its workers, and one more of the first.
 WORKERS = {
     "default": ["--queues", "default", "--concurrency", "2"],
+    "second": ["--queues", "default", "--concurrency", "2"],
     "gpu": ["--queues", "gpu", "--concurrency", "1"],
 }
 
@@ -86,7 +99,7 @@ def _packaged_redis() -> str | None:
 
 @pytest.fixture(scope="module")
 def celery_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CeleryStack]:
-    """A stack whose tasks go through the broker to two workers."""
+    """A stack whose tasks go through the broker to three workers."""
     layout = Layout(REPOSITORY, tmp_path_factory.mktemp("celery") / "var")
     layout.make_folders()
     with ExitStack() as stack:
@@ -130,8 +143,8 @@ def celery_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CelerySta
         }
         for name, command in commands.items():
             stack.callback(processes.stop, _start(layout, name, command, environment), 6)
-        for queue, options in WORKERS.items():
-            started = _start_worker(layout, queue, options, environment)
+        for worker, options in WORKERS.items():
+            started = _start_worker(layout, worker, options, environment)
             stack.callback(processes.stop, started, GRACE_SECONDS)
 
         api = AirflowApi(f"http://127.0.0.1:{port}", ADMIN, passwords[ADMIN])
@@ -141,6 +154,14 @@ def celery_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CelerySta
             api.wait_for_dag(dag_id, START_SECONDS)
         yield CeleryStack(api, layout, warehouse_url)
     assert processes_of(layout.var) == []
+
+
+@pytest.fixture(scope="module")
+def night(celery_stack: CeleryStack) -> str:
+    """A night that has gone live, by its run's id."""
+    run_id = _start_night(celery_stack.api, DAG_ID)
+    _wait_for_success(celery_stack, {DAG_ID: run_id})
+    return run_id
 
 
 def _dag_files(layout: Layout) -> Path:
@@ -163,7 +184,7 @@ def planted_settings(folder: Path, seed: int = 0) -> Path:
     settings: dict[str, Any] = {
         **SETTINGS,
         "source.uri": str(ratings),
-        "recommend.shards": 2,
+        "recommend.shards": N_SHARDS,
         # So few ratings make no good model.
         "gate.require_popularity": False,
         "gate.require_better_than_biases": False,
@@ -197,15 +218,15 @@ def _start(
 
 
 def _start_worker(
-    layout: Layout, queue: str, options: list[str], environment: Mapping[str, str]
+    layout: Layout, worker: str, options: list[str], environment: Mapping[str, str]
 ) -> "subprocess.Popen[bytes]":
-    """Start the worker of a queue; the one for training is given no way into the warehouse."""
+    """Start a worker; the one for training is given no way into the warehouse."""
     own = dict(environment)
-    if queue == "gpu":
+    if worker == "gpu":
         del own["MF_DATABASE_URL"], own["MF_DATABASE_URL_FILMS"]
-    name = f"{queue}@localhost"
+    name = f"{worker}@localhost"
     command = ["celery", "worker", "--skip-serve-logs", "--celery-hostname", name, *options]
-    return _start(layout, f"worker-{queue}", command, own)
+    return _start(layout, f"worker-{worker}", command, own)
 
 
 def _tail(layout: Layout, name: str) -> str:
@@ -215,8 +236,8 @@ def _tail(layout: Layout, name: str) -> str:
 
 def _workers_of(layout: Layout, task_id: str) -> set[str]:
     """Return the workers that took a task."""
-    logs = {queue: (layout.logs / f"worker-{queue}.log").read_text() for queue in WORKERS}
-    return {queue for queue, log in logs.items() if f"task_id='{task_id}'" in log}
+    logs = {worker: (layout.logs / f"worker-{worker}.log").read_text() for worker in WORKERS}
+    return {worker for worker, log in logs.items() if f"task_id='{task_id}'" in log}
 
 
 def test_the_executor_that_the_stack_names_can_be_imported() -> None:
@@ -226,18 +247,62 @@ def test_the_executor_that_the_stack_names_can_be_imported() -> None:
 
 
 def test_a_night_goes_through_celery_and_only_trainings_through_the_gpu_queue(
-    celery_stack: CeleryStack,
+    celery_stack: CeleryStack, night: str
 ) -> None:
-    api = celery_stack.api
-    run_id = _start_night(api, DAG_ID)
-    _wait_for_success(celery_stack, {DAG_ID: run_id})
-
-    for task in api.tasks(DAG_ID, run_id):
+    for task in celery_stack.api.tasks(DAG_ID, night):
         assert task.try_number == 1, task
-        worker = "gpu" if task.task_id in GPU_TASKS else "default"
-        assert _workers_of(celery_stack.layout, task.task_id) == {worker}
+        may_take_it = {"gpu"} if task.task_id in GPU_TASKS else {"default", "second"}
+        took_it = _workers_of(celery_stack.layout, task.task_id)
+        assert took_it
+        assert took_it <= may_take_it
 
     assert _lists(celery_stack, DEFAULT).users == N_USERS
+
+
+def test_shards_of_two_workers_are_the_lists_that_one_process_makes(
+    celery_stack: CeleryStack, night: str
+) -> None:
+    tasks = celery_stack.api.tasks(DAG_ID, night)
+    shards = [task for task in tasks if task.task_id == "recommend"]
+    assert len(shards) == N_SHARDS
+    assert _workers_of(celery_stack.layout, "recommend") == {"default", "second"}
+
+    columns = "user_id, rank, item_id, score, predicted_rating, predicted_rating_sd, source"
+    with transaction(_engine(celery_stack, DEFAULT)) as connection:
+        version = history.live_version(connection)
+        assert version is not None
+        connection.execute(
+            sa.text("CREATE TEMPORARY TABLE expected (LIKE mf.recommendation_rows) ON COMMIT DROP")
+        )
+        for table in _lists_of_one_process(connection, version):
+            copy_table(connection, ("expected",), table)
+        written = f"SELECT {columns} FROM mf.recommendation_rows WHERE model_version = {version}"
+        expected = f"SELECT {columns} FROM expected"
+        n_rows = connection.scalar(sa.text(f"SELECT count(*) FROM ({expected}) AS listed"))
+        missing = connection.execute(sa.text(f"{expected} EXCEPT ALL {written}")).all()
+        too_many = connection.execute(sa.text(f"{written} EXCEPT ALL {expected}")).all()
+    assert n_rows == N_USERS * ROWS_A_USER
+    assert missing == too_many == []
+
+
+def _lists_of_one_process(connection: sa.Connection, version: int) -> Iterator[pa.Table]:
+    """Yield the rows of a version's lists, all users in one shard."""
+    stored = connection.scalar(
+        sa.text("SELECT config FROM mf.models WHERE model_version = :version"), {"version": version}
+    )
+    config = Config.model_validate(stored)
+    split = lineage.load_split_ref(connection, version)
+    refitted = lineage.load_model_ref(connection, version, "refit")
+    snapshot = read_snapshot(split.uri, split.sha256)
+    heads = make_heads(
+        config,
+        snapshot,
+        load_models(refitted),
+        snapshot.all_ratings(),
+        samples=load_kept_samples(refitted, snapshot),
+    )
+    everybody = np.arange(len(snapshot.users), dtype=np.int32)
+    return recommendation_tables(config, heads, everybody, version, datetime.now(UTC))
 
 
 def test_two_catalogues_have_their_nights_side_by_side(celery_stack: CeleryStack) -> None:
@@ -290,8 +355,14 @@ SELECT (SELECT count(DISTINCT user_id) FROM {catalogue.schema}.recommendations) 
        (SELECT md5(string_agg(user_id || item_id || rank, ',' ORDER BY user_id, rank))
         FROM {catalogue.schema}.recommendations) AS digest
 """
-    # The server asks for no password; the writer of a catalogue reads no other one.
-    url = sa.make_url(stack.warehouse_url).set(username=catalogue.named("mf_writer"))
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    with engine.connect() as connection:
+    with _engine(stack, catalogue).connect() as connection:
         return connection.execute(sa.text(query)).one()
+
+
+def _engine(stack: CeleryStack, catalogue: Catalogue) -> sa.Engine:
+    """Return an engine of a catalogue's writer, who reads no other one."""
+    # The server asks for no password.
+    url = sa.make_url(stack.warehouse_url).set(username=catalogue.named("mf_writer"))
+    return database_engine(
+        url.render_as_string(hide_password=False), catalogue=catalogue, poolclass=sa.NullPool
+    )

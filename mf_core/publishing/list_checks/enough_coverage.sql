@@ -8,9 +8,9 @@ SELECT
 FROM {mf}.models
 JOIN {mf}.snapshots USING (snapshot_id),
 LATERAL (
-  SELECT count(DISTINCT item_id) AS n
-  FROM {mf}.recommendation_rows_candidate
-  WHERE rank <= models.top_n
+  SELECT count(*) AS n
+  FROM listed_items
+  WHERE best_rank <= models.top_n
 ) AS covered
 WHERE models.model_version = :model_version
   AND covered.n < :min_coverage * snapshots.n_items

@@ -3,11 +3,5 @@
 SELECT listed.user_id, listed.item_id, listed.rank
 FROM {mf}.recommendation_rows_candidate AS listed
 JOIN {mf}.ratings USING (user_id, item_id)
-WHERE ratings.batch_id <= (
-  SELECT coalesce(max(batch_id), 0)
-  FROM {mf}.ingest_batches
-  WHERE finished_at <= (
-    SELECT created_at FROM {mf}.models WHERE model_version = :model_version
-  )
-)
+WHERE ratings.batch_id <= :last_batch
 LIMIT 5
