@@ -3,6 +3,7 @@
 (nothing)   ours, EASE, popularity and biases on one fold of MovieLens 100K: minutes
 ml100k      ours and all peers on MovieLens 100K, three seeds
 scale       RMSE over seconds on 10 and 20 million synthetic ratings, ours and the peers
+night       every step of a night beside its floor, from 100,000 to 20 million ratings
 linear      seconds per sweep and rating on 1, 5 and 20 million
 plot        pictures of what ml100k and scale have measured
 generate    write the synthetic sets
@@ -23,6 +24,8 @@ from pathlib import Path
 from benchmarks.environments import ENVIRONMENTS, PeerUnavailableError, cache_folder, python_of
 from benchmarks.generate import SETS, write_sets
 from benchmarks.ml100k import FOLDS, run_ml100k
+from benchmarks.night import run_night
+from benchmarks.night.cases import CASES, SHAPES, SIZES
 from benchmarks.request import Request
 from benchmarks.results import RESULTS
 from benchmarks.scale import run_linear, run_scale
@@ -55,6 +58,12 @@ def _ml100k(options: argparse.Namespace) -> None:
 def _shapes(options: argparse.Namespace) -> None:
     extent = Extent(options.sets, options.protocols, options.seeds, options.again)
     run_shapes(_request(options), extent)
+
+
+def _night(options: argparse.Namespace) -> None:
+    shapes = SHAPES if options.shapes == [] and "--shapes" in sys.argv else options.shapes
+    names = [name for name in CASES if name in (*options.sizes, *shapes)]
+    run_night(_request(options), names, again=options.again)
 
 
 def _sets(options: argparse.Namespace) -> None:
@@ -91,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     scale.add_argument("--sizes", nargs="+", default=["10m", "20m"], choices=sizes)
 
     _add_common_options(commands.add_parser("linear"), "linear")
+    _add_night_options(commands.add_parser("night"))
 
     plots = commands.add_parser("plot")
     drawn = ["ml100k", "scale"]
@@ -135,6 +145,22 @@ def _add_ml100k_options(parser: argparse.ArgumentParser) -> None:
         choices=FOLDS,
     )
     parser.add_argument("--seeds", type=int, default=3)
+
+
+def _add_night_options(parser: argparse.ArgumentParser) -> None:
+    _add_common_options(parser, "night")
+    parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=SIZES)
+    parser.add_argument(
+        "--shapes",
+        nargs="*",
+        default=[],
+        choices=SHAPES,
+        help="sets of odd shapes besides; alone: all of them",
+    )
+    parser.add_argument(
+        "--run", metavar="ID", help="go on with the run of that id in the file of results"
+    )
+    parser.add_argument("--again", action="store_true", help="also what that run has measured")
 
 
 def _add_common_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -207,6 +233,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
     "ml100k": _ml100k,
     "scale": lambda options: run_scale(_request(options), options.sizes),
     "linear": lambda options: run_linear(_request(options)),
+    "night": _night,
     "shapes": _shapes,
     "events": _shapes,
     "sets": _sets,
