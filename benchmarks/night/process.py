@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.night.cases import CASES, write_case
 from mf_core import pipeline
+from mf_core.capacity import Counts, forecast
 from mf_core.config import Config, make_config
 from mf_core.data.snapshot import read_snapshot
 from mf_core.models.heads import load_models, make_heads
@@ -59,9 +60,7 @@ def main() -> None:
 def _peak_mb() -> float:
     """Return the most memory that this process or one that it has started held, in MB."""
     # Not `getrusage` of this process: that starts with what its parent held.
-    status = dict(
-        line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
-    )
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     own = int(status["VmHWM"].split()[0]) * 1024
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return max(own, children) / 1e6
@@ -82,6 +81,25 @@ def _data(config: Config, place: Workplace, task: Task) -> Any:
 def _hash(config: Config, place: Workplace, task: Task) -> Any:
     with open(config.source.uri, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _forecast(config: Config, place: Workplace, task: Task) -> Any:
+    """Return what the capacity formulas say, in bytes, by step and by kind of disk."""
+    # It imports TensorFlow, which no other step may be charged for.
+    from mf_core.solvers.forecast import training_memory
+
+    counts = task["counts"]
+    wanted = forecast(config, Counts(counts["ratings"], counts["users"], counts["items"]))
+    shape = (counts["users"], counts["items"])
+    n_train = round((1 - config.split.test_fraction) * counts["ratings"])
+    return {
+        "memory": {
+            **wanted.memory,
+            "train": training_memory(config, n_train, shape).host,
+            "refit": training_memory(config, counts["ratings"], shape).host,
+        },
+        "disk": {"artifacts": wanted.artifacts, "growth": wanted.growth},
+    }
 
 
 def _ingest(config: Config, place: Workplace, task: Task) -> Any:
@@ -110,9 +128,7 @@ def _gate(config: Config, place: Workplace, task: Task) -> Any:
 
 
 def _refit(config: Config, place: Workplace, task: Task) -> Any:
-    return pipeline.refit(
-        config, place.artifact_root, _split_of(task), _model_of(task), place.log
-    )
+    return pipeline.refit(config, place.artifact_root, _split_of(task), _model_of(task), place.log)
 
 
 def _prepare(config: Config, place: Workplace, task: Task) -> Any:
@@ -188,6 +204,7 @@ def _multiplied(users: np.ndarray, items: np.ndarray, rows: int) -> float:
 _STEPS: dict[str, Callable[[Config, Workplace, Task], Any]] = {
     "data": _data,
     "hash": _hash,
+    "forecast": _forecast,
     "ingest": _ingest,
     "check": _check,
     "split": _split,

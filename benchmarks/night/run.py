@@ -33,6 +33,12 @@ SETTINGS: dict[str, str] = {
     "gate.min_refit_overlap": "0",
 }
 
+# What a version's rows take in Postgres, indexes included.
+_GROWTH = """
+SELECT pg_total_relation_size('mf.recommendation_rows_v{version}')
+    + pg_total_relation_size('mf.popular_items') + pg_total_relation_size('mf.similar_items')
+"""
+
 
 def run_night(request: Request, names: Sequence[str], *, again: bool) -> None:
     """Measure a night of each case in `names`, and write results/NAME.
@@ -80,15 +86,16 @@ class _Night:
         self.figures.update({"about": CASES[self.case].about, "finished": False, "steps": {}})
         self.figures["counts"] = self._run("data", folder=str(place.folder))["result"]
         self._load()
+        counted = {name: self.figures["counts"][name] for name in ("ratings", "users", "items")}
+        self.figures["predicted"] = self._run("forecast", counts=counted)["result"]
         split = self._split()
         model, report = self._judged_model(split)
         self._lists(split, model, report)
         self.figures["disk"] = {
-            "warehouse": place.ask("SELECT pg_database_size('warehouse')"),
-            "ratings": place.ask("SELECT pg_total_relation_size('mf.ratings')"),
             "artifacts": sum(
                 file.stat().st_size for file in place.artifacts.rglob("*") if file.is_file()
             ),
+            "growth": place.ask(_GROWTH.format(version=split["model_version"])),
         }
         self.figures["finished"] = True
 
@@ -141,7 +148,7 @@ class _Night:
 
     def _lists(self, split: dict[str, Any], model: dict[str, Any], report: dict[str, Any]) -> None:
         """Make the lists and let readers see them; then the floors, which need their rows."""
-        records = {"split": split, "model": model}
+        records: dict[str, Any] = {"split": split, "model": model}
         refitted = self._step("refit", "refit", **records)
         records["refitted"] = refitted
         shards = self._step("prepare", "prepare", **records)
@@ -154,7 +161,8 @@ class _Night:
 
         lists = self._run("lists", **records)
         made = lists["result"]
-        gemm = self._run("gemm", **{name: made[name] for name in ("users", "items", "width")})
+        shape: dict[str, Any] = {name: made[name] for name in ("users", "items", "width")}
+        gemm = self._run("gemm", **shape)
         multiplied = gemm["result"]["seconds"]
         self.figures["lists"] = made | {"blocking": gemm["result"]["blocking"]}
         self._keep("top-N alone", lists | {"seconds": made["seconds"]}, multiplied)

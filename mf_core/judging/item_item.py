@@ -256,3 +256,11 @@ def _dense(
     x = np.zeros((len(users), len(items)), np.float32)
     x[row[takes_part], column[takes_part]] = value[takes_part]
     return x
+
+
+def dense_bytes(n_users: int, n_items: int) -> int:
+    """Return what a fit on so many users and items holds at the most: X, what is solved, copies."""
+    m = min(n_items, _MOST_ITEMS)
+    n = min(n_users, max(_MOST_USERS, _MOST_CELLS // max(m, 1)))
+    cells = 3 * n * m + 2 * n * n if n < m else n * m + 4 * m * m
+    return 4 * cells

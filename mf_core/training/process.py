@@ -121,11 +121,24 @@ def train(manifest: Manifest) -> None:
 
     # What was asked for names the result; what is really done names the checkpoints.
     work = manifest if starts else dataclasses.replace(manifest, start=None)
+    _refuse_what_does_not_fit(work, snapshot)
     work = _after_search(work, snapshot)
     results = _fit_heads(work, snapshot, starts)
     heads = {head: _saved(head, work, result) for head, result in results.items()}
     _write_result(manifest, work, results, heads)
     remove_artifact(manifest.checkpoint_uri)
+
+
+def _refuse_what_does_not_fit(manifest: Manifest, snapshot: Snapshot) -> None:
+    """Look at the memory for all heads at once: the second one's turn may come after hours."""
+    _import_tensorflow()
+    from mf_core.solvers.fit import refuse_heads_that_do_not_fit
+
+    n_ratings = len(snapshot.train)
+    if manifest.stage == "refit":
+        n_ratings += len(snapshot.test)
+    shape = (len(snapshot.users), len(snapshot.items))
+    refuse_heads_that_do_not_fit(manifest.settings(), n_ratings, shape, say)
 
 
 def _after_search(manifest: Manifest, snapshot: Snapshot) -> Manifest:

@@ -13,7 +13,6 @@ from mf_core.config import GradientConfig, make_config
 from mf_core.data.ratings import IdMap, Ratings, id_map
 from mf_core.data.snapshot import Snapshot
 from mf_core.errors import QualityError
-from mf_core.judging.metrics import list_quality
 from mf_core.judging.rivals import unseen_rows
 from mf_core.models.topn import UserItems
 from mf_core.solvers.buckets import _pack, _stable_order, _unpack, plan_batches

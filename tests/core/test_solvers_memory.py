@@ -1,9 +1,6 @@
 """A fit that does not fit is refused before it begins."""
 
-from pathlib import Path
-
 import numpy as np
-import psutil
 import pytest
 
 from mf_core.config import Config, Head, make_config
@@ -45,7 +42,7 @@ def test_a_fit_that_exceeds_the_free_memory_is_refused_with_both_figures(
     fit: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The machine's memory can't be shrunk; what the check reads of it can.
-    monkeypatch.setattr(memory, "free_host_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(memory, "free_memory", lambda: 1 << 20)
     ids, rows = id_map("ab"), np.zeros(2, np.int32)
     train = Ratings(rows, np.arange(2, dtype=np.int32), np.full(2, 5, np.float32))
     with pytest.raises(
@@ -53,17 +50,3 @@ def test_a_fit_that_exceeds_the_free_memory_is_refused_with_both_figures(
         match=r"takes about 0\.\d GiB of memory, and 0\.0 GiB is free.*docs/model\.md#memory",
     ):
         fit(make_config(CPU), train, ids, ids)  # type: ignore[operator]
-
-
-def test_free_memory_is_at_most_the_machine_s() -> None:
-    assert 0 < memory.free_host_bytes() <= psutil.virtual_memory().total
-
-
-def test_a_control_group_s_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "memory.max").write_text("3000\n")
-    (tmp_path / "memory.current").write_text("1500\n")
-    (tmp_path / "memory.stat").write_text("anon 900\ninactive_file 500\n")
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    assert memory.free_host_bytes() == 2_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.free_host_bytes() > 2_000

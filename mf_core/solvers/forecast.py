@@ -1,0 +1,34 @@
+"""How much memory a whole training will hold, from counts and settings alone."""
+
+from mf_core.config import Config
+from mf_core.solvers.fit import SOLVERS
+from mf_core.solvers.memory import Needed, needed
+
+_MIB = 1 << 20
+# A process with TensorFlow, before any rating.
+_PROCESS = 720 * _MIB
+# A training rating as the snapshot and the fit hold it, beside what `needed` counts.
+_HELD_RATING = 40
+_ID = 110
+_FLOAT = 4
+
+
+def training_memory(config: Config, n_ratings: int, shape: tuple[int, int]) -> Needed:
+    """Return what the trainer's process, and its device, will hold at the most.
+
+    That is what each head's fit needs in its turn, beside the ratings, the ids and the heads that
+    are fitted already.
+
+    Args:
+        config: the settings.
+        n_ratings: ratings that it is fitted to.
+        shape: (n_users, n_items).
+    """
+    fits = [
+        needed(SOLVERS[config.solver_name(head)], config.solver_settings(head), n_ratings, shape)
+        for head in config.heads()
+    ]
+    floats = sum(config.solver_settings(head).floats_per_row() for head in config.heads())
+    rows = sum(shape)
+    held = _PROCESS + _HELD_RATING * n_ratings + (_ID + _FLOAT * floats) * rows
+    return Needed(host=held + max(fit.host for fit in fits), device=max(fit.device for fit in fits))
