@@ -1,5 +1,6 @@
 """Where a measured night works: an embedded Postgres and an artifact store of its own."""
 
+import secrets
 import shutil
 import subprocess
 import time
@@ -74,7 +75,9 @@ def night_place() -> Iterator[NightPlace]:
     with exclusive(folder):
         _remove(folder)
         folder.mkdir(parents=True)
-        server = start_embedded(folder / "pgdata")
+        # Another name each time: the package remembers a server by its folder, and would take this
+        # one for that of the night before.
+        server = start_embedded(folder / f"pgdata-{secrets.token_hex(4)}")
         try:
             bootstrap_warehouse(server.admin_url)
             place = NightPlace(folder.resolve(), server)
@@ -86,7 +89,6 @@ def night_place() -> Iterator[NightPlace]:
 
 
 def _remove(folder: Path) -> None:
-    data = folder / "pgdata"
-    if (data / "postmaster.pid").exists():
-        start_embedded(data).stop()
+    for running in folder.glob("pgdata-*/postmaster.pid"):
+        start_embedded(running.parent).stop()
     shutil.rmtree(folder, ignore_errors=True)

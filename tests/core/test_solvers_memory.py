@@ -7,7 +7,13 @@ from mf_core.config import Config, Head, make_config
 from mf_core.data.ratings import Ratings, id_map
 from mf_core.errors import TrainingError
 from mf_core.solvers import memory
-from mf_core.solvers.fit import SOLVERS, fit_ranking_head, fit_rating_head
+from mf_core.solvers.fit import (
+    SOLVERS,
+    fit_ranking_head,
+    fit_rating_head,
+    refuse_heads_that_do_not_fit,
+)
+from mf_core.solvers.forecast import training_memory
 
 CPU = {"train.device": "cpu"}
 
@@ -50,3 +56,32 @@ def test_a_fit_that_exceeds_the_free_memory_is_refused_with_both_figures(
         match=r"takes about 0\.\d GiB of memory, and 0\.0 GiB is free.*docs/model\.md#memory",
     ):
         fit(make_config(CPU), train, ids, ids)  # type: ignore[operator]
+
+
+def test_with_warn_it_is_tried_and_with_off_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda: 1 << 20)
+    lines: list[str] = []
+    shape = (1_000, 500)
+    for mode in ("warn", "off"):
+        config = make_config({**CPU, "run.capacity": mode})
+        refuse_heads_that_do_not_fit(config, 100_000, shape, lines.append)
+    assert [line.split(" (")[1] for line in lines] == ["run.capacity is warn, so it is tried)"] * 2
+
+
+def test_all_heads_are_looked_at_before_the_first_is_fitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = make_config({**CPU, "rating_head.solver": "biases"})
+    shape = (100_000, 50_000)
+    rating = host_bytes(config, "rating", 1_000, shape)
+    assert host_bytes(config, "ranking", 1_000, shape) > rating + 1
+    monkeypatch.setattr(memory, "free_memory", lambda: rating + 1)
+    with pytest.raises(TrainingError, match="fitting the ranking head"):
+        refuse_heads_that_do_not_fit(config, 1_000, shape, print)
+
+
+def test_a_whole_training_takes_more_than_its_largest_fit() -> None:
+    config = make_config(CPU)
+    shape = (138_000, 27_000)
+    fits = [host_bytes(config, head, 14_000_000, shape) for head in config.heads()]
+    assert training_memory(config, 14_000_000, shape).host > max(fits)
