@@ -9,7 +9,7 @@ plot        pictures of what ml100k and scale have measured
 generate    write the synthetic sets
 shapes      ours and peers with the same information on sets of many shapes
 events      the same on events without ratings
-pages       put what shapes has measured into README and model page
+pages       put what shapes and night have measured into README and the pages
 sets        write the sets of other shapes as CSV, parted by every protocol
 install     make the peers' environments
 """
@@ -26,6 +26,7 @@ from benchmarks.generate import SETS, write_sets
 from benchmarks.ml100k import FOLDS, run_ml100k
 from benchmarks.night import run_night
 from benchmarks.night.cases import CASES, SHAPES, SIZES
+from benchmarks.night.pages import write_page
 from benchmarks.request import Request
 from benchmarks.results import RESULTS
 from benchmarks.scale import run_linear, run_scale
@@ -64,6 +65,11 @@ def _night(options: argparse.Namespace) -> None:
     shapes = SHAPES if options.shapes == [] and "--shapes" in sys.argv else options.shapes
     names = [name for name in CASES if name in (*options.sizes, *shapes)]
     run_night(_request(options), names, again=options.again)
+
+
+def _pages() -> None:
+    write_pages(json.loads((RESULTS / "shapes.json").read_text()))
+    write_page(json.loads((RESULTS / "night.json").read_text()))
 
 
 def _sets(options: argparse.Namespace) -> None:
@@ -237,7 +243,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
     "shapes": _shapes,
     "events": _shapes,
     "sets": _sets,
-    "pages": lambda options: write_pages(json.loads((RESULTS / "shapes.json").read_text())),
+    "pages": lambda options: _pages(),
     "plot": lambda options: plot(options.names),
     "generate": lambda options: write_sets(cache_folder() / "data", options.sizes),
     "install": lambda options: install(),

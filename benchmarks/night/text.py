@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from benchmarks.night.steps import STEPS
+from benchmarks.night.steps import FIXED_SECONDS, STEPS
 from benchmarks.results import heading, table
 
 # So far may a prediction of memory or disk be off.
@@ -13,19 +13,37 @@ _HEADS = ["set", "step", "seconds", "floor, s", "ratio", "target", "held", "peak
 
 
 def night_text(about: dict[str, Any]) -> str:
-    """Return the tables: every step beside its floor, and what the floors are."""
-    cases = about["cases"].items()
-    rows = [row for name, case in cases for row in _rows(name, case)]
+    """Return the tables: every step beside its floor, what the floors are, and the predictions."""
+    sets = [f"- `{name}`: {case['about']}" for name, case in about["cases"].items()]
     floors = [f"- {step.name}: {step.floor}" for step in STEPS if step.floor]
+    fixed = (
+        f"Targets are for the seconds beyond {FIXED_SECONDS:g}, which connections and first calls "
+        "take whatever the size."
+    )
     return "\n\n".join(
         [
             heading(about),
-            "\n".join(f"- `{name}`: {case['about']}" for name, case in about["cases"].items()),
-            table(_HEADS, rows),
-            table(_FORECAST_HEADS, [row for entry in cases for row in _forecast_rows(*entry)]),
+            "\n".join(sets),
+            step_table(about),
             "\n".join(["Floors, of the same rows in the same run:", "", *floors]),
+            fixed,
+            "What the capacity formulas say, beside what was measured:",
+            forecast_table(about),
         ]
     )
+
+
+def step_table(about: Mapping[str, Any]) -> str:
+    """Return the table of every step beside its floor."""
+    return table(
+        _HEADS, [row for name, case in about["cases"].items() for row in _rows(name, case)]
+    )
+
+
+def forecast_table(about: Mapping[str, Any]) -> str:
+    """Return the table of what was predicted beside what was measured."""
+    cases = about["cases"].items()
+    return table(_FORECAST_HEADS, [row for entry in cases for row in _forecast_rows(*entry)])
 
 
 def _rows(name: str, case: Mapping[str, Any]) -> Iterator[list[str]]:
