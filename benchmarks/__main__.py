@@ -155,7 +155,7 @@ def _add_ml100k_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_night_options(parser: argparse.ArgumentParser) -> None:
     _add_common_options(parser, "night")
-    parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=SIZES)
+    parser.add_argument("--sizes", nargs="*", default=list(SIZES[1:]), choices=SIZES)
     parser.add_argument(
         "--shapes",
         nargs="*",

@@ -99,6 +99,7 @@ def _two_million_items() -> Draw:
 
 
 CASES: dict[str, Case] = {
+    "10k": _plain(10_000),
     "100k": _plain(100_000),
     "1m": _plain(1_000_000),
     "5m": _plain(5_000_000),
@@ -120,7 +121,8 @@ CASES: dict[str, Case] = {
         },
     ),
 }
-SIZES = ("100k", "1m", "5m", "20m")
+# The smallest is for trying things out.
+SIZES = ("10k", "100k", "1m", "5m", "20m")
 SHAPES = ("heavy_users", "popular_item", "two_million_items")
 
 
