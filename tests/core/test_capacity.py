@@ -1,11 +1,14 @@
 """What a run will need, by its counts and settings, and what happens where there is less."""
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from mf_core import capacity, machine
+from mf_core import machine
 from mf_core.capacity import Counts, Forecast, forecast, shortages
+from mf_core.cli.capacity import capacity as capacity_command
 from mf_core.config import Config, make_config
 
 GIB = 1 << 30
@@ -116,4 +119,17 @@ def test_memory_names_are_those_of_the_steps_that_run_here() -> None:
         "prepare",
         "recommend",
     }
-    assert capacity.__doc__
+
+
+def test_mf_capacity_says_it_before_there_are_data() -> None:
+    asked = ["--ratings", "20000000", "--users", "138000", "--items", "27000", "--json"]
+    found = CliRunner().invoke(capacity_command, asked)
+    assert found.exit_code == 0, found.output
+    said = json.loads(found.stdout)
+    wanted = forecast(make_config({}), LARGE)
+    assert said["memory_evaluate"] == pytest.approx(wanted.memory["evaluate"] / GIB, abs=0.001)
+    assert said["postgres_lists_kept"] == pytest.approx(9 * said["postgres_grows_by"], rel=0.01)
+    assert said["memory_refit"] > said["memory_train"] > 1
+
+    nothing = CliRunner().invoke(capacity_command, ["--ratings", "0", *asked[2:]])
+    assert nothing.exit_code == 2
