@@ -100,15 +100,16 @@ def _split_memory(counts: Counts) -> int:
     return _PROCESS + _SPLIT_CHUNKS + _SPLIT_RATING * counts.n_ratings + ids
 
 
-def _model_floats(config: Config) -> int:
+def _model_floats(config: Config, counts: Counts) -> int:
     """Return the float32 that all heads together hold of a user or an item."""
-    return sum(config.solver_settings(head).floats_per_row() for head in config.heads())
+    shape = (counts.n_users, counts.n_items)
+    return sum(config.solver_settings(head).floats_per_row(shape) for head in config.heads())
 
 
 def _read_memory(config: Config, counts: Counts, models: int = 1) -> int:
     """Return what a process holds that makes lists: ratings, ids, and so many models."""
     ids = _ID * counts.n_rows * (1 + models * len(config.heads()))
-    floats = _COPIES_OF_MODEL * models * _model_floats(config) * counts.n_rows
+    floats = _COPIES_OF_MODEL * models * _model_floats(config, counts) * counts.n_rows
     return _PROCESS + _READ_RATING * counts.n_ratings + ids + _FLOAT * floats
 
 
@@ -145,7 +146,7 @@ def _models_bytes(config: Config, counts: Counts) -> int:
     """Return what the evaluated models and the refit take in the artifact store."""
     stages = 2 if config.publish.refit else 1
     ids = _STORED_ID * len(config.heads())
-    return stages * counts.n_rows * (_FLOAT * _model_floats(config) + ids)
+    return stages * counts.n_rows * (_FLOAT * _model_floats(config, counts) + ids)
 
 
 def _lists_growth(config: Config, counts: Counts) -> int:

@@ -51,9 +51,10 @@ def run_night(request: Request, names: Sequence[str], *, again: bool) -> None:
     """
     about = kept(request.name, request.run) or this_run() | {"cases": {}}
     about["settings"] = SETTINGS | request.overrides
-    for name in names:
-        if about["cases"].get(name, {}).get("finished") and not again:
-            continue
+    due = [name for name in names if again or not about["cases"].get(name, {}).get("finished")]
+    if not due:
+        print(night_text(about), flush=True)
+    for name in due:
         night = _Night(name, request.overrides)
         about["cases"][name] = night.figures
         with night_place() as place:

@@ -28,7 +28,7 @@ def training_memory(config: Config, n_ratings: int, shape: tuple[int, int]) -> N
         needed(SOLVERS[config.solver_name(head)], config.solver_settings(head), n_ratings, shape)
         for head in config.heads()
     ]
-    floats = sum(config.solver_settings(head).floats_per_row() for head in config.heads())
+    floats = sum(config.solver_settings(head).floats_per_row(shape) for head in config.heads())
     rows = sum(shape)
     held = _PROCESS + _HELD_RATING * n_ratings + (_ID + _FLOAT * floats) * rows
     return Needed(host=held + max(fit.host for fit in fits), device=max(fit.device for fit in fits))
