@@ -64,7 +64,7 @@ def _shapes(options: argparse.Namespace) -> None:
 def _night(options: argparse.Namespace) -> None:
     shapes = SHAPES if options.shapes == [] and "--shapes" in sys.argv else options.shapes
     names = [name for name in CASES if name in (*options.sizes, *shapes)]
-    run_night(_request(options), names, again=options.again)
+    run_night(_request(options), names, alone=not options.no_steps_alone, again=options.again)
 
 
 def _pages() -> None:
@@ -167,6 +167,9 @@ def _add_night_options(parser: argparse.ArgumentParser) -> None:
         "--run", metavar="ID", help="go on with the run of that id in the file of results"
     )
     parser.add_argument("--again", action="store_true", help="also what that run has measured")
+    parser.add_argument(
+        "--no-steps-alone", action="store_true", help="without top-N and publishing by themselves"
+    )
 
 
 def _add_common_options(parser: argparse.ArgumentParser, name: str) -> None:

@@ -7,7 +7,7 @@ from benchmarks.environments import ROOT
 from benchmarks.night.cases import SHAPES, plain_shape
 from benchmarks.night.run import SETTINGS
 from benchmarks.night.steps import BY_NAME, FIXED_SECONDS
-from benchmarks.night.text import forecast_table, step_table
+from benchmarks.night.text import alone_tables, forecast_table, step_table
 from benchmarks.night.work import WORK, seconds_at
 from benchmarks.results import heading, table
 from mf_core.capacity import Counts, forecast
@@ -40,6 +40,7 @@ def _contents(about: Mapping[str, Any]) -> dict[str, str]:
     """Return what stands in each place of the page."""
     return {
         "steps": f"{heading(dict(about))}\n\n{step_table(about)}",
+        "alone": "\n\n".join(alone_tables(about)) or "Not measured in this run.",
         "predictions": forecast_table(about),
         "shapes": shapes_table(about),
         "sizes": sizes_table(about),

@@ -201,6 +201,18 @@ def _multiplied(users: np.ndarray, items: np.ndarray, rows: int) -> float:
     return time.perf_counter() - began
 
 
+def _top_n(config: Config, place: Workplace, task: Task) -> Any:
+    from benchmarks.topn import measure
+
+    return measure(**task["shape"])
+
+
+def _publishing(config: Config, place: Workplace, task: Task) -> Any:
+    from benchmarks.publishing import measure
+
+    return measure(**task["shape"], folder=Path(task["folder"]))
+
+
 _STEPS: dict[str, Callable[[Config, Workplace, Task], Any]] = {
     "data": _data,
     "hash": _hash,
@@ -218,6 +230,8 @@ _STEPS: dict[str, Callable[[Config, Workplace, Task], Any]] = {
     "publish": _publish,
     "lists": _lists,
     "gemm": _gemm,
+    "top_n": _top_n,
+    "publishing": _publishing,
 }
 
 

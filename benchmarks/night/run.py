@@ -2,12 +2,13 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environments import ROOT, clean_environment
+from benchmarks.environments import ROOT, cache_folder, clean_environment
+from benchmarks.night.alone import PUBLISHING, TOP_N
 from benchmarks.night.cases import CASES
 from benchmarks.night.place import NightPlace, night_place
 from benchmarks.night.text import night_text
@@ -40,10 +41,11 @@ SELECT pg_total_relation_size('mf.recommendation_rows_v{version}')
 """
 
 
-def run_night(request: Request, names: Sequence[str], *, again: bool) -> None:
+def run_night(request: Request, names: Sequence[str], *, alone: bool, again: bool) -> None:
     """Measure a night of each case in `names`, and write results/NAME.
 
-    Cases that the run to go on with has finished stay as they are, unless `again`.
+    Cases that the run to go on with has finished stay as they are, unless `again`. So do the two
+    steps that are measured alone as well, if `alone`.
 
     Raises:
         SystemExit: the figures to keep are of another run or machine, or a floor failed.
@@ -52,8 +54,6 @@ def run_night(request: Request, names: Sequence[str], *, again: bool) -> None:
     about = kept(request.name, request.run) or this_run() | {"cases": {}}
     about["settings"] = SETTINGS | request.overrides
     due = [name for name in names if again or not about["cases"].get(name, {}).get("finished")]
-    if not due:
-        print(night_text(about), flush=True)
     for name in due:
         night = _Night(name, request.overrides)
         about["cases"][name] = night.figures
@@ -61,6 +61,32 @@ def run_night(request: Request, names: Sequence[str], *, again: bool) -> None:
             night.measure(place)
         about["cases"] = _in_order(about["cases"])
         write(request.name, about, night_text(about))
+    if alone and (again or "publishing" not in about):
+        about["top_n"] = [_alone("top_n", shape) for shape in TOP_N]
+        about["publishing"] = _alone("publishing", PUBLISHING)
+    write(request.name, about, night_text(about))
+
+
+def _alone(step: str, shape: Mapping[str, int]) -> Any:
+    """Return what one step measures by itself, without a night."""
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    task = {"step": step, "shape": shape, "folder": str(folder), "settings": {}}
+    # It asks no warehouse.
+    print(f"{step} alone: {dict(shape)}", flush=True)
+    return _measured(task | {"database": "postgresql:///none", "artifacts": str(folder)})["result"]
+
+
+def _measured(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Run one task in a process of its own, and return what it has printed."""
+    command = [sys.executable, "-m", "benchmarks.night.process", json.dumps(task)]
+    environment = {
+        **clean_environment(),
+        "PYTHONPATH": str(ROOT),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    [measured] = points(command, environment, ROOT)
+    return measured
 
 
 def _in_order(cases: dict[str, Any]) -> dict[str, Any]:
@@ -229,14 +255,7 @@ class _Night:
             "database": self._place.database_url,
             "artifacts": str(self._place.artifacts),
         }
-        command = [sys.executable, "-m", "benchmarks.night.process", json.dumps(task)]
-        environment = {
-            **clean_environment(),
-            "PYTHONPATH": str(ROOT),
-            "TF_CPP_MIN_LOG_LEVEL": "2",
-        }
-        [measured] = points(command, environment, ROOT)
-        return measured
+        return _measured(task)
 
     def _require(self, holds: bool, what: str) -> None:
         if not holds:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from benchmarks.night.alone import publishing_table, top_n_table
 from benchmarks.night.steps import FIXED_SECONDS, STEPS
 from benchmarks.results import heading, table
 
@@ -29,8 +30,19 @@ def night_text(about: dict[str, Any]) -> str:
             fixed,
             "What the capacity formulas say, beside what was measured:",
             forecast_table(about),
+            *alone_tables(about),
         ]
     )
+
+
+def alone_tables(about: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what was measured of two steps alone, with a line on what it is."""
+    if "top_n" in about:
+        yield "Lists of random factors, seen items left out, beside the products of the factors."
+        yield top_n_table(about["top_n"])
+    if "publishing" in about:
+        yield "Publishing, beside COPY of the same rows and the same indexes."
+        yield publishing_table(about["publishing"])
 
 
 def step_table(about: Mapping[str, Any]) -> str:

@@ -127,6 +127,36 @@ def test_a_step_that_degrades_on_a_shape_is_marked() -> None:
     assert "| check | ratings | 4.0 s, 1.0x |" in text
 
 
+def test_steps_alone_are_held_against_their_targets() -> None:
+    lists = {
+        "n_users": 20_000,
+        "n_items": 20_000,
+        "rank": 32,
+        "n": 100,
+        "ours_users_per_second": 60_000.0,
+        "floor_users_per_second": 110_000.0,
+        "peer_users_per_second": 25_000.0,
+        "ours_to_floor": 0.545,
+        "ours_to_peer": 2.4,
+    }
+    published = {
+        "rows": 1_000,
+        "floor_s": 10.0,
+        "load_and_index_s": 12.0,
+        "ratio": 1.2,
+        "checks_s": 4.0,
+        "promotion_ms": 61.0,
+        "read_ms": 0.3,
+        "reader_p99_ms": {"idle": 2.0, "loading": 3.0, "publishing": 4.5},
+    }
+    about = _about(**{"1m": _case()}) | {"top_n": [lists], "publishing": published}
+    text = night_text(about)
+    assert "| 60,000 | 110,000 | 0.55 | 25,000 | 2.40 | 0.5 and 2 | yes |" in text
+    assert "| 1,000 rows, load and indexes | 12.0 s, 1.20x | 1.3x | yes |" in text
+    assert "| promotion while 50 read | 61.0 ms | 50 ms | MISSED |" in text
+    assert "| readers' p99, publishing | 4.5 ms | 4.0 ms | MISSED |" in text
+
+
 def test_the_page_has_a_place_for_every_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +175,7 @@ def test_a_small_night_runs_from_its_file_to_its_readers(
 ) -> None:
     monkeypatch.setenv("MF_BENCH_DIR", str(tmp_path))
     monkeypatch.setattr(results, "RESULTS", tmp_path)
-    words = ["night", "--sizes", "10k", "--set", "rating_head.als.iterations=2"]
+    words = ["night", "--no-steps-alone", "--sizes", "10k", "--set", "rating_head.als.iterations=2"]
     words += ["--set", "ranking_head.iterations=2", "--set", "ranking_head.item_factors=8"]
     monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
     command.main()
