@@ -17,7 +17,7 @@ _MIB = 1 << 20
 _GIB = 1 << 30
 
 # A process with the libraries that the steps import, before any rating.
-_PROCESS = 175 * _MIB
+_PROCESS = 180 * _MIB
 # One rating: while it is split; as read from a snapshot, with the order of each user's items.
 _SPLIT_RATING = 30
 _READ_RATING = 60
@@ -26,20 +26,20 @@ _SPLIT_CHUNKS = 100 * _MIB
 # The ids of a user or an item, as Python's texts and their look-up, once and in each head.
 _ID = 110
 # Copies of a head's floats, at the most: as a file, as read, in the snapshot's rows, and joined.
-_COPIES_OF_MODEL = 4
+_COPIES_OF_MODEL = 3
 _FLOAT = 4
 # Resamples of the users that are counted at a time: drawn, numbered, counted and as floats.
 _RESAMPLED_AT_A_TIME = 1 << 24
 _RESAMPLED_BYTES = 32
 # Copies of a tile of scores, and of its rows as texts.
-_COPIES_OF_TILE = 3
+_COPIES_OF_TILE = 2
 # A rating in the temporary folder as text, and in a snapshot as Parquet.
 _SPOOLED = 40
 _STORED_RATING = 9
 _STORED_ID = 6
 # A row of a list with its share of both indexes; and of the popular and the similar items.
-_LIST_ROW = 210
-_ITEM_ROW = 170
+_LIST_ROW = 176
+_ITEM_ROW = 96
 # Of all time, of the last month and of the last week.
 _POPULAR_LISTS = 3
 
@@ -118,8 +118,9 @@ def _evaluate_memory(config: Config, counts: Counts) -> int:
     baseline = 0
     if config.gate.require_item_baseline != "off":
         baseline = dense_bytes(counts.n_users, counts.n_items)
-    read = _read_memory(config, counts)
-    return read + baseline + _RESAMPLED_BYTES * resampled + _tile_bytes(config, counts)
+    # One after the other: lists, the baseline's fit, and the resamples.
+    tile = _tile_bytes(config, counts)
+    return _read_memory(config, counts) + max(tile, baseline, _RESAMPLED_BYTES * resampled)
 
 
 def _prepare_memory(config: Config, counts: Counts) -> int:

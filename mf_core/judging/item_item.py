@@ -259,8 +259,12 @@ def _dense(
 
 
 def dense_bytes(n_users: int, n_items: int) -> int:
-    """Return what a fit on so many users and items holds at the most: X, what is solved, copies."""
+    """Return what a fit on so many users and items holds at the most, if memory is no bound.
+
+    NumPy solves in float64: X, the matrix that is solved and what comes out are there in both.
+    Multiples as measured.
+    """
     m = min(n_items, _MOST_ITEMS)
     n = min(n_users, max(_MOST_USERS, _MOST_CELLS // max(m, 1)))
-    cells = 3 * n * m + 2 * n * n if n < m else n * m + 4 * m * m
-    return 4 * cells
+    cells = 8.3 * n * m + 2.5 * n * n if n < m else n * m + 9.3 * m * m
+    return round(4 * cells)

@@ -10,6 +10,8 @@ _PROCESS = 720 * _MIB
 # A training rating as the snapshot and the fit hold it, beside what `needed` counts.
 _HELD_RATING = 40
 _ID = 110
+# A fitted head's floats: on the device, joined, as one model, and as the bytes of its files.
+_COPIES_OF_MODEL = 6
 _FLOAT = 4
 
 
@@ -30,5 +32,5 @@ def training_memory(config: Config, n_ratings: int, shape: tuple[int, int]) -> N
     ]
     floats = sum(config.solver_settings(head).floats_per_row(shape) for head in config.heads())
     rows = sum(shape)
-    held = _PROCESS + _HELD_RATING * n_ratings + (_ID + _FLOAT * floats) * rows
+    held = _PROCESS + _HELD_RATING * n_ratings + (_ID + _COPIES_OF_MODEL * _FLOAT * floats) * rows
     return Needed(host=held + max(fit.host for fit in fits), device=max(fit.device for fit in fits))
