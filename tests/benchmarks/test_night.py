@@ -116,6 +116,8 @@ def test_work_grows_as_it_says() -> None:
     assert seconds_at("split", 3.0, one, twice) == 6.0
     assert seconds_at("evaluate", 3.0, one, twice) == 6.0
     assert seconds_at("prepare", 3.0, one, twice) == 3.0
+    wider = one | {"items": 12e3}
+    assert 3.0 < seconds_at("evaluate", 3.0, one, wider) < 6.0
     assert set(WORK) <= set(BY_NAME)
 
 
