@@ -25,6 +25,7 @@ from mf_core.models.heads import load_models, make_heads
 from mf_core.pipeline import Workplace
 from mf_core.records import EvalReport, ModelRef, SplitRef
 from mf_core.training.found import in_force
+from mf_core.training.parent import die_with_parent
 
 Task = dict[str, Any]
 KEY = "night"
@@ -36,6 +37,8 @@ _SECONDS_PER_BLOCKING = 1.0
 def main() -> None:
     """Run the step that the task names, and print what it took."""
     task: Task = json.loads(sys.argv[1])
+    # It is in a session of its own, where nobody would end it.
+    die_with_parent(task["parent_pid"])
     config = make_config(task["settings"])
     place = pipeline.workplace(
         task["database"],

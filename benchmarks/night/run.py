@@ -1,6 +1,7 @@
 """The driver: each case from its file to its readers, a process a step, floors in between."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -79,7 +80,8 @@ def _alone(step: str, shape: Mapping[str, int]) -> Any:
 
 def _measured(task: Mapping[str, Any]) -> dict[str, Any]:
     """Run one task in a process of its own, and return what it has printed."""
-    command = [sys.executable, "-m", "benchmarks.night.process", json.dumps(task)]
+    text = json.dumps({**task, "parent_pid": os.getpid()})
+    command = [sys.executable, "-m", "benchmarks.night.process", text]
     environment = {
         **clean_environment(),
         "PYTHONPATH": str(ROOT),
