@@ -77,14 +77,21 @@ class Forecast:
     kept: int
 
 
-def forecast(config: Config, counts: Counts) -> Forecast:
-    """Return what a run of `counts` will need with the settings `config`."""
+def forecast(config: Config, counts: Counts, free_memory: int | None = None) -> Forecast:
+    """Return what a run of `counts` will need with the settings `config`.
+
+    Args:
+        config: the settings.
+        counts: of ratings, users and items.
+        free_memory: bytes of memory where it will run, which one step takes less of where it is
+            short; None: not known.
+    """
     growth = _lists_growth(config, counts)
     versions = config.publish.keep_versions + config.publish.keep_weeks
     return Forecast(
         memory={
             "split": _split_memory(counts),
-            "evaluate": _evaluate_memory(config, counts),
+            "evaluate": _evaluate_memory(config, counts, free_memory),
             "prepare": _prepare_memory(config, counts),
             "recommend": _recommend_memory(config, counts),
         },
@@ -113,11 +120,13 @@ def _read_memory(config: Config, counts: Counts, models: int = 1) -> int:
     return _PROCESS + _READ_RATING * counts.n_ratings + ids + _FLOAT * floats
 
 
-def _evaluate_memory(config: Config, counts: Counts) -> int:
+def _evaluate_memory(config: Config, counts: Counts, free_memory: int | None) -> int:
     resampled = min(config.gate.bootstrap_samples * counts.n_users, _RESAMPLED_AT_A_TIME)
     baseline = 0
     if config.gate.require_item_baseline != "off":
         baseline = dense_bytes(counts.n_users, counts.n_items)
+        if free_memory is not None:
+            baseline = min(baseline, free_memory // 2)
     # One after the other: lists, the baseline's fit, and the resamples.
     tile = _tile_bytes(config, counts)
     return _read_memory(config, counts) + max(tile, baseline, _RESAMPLED_BYTES * resampled)

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from mf_core import machine
 from mf_core.capacity import Counts, Forecast, forecast, shortages
 from mf_core.config import Config
 from mf_core.data.store import is_disk, store_path
@@ -24,7 +25,7 @@ def require_capacity(config: Config, place: Workplace, report: QualityReport) ->
     if config.run.capacity == "off":
         return
     counts = Counts(report.n_ratings, report.n_users, report.n_items)
-    wanted = forecast(config, counts)
+    wanted = forecast(config, counts, machine.free_memory())
     place.log(_sentence(wanted))
 
     store = store_path(place.artifact_root)

@@ -66,6 +66,16 @@ def test_settings_count() -> None:
     assert shipped.kept == 9 * shipped.growth
 
 
+def test_the_baseline_takes_no_more_than_half_of_what_is_free() -> None:
+    config = make_config(ALS)
+    roomy = forecast(config, LARGE).memory["evaluate"]
+    assert forecast(config, LARGE, 100 * GIB).memory["evaluate"] == roomy
+    short = forecast(config, LARGE, 4 * GIB).memory["evaluate"]
+    assert short < roomy
+    without = make_config({**ALS, "gate.require_item_baseline": "off"})
+    assert short <= forecast(without, LARGE).memory["evaluate"] + 2 * GIB
+
+
 def test_events_have_one_head_and_bayes_keeps_samples() -> None:
     events = forecast(make_config({"data.kind": "events"}), LARGE)
     als = forecast(make_config(ALS), LARGE)
