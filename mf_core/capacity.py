@@ -19,10 +19,10 @@ _GIB = 1 << 30
 # A process with the libraries that the steps import, before any rating.
 _PROCESS = 180 * _MIB
 # One rating: while it is split; as read from a snapshot, with the order of each user's items.
-_SPLIT_RATING = 30
+_SPLIT_RATING = 112
 _READ_RATING = 60
-# Chunks of ratings on the way from Postgres, whatever their number.
-_SPLIT_CHUNKS = 100 * _MIB
+# A block of ratings on the way from Postgres, whatever their number.
+_SPLIT_CHUNKS = 16 * _MIB
 # The ids of a user or an item, as Python's texts and their look-up, once and in each head.
 _ID = 110
 # Copies of a head's floats, at the most: as a file, as read, in the snapshot's rows, and joined.
