@@ -88,17 +88,15 @@ def _shape_row(
 
 def sizes_table(about: Mapping[str, Any]) -> str:
     """Return what the capacity formulas say of sets from small to out of reach."""
-    config = make_config(SETTINGS)
     rows = []
     for n_ratings in LOOKED_AT:
-        shape = _counts(n_ratings)
-        counts = Counts(n_ratings, int(shape["users"]), int(shape["items"]))
-        wanted = forecast(config, counts)
+        counts = _as_counts(_counts(n_ratings))
+        wanted = forecast(make_config(SETTINGS), counts)
         rows.append(
             [
                 f"{n_ratings:,}",
                 f"{counts.n_users:,} x {counts.n_items:,}",
-                *(f"{size / _GIB:,.1f}" for size in _by_place(wanted.memory, config, counts)),
+                *(f"{size / _GIB:,.1f}" for size in _memory_by_step(counts)),
                 f"{wanted.temporary / _GIB:,.1f}",
                 f"{wanted.artifacts / _GIB:,.1f}",
                 f"{wanted.growth / _GIB:,.1f}",
@@ -108,11 +106,13 @@ def sizes_table(about: Mapping[str, Any]) -> str:
     return table([*heads, "temporary", "artifacts a night", "Postgres a night"], rows)
 
 
-def _by_place(memory: Mapping[str, int], config: Any, counts: Counts) -> list[int]:
+def _memory_by_step(counts: Counts) -> list[int]:
+    """Return what the steps hold: split, evaluate, prepare, recommend, refit; in bytes."""
     from mf_core.solvers.forecast import training_memory
 
-    refit = training_memory(config, counts.n_ratings, (counts.n_users, counts.n_items)).host
-    return [*memory.values(), refit]
+    config = make_config(SETTINGS)
+    refit = training_memory(config, counts.n_ratings, (counts.n_users, counts.n_items))
+    return [*forecast(config, counts).memory.values(), refit.host]
 
 
 def hours_table(about: Mapping[str, Any]) -> str:
@@ -128,7 +128,7 @@ def hours_table(about: Mapping[str, Any]) -> str:
         ]
         longest = steps[hours.index(max(hours))]
         total = sum(hours)
-        memory = max(forecast(make_config(SETTINGS), _as_counts(counts)).memory.values()) / _GIB
+        memory = max(_memory_by_step(_as_counts(counts))) / _GIB
         cost = total * (CORES * USD_PER_CORE_HOUR + memory * USD_PER_GIB_HOUR)
         cells = [f"{hour:,.2f}" for hour in hours]
         rows.append([f"{n_ratings:,}", *cells, f"{total:,.1f}", longest, f"{cost:,.2f}"])

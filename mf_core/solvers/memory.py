@@ -43,10 +43,17 @@ class Needed:
 
 
 def needed(
-    solver: type[Solver], settings: SolverConfig, n_ratings: int, shape: tuple[int, int]
+    solver: type[Solver],
+    settings: SolverConfig,
+    n_ratings: int,
+    shape: tuple[int, int],
+    layout: Layout | None = None,
 ) -> Needed:
-    """Return what a fit of `n_ratings` of `shape` (n_users, n_items) will hold."""
-    layout = Layout.of_device()
+    """Return what a fit of `n_ratings` of `shape` (n_users, n_items) will hold.
+
+    Without a `layout` it is that of the current device.
+    """
+    layout = layout or Layout.of_device()
     rows = solver.bytes_per_row(settings, shape) * sum(shape)
     batch = _BATCH_COPIES * _FLOAT_BYTES * layout.cells
     # Both sides hold every rating's value and the other side's row.

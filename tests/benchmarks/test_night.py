@@ -189,6 +189,9 @@ def test_a_small_night_runs_from_its_file_to_its_readers(
     assert {name for name, figures in night["steps"].items() if figures["floor_seconds"]} == {
         step.name for step in STEPS if step.floor
     }
+    for step, predicted in night["predicted"]["memory"].items():
+        ratio = predicted / 1e6 / night["steps"][step]["peak_mb"]
+        assert 0.7 < ratio < 1.4, (step, ratio)
     assert night["rows"] == night["counts"]["users"] * 100
     # Nothing stays: no server, no artifacts.
     assert not (tmp_path / "night").exists()
