@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mf_core import machine
+from mf_core import capacity, machine
 from mf_core.capacity import Counts, Forecast, forecast, shortages
 from mf_core.cli.capacity import capacity as capacity_command
 from mf_core.config import Config, make_config
+from mf_core.judging import item_item
+from mf_core.solvers import forecast as training
 
 GIB = 1 << 30
 SMALL = Counts(100_000, 943, 1_682)
@@ -143,3 +145,23 @@ def test_mf_capacity_says_it_before_there_are_data() -> None:
 
     nothing = CliRunner().invoke(capacity_command, ["--ratings", "0", *asked[2:]])
     assert nothing.exit_code == 2
+
+
+def test_the_page_has_the_multiples_that_are_used() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "scale.md").read_text()
+    mib = 1 << 20
+    per_row = f"({training._ID} + {training._COPIES_OF_MODEL * training._FLOAT} F) R"
+    named = (
+        f"{capacity._PROCESS // mib} MiB, {training._PROCESS // mib} MiB",
+        f"{capacity._SPLIT_CHUNKS // mib} MiB + {capacity._SPLIT_RATING} n + {capacity._ID} R",
+        f"{capacity._READ_RATING} n + {capacity._ID} R (1 + m H)",
+        f"{capacity._COPIES_OF_MODEL * capacity._FLOAT} F R m",
+        f"{capacity._RESAMPLED_BYTES} x min(`gate.bootstrap_samples` x U, 2^24)",
+        f"{training._HELD_RATING} n + {per_row}",
+        f"| temporary files, of the split | {capacity._SPOOLED} n |",
+        f"{capacity._STORED_RATING} n + {capacity._STORED_ID} R (the snapshot)",
+        f"{capacity._LIST_ROW} U x places + {capacity._ITEM_ROW} I x (3 +",
+        f"4 ({item_item._COPIES} k m + 2.5 k^2)",
+    )
+    for formula in named:
+        assert formula in page, formula
