@@ -19,7 +19,7 @@ _GIB = 1 << 30
 # A process with the libraries that the steps import, before any rating.
 _PROCESS = 180 * _MIB
 # One rating: while it is split; as read from a snapshot, with the order of each user's items.
-_SPLIT_RATING = 112
+_SPLIT_RATING = 78
 _READ_RATING = 60
 # A block of ratings on the way from Postgres, whatever their number.
 _SPLIT_CHUNKS = 16 * _MIB
