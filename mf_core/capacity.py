@@ -39,9 +39,9 @@ _STORED_RATING = 9
 _STORED_ID = 6
 # A row of a list with its share of both indexes; and of the popular and the similar items.
 _LIST_ROW = 176
-_ITEM_ROW = 96
-# Of all time, of the last month and of the last week.
-_POPULAR_LISTS = 3
+_ITEM_ROW = 113
+# Of all time; those of the last weeks are short beside it.
+_POPULAR_LISTS = 1
 
 
 @dataclass(frozen=True)

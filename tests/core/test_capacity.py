@@ -160,7 +160,7 @@ def test_the_page_has_the_multiples_that_are_used() -> None:
         f"{training._HELD_RATING} n + {per_row}",
         f"| temporary files, of the split | {capacity._SPOOLED} n |",
         f"{capacity._STORED_RATING} n + {capacity._STORED_ID} R (the snapshot)",
-        f"{capacity._LIST_ROW} U x places + {capacity._ITEM_ROW} I x (3 +",
+        f"{capacity._LIST_ROW} U x places + {capacity._ITEM_ROW} I x ({capacity._POPULAR_LISTS} +",
         f"4 ({item_item._COPIES} k m + 2.5 k^2)",
     )
     for formula in named:
