@@ -14,7 +14,7 @@ from mf_core.data.ratings import IdMap, Ratings, id_map
 from mf_core.data.snapshot import Snapshot
 from mf_core.errors import QualityError
 from mf_core.judging.rivals import unseen_rows
-from mf_core.models.topn import UserItems
+from mf_core.models.user_items import UserItems
 from mf_core.solvers.buckets import _pack, _stable_order, _unpack, plan_batches
 from mf_core.solvers.gradient import BiasedGradient
 from mf_core.solvers.solver import Problem
