@@ -7,9 +7,9 @@ from benchmarks.environments import ROOT
 from benchmarks.night.cases import SHAPES, plain_shape
 from benchmarks.night.run import SETTINGS
 from benchmarks.night.steps import BY_NAME, FIXED_SECONDS
-from benchmarks.night.text import alone_tables, forecast_table, step_table
+from benchmarks.night.text import alone_tables, forecast_table, night_heading, step_table
 from benchmarks.night.work import WORK, seconds_at
-from benchmarks.results import heading, table
+from benchmarks.results import table
 from mf_core.capacity import Counts, forecast
 from mf_core.config import make_config
 
@@ -39,7 +39,7 @@ def write_page(about: Mapping[str, Any]) -> None:
 def _contents(about: Mapping[str, Any]) -> dict[str, str]:
     """Return what stands in each place of the page."""
     return {
-        "steps": f"{heading(dict(about))}\n\n{step_table(about)}",
+        "steps": f"{night_heading(about)}\n\n{step_table(about)}",
         "alone": "\n\n".join(alone_tables(about)) or "Not measured in this run.",
         "predictions": forecast_table(about),
         "shapes": shapes_table(about),

@@ -53,7 +53,7 @@ def run_night(request: Request, names: Sequence[str], *, alone: bool, again: boo
         FitFailedError: a step failed; the text has its last lines.
     """
     about = kept(request.name, request.run) or this_run() | {"cases": {}}
-    about["settings"] = SETTINGS | request.overrides
+    about |= {"settings": SETTINGS, "overrides": request.overrides}
     due = [name for name in names if again or not about["cases"].get(name, {}).get("finished")]
     for name in due:
         night = _Night(name, request.overrides)

@@ -23,7 +23,7 @@ def night_text(about: dict[str, Any]) -> str:
     )
     return "\n\n".join(
         [
-            heading(about),
+            night_heading(about),
             "\n".join(sets),
             step_table(about),
             "\n".join(["Floors, of the same rows in the same run:", "", *floors]),
@@ -43,6 +43,13 @@ def alone_tables(about: Mapping[str, Any]) -> Iterator[str]:
     if "publishing" in about:
         yield "Publishing, beside COPY of the same rows and the same indexes."
         yield publishing_table(about["publishing"])
+
+
+def night_heading(about: Mapping[str, Any]) -> str:
+    """Return the line over the tables, with the settings that somebody has changed."""
+    changed = [f"`{name}={value}`" for name, value in about.get("overrides", {}).items()]
+    said = f" Settings besides: {', '.join(changed)}." if changed else ""
+    return f"{heading(dict(about))}{said}"
 
 
 def step_table(about: Mapping[str, Any]) -> str:
