@@ -3,7 +3,7 @@
 MAKEFLAGS += --no-print-directory
 # Nothing but Python's standard library is needed to bring the compose stack up.
 PYTHON_OF_HOST := $(or $(PYTHON),python3)
-.PHONY: help demo up down psql compose-up compose-down test test-quick test-browser test-systems test-compose test-wheel lint bench docs lock clean venv
+.PHONY: help demo up down psql compose-up compose-down test test-quick test-browser test-systems test-compose test-wheel lint bench bench-scale docs lock clean venv
 
 PYTHON_IN_VENV := .venv/bin/python
 
@@ -57,6 +57,9 @@ lint: venv  ## check style, formatting and types: ruff and mypy
 
 bench: venv  ## measure against the anchors (see benchmarks/)
 	@exec $(PYTHON_IN_VENV) -m benchmarks $(BENCH_ARGS)
+
+bench-scale: venv  ## measure every step of a night beside its floor, up to 20 million ratings (an hour)
+	@exec $(PYTHON_IN_VENV) -m benchmarks night $(BENCH_ARGS)
 
 docs: venv  ## write docs/config.md from the settings
 	@{ sed '/^| setting/,$$d' docs/config.md; .venv/bin/mf config --markdown; } > docs/config.md.new \

@@ -3,12 +3,13 @@
 (nothing)   ours, EASE, popularity and biases on one fold of MovieLens 100K: minutes
 ml100k      ours and all peers on MovieLens 100K, three seeds
 scale       RMSE over seconds on 10 and 20 million synthetic ratings, ours and the peers
+night       every step of a night beside its floor, from 100,000 to 20 million ratings
 linear      seconds per sweep and rating on 1, 5 and 20 million
 plot        pictures of what ml100k and scale have measured
 generate    write the synthetic sets
 shapes      ours and peers with the same information on sets of many shapes
 events      the same on events without ratings
-pages       put what shapes has measured into README and model page
+pages       put what shapes and night have measured into README and the pages
 sets        write the sets of other shapes as CSV, parted by every protocol
 install     make the peers' environments
 """
@@ -23,6 +24,9 @@ from pathlib import Path
 from benchmarks.environments import ENVIRONMENTS, PeerUnavailableError, cache_folder, python_of
 from benchmarks.generate import SETS, write_sets
 from benchmarks.ml100k import FOLDS, run_ml100k
+from benchmarks.night import run_night
+from benchmarks.night.cases import CASES, SHAPES, SIZES
+from benchmarks.night.pages import write_page
 from benchmarks.request import Request
 from benchmarks.results import RESULTS
 from benchmarks.scale import run_linear, run_scale
@@ -55,6 +59,17 @@ def _ml100k(options: argparse.Namespace) -> None:
 def _shapes(options: argparse.Namespace) -> None:
     extent = Extent(options.sets, options.protocols, options.seeds, options.again)
     run_shapes(_request(options), extent)
+
+
+def _night(options: argparse.Namespace) -> None:
+    shapes = SHAPES if options.shapes == [] and "--shapes" in sys.argv else options.shapes
+    names = [name for name in CASES if name in (*options.sizes, *shapes)]
+    run_night(_request(options), names, alone=not options.no_steps_alone, again=options.again)
+
+
+def _pages() -> None:
+    write_pages(json.loads((RESULTS / "shapes.json").read_text()))
+    write_page(json.loads((RESULTS / "night.json").read_text()))
 
 
 def _sets(options: argparse.Namespace) -> None:
@@ -91,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     scale.add_argument("--sizes", nargs="+", default=["10m", "20m"], choices=sizes)
 
     _add_common_options(commands.add_parser("linear"), "linear")
+    _add_night_options(commands.add_parser("night"))
 
     plots = commands.add_parser("plot")
     drawn = ["ml100k", "scale"]
@@ -135,6 +151,25 @@ def _add_ml100k_options(parser: argparse.ArgumentParser) -> None:
         choices=FOLDS,
     )
     parser.add_argument("--seeds", type=int, default=3)
+
+
+def _add_night_options(parser: argparse.ArgumentParser) -> None:
+    _add_common_options(parser, "night")
+    parser.add_argument("--sizes", nargs="*", default=list(SIZES[1:]), choices=SIZES)
+    parser.add_argument(
+        "--shapes",
+        nargs="*",
+        default=[],
+        choices=SHAPES,
+        help="sets of odd shapes besides; alone: all of them",
+    )
+    parser.add_argument(
+        "--run", metavar="ID", help="go on with the run of that id in the file of results"
+    )
+    parser.add_argument("--again", action="store_true", help="also what that run has measured")
+    parser.add_argument(
+        "--no-steps-alone", action="store_true", help="without top-N and publishing by themselves"
+    )
 
 
 def _add_common_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -207,10 +242,11 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
     "ml100k": _ml100k,
     "scale": lambda options: run_scale(_request(options), options.sizes),
     "linear": lambda options: run_linear(_request(options)),
+    "night": _night,
     "shapes": _shapes,
     "events": _shapes,
     "sets": _sets,
-    "pages": lambda options: write_pages(json.loads((RESULTS / "shapes.json").read_text())),
+    "pages": lambda options: _pages(),
     "plot": lambda options: plot(options.names),
     "generate": lambda options: write_sets(cache_folder() / "data", options.sizes),
     "install": lambda options: install(),

@@ -87,6 +87,7 @@ def points(
         finally:
             _kill(process)
             process.wait()
+            process.stdout.close()
 
         if process.returncode != 0 or n_points == 0:
             messages.seek(0)

@@ -43,6 +43,12 @@ class QualityError(MFError):
     exit_code = 4
 
 
+class CapacityError(MFError):
+    """The run needs more memory or disk than there is here; nothing was trained."""
+
+    exit_code = 14
+
+
 class GateError(MFError):
     """The candidate was refused; what readers see is unchanged."""
 

@@ -34,6 +34,7 @@ ADVICE: dict[type[BaseException], tuple[str, str]] = {
         "ingest",
     ),
     errors.QualityError: ("look at the source; the ratings are not fit to train on", "check"),
+    errors.CapacityError: ("give the worker more, or change what the message names", "capacity"),
     errors.GateError: (
         "read the verdict in the console; what readers see is unchanged",
         "gate",

@@ -14,6 +14,7 @@ from tests.s3 import Door, client_variables, forget_clients, s3_server
 # What fits models, starts Airflow's scheduler or its web application, or otherwise takes long.
 # `make test-quick` leaves these out.
 SLOW = (
+    "tests/benchmarks/test_night.py*",
     "tests/benchmarks/test_publishing.py*",
     "tests/core/test_object_store.py*",
     "tests/core/test_search*",

@@ -2,8 +2,8 @@
 
 Results go to stdout, progress to stderr. Exit codes: 0 done, 2 usage, 3 refused input, 4 failed
 data check, 5 refused by the gate, 6 lost a promotion race, 7 lists older than `mf status --max-age`
-allows, 10 database, 11 artifact store, 12 training failed, 13 temporary folder full, 130
-interrupted.
+allows, 10 database, 11 artifact store, 12 training failed, 13 temporary folder full, 14
+more memory or disk is needed than there is, 130 interrupted.
 """
 
 import sys
@@ -11,7 +11,18 @@ import sys
 import click
 
 from mf_core import __version__
-from mf_core.cli import admin, backtest, backup, prune, readers, status, steps, train_worker, tune
+from mf_core.cli import (
+    admin,
+    backtest,
+    backup,
+    capacity,
+    prune,
+    readers,
+    status,
+    steps,
+    train_worker,
+    tune,
+)
 from mf_core.cli.options import catalogue_option
 from mf_core.errors import MFError
 
@@ -30,11 +41,24 @@ def cli() -> None:
 
     Exit codes: 0 done, 2 usage, 3 refused input, 4 failed data check, 5 refused by the gate, 6 lost
     a promotion race, 7 lists older than `mf status --max-age` allows, 10 database, 11 artifact
-    store, 12 training failed, 13 temporary folder full.
+    store, 12 training failed, 13 temporary folder full, 14 more memory or disk is needed than there
+    is.
     """
 
 
-for module in (steps, status, readers, admin, backup, prune, backtest, tune, train_worker):
+MODULES = (
+    steps,
+    status,
+    readers,
+    admin,
+    backup,
+    prune,
+    backtest,
+    tune,
+    capacity,
+    train_worker,
+)
+for module in MODULES:
     for command in module.COMMANDS:
         cli.add_command(command)
 

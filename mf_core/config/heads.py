@@ -231,6 +231,12 @@ class RankingHeadConfig(FactorsConfig):
         copies = len(self.learners())
         return 2 * copies if self.recent_half_life else copies
 
+    def floats_per_row(self, shape: tuple[int, int]) -> int:
+        """Return the factors of all learners, and the bias."""
+        of_als = self.n_factors if "als" in self.learners() else 0
+        of_item_item = min(self.item_factors, *shape) if "item_item" in self.learners() else 0
+        return of_als + of_item_item + 1
+
     def learners(self) -> tuple[str, ...]:
         """Return the learners that take part."""
         return ("als", "item_item") if self.learner == "blend" else (self.learner,)

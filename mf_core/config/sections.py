@@ -398,3 +398,10 @@ class RunConfig(Section):
         description="Train even if nothing is new since the live version: neither the ratings and "
         "the hidden items nor the settings and the code that shape the result.",
     )
+    capacity: Literal["refuse", "warn", "off"] = setting(
+        "refuse",
+        shapes="nothing",
+        description="What happens where the memory or disk that a run will need, by its counts, is "
+        "more than there is: it is refused before training, goes on with a warning, or nobody "
+        "looks.",
+    )

@@ -70,6 +70,14 @@ class SolverConfig(Section):
         """Return how many times a fit holds the ratings, grouped by both sides."""
         return 1
 
+    def floats_per_row(self, shape: tuple[int, int]) -> int:
+        """Return how many float32 a saved model holds of each user and item, all that go with it.
+
+        That is what disk and memory of the steps after the fit are predicted by; `shape` is
+        (n_users, n_items).
+        """
+        return 1
+
     def uses_attributes(self) -> bool:
         """Say whether attributes of users and items take part."""
         return False
@@ -93,6 +101,10 @@ class FactorsConfig(SolverConfig):
     start_must_share: ClassVar[tuple[str, ...]] = ("n_factors",)
 
     n_factors: int = setting(32, shapes="model", description="Number of factors.", ge=1, le=512)
+
+    def floats_per_row(self, shape: tuple[int, int]) -> int:
+        """Return the factors and the bias."""
+        return self.n_factors + 1
 
 
 class AlsConfig(FactorsConfig):
@@ -223,6 +235,10 @@ class BayesConfig(FactorsConfig):
     def validation_share(self) -> float:
         """Return a fifth: the validation part decides nothing but when to stop."""
         return 0.2
+
+    def floats_per_row(self, shape: tuple[int, int]) -> int:
+        """Return factors and bias of the mean, and those and the variance of each sample."""
+        return self.output_factors + 1 + self.kept_samples * (self.n_factors + 2)
 
     def uses_attributes(self) -> bool:
         """Say whether attributes of users and items take part."""

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mf_core.errors import QualityError
+
 Int32s = NDArray[np.int32]
 Float32s = NDArray[np.float32]
 Float64s = NDArray[np.float64]
@@ -155,9 +157,20 @@ class IdMap:
 
     Attributes:
         ids: object array of shape (n,) of str.
+
+    Raises:
+        QualityError: there are more ids than an int32 row number can tell apart.
     """
 
     ids: NDArray[np.object_]
+
+    def __post_init__(self) -> None:
+        most = np.iinfo(np.int32).max
+        if len(self.ids) > most:
+            raise QualityError(
+                f"expected at most {most:,} users and as many items, got {len(self.ids):,} ids: "
+                "row numbers have 32 bits. Split the catalogue (docs/howto/catalogues.md)."
+            )
 
     @cached_property
     def _index(self) -> pd.Index:

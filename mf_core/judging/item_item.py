@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import psutil
 
 from mf_core.config import Config
 from mf_core.data.ratings import Float32s, Int32s, Ratings
@@ -25,6 +24,7 @@ from mf_core.data.relevance import is_relevant, targets
 from mf_core.data.snapshot import Snapshot
 from mf_core.data.validation import validation_part
 from mf_core.judging.metrics import list_quality
+from mf_core.machine import free_memory
 from mf_core.models.lists import ListMaker
 from mf_core.models.topn import TopN
 from mf_core.models.user_items import UserItems, items_by_user
@@ -33,7 +33,8 @@ _MOST_ITEMS = 20_000
 # Of so many users a dense matrix is solved in seconds; with few items there may be more of them.
 _MOST_USERS = 5_000
 _MOST_CELLS = 100_000_000
-_COPIES = 5  # of X, at the peak
+# Of X, at the peak: NumPy solves in float64, where each copy counts twice.
+_COPIES = 8.3
 _TILE_CELLS = 4_000_000
 
 # The ridge is chosen on a part of the training ratings, in units of the mean of X^T X's diagonal.
@@ -227,7 +228,7 @@ def _solved(x: Float32s, ridge: float) -> tuple[Float32s, Float32s]:
 
 def _most_users(n_items: int) -> int:
     """Return how many users may take part with so many items, by work and by memory."""
-    free = psutil.virtual_memory().available // 2
+    free = free_memory() // 2
     fitting = free // (_COPIES * 4 * max(n_items, 1))
     return int(max(1, min(max(_MOST_USERS, _MOST_CELLS // max(n_items, 1)), fitting)))
 
@@ -256,3 +257,14 @@ def _dense(
     x = np.zeros((len(users), len(items)), np.float32)
     x[row[takes_part], column[takes_part]] = value[takes_part]
     return x
+
+
+def dense_bytes(n_users: int, n_items: int) -> int:
+    """Return what a fit on so many users and items holds at the most, as measured.
+
+    Where memory is short, fewer users take part: no more than half of what is free is taken.
+    """
+    m = min(n_items, _MOST_ITEMS)
+    n = min(n_users, max(_MOST_USERS, _MOST_CELLS // max(m, 1)))
+    cells = _COPIES * n * m + 2.5 * n * n if n < m else n * m + 9.3 * m * m
+    return round(4 * cells)

@@ -15,6 +15,7 @@ from mf_core.data.store import store_path, try_store
 from mf_core.errors import ArtifactError, ConfigError
 from mf_core.intake import ingest as intake
 from mf_core.intake import quality
+from mf_core.pipeline.capacity import require_capacity
 from mf_core.pipeline.place import Workplace
 from mf_core.publishing import publish as publishing
 from mf_core.records import (
@@ -82,9 +83,13 @@ def ingest(config: Config, place: Workplace, run_key: str | None = None) -> Inge
 
 
 def check(config: Config, place: Workplace) -> QualityReport:
-    """Refuse ratings that are not fit to train on. Raises QualityError."""
+    """Refuse ratings that are not fit to train on, and a run that would not fit on this machine.
+
+    Raises QualityError or CapacityError.
+    """
     report = quality.check_ratings(place.engine, config)
     place.log(report.sentence())
+    require_capacity(config, place, report)
     return report
 
 

@@ -27,6 +27,7 @@ from mf_core.solvers.deal import Deal
 from mf_core.solvers.workers import Workers
 
 Int64s = NDArray[np.int64]
+_BITS_OF_INT64 = 63
 Solution = TypeVar("Solution")
 
 
@@ -341,12 +342,14 @@ def _unpack(pairs: Int64s) -> tuple[Int32s, Float32s]:
 
 
 def _stable_order(key: Int64s) -> Int64s:
-    """Return the stable sorting order of `key` (not negative, at most 2^31).
+    """Return the stable sorting order of `key`, which is not negative.
 
     NumPy sorts plain int64 with vector instructions, some ten times faster than it sorts an order:
-    so the position is put below the key. (2^31 rows and 2^32 ratings fit.)
+    so the position is put below the key, where 63 bits hold both. (2^31 rows and 2^32 ratings fit.)
     """
     bits = len(key).bit_length()
+    if int(key.max(initial=0)).bit_length() + bits > _BITS_OF_INT64:
+        return np.argsort(key, kind="stable")
     packed = key << bits | np.arange(len(key))
     packed.sort()
     # What is left below the key is the position; in place, since this is the largest array.

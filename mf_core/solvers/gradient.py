@@ -145,8 +145,9 @@ class BiasedGradient(Solver):
     def _run_epoch(self, order: tf.Tensor) -> tf.Tensor:
         """Run all batches of an epoch; return the sum of the squared errors that they met."""
         total = tf.zeros((), tf.float64)
-        size = self._settings.batch_size
-        for start in tf.range(0, tf.size(order), size):
+        # int64: there may be more ratings than 2^31.
+        size = tf.constant(self._settings.batch_size, tf.int64)
+        for start in tf.range(0, tf.size(order, tf.int64), size):
             batch = order[start : start + size]
             squared_error = self._descend(batch)
             total += tf.cast(squared_error, tf.float64)

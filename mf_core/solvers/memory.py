@@ -16,21 +16,20 @@ The multiples of each line were measured with 2 million users of five ratings. T
 lie on the device; where that is a GPU, its memory is held against them too.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import psutil
 import tensorflow as tf
 
-from mf_core.config import SolverConfig
+from mf_core.config import Config, Head, SolverConfig
 from mf_core.errors import TrainingError
+from mf_core.machine import free_memory
 from mf_core.solvers.buckets import Layout
 from mf_core.solvers.solver import Solver
 
 _GROUPING_BYTES = 52
 _BATCH_COPIES = 4
 _FLOAT_BYTES = 4
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -51,10 +50,15 @@ def needed(
     settings: SolverConfig,
     n_ratings: int,
     shape: tuple[int, int],
+    *,
+    layout: Layout | None = None,
     n_workers: int = 1,
 ) -> Needed:
-    """Return what each worker of a fit of `n_ratings` of `shape` (n_users, n_items) will hold."""
-    layout = Layout.of_device()
+    """Return what each worker of a fit of `n_ratings` of `shape` (n_users, n_items) will hold.
+
+    Without a `layout` it is that of the current device.
+    """
+    layout = layout or Layout.of_device()
     rows = solver.bytes_per_row(settings, shape) * sum(shape)
     if n_workers > 1:
         rows += rows // 2
@@ -69,52 +73,57 @@ def needed(
 
 
 def refuse_what_does_not_fit(
-    *,
-    head: str,
+    config: Config,
+    head: Head,
     solver: type[Solver],
-    settings: SolverConfig,
+    *,
     n_ratings: int,
     shape: tuple[int, int],
+    settings: SolverConfig | None = None,
     n_workers: int = 1,
+    log: Callable[[str], None] = print,
 ) -> None:
     """Compare what a fit on the current device needs with what is free.
+
+    With `run.capacity` `warn` it is only said, and with `off` nobody looks.
+
+    Args:
+        config: all settings.
+        head: which head is fitted.
+        solver: the head's.
+        n_ratings: how many ratings it is fitted to.
+        shape: (n_users, n_items).
+        settings: the solver's; None: those of `config`.
+        n_workers: how many fit it together.
+        log: takes the warning.
 
     Raises:
         TrainingError: it would not fit.
     """
-    wanted = needed(solver, settings, n_ratings, shape, n_workers)
+    if config.run.capacity == "off":
+        return
+    settings = settings or config.solver_settings(head)
+    wanted = needed(solver, settings, n_ratings, shape, n_workers=n_workers)
     places = (
-        ("memory", wanted.host, free_host_bytes()),
+        ("memory", wanted.host, free_memory()),
         ("GPU memory", wanted.device, _gpu_bytes()),
     )
     for place, bytes_needed, bytes_free in places:
         if bytes_free is None or bytes_needed <= bytes_free:
             continue
-        raise TrainingError(
+        said = (
             f"fitting the {head} head to {n_ratings:,} ratings of {shape[0]:,} users and "
             f"{shape[1]:,} items takes about {bytes_needed / 2**30:.1f} GiB of {place}, and "
-            f"{bytes_free / 2**30:.1f} GiB is free. Lower n_factors, output_factors or "
-            "kept_samples, or train on a larger machine or with more workers; see "
+            f"{bytes_free / 2**30:.1f} GiB is free"
+        )
+        if config.run.capacity == "warn":
+            log(f"WARNING: {said} (run.capacity is warn, so it is tried)")
+            continue
+        raise TrainingError(
+            f"{said}. Lower n_factors, output_factors or kept_samples, or train on a larger "
+            "machine or with more workers; run.capacity=warn tries it all the same. See "
             "docs/model.md#memory."
         )
-
-
-def free_host_bytes() -> int:
-    """Return the memory that this process can still get.
-
-    That is the machine's, or its control group's if that is less.
-    """
-    free = psutil.virtual_memory().available
-    try:
-        limit = int((_CGROUP / "memory.max").read_text())
-        current = int((_CGROUP / "memory.current").read_text())
-        statistics = (_CGROUP / "memory.stat").read_text().splitlines()
-        values = dict(line.split() for line in statistics)
-        # The kernel gives pages of files that nobody uses back on demand.
-        used = current - int(values["inactive_file"])
-    except (OSError, ValueError, KeyError):  # no control group of version 2, or one without a limit
-        return free
-    return max(0, min(free, limit - used))
 
 
 def _gpu_bytes() -> int | None:

@@ -136,6 +136,7 @@ def train(manifest: Manifest, cluster: Cluster = ALONE) -> None:
         _import_tensorflow()
     # TensorFlow meets the others before anything runs on it, so also before the search.
     with with_others(cluster, manifest, say) as workers:
+        _refuse_what_does_not_fit(work, snapshot, workers)
         work = _after_search(work, snapshot)
         share_work(workers, work)
         results = _fit_heads(work, snapshot, starts, workers)
@@ -158,6 +159,23 @@ def help_to_train(manifest: Manifest, cluster: Cluster) -> None:
     snapshot = read_snapshot(manifest.snapshot_uri, manifest.snapshot_sha256)
     work = shared_work(workers)
     _fit_heads(work, snapshot, _load_starts(work), workers)
+
+
+def _refuse_what_does_not_fit(
+    manifest: Manifest, snapshot: Snapshot, workers: "Workers | None"
+) -> None:
+    """Look at the memory for all heads at once: the second one's turn may come after hours."""
+    _import_tensorflow()
+    from mf_core.solvers.fit import refuse_heads_that_do_not_fit
+
+    n_ratings = len(snapshot.train)
+    if manifest.stage == "refit":
+        n_ratings += len(snapshot.test)
+    shape = (len(snapshot.users), len(snapshot.items))
+    n_workers = workers.n if workers else 1
+    refuse_heads_that_do_not_fit(
+        manifest.settings(), n_ratings, shape, n_workers=n_workers, log=say
+    )
 
 
 def _after_search(manifest: Manifest, snapshot: Snapshot) -> Manifest:

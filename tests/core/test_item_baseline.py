@@ -111,7 +111,7 @@ def test_of_a_large_catalogue_the_items_rated_most_take_part(
 
 def test_little_memory_takes_few_users(monkeypatch: pytest.MonkeyPatch) -> None:
     class Memory:
-        available = 2 * 5 * 4 * 90 * 25
+        available = round(2 * 8.3 * 4 * 90 * 25.5)
 
     monkeypatch.setattr(psutil, "virtual_memory", Memory)
     rows = snapshot(60, 90)

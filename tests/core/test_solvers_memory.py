@@ -1,16 +1,19 @@
 """A fit that does not fit is refused before it begins."""
 
-from pathlib import Path
-
 import numpy as np
-import psutil
 import pytest
 
 from mf_core.config import Config, Head, make_config
 from mf_core.data.ratings import Ratings, id_map
 from mf_core.errors import TrainingError
 from mf_core.solvers import memory
-from mf_core.solvers.fit import SOLVERS, fit_ranking_head, fit_rating_head
+from mf_core.solvers.fit import (
+    SOLVERS,
+    fit_ranking_head,
+    fit_rating_head,
+    refuse_heads_that_do_not_fit,
+)
+from mf_core.solvers.forecast import training_memory
 
 CPU = {"train.device": "cpu"}
 
@@ -45,7 +48,7 @@ def test_a_fit_that_exceeds_the_free_memory_is_refused_with_both_figures(
     fit: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The machine's memory can't be shrunk; what the check reads of it can.
-    monkeypatch.setattr(memory, "free_host_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(memory, "free_memory", lambda: 1 << 20)
     ids, rows = id_map("ab"), np.zeros(2, np.int32)
     train = Ratings(rows, np.arange(2, dtype=np.int32), np.full(2, 5, np.float32))
     with pytest.raises(
@@ -55,15 +58,30 @@ def test_a_fit_that_exceeds_the_free_memory_is_refused_with_both_figures(
         fit(make_config(CPU), train, ids, ids)  # type: ignore[operator]
 
 
-def test_free_memory_is_at_most_the_machine_s() -> None:
-    assert 0 < memory.free_host_bytes() <= psutil.virtual_memory().total
+def test_with_warn_it_is_tried_and_with_off_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_memory", lambda: 1 << 20)
+    lines: list[str] = []
+    shape = (1_000, 500)
+    for mode in ("warn", "off"):
+        config = make_config({**CPU, "run.capacity": mode})
+        refuse_heads_that_do_not_fit(config, 100_000, shape, n_workers=1, log=lines.append)
+    assert [line.split(" (")[1] for line in lines] == ["run.capacity is warn, so it is tried)"] * 2
 
 
-def test_a_control_group_s_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "memory.max").write_text("3000\n")
-    (tmp_path / "memory.current").write_text("1500\n")
-    (tmp_path / "memory.stat").write_text("anon 900\ninactive_file 500\n")
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    assert memory.free_host_bytes() == 2_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.free_host_bytes() > 2_000
+def test_all_heads_are_looked_at_before_the_first_is_fitted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = make_config({**CPU, "rating_head.solver": "biases"})
+    shape = (100_000, 50_000)
+    rating = host_bytes(config, "rating", 1_000, shape)
+    assert host_bytes(config, "ranking", 1_000, shape) > rating + 1
+    monkeypatch.setattr(memory, "free_memory", lambda: rating + 1)
+    with pytest.raises(TrainingError, match="fitting the ranking head"):
+        refuse_heads_that_do_not_fit(config, 1_000, shape, n_workers=1, log=print)
+
+
+def test_a_whole_training_takes_more_than_its_largest_fit() -> None:
+    config = make_config(CPU)
+    shape = (138_000, 27_000)
+    fits = [host_bytes(config, head, 14_000_000, shape) for head in config.heads()]
+    assert training_memory(config, 14_000_000, shape).host > max(fits)

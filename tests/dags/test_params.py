@@ -189,6 +189,7 @@ def test_sections_group_the_form() -> None:
     assert [name for name, param in _params().items() if "section" not in param.schema] == [
         "run.dry_run",
         "run.force",
+        "run.capacity",
     ]
 
 
