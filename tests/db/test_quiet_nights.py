@@ -139,7 +139,7 @@ def no_snapshot_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a snapshot is taken")
 
-    monkeypatch.setattr(splitting, "_ids", refuse)
+    monkeypatch.setattr(splitting, "read_columns", refuse)
 
 
 def test_a_quiet_night_takes_no_snapshot(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
