@@ -9,6 +9,7 @@ from mf_core.config.described import Setting, bounds
 from mf_core.config.field import Section, Shapes, setting
 from mf_core.config.found import pinned, with_found
 from mf_core.config.heads import RankingHeadConfig, RatingHeadConfig
+from mf_core.config.lists import PublishConfig, RecommendConfig
 from mf_core.config.reading import (
     DEPLOYMENT_SECTIONS,
     load_config,
@@ -19,8 +20,6 @@ from mf_core.config.reading import (
 from mf_core.config.sections import (
     DataConfig,
     GateConfig,
-    PublishConfig,
-    RecommendConfig,
     RunConfig,
     SplitConfig,
     TrainConfig,

@@ -10,11 +10,10 @@ from pydantic import model_validator
 from mf_core.config.described import Setting, leaves
 from mf_core.config.field import Section, Shapes
 from mf_core.config.heads import RankingHeadConfig, RatingHeadConfig
+from mf_core.config.lists import PublishConfig, RecommendConfig
 from mf_core.config.sections import (
     DataConfig,
     GateConfig,
-    PublishConfig,
-    RecommendConfig,
     RunConfig,
     SplitConfig,
     TrainConfig,

@@ -218,28 +218,6 @@ def fit_ranking_head(  # noqa: PLR0913
     return _fit(job, _Listeners(report, watch, log, checkpoint))
 
 
-def refuse_heads_that_do_not_fit(
-    config: Config, n_ratings: int, shape: tuple[int, int], *, n_workers: int, log: Log
-) -> None:
-    """Compare what each head's fit will need with what is free, before the first one begins.
-
-    Raises TrainingError.
-    """
-    device = select_device(config.train.device)
-    for head in config.heads():
-        solver = SOLVERS[config.solver_name(head)]
-        with tf.device(device.name):
-            refuse_what_does_not_fit(
-                config,
-                head,
-                solver,
-                n_ratings=n_ratings,
-                shape=shape,
-                n_workers=n_workers,
-                log=log,
-            )
-
-
 def _hold_out(
     train: Ratings, users: IdMap, items: IdMap, config: Config
 ) -> tuple[Ratings, HeldOut | None]:

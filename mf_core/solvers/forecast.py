@@ -1,9 +1,14 @@
 """How much memory a whole training will hold, from counts and settings alone."""
 
+from collections.abc import Callable
+
+import tensorflow as tf
+
 from mf_core.config import Config
 from mf_core.solvers.buckets import CPU, GPU, Layout
 from mf_core.solvers.fit import SOLVERS
-from mf_core.solvers.memory import Needed, needed
+from mf_core.solvers.memory import Needed, needed, refuse_what_does_not_fit
+from mf_core.solvers.runtime import select_device
 
 _MIB = 1 << 20
 # A process with TensorFlow, before any rating.
@@ -45,3 +50,30 @@ def training_memory(config: Config, n_ratings: int, shape: tuple[int, int]) -> N
         host=held + max(fit.host for fit in of(CPU)),
         device=max(fit.device for fit in of(GPU)),
     )
+
+
+def refuse_heads_that_do_not_fit(
+    config: Config,
+    n_ratings: int,
+    shape: tuple[int, int],
+    *,
+    n_workers: int,
+    log: Callable[[str], None],
+) -> None:
+    """Compare what each head's fit will need with what is free, before the first one begins.
+
+    Raises TrainingError.
+    """
+    device = select_device(config.train.device)
+    for head in config.heads():
+        solver = SOLVERS[config.solver_name(head)]
+        with tf.device(device.name):
+            refuse_what_does_not_fit(
+                config,
+                head,
+                solver,
+                n_ratings=n_ratings,
+                shape=shape,
+                n_workers=n_workers,
+                log=log,
+            )

@@ -18,8 +18,8 @@ from mf_core import errors
 from mf_core.errors import MFError, TrainerKilledError, TrainingError
 from mf_core.records import ModelRef, Progress
 from mf_core.scratch import scratch_folder
+from mf_core.training.lock import lock_path
 from mf_core.training.manifest import Manifest, Problem, decode, read_result
-from mf_core.training.process import lock_path
 
 Log = Callable[[str], None]
 ShowProgress = Callable[[Progress], None]

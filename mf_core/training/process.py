@@ -11,11 +11,9 @@ WORKER is 0, or the number of one of several workers that help the one with numb
 """
 
 import dataclasses
-import fcntl
 import os
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,12 +26,13 @@ from mf_core.data.artifacts import remove_artifact
 from mf_core.data.attributes import AttributeMatrices, encode_sides
 from mf_core.data.ratings import Ratings
 from mf_core.data.snapshot import Snapshot, read_snapshot, sort_ratings
-from mf_core.errors import ArtifactError, MFError, TrainingError
+from mf_core.errors import ArtifactError, MFError
 from mf_core.models.factors import FactorModel, save_model
 from mf_core.models.heads import load_models
 from mf_core.models.samples import sample_files
 from mf_core.records import HeadRef, HeadRefs, ModelRef, Progress
 from mf_core.training.cluster import ALONE, Cluster
+from mf_core.training.lock import lock_path, training_lock
 from mf_core.training.manifest import (
     Manifest,
     Problem,
@@ -67,7 +66,7 @@ def main(arguments: list[str]) -> int:
         manifest = Manifest.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
         cluster = Cluster.from_environment(int(arguments[1]))
         die_with_parent(manifest.parent_pid)
-        with training_lock(lock_path()):
+        with training_lock(lock_path(), say):
             if cluster.index:
                 help_to_train(manifest, cluster)
             else:
@@ -76,36 +75,6 @@ def main(arguments: list[str]) -> int:
         say(encode(Problem(type(error).__name__, str(error))))
         return error.exit_code
     return 0
-
-
-def lock_path() -> Path:
-    """Return the file whose lock a training holds: MF_GPU_LOCK, or one per user."""
-    per_user = Path(tempfile.gettempdir()) / f"mf-train-{os.getuid()}.lock"
-    return Path(os.environ.get("MF_GPU_LOCK") or per_user)
-
-
-@contextmanager
-def training_lock(path: Path) -> Iterator[None]:
-    """Hold the lock on `path`, so that two trainings never share the GPU; wait for another one.
-
-    The kernel releases it when the process ends, however it ends.
-    """
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise TrainingError(
-            f"the lock file {path} can't be opened ({error.strerror}); "
-            "set MF_GPU_LOCK to another path."
-        ) from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        say(f"waiting for another training to end (lock {path})")
-        fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        os.close(file)
 
 
 def train(manifest: Manifest, cluster: Cluster = ALONE) -> None:
@@ -166,7 +135,7 @@ def _refuse_what_does_not_fit(
 ) -> None:
     """Look at the memory for all heads at once: the second one's turn may come after hours."""
     _import_tensorflow()
-    from mf_core.solvers.fit import refuse_heads_that_do_not_fit
+    from mf_core.solvers.forecast import refuse_heads_that_do_not_fit
 
     n_ratings = len(snapshot.train)
     if manifest.stage == "refit":

@@ -7,13 +7,8 @@ from mf_core.config import Config, Head, make_config
 from mf_core.data.ratings import Ratings, id_map
 from mf_core.errors import TrainingError
 from mf_core.solvers import memory
-from mf_core.solvers.fit import (
-    SOLVERS,
-    fit_ranking_head,
-    fit_rating_head,
-    refuse_heads_that_do_not_fit,
-)
-from mf_core.solvers.forecast import training_memory
+from mf_core.solvers.fit import SOLVERS, fit_ranking_head, fit_rating_head
+from mf_core.solvers.forecast import refuse_heads_that_do_not_fit, training_memory
 
 CPU = {"train.device": "cpu"}
 

@@ -548,8 +548,8 @@ def test_two_trainings_never_hold_the_lock_at_once(own_lock: Path) -> None:
     code = """
         import time
         from pathlib import Path
-        from mf_core.training.process import lock_path, training_lock
-        with training_lock(lock_path()):
+        from mf_core.training.lock import lock_path, training_lock
+        with training_lock(lock_path(), print):
             start = time.monotonic()
             time.sleep(0.5)
             print(start, time.monotonic())
