@@ -41,11 +41,11 @@ def with_others(cluster: Cluster, manifest: Manifest, log: Log) -> Iterator["Wor
     with gathering(cluster, log) as roster:
         for line in roster.lines.values():
             line.send(manifest.to_json())
-        fitted = threading.Event()
+        over = threading.Event()
 
         def lose(problem: Problem) -> None:
             """End the training, unless nobody is needed any more."""
-            if not fitted.is_set():
+            if not over.is_set():
                 _end(problem)
 
         watch = threading.Thread(target=roster.watch, args=[lose], name="mf-workers", daemon=True)
@@ -55,7 +55,11 @@ def with_others(cluster: Cluster, manifest: Manifest, log: Log) -> Iterator["Wor
         except WorkerLostError:
             watch.join(_SECONDS_FOR_THE_CAUSE)
             raise
-        fitted.set()
+        except BaseException:
+            # The lines are about to be closed from here, which is no loss of those behind them.
+            over.set()
+            raise
+        over.set()
         # The others have the same at the same moment, and may end in peace.
         watch.join(_SECONDS_FOR_THE_CAUSE)
 
