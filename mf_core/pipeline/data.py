@@ -1,9 +1,11 @@
 """The steps up to the snapshot: settings, ratings, checks, split."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from mf_core.config import Config, with_found
 from mf_core.data.artifacts import sweep
@@ -102,16 +104,10 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
         QualityError: one side is empty, or ratings are to fade and none has a time.
         ArtifactStoreError: the snapshot can't be written.
     """
-    with transaction(place.engine, isolation_level="REPEATABLE READ") as connection:
-        with_attributes = config.rating_head.uses_attributes()
-        fingerprint = data_fingerprint(connection, config.split, with_attributes=with_attributes)
-        taken = _find_taken(place, fingerprint)
-        snapshot = taken[0] if taken else None
-        if snapshot is None:
-            snapshot = take_snapshot(connection, config.split, with_attributes=with_attributes)
-        taken_at = connection.execute(sa.select(sa.func.now())).scalar_one()
+    data = _read_data(config, place)
+    snapshot = data.snapshot
     require_times(config, snapshot.train)
-    stored = taken[1] if taken else _store(place, config, snapshot, fingerprint)
+    stored = data.taken or _store(place, config, snapshot, data.fingerprint)
     sweep(place.artifact_root)
     _describe(place, config, snapshot, stored)
 
@@ -139,7 +135,7 @@ def split(config: Config, place: Workplace, run_key: str) -> SplitRef:
             run_key=run_key,
             snapshot_id=stored["snapshot_id"],
             split_id=stored["split_id"],
-            taken_at=taken_at,
+            taken_at=data.read_at,
             begins=versions.Beginning(
                 started_from=start.model_version if start else None,
                 found_id=found.found_id if found else None,
@@ -164,15 +160,54 @@ def _shape(snapshot: Snapshot) -> dict[str, int]:
     }
 
 
-def _find_taken(place: Workplace, fingerprint: str) -> tuple[Snapshot, dict[str, Any]] | None:
-    """Return the snapshot that was taken from the same data, with its row of `mf.snapshots`.
+@dataclass(frozen=True)
+class _Data:
+    """What `mf.ratings` holds.
 
-    None: there is none in this artifact store, or it is damaged, so that it is to be taken again.
+    Attributes:
+        snapshot: of it.
+        taken: the row of `mf.snapshots`, if the snapshot was taken before, of the same data.
+        fingerprint: `data_fingerprint`.
+        read_at: the time of the transaction that read it.
     """
+
+    snapshot: Snapshot
+    taken: dict[str, Any] | None
+    fingerprint: str
+    read_at: datetime
+
+
+def _read_data(config: Config, place: Workplace, *, look_for_taken: bool = True) -> _Data:
+    """Return what is to be split; a snapshot that was taken of the same is read instead."""
+    with_attributes = config.rating_head.uses_attributes()
+    with transaction(place.engine, isolation_level="REPEATABLE READ") as connection:
+        read_at = connection.execute(sa.select(sa.func.now())).scalar_one()
+        fingerprint = data_fingerprint(connection, config.split, with_attributes=with_attributes)
+        taken = _find_taken(connection, place, fingerprint) if look_for_taken else None
+        if taken is None:
+            snapshot = take_snapshot(connection, config.split, with_attributes=with_attributes)
+            return _Data(snapshot, None, fingerprint, read_at)
+
+    # After the transaction: a pool before the server may lend one connection at a time.
+    found = _read_taken(place, taken)
+    if found is None:
+        return _read_data(config, place, look_for_taken=False)
+    return _Data(found, taken, fingerprint, read_at)
+
+
+def _find_taken(
+    connection: Connection, place: Workplace, fingerprint: str
+) -> dict[str, Any] | None:
+    """Return the row of a snapshot of the same data; None: there is none in this store."""
+    taken = lineage.find_snapshot(connection, fingerprint)
+    if taken is None or taken["uri"] != _snapshot_uri(place, taken["snapshot_id"]):
+        return None
+    return taken
+
+
+def _read_taken(place: Workplace, stored: dict[str, Any]) -> Snapshot | None:
+    """Return a snapshot that is on record; None: it is damaged."""
     with transaction(place.engine) as connection:
-        stored = lineage.find_snapshot(connection, fingerprint)
-        if stored is None or stored["uri"] != _snapshot_uri(place, stored["snapshot_id"]):
-            return None
         lineage.take_snapshot_again(connection, stored["snapshot_id"])
     try:
         snapshot = read_snapshot(stored["uri"], stored["sha256"])
@@ -180,7 +215,7 @@ def _find_taken(place: Workplace, fingerprint: str) -> tuple[Snapshot, dict[str,
         place.log(f"the snapshot is taken again: {error}")
         return None
     place.log(f"snapshot {stored['snapshot_id']} was taken from the same data, and is taken over")
-    return snapshot, stored
+    return snapshot
 
 
 def _snapshot_uri(place: Workplace, snapshot_id: str) -> str:
