@@ -55,11 +55,9 @@ def with_others(cluster: Cluster, manifest: Manifest, log: Log) -> Iterator["Wor
         except WorkerLostError:
             watch.join(_SECONDS_FOR_THE_CAUSE)
             raise
-        except BaseException:
+        finally:
             # The lines are about to be closed from here, which is no loss of those behind them.
             over.set()
-            raise
-        over.set()
         # The others have the same at the same moment, and may end in peace.
         watch.join(_SECONDS_FOR_THE_CAUSE)
 
