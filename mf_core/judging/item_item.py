@@ -111,23 +111,28 @@ class ItemItemLists(ListMaker):
 
 def _best(users: Int32s, scores: Float32s, n: int) -> TopN:
     """Return the `n` best items of each row, equal ones in order; -1 where there are fewer."""
-    item = np.full((len(users), n), -1, np.int32)
-    found = np.full((len(users), n), -np.inf)
-
     # Few items reach the N-th score: more than N only where some are equal.
     kept = min(n, scores.shape[1])
-    lowest = np.partition(scores, -kept, axis=1)[:, -kept]
-    reached = (scores >= lowest[:, None]) & (scores > -np.inf)
-    row, column = np.nonzero(reached)
-    order = np.lexsort((-scores[row, column], row))
-    row, column = row[order], column[order]
+    in_part = np.partition(scores, -kept, axis=1)
+    lowest = in_part[:, -kept, None]
+    reached = scores >= lowest
+    reached &= scores > -np.inf
 
-    place = np.arange(len(row)) - np.searchsorted(row, row)
+    row, column = np.nonzero(reached)
+    found = scores[row, column]
+    order = np.lexsort((-found, row))
+    row = row[order]
+    first_of_row = np.searchsorted(row, row)
+    place = np.arange(len(row)) - first_of_row
+
+    lists = np.full((len(users), n), -1, np.int32)
+    best = np.full(lists.shape, -np.inf)
     listed = place < n
-    row, column, place = row[listed], column[listed], place[listed]
-    item[row, place] = column
-    found[row, place] = scores[row, column]
-    return TopN(users, item, found)
+    chosen = order[listed]
+    cells = row[listed], place[listed]
+    lists[cells] = column[chosen]
+    best[cells] = found[chosen]
+    return TopN(users, lists, best)
 
 
 def item_item_lists(config: Config, snapshot: Snapshot, popular: ListMaker) -> ItemItemLists:

@@ -168,11 +168,15 @@ def _hits(lists: Int32s, judged: Int32s, relevant: UserItems, n_items: int) -> N
     """Return which places of the lists hold a relevant item; shape (n_judged, N)."""
     # A pair is one number, so that a hit is found by bisection.
     position, item = relevant.of(judged)
-    relevant_keys = np.sort(position * n_items + item)
-    keys = np.arange(len(judged))[:, None] * n_items + lists
+    relevant_keys = position * n_items + item
+    relevant_keys.sort()
+    first_keys = np.arange(len(judged)) * n_items
+    keys = first_keys[:, None] + lists
+
     place = np.searchsorted(relevant_keys, keys)
-    found = relevant_keys.take(place, mode="clip") == keys
-    return found & (lists >= 0)
+    nearest = relevant_keys.take(place, mode="clip")
+    is_item = lists >= 0
+    return is_item & (nearest == keys)
 
 
 def diversity(

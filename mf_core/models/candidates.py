@@ -204,12 +204,20 @@ class ErrorBound:
     """
 
     def __init__(self, model: FactorModel) -> None:
+        factors = model.item_factors
         self._users = model.user_factors
-        self._largest_length = float(_lengths(model.item_factors).max(initial=0.0))
-        highest = model.item_factors.max(axis=0, initial=0.0)
-        of_columns = np.maximum(highest, -model.item_factors.min(axis=0, initial=0.0))
+
+        lengths = _lengths(factors)
+        self._largest_length = lengths.max(initial=0.0)
+
+        # The largest |y_ik| without a copy of all of them.
+        highest = factors.max(axis=0, initial=0.0)
+        lowest = factors.min(axis=0, initial=0.0)
+        of_columns = np.maximum(highest, -lowest)
         self._largest_of_columns = of_columns.astype(np.float64)
-        self._largest_bias = float(np.abs(model.item_bias).max(initial=0.0))
+
+        biases = np.abs(model.item_bias)
+        self._largest_bias = float(biases.max(initial=0.0))
 
     def of(self, user: Int32s) -> Float64s:
         """Return the bound for all items of each user; shape (n_users,)."""

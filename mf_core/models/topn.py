@@ -47,6 +47,11 @@ class TopN:
     item: Int32s
     score: Float64s
 
+    def part(self, start: int, stop: int) -> "TopN":
+        """Return the lists from `start` to before `stop`; the same memory."""
+        rows = slice(start, stop)
+        return TopN(self.user[rows], self.item[rows], self.score[rows])
+
 
 def top_n(
     model: FactorModel,
@@ -103,31 +108,44 @@ class _Lists:
 
     def of(self, users: Int32s) -> TopN:
         """Return the lists of `users`, made tile by tile."""
-        item = np.full((len(users), self._n), NO_ITEM, np.int32)
-        score = np.full((len(users), self._n), -np.inf)
+        shape = (len(users), self._n)
+        item = np.full(shape, NO_ITEM, np.int32)
+        score = np.full(shape, -np.inf)
+        lists = TopN(users, item, score)
+
         buffer = self._rough.buffer()
         rows = self._rough.tiling.rows
         for start in range(0, len(users), rows):
-            tile = slice(start, start + rows)
-            self._fill(users[tile], item[tile], score[tile], buffer)
-        return TopN(users, item, score)
+            self._fill(lists.part(start, start + rows), buffer)
+        return lists
 
-    def _fill(self, user: Int32s, item: Int32s, score: Float64s, buffer: Float32s) -> None:
-        """Write the lists of a tile of users into `item` and `score`."""
+    def _fill(self, tile: TopN, buffer: Float32s) -> None:
+        """Write the lists of a tile of users into it."""
         # The margin keeps items whose float32 score is a little too low to stand among the first N.
-        candidates, lowest = self._rough.best(user, self._n + _MARGIN, buffer)
-        best, exact = self._ordered(user, candidates)
-        item[:, : best.shape[1]] = best
-        score[:, : best.shape[1]] = exact
+        kept = self._n + _MARGIN
+        candidates, lowest = self._rough.best(tile.user, kept, buffer)
+        self._write(tile, candidates)
 
-        for row in self._doubtful(user, score[:, -1], lowest):
-            # Who stands in the list or comes before it may be this much lower in float32.
-            one = user[row : row + 1]
-            enough = score[row, -1] - self._offset(one) - self._bound.of(one)
-            near = self._rough.reaching(int(user[row]), float(enough[0]), buffer)
-            best, exact = self._ordered(one, near[None])
-            item[row] = best[0]
-            score[row] = exact[0]
+        last_place = tile.score[:, -1]
+        for row in self._doubtful(tile.user, last_place, lowest):
+            one = tile.part(row, row + 1)
+            near = self._near(one, buffer)
+            self._write(one, near[None])
+
+    def _write(self, lists: TopN, candidates: NDArray[np.int64]) -> None:
+        """Write the best of the candidates of each user into the lists."""
+        best, exact = self._ordered(lists.user, candidates)
+        places = best.shape[1]
+        lists.item[:, :places] = best
+        lists.score[:, :places] = exact
+
+    def _near(self, one: TopN, buffer: Float32s) -> NDArray[np.int64]:
+        """Return all items that may belong into the list of one user, by their float32 scores."""
+        # Who stands in the list or comes before it may be this much lower in float32.
+        last_place = one.score[0, -1] - self._offset(one.user)
+        enough = last_place - self._bound.of(one.user)
+        user = int(one.user[0])
+        return self._rough.reaching(user, float(enough[0]), buffer)
 
     def _doubtful(self, user: Int32s, last_place: Float64s, lowest: Float32s) -> NDArray[np.int64]:
         """Return the rows in which an item that is no candidate might belong into the list.

@@ -267,32 +267,24 @@ def both_sides(
     """Return the users' and the items' side of `ratings`; `shape` is (n_users, n_items)."""
     layout = Layout.of_device()
     n_users, n_items = shape
-    value = ratings.value
+    of_users = (ratings.user, ratings.item, (n_users, n_items))
+    of_items = (ratings.item, ratings.user, (n_items, n_users))
 
-    def make(of_users: bool) -> Side:
+    def make(side: tuple[Int32s, Int32s, tuple[int, int]]) -> Side:
         """Return the side of the users, or that of the items."""
-        if of_users:
-            return Side(
-                ratings.user,
-                ratings.item,
-                value,
-                shape=(n_users, n_items),
-                width=width,
-                layout=layout,
-                workers=workers,
-            )
+        own, other, own_shape = side
         return Side(
-            ratings.item,
-            ratings.user,
-            value,
-            shape=(n_items, n_users),
+            own,
+            other,
+            ratings.value,
+            shape=own_shape,
             width=width,
             layout=layout,
             workers=workers,
         )
 
     # Both at once, since NumPy sorts and copies without Python's lock.
-    users, items = _on_this_device(make, [True, False], at_once=2)
+    users, items = _on_this_device(make, [of_users, of_items], at_once=2)
     return users, items
 
 

@@ -161,11 +161,7 @@ def fit_rating_head(  # noqa: PLR0913
         TrainingError: no rating, no GPU where one is wanted, or numbers that are not finite.
         WorkerLostError: another worker is gone.
     """
-    if not len(train):
-        raise TrainingError(
-            "there is no training rating. Check split.test_fraction and the ratings' times "
-            "(split.protocol)."
-        )
+    _require_ratings(train)
     fitted = train
     held_out = None
     if validation is not None:
@@ -181,6 +177,15 @@ def fit_rating_head(  # noqa: PLR0913
         config, "rating", users, items=items, problem=problem, n_ratings=len(train), start=start
     )
     return _fit(job, _Listeners(report, watch, log, checkpoint))
+
+
+def _require_ratings(train: Ratings) -> None:
+    """Raise TrainingError if there is none."""
+    if not len(train):
+        raise TrainingError(
+            "there is no training rating. Check split.test_fraction and the ratings' times "
+            "(split.protocol)."
+        )
 
 
 def fit_ranking_head(  # noqa: PLR0913

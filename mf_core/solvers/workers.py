@@ -85,12 +85,14 @@ class Workers:
         """Return the function that gathers tables of so many columns."""
 
         def of_this_worker(rows: tf.Tensor) -> tf.Tensor:
+            """Return the rows of all workers, given those of this one."""
             # A strategy asks for the device of what it gathers, which an argument has not.
             with tf.device(self._device):
                 placed = tf.identity(rows)
             return tf.distribute.get_replica_context().all_gather(placed, axis=0)
 
         def gather(rows: tf.Tensor) -> tf.Tensor:
+            """Do so as the strategy's replica."""
             return self._strategy.run(of_this_worker, args=(rows,))
 
         signature = (tf.TensorSpec((None, columns), dtype),)

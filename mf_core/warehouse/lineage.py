@@ -51,11 +51,20 @@ def take_snapshot_again(connection: Connection, snapshot_id: str) -> None:
 def find_snapshot(connection: Connection, data_fingerprint: str) -> dict[str, Any] | None:
     """Return the row of the snapshot that was taken from the same data; None: there is none."""
     s = t.snapshots
-    given_by_database = ("created_at", "used_at")
-    columns = [column for column in s.columns if column.name not in given_by_database]
-    same = sa.select(*columns).where(s.c.data_fingerprint == data_fingerprint)
-    row = connection.execute(same.order_by(s.c.used_at.desc()).limit(1)).mappings().one_or_none()
-    return None if row is None else dict(row)
+    same = (
+        sa.select(s)
+        .where(s.c.data_fingerprint == data_fingerprint)
+        .order_by(s.c.used_at.desc())
+        .limit(1)
+    )
+    row = connection.execute(same).mappings().one_or_none()
+    if row is None:
+        return None
+    found = dict(row)
+    # What the database gives by itself is no part of what a run stores.
+    for name in ("created_at", "used_at"):
+        del found[name]
+    return found
 
 
 def lock_snapshot(connection: Connection, snapshot_id: str) -> bool:
