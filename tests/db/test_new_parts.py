@@ -20,6 +20,7 @@ from mf_core.records import IngestReport
 from mf_core.sources import places
 from mf_core.sources.local import hash_of
 from mf_core.warehouse import database_engine
+from tests.db.replacing import load_while_replaced
 from tests.s3 import BUCKET, Door, Moment, backdoor
 
 from .nights import Blow, child, kill_self
@@ -392,16 +393,7 @@ def test_two_ingests_at_once_load_every_part_once(folder: Folder, engine: Engine
 def test_what_another_ingest_has_replaced_meanwhile_is_read(folder: Folder, engine: Engine) -> None:
     """It is found out under the lock: what was known before it may be known no longer."""
     folder.write("c.csv", f"w,i,5,{DATED}")
-    thread = threading.Thread(target=folder.load)
-    with engine.begin() as other:
-        other.execute(sa.text("LOCK TABLE mf.ingest_batches IN SHARE ROW EXCLUSIVE MODE"))
-        thread.start()
-        while not any("is locked, by another ingest" in line for line in folder.log):
-            time.sleep(0.05)
-        # As a replacement by another source does.
-        other.execute(sa.text("DELETE FROM mf.source_parts"))
-        other.execute(sa.text("DELETE FROM mf.ratings"))
-    thread.join()
+    load_while_replaced(engine, folder.load, folder.log)
     assert any(line.startswith("another ingest has changed") for line in folder.log)
     assert len(ratings(engine)) == 4
 

@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from mf_core.errors import ConfigError, InputError
 from mf_core.intake.ingest import ingest
 from mf_core.records import IngestReport
 from mf_core.warehouse import database_engine
+from tests.db.replacing import load_while_replaced
 
 from .nights import Blow
 from .test_ingest import NOW, ratings, table
@@ -252,16 +252,7 @@ def test_ratings_that_were_replaced_meanwhile_are_asked_for_again(
 ) -> None:
     shop.load()
     shop.vote("d", 4, "2025-01-05 10:00:00+00")
-    thread = threading.Thread(target=shop.load)
-    with engine.begin() as other:
-        other.execute(sa.text("LOCK TABLE mf.ingest_batches IN SHARE ROW EXCLUSIVE MODE"))
-        thread.start()
-        while not any("is locked, by another ingest" in line for line in shop.log):
-            time.sleep(0.05)
-        # As a replacement by another source does.
-        other.execute(sa.text("DELETE FROM mf.source_parts"))
-        other.execute(sa.text("DELETE FROM mf.ratings"))
-    thread.join()
+    load_while_replaced(engine, shop.load, shop.log)
     assert len(ratings(engine)) == 4
 
 
