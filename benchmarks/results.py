@@ -26,11 +26,15 @@ def this_run() -> dict[str, Any]:
     return {
         "run": f"{started:%Y%m%d}-{secrets.token_hex(3)}",
         "started": started.isoformat(timespec="seconds"),
-        "machine": machine(),
-        "commit": _commit() or "unknown",
+        **where_and_what(),
         "python": platform.python_version(),
         "peers": peers,
     }
+
+
+def where_and_what() -> dict[str, str]:
+    """Return the machine and our commit."""
+    return {"machine": machine(), "commit": _commit() or "unknown"}
 
 
 def _commit() -> str:
@@ -66,11 +70,11 @@ def _model_name(info: str) -> str:
     return ""
 
 
-def kept(name: str, run: str | None) -> dict[str, Any]:
+def kept(name: str, run: str | None, *, timed: bool = True) -> dict[str, Any]:
     """Return what `results/NAME.json` holds, for a partial rerun to keep; nothing without `run`.
 
     Figures of different runs are not to be compared: the machine may have been busy. So the run has
-    to be named.
+    to be named. Where nothing is `timed`, another machine may go on with it.
 
     Raises:
         SystemExit: the file is of another run or machine.
@@ -80,7 +84,8 @@ def kept(name: str, run: str | None) -> dict[str, Any]:
 
     path = RESULTS / f"{name}.json"
     held: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-    if held.get("run") != run or held.get("machine") != machine():
+    elsewhere = timed and held.get("machine") != machine()
+    if held.get("run") != run or elsewhere:
         raise SystemExit(
             f"{path} holds run {held.get('run')} on {held.get('machine')}, "
             f"not run {run} on {machine()}. "

@@ -23,7 +23,7 @@ _TITLES = {
 def text_of(about: Mapping[str, Any]) -> str:
     """Return the tables of lists and of ratings, and the cases on which ours lose."""
     cases = about["cases"]
-    parts = [heading(dict(about))]
+    parts = [heading(dict(about)), *_measured_elsewhere(about)]
     for kind, metric, names in (
         ("lists", "ndcg", LIST_PEERS),
         ("ratings", "rmse", (*RATING_PEERS, "ours_side", "myfm_side")),
@@ -42,6 +42,17 @@ def text_of(about: Mapping[str, Any]) -> str:
     if failed:
         parts.append("\n".join(["Not measured:", "", *failed]))
     return "\n\n".join(parts)
+
+
+def _measured_elsewhere(about: Mapping[str, Any]) -> list[str]:
+    """Return a line for each other commit or machine that the run went on with."""
+    cases: dict[str, list[str]] = {}
+    for name, case in about["cases"].items():
+        measured = {**about, **case.get("measured", {})}
+        place = f"commit {measured['commit']}; {measured['machine']}"
+        cases.setdefault(place, []).append(name)
+    first = f"commit {about['commit']}; {about['machine']}"
+    return [f"{', '.join(names)}: {place}." for place, names in cases.items() if place != first]
 
 
 def _row(

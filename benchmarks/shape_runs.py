@@ -24,7 +24,7 @@ from benchmarks.environments import (
     python_of,
 )
 from benchmarks.request import Request
-from benchmarks.results import kept, this_run, write
+from benchmarks.results import kept, this_run, where_and_what, write
 from benchmarks.running import FAILURES, points
 from benchmarks.sets import ML100K, Case, protocols_of, write_case
 from benchmarks.shape_pages import text_of
@@ -108,7 +108,8 @@ def run_shapes(request: Request, extent: Extent) -> None:
             f"no set of {', '.join(extent.sets)} has the protocol {', '.join(sorted(unknown))}; "
             f"there are {', '.join(sorted(known))}"
         )
-    about = kept(request.name, request.run) or this_run() | {
+    # Lists and predictions don't hang on how busy a machine is.
+    about = kept(request.name, request.run, timed=False) or this_run() | {
         "settings": request.overrides,
         "n_seeds": extent.n_seeds,
         "cases": {},
@@ -133,6 +134,7 @@ def run_shapes(request: Request, extent: Extent) -> None:
                 "shape": shape_of(case),
                 **figures_of(systems, case.scale),
                 "failed": failed,
+                "measured": where_and_what(),
             }
             measured.append((case, systems))
             # After each case, so that an interrupted run leaves what it has measured.
@@ -140,7 +142,10 @@ def run_shapes(request: Request, extent: Extent) -> None:
 
         folds = [(case, systems) for case, systems in measured if case.protocol.startswith("u")]
         if len(folds) > 1:
-            about["cases"][f"{name}/all folds"] = figures_of(pooled(folds), case.scale)
+            about["cases"][f"{name}/all folds"] = {
+                **figures_of(pooled(folds), case.scale),
+                "measured": where_and_what(),
+            }
             write(request.name, about, text_of(about))
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.planted import Scale
 from benchmarks.sets import Case
-from benchmarks.shape_pages import BEGIN, END, losses_of, with_table
+from benchmarks.shape_pages import BEGIN, END, losses_of, text_of, with_table
 from benchmarks.shape_results import figures_of, measure, shape_of
 
 RUNNER = Path(__file__).parents[2] / "benchmarks" / "peers" / "run_linear.py"
@@ -156,6 +156,14 @@ def test_the_loss_says_who_is_ahead_and_by_how_much(tmp_path: Path) -> None:
     assert behind["lists"]["loss"] == pytest.approx(-ahead["lists"]["loss"])
     assert "toy/random (ease by" in losses_of({"cases": {"toy/random": behind}})
     assert "toy/random" not in losses_of({"cases": {"toy/random": ahead}})
+
+
+def test_what_was_measured_elsewhere_is_said() -> None:
+    case: dict[str, Any] = {"systems": {}}
+    about = {"run": "r", "started": "s", "commit": "old", "machine": "m"}
+    later = {**case, "measured": {"commit": "new", "machine": "m"}}
+    text = text_of({**about, "cases": {"a/random": case, "b/random": later, "c/random": later}})
+    assert text.startswith("Run r, s, commit old; m.\n\nb/random, c/random: commit new; m.\n")
 
 
 def relevant_items(case: Case) -> dict[int, set[int]]:

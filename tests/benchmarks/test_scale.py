@@ -78,3 +78,9 @@ def test_figures_of_another_run_are_not_kept(
     assert results.kept("scale", "a")["run"] == "a"
     with pytest.raises(SystemExit, match="holds run a"):
         results.kept("scale", "b")
+
+    # Seconds of two machines are not to be compared; lists are.
+    monkeypatch.setattr(results, "machine", lambda: "another one")
+    assert results.kept("scale", "a", timed=False)["run"] == "a"
+    with pytest.raises(SystemExit, match="not run a on another one"):
+        results.kept("scale", "a")
