@@ -90,8 +90,14 @@ class ExplicitAls(Solver):
         """Return the items' rows to begin with: random ones, or those of a smaller problem."""
         train = problem.ratings
         n_users, n_items = problem.shape
+
+        # Whole users are chosen, so that their rows are as long as they will be.
+        draws = np.random.default_rng((problem.seed, len(train))).random(n_users)
+        chosen = draws < _SHARE
+        theirs = train.take(chosen[train.user])
+
         # What is too little to learn from would only lead astray.
-        if len(train) * _SHARE < _LEAST_RATINGS:
+        if len(theirs) < _LEAST_RATINGS:
             noise = tf.random.stateless_normal(
                 (n_items, problem.settings.n_factors),
                 seed=(problem.seed, 0),
@@ -99,10 +105,6 @@ class ExplicitAls(Solver):
             )
             return tf.pad(noise * self._items.active(), ((0, 0), (0, 1)))
 
-        # Whole users are chosen, so that their rows are as long as they will be.
-        draws = np.random.default_rng((problem.seed, len(train))).random(n_users)
-        chosen = draws < _SHARE
-        theirs = train.take(chosen[train.user])
         new_row = (np.cumsum(chosen) - 1).astype(np.int32)
         ratings = Ratings(new_row[theirs.user], theirs.item, theirs.value)
         shape = (int(chosen.sum()), n_items)

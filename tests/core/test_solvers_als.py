@@ -309,6 +309,20 @@ def test_early_stopping_keeps_the_best_sweep_and_a_refit_runs_as_many() -> None:
     assert refit.validation_rmse is None
 
 
+def test_many_ratings_of_a_few_users_are_fitted() -> None:
+    # Of three users a sample to begin with may hold nobody.
+    n_items = 70_000
+    user = np.repeat(np.arange(3, dtype=np.int32), n_items)
+    item = np.tile(np.arange(n_items, dtype=np.int32), 3)
+    value = np.random.default_rng(0).integers(1, 6, len(user)).astype(np.float32)
+    for seed in range(4):
+        config = cpu(train__seed=seed, rating_head__als__n_factors=2)
+        fitted = fit_rating_head(
+            config, Ratings(user, item, value), ids(3), ids(n_items), iterations=2
+        )
+        assert np.isfinite(fitted.train_rmse)
+
+
 def test_values_near_the_end_of_float32_are_fitted_as_any_others() -> None:
     train = sparse_ratings(20, 20, 0.3)
     huge = Ratings(train.user, train.item, train.value * np.float32(1e25))
