@@ -7,16 +7,19 @@ of ones: what a simple model makes of the same ratings as the ranking head learn
 
 With fewer users than items the same follows from a matrix of the users' size (Woodbury):
 
-    x P = (x - (x X^T) A) / lambda,  A = (X X^T + lambda I)^-1 X,  P_ii = (1 - (X^T A)_ii) / lambda
+    x P = (x - x X^T A) / lambda,  A = (X X^T + lambda I)^-1 X,  P_ii = (1 - (X^T A)_ii) / lambda
 
-Matrices are dense. So of a large catalogue the items rated most take part, and of many users a
-sample; `ItemItem.note` says so.
+X is sparse, and the inverses are dense. So of a large catalogue the items rated most take part, and
+of many users a sample; `ItemItem.note` says so. The condition of what is inverted is at most 1 plus
+the number of items over the smallest ridge's weight: Cholesky in float32 will do.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.linalg import inv
+from scipy.sparse import csr_array
 
 from mf_core.config import Config
 from mf_core.data.ratings import Float32s, Int32s, Ratings
@@ -33,8 +36,8 @@ _MOST_ITEMS = 20_000
 # Of so many users a dense matrix is solved in seconds; with few items there may be more of them.
 _MOST_USERS = 5_000
 _MOST_CELLS = 100_000_000
-# Of X, at the peak: NumPy solves in float64, where each copy counts twice.
-_COPIES = 8.3
+# Of the matrix that is inverted, at the peak.
+_COPIES = 4.6
 _TILE_CELLS = 4_000_000
 
 # The ridge is chosen on a part of the training ratings, in units of the mean of X^T X's diagonal.
@@ -51,26 +54,31 @@ class ItemItem:
 
     Attributes:
         items: int32 array of shape (m,), the item rows that take part.
-        rows: float32 array of shape (n, m): X of the users it was fitted on.
-        solved: float32 array, A of shape (n, m) where n < m, else P of shape (m, m).
+        rows: sparse float32 array of shape (n, m): X of the users it was fitted on.
+        solved: float32 array, A^T of shape (m, n) where n < m, else P of shape (m, m).
         diagonal: float32 array of shape (m,): P_ii.
         ridge: lambda.
         note: who takes part, in words.
     """
 
     items: Int32s
-    rows: Float32s
+    rows: csr_array
     solved: Float32s
     diagonal: Float32s
     ridge: float
     note: str
 
-    def scores(self, x: Float32s) -> Float32s:
-        """Return the scores of users with the targets `x`; both of shape (n_users, m)."""
-        if len(self.rows) < len(self.items):
-            scaled = self.diagonal * np.float32(self.ridge)
-            return x - (x - (x @ self.rows.T) @ self.solved) / scaled
-        return x - (x @ self.solved) / self.diagonal
+    def scores(self, x: csr_array) -> Float32s:
+        """Return the scores of users with the targets `x`; both of shape (n_users, m).
+
+        Only those of items that a user has not rated are scores: the others lack his own rating,
+        and no list holds them.
+        """
+        n, m = self.rows.shape
+        if n < m:
+            by_user = self.rows @ x.T.toarray()
+            return (self.solved @ by_user).T / (np.float32(self.ridge) * self.diagonal)
+        return -(x @ self.solved) / self.diagonal
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +103,12 @@ class ItemItemLists(ListMaker):
         """Return the lists of as many users as are scored at a time."""
         n_items = len(self.relevant_counts)
         items = self.model.items
-        x = _dense(self.known, self.targets, users, items, n_items)
+        x = _sparse(self.known, self.targets, users, items, n_items)
         scores = np.full((len(users), n_items), -np.inf, np.float32)
         scores[:, items] = self.model.scores(x)
 
         # Who has rated nothing that is known gets the popular list.
-        unknown = ~x.any(axis=1)
+        unknown = np.diff(x.indptr) == 0
         scores[unknown] = self.relevant_counts
 
         position, seen = self.seen.of(users)
@@ -207,28 +215,31 @@ def _fit(config: Config, train: Ratings, sizes: tuple[int, int], weight: float) 
     known = train.take(by_user)
     aims = targets(config.data, known.value, _LOWEST_TARGET)
     seen = items_by_user(known, n_users)
-    x = _dense(seen, aims, users, items.astype(np.int32), n_items)
-    ridge = weight * float(np.square(x).sum() / len(items))
+    x = _sparse(seen, aims, users, items.astype(np.int32), n_items)
+    ridge = weight * float(np.square(x.data).sum() / len(items))
 
     note = f"EASE on {len(users):,} of {len(raters):,} users, {len(items):,} of {n_rated:,} items"
     solved, diagonal = _solved(x, ridge)
     return ItemItem(items.astype(np.int32), x, solved, diagonal, ridge, note)
 
 
-def _solved(x: Float32s, ridge: float) -> tuple[Float32s, Float32s]:
-    """Return A or P, and P's diagonal, as the module's docstring has them."""
+def _solved(x: csr_array, ridge: float) -> tuple[Float32s, Float32s]:
+    """Return A^T or P, and P's diagonal, as the module's docstring has them."""
     n, m = x.shape
+    by_item = x.T.tocsr()
     if n < m:
-        gram = x @ x.T
-        gram[np.diag_indices(n)] += ridge
-        a = np.linalg.solve(gram, x)
+        solved = by_item @ _inverse(x @ by_item.toarray(), ridge)
         # More than the rounding of float32 takes away: a diagonal of 0 would divide by nothing.
-        explained = np.minimum(np.einsum("ui,ui->i", x, a), 1 - 1e-4)
-        return a, ((1 - explained) / ridge).astype(np.float32)
-    gram = x.T @ x
-    gram[np.diag_indices(m)] += ridge
-    inverse = np.linalg.inv(gram)
+        explained = np.minimum(by_item.multiply(solved).sum(axis=1), 1 - 1e-4)
+        return solved, ((1 - explained) / ridge).astype(np.float32)
+    inverse = _inverse(by_item @ x.toarray(), ridge)
     return inverse, np.diagonal(inverse).copy()
+
+
+def _inverse(gram: Float32s, ridge: float) -> Float32s:
+    """Return the inverse of a Gram matrix, with the ridge, which is added in place."""
+    gram[np.diag_indices(len(gram))] += ridge
+    return inv(gram, check_finite=False, assume_a="pos")
 
 
 def _most_users(n_items: int) -> int:
@@ -246,9 +257,9 @@ def _some(users: Int32s, most: int) -> Int32s:
     return np.sort(drawn)
 
 
-def _dense(
+def _sparse(
     known: UserItems, targets: Float32s, users: Int32s, items: Int32s, n_items: int
-) -> Float32s:
+) -> csr_array:
     """Return X of some users and items; float32 array of shape (len(users), len(items))."""
     # Where an item stands among `items`; -1: not at all.
     column_of_item = np.full(n_items, -1, np.int32)
@@ -258,10 +269,9 @@ def _dense(
     column = column_of_item[known.item[place]]
     value = targets[place]
 
-    takes_part = column >= 0
-    x = np.zeros((len(users), len(items)), np.float32)
-    x[row[takes_part], column[takes_part]] = value[takes_part]
-    return x
+    takes_part = (column >= 0) & (value != 0)
+    cells = row[takes_part], column[takes_part]
+    return csr_array((value[takes_part], cells), shape=(len(users), len(items)))
 
 
 def dense_bytes(n_users: int, n_items: int) -> int:
@@ -271,5 +281,5 @@ def dense_bytes(n_users: int, n_items: int) -> int:
     """
     m = min(n_items, _MOST_ITEMS)
     n = min(n_users, max(_MOST_USERS, _MOST_CELLS // max(m, 1)))
-    cells = _COPIES * n * m + 2.5 * n * n if n < m else n * m + 9.3 * m * m
-    return round(4 * cells)
+    inverted = min(n, m) ** 2
+    return round(4 * max(n * m + inverted, _COPIES * inverted))
