@@ -163,6 +163,12 @@ def migrate(
     with _connected(url, catalogue=catalogue, roles=roles) as connection:
         lock_schema(connection, catalogue.schema)
         present = _known_revision(connection)
+        if present and _is_older(revision, present):
+            for prepare in revisions.before_downgrade(present, revision):
+                prepare(connection)
+    with _connected(url, catalogue=catalogue, roles=roles) as connection:
+        lock_schema(connection, catalogue.schema)
+        present = _known_revision(connection)
         nothing_to_do = revision == "head" and present == revisions.known()[0]
         if present is not None and not nothing_to_do:
             connection.execute(sql(connection, _WAIT_FOR_INGEST))

@@ -1,5 +1,6 @@
 """Which revision the warehouse's schema is at, and which one this code was written for."""
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -19,6 +20,19 @@ def known() -> tuple[str, ...]:
 
     scripts = ScriptDirectory(str(MIGRATIONS))
     return tuple(script.revision for script in scripts.walk_revisions())
+
+
+def before_downgrade(present: str, revision: str) -> list[Callable[[Connection], None]]:
+    """Return what the migrations from `present` down to `revision` want done before, in order.
+
+    It is their function `before_downgrade`. Readers keep the text of a function that they call
+    while they wait for its tables, so one that needs a column goes before the column does.
+    """
+    from alembic.script import ScriptDirectory
+
+    scripts = ScriptDirectory(str(MIGRATIONS)).iterate_revisions(present, revision)
+    asked = [getattr(script.module, "before_downgrade", None) for script in scripts]
+    return [prepare for prepare in asked if prepare]
 
 
 def present(connection: Connection) -> str | None:

@@ -1,4 +1,6 @@
 -- The function as it was before revision 0012, for a step back to there. Names as in readers.sql.
+-- It is right with the column `days` as well as without: who reads while the column goes has the text of
+-- the function from before, and waits for the table.
 
 CREATE OR REPLACE FUNCTION {mf}.recommendations_for(for_user_id text, n integer DEFAULT NULL)
 RETURNS TABLE (
@@ -29,6 +31,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
            NULL::double precision, 'popular', (SELECT wanted.published_at FROM wanted)
     FROM {mf}.popular_items AS listed
     WHERE listed.model_version = (SELECT wanted.model_version FROM wanted)
+      AND coalesce(to_jsonb(listed) ->> 'days', '0') = '0'
       AND NOT EXISTS (SELECT FROM own)
       AND NOT EXISTS (SELECT FROM {mf}.hidden_items AS hidden WHERE hidden.item_id = listed.item_id)
     ORDER BY listed.rank

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.engine import Connection
 
 from mf_core.warehouse.roles import run_named
 from mf_core.warehouse.schema import schema_of
@@ -46,8 +47,14 @@ def upgrade() -> None:
     op.create_table_comment("popular_items", now, existing_comment=before, schema=schema)
 
 
+def before_downgrade(connection: Connection) -> None:
+    """Bring back the function that does without the column."""
+    run_named(connection, _READERS.read_text(encoding="utf-8"))
+
+
 def downgrade() -> None:
-    """Drop it, with the functions, and bring back the one that does without."""
+    """Drop it, with the functions that need it."""
+    before_downgrade(op.get_bind())
     schema = schema_of(op.get_bind())
     for function in _FUNCTIONS:
         run_named(op.get_bind(), f"DROP FUNCTION IF EXISTS {{mf}}.{function}")
@@ -56,7 +63,6 @@ def downgrade() -> None:
     op.drop_column("popular_items", "days", schema=schema)
     before, now = _COMMENTS
     op.create_table_comment("popular_items", before, existing_comment=now, schema=schema)
-    run_named(op.get_bind(), _READERS.read_text(encoding="utf-8"))
 
 
 def _replace_key(columns: list[str]) -> None:
