@@ -36,16 +36,7 @@ def ranking_candidates(config: Config) -> list[Alternatives]:
             },
             {"ranking_head.unobserved_scale": head.unobserved_scale / 3},
         ],
-        [
-            *({"ranking_head.item_share": share} for share in (0.1, 0.3, 0.7)),
-            # Between few items there is enough to learn from for weights that are nearly free, and
-            # those do well by themselves.
-            {
-                "ranking_head.item_share": 0.9,
-                "ranking_head.item_dropout": 0.25,
-                "ranking_head.item_prior": head.item_prior * 2,
-            },
-        ],
+        [{"ranking_head.item_share": share} for share in (0.1, 0.3, 0.7)],
         # What is popular now may be better than any taste.
         [
             *({"ranking_head.popular_ratings": ratings} for ratings in (1.0, 8.0)),

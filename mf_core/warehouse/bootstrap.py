@@ -160,12 +160,8 @@ def migrate(
             session is in the way.
     """
     _make_schema(url, catalogue, roles)
-    with _connected(url, catalogue=catalogue, roles=roles) as connection:
-        lock_schema(connection, catalogue.schema)
-        present = _known_revision(connection)
-        if present and _is_older(revision, present):
-            for prepare in revisions.before_downgrade(present, revision):
-                prepare(connection)
+    if revision != "head":
+        _prepare_to_go_back(url, revision, catalogue, roles)
     with _connected(url, catalogue=catalogue, roles=roles) as connection:
         lock_schema(connection, catalogue.schema)
         present = _known_revision(connection)
@@ -186,6 +182,16 @@ def migrate(
             ) from error
         if revision == "head":
             replace_readers_objects(connection)
+
+
+def _prepare_to_go_back(url: str, revision: str, catalogue: Catalogue, roles: Roles | None) -> None:
+    """Do what must be done before older migrations are undone, in a transaction of its own."""
+    with _connected(url, catalogue=catalogue, roles=roles) as connection:
+        lock_schema(connection, catalogue.schema)
+        present = _known_revision(connection)
+        if present and _is_older(revision, present):
+            for prepare in revisions.before_downgrade(present, revision):
+                prepare(connection)
 
 
 def _make_schema(url: str, catalogue: Catalogue, roles: Roles | None) -> None:

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from alembic import command
 from sqlalchemy.engine import Engine
 
-from mf_core.warehouse import transaction
+from mf_core.warehouse import revisions, transaction
 from mf_core.warehouse.bootstrap import alembic_config, migrate, replace_readers_objects
 
 from .test_publish import rows
@@ -103,6 +103,10 @@ OF_THE_WEEK = """
 INSERT INTO mf.popular_items (model_version, rank, item_id, score, predicted_rating, days)
 VALUES (1, 1, 'lately', 2, 4, 7), (1, 2, 'seldom', 1, 3, 7)
 """
+TEXT_OF_FUNCTION = """
+SELECT prosrc FROM pg_proc
+WHERE pronamespace = 'mf'::regnamespace AND proname = 'recommendations_for'
+"""
 FUNCTIONS = """
 SELECT proname FROM pg_proc WHERE pronamespace = 'mf'::regnamespace ORDER BY 1
 """
@@ -124,6 +128,13 @@ def test_popular_lists_of_before_stay_and_those_of_the_last_days_go_on_the_way_b
         connection.execute(sa.text(OF_THE_WEEK))
     assert rows(engine, "SELECT item_id FROM mf.popular(1, 7)") == [("lately",)]
     assert rows(engine, for_nobody) == [("often",), ("seldom",)]
+
+    # Who reads meanwhile has a function that is right before the column goes, and after.
+    with transaction(engine) as connection:
+        [prepare] = revisions.before_downgrade(revisions.known()[0], "0009")
+        prepare(connection)
+    assert rows(engine, for_nobody) == [("often",), ("seldom",)]
+    assert "listed.days" not in rows(engine, TEXT_OF_FUNCTION)[0][0]
 
     with transaction(engine) as connection:
         command.downgrade(alembic_config(connection), "0009")
