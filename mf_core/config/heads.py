@@ -25,8 +25,9 @@ class RatingHeadConfig(Section):
     validation_fraction: float = setting(
         0.05,
         shapes="model",
-        description="Share of the training rows kept for early stopping, a fifth of it for bayes, "
-        "none for gradient's preset `seed`; 0: run all iterations.",
+        description="Share of the training rows kept for early stopping; a fifth of it for bayes, "
+        "where its patience can end a fit; none for gradient's preset `seed`. 0: run all "
+        "iterations.",
         ge=0,
         lt=0.5,
     )

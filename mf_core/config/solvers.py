@@ -157,7 +157,7 @@ class BayesConfig(FactorsConfig):
         26, shapes="model", description="Number of factors of a sample.", ge=1, le=512
     )
     sweeps: int = setting(
-        120, shapes="model", description="Sweeps at most, the burn-in included.", ge=2, le=100_000
+        100, shapes="model", description="Sweeps at most, the burn-in included.", ge=2, le=100_000
     )
     burn_in: int = setting(
         10,
@@ -168,10 +168,10 @@ class BayesConfig(FactorsConfig):
         le=100_000,
     )
     patience: int = setting(
-        120,
+        100,
         shapes="model",
         description="Sweeps in which the mean must gain a ten-thousandth of its validation error "
-        "to go on.",
+        "to go on; as many as `sweeps` or more: it always does, and no rating is held out to see.",
         ge=1,
         le=100_000,
     )
@@ -233,8 +233,8 @@ class BayesConfig(FactorsConfig):
         return self.patience
 
     def validation_share(self) -> float:
-        """Return a fifth: the validation part decides nothing but when to stop."""
-        return 0.2
+        """Return a fifth, since that part decides nothing but when to stop; 0 if not even that."""
+        return 0.0 if self.patience >= self.sweeps else 0.2
 
     def floats_per_row(self, shape: tuple[int, int]) -> int:
         """Return factors and bias of the mean, and those and the variance of each sample."""

@@ -34,7 +34,7 @@ def compress(left: tf.Tensor, right: tf.Tensor, rank: tf.Tensor) -> tuple[tf.Ten
     inner = tf.matmul(core, tf.matmul(gram, core, transpose_b=True))
 
     # eigh has the smallest first; what is noise is left out by zero columns, so shapes stay.
-    squares, vectors = tf.linalg.eigh(inner)
+    squares, vectors = _eigh(inner)
     squares = squares[::-1][:rank]
     vectors = vectors[:, ::-1][:, :rank]
     least = squares[0] * _LEAST_SQUARE
@@ -58,7 +58,7 @@ def orthogonal(table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """
     # table^T table = V S^2 V^T
     gram = _gram(table)
-    values, vectors = tf.linalg.eigh(gram)
+    values, vectors = _eigh(gram)
     least = values[-1] * _LEAST_SQUARE
     kept = values > least
 
@@ -69,6 +69,18 @@ def orthogonal(table: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     turn = vectors * inverse
     core = root[:, None] * tf.transpose(vectors)
     return turn, core
+
+
+def _eigh(matrix: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return (values, vectors) of a symmetric float64 matrix of some hundred rows.
+
+    LAPACK finds them three times faster than TensorFlow does on a CPU.
+    """
+    types = (tf.float64, tf.float64)
+    values, vectors = tf.numpy_function(np.linalg.eigh, [matrix], types, stateful=False)
+    values.set_shape(matrix.shape[:1])
+    vectors.set_shape(matrix.shape)
+    return values, vectors
 
 
 def _gram(table: tf.Tensor) -> tf.Tensor:

@@ -76,7 +76,8 @@ def batch_function(width: int, index: tf.DType, *, few: bool, measure: bool) -> 
         given = Given(*parts)
         batch = _regressions(given, row, other, value)
         draw_rows = _draw_with_few_ratings if few else _draw_with_many_ratings
-        new, precision = draw_rows(batch)
+        fresh, precision = draw_rows(batch)
+        new = fresh.over_relaxed(batch.old)
         rows = tf.concat(new, axis=1)
         if not measure:
             return rows, precision, Errors(tf.zeros(()), tf.zeros(()), tf.zeros(()))

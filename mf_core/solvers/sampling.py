@@ -27,6 +27,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 _PURPOSES = 64
+# How much of a row's last deviation from its mean is turned round (a in `Draw.over_relaxed`).
+_OVER_RELAXATION = 0.8
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,21 @@ class Noise:
 
 
 class Draw(NamedTuple):
-    """Draws of a distribution and its mean, of the same shape."""
+    """Draws of a Gaussian and its mean, of the same shape."""
 
     drawn: tf.Tensor
     mean: tf.Tensor
+
+    def over_relaxed(self, old: tf.Tensor) -> "Draw":
+        """Return draws that fall on the other side of the mean than the `old` ones did.
+
+        With deviations d from the mean, d' = sqrt(1 - a^2) d - a d_old: if d_old has the Gaussian's
+        covariance, so has d' (Adler 1981, 'Over-relaxation method for the Monte Carlo evaluation of
+        the partition function for multiquadratic actions').
+        """
+        a = _OVER_RELAXATION
+        deviation = (1 - a**2) ** 0.5 * (self.drawn - self.mean) - a * (old - self.mean)
+        return Draw(self.mean + deviation, self.mean)
 
 
 def draw_gaussian(precision: tf.Tensor, right: tf.Tensor, noise: tf.Tensor) -> Draw:

@@ -84,6 +84,23 @@ def test_gaussian_draws_have_the_mean_and_covariance_of_their_precision() -> Non
     np.testing.assert_allclose(np.cov(draws.T), np.linalg.inv(precision), atol=0.01)
 
 
+def test_over_relaxed_draws_have_the_same_distribution_and_lie_on_the_other_side_of_the_mean() -> (
+    None
+):
+    precision, right, n = positive_definite(3), np.array([1, -2, 3], np.float32), 20_000
+    many = tf.tile(precision[None], (n, 1, 1)), tf.tile(right[None], (n, 1))
+    before, rows = tf.zeros((n, 3)), tf.zeros((n, 3))
+    for sweep in range(60):
+        fresh = draw_gaussian(*many, noise(sweep).normal((n, 3), 0))
+        before, rows = rows, fresh.over_relaxed(rows).drawn
+
+    expected, covariance = np.linalg.solve(precision, right), np.linalg.inv(precision)
+    earlier, later = before.numpy() - expected, rows.numpy() - expected
+    np.testing.assert_allclose(later.mean(0), 0, atol=0.03)
+    np.testing.assert_allclose(np.cov(later.T), covariance, atol=0.03)
+    np.testing.assert_allclose(later.T @ earlier / n, -0.8 * covariance, atol=0.03)
+
+
 def test_draws_from_few_ratings_have_the_mean_and_covariance_of_their_regression() -> None:
     design, target, n = (
         np.array([[1, 2, -1], [0.5, 0, 2]], np.float32),
@@ -163,10 +180,11 @@ def test_one_batch_without_noise_equals_weighted_ridge_regressions_solved_one_by
                 design.T @ weighted + prior_precision,
                 weighted.T @ target + prior_precision @ prior_mean[row],
             )
-            # Without noise, what is drawn and what is expected are the same.
-            for drawn in (found[:4], found[4:]):
-                np.testing.assert_allclose(drawn @ np.linalg.inv(prior_root), solution, atol=1e-4)
-            predicted = np.clip(train.value[at] - target + design @ solution, 1, 5)
+            # Without noise, what is drawn is as far on the other side as the old row was, nearly.
+            other_side = solution - 0.8 * (old[row] - solution)
+            for drawn, wanted in ((found[:4], other_side), (found[4:], solution)):
+                np.testing.assert_allclose(drawn @ np.linalg.inv(prior_root), wanted, atol=2e-4)
+            predicted = np.clip(train.value[at] - target + design @ other_side, 1, 5)
             squared_error -= float(np.sum((train.value[at] - predicted) ** 2))
     assert squared_error == pytest.approx(0, abs=0.05)
 
