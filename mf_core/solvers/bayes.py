@@ -24,8 +24,8 @@ precision, then the rows: with (y_i, 1) as the rows of G and t = r - b_i,
 and then tau, from all errors and with the alpha_u / tau held fast: given the alpha_u it would
 hardly move. Rows are drawn in coordinates where Lambda is I: with Lambda = R R^T, x~_u = R^T x_u
 and G~ = G R^-T. That is the batched Cholesky of least squares plus noise; rows with at most half as
-many ratings as unknowns are drawn by way of the smaller G~ G~^T. Draws are over-relaxed, so that the
-chain gets around sooner (`mf_core.solvers.sampling.Draw`).
+many ratings as unknowns are drawn by way of the smaller G~ G~^T. Draws are over-relaxed, so that
+the chain gets around sooner (`mf_core.solvers.sampling.Draw`).
 
 The model is the mean of the samples after the burn-in (`mf_core.solvers.average`), moved by the
 mean of what it leaves of the training ratings: the errors of erratic rows count less, so those of
