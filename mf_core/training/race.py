@@ -56,8 +56,9 @@ class Race:
     Attributes:
         measure: fits settings on a rung and returns the `values` of their trial.
         rungs: from little work to much.
-        fits: how long the race may take, in whole fits. The quickest trial says how long such a
-            fit is: the first one also waits for what is done once in a process.
+        fits: how long the race may take, in whole fits. The first trial says how long such a fit
+            is, and the longest one after it, of those that find some of their work done, how long
+            the next one may take.
         clock: seconds.
         last_margin: how many standard errors of the difference a gain has to pass in the last
             round. One is enough on rows that did not choose. On the same rows it takes two: of
@@ -101,7 +102,7 @@ class Race:
 
     def _next_round(self, best: Trial, shipped: Settings, rung: Rung) -> Trial:
         """Return the better of the shipped settings and the best so far, after more work."""
-        if best.settings == shipped or not self._has_time(2 * rung.work):
+        if best.settings == shipped:
             return best
         baseline = self._try(shipped, rung)
         challenger = self._try(best.settings, rung)
@@ -117,7 +118,7 @@ class Race:
         better = [best]
         for settings in alternatives:
             known = any(trial.settings == settings for trial in self.trials)
-            if known or not self._has_time(rung.work + last):
+            if known or not self._has_time(rung, last):
                 continue
             trial = self._try(settings, rung)
             if self._is_better(trial, best):
@@ -131,13 +132,13 @@ class Race:
         self.trials.append(trial)
         return trial
 
-    def _has_time(self, work: float) -> bool:
-        """Say whether there is time for so many whole fits."""
-        # Later ones may find some of their work done.
-        first = self.trials[0]
+    def _has_time(self, rung: Rung, last: float) -> bool:
+        """Say whether there is time for one more trial on `rung`, and `last` whole fits."""
+        first, *later = self.trials
         whole_fit = first.seconds / first.rung.work
+        longest = max([trial.seconds for trial in later if trial.rung == rung] or [first.seconds])
         spent = sum(trial.seconds for trial in self.trials)
-        return spent + work * whole_fit <= self.fits * whole_fit
+        return spent + longest + last * whole_fit <= self.fits * whole_fit
 
     def _is_better(self, trial: Trial, best: Trial) -> bool:
         """Say whether a trial is better by more than chance, user by user."""

@@ -44,8 +44,19 @@ from mf_core.training.search_rows import (
 _SMALL = 1_000_000
 _SMALL_RUNGS = (Rung(users=1.0, iterations=1 / 2), Rung(users=1.0, iterations=1.0))
 _SMALL_FITS = 12.0
-_LARGE_RUNGS = (Rung(users=1 / 9, iterations=1.0), Rung(users=1 / 3, iterations=1.0))
-_LARGE_FITS = 1.4
+# Beyond it the first trials are of a sample of the users, and the last ones of three times as many.
+_SAMPLED_RATINGS = 600_000
+_LARGEST_SAMPLE = 1 / 9
+_FITS_OF_THE_SAMPLE = 12.0
+
+
+def _extent(n_ratings: int) -> tuple[tuple[Rung, Rung], float]:
+    """Return the rungs of a race on so many ratings, and how many whole fits it may take."""
+    if n_ratings <= _SMALL:
+        return _SMALL_RUNGS, _SMALL_FITS
+    users = min(_LARGEST_SAMPLE, _SAMPLED_RATINGS / n_ratings)
+    rungs = (Rung(users=users, iterations=1.0), Rung(users=3 * users, iterations=1.0))
+    return rungs, _FITS_OF_THE_SAMPLE * users
 
 
 def search_settings(
@@ -144,8 +155,7 @@ def _ranking_head(
     config: Config, rows: SearchRows, parts: Sequence[Part], earlier: Settings, log: Log
 ) -> Outcome:
     """Return what the race of the ranking head ends in; what was found `earlier` takes part."""
-    small = len(rows.train) <= _SMALL
-    rungs = _SMALL_RUNGS if small else _LARGE_RUNGS
+    rungs, fits = _extent(len(rows.train))
     # What decides has not chosen: of many that are tried, the best on a part is so by chance too.
     deciding = list(validation_parts(config, rows, first=MOST_PARTS))
     parts_of = {rungs[0]: parts, rungs[-1]: deciding}
@@ -158,7 +168,7 @@ def _ranking_head(
     race = Race(
         measure=measure,
         rungs=rungs,
-        fits=_SMALL_FITS if small else _LARGE_FITS,
+        fits=fits,
         last_margin=2.0 if chose_too else 1.0,
         simplest=POPULAR_LISTS,
     )

@@ -49,8 +49,14 @@ def test_where_there_are_tastes_bayes_stays() -> None:
 
 
 def test_where_another_solver_predicts_better_it_is_taken() -> None:
-    """Factors with hardly any room to be held back, on ratings without tastes."""
-    wild = on_cpu(**{"rating_head.bayes.sweeps": 2, "rating_head.bayes.burn_in": 1})
+    """Many factors with hardly any time to be held back, on ratings without tastes."""
+    wild = on_cpu(
+        **{
+            "rating_head.bayes.n_factors": 64,
+            "rating_head.bayes.sweeps": 2,
+            "rating_head.bayes.burn_in": 1,
+        }
+    )
     choice = choose(ratings(taste=0.0, share=0.03), wild, [])
 
     assert choice.settings == {SOLVER: "biases"}

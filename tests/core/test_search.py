@@ -10,7 +10,6 @@ from mf_core.data.ratings import Ratings, id_map
 from mf_core.errors import ConfigError
 from mf_core.records import FoundSettings
 from mf_core.training import search
-from mf_core.training.race import Rung
 from mf_core.training.ranking_candidates import ranking_candidates
 from mf_core.training.search import search_settings
 from mf_core.training.search_rows import SearchRows, validation_parts
@@ -108,11 +107,20 @@ def test_many_ratings_are_searched_on_a_part_of_the_users(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(search, "_SMALL", 0)
-    monkeypatch.setattr(search, "_LARGE_RUNGS", (Rung(1 / 3, 1.0), Rung(1 / 2, 1.0)))
-    monkeypatch.setattr(search, "_LARGE_FITS", 100.0)
+    monkeypatch.setattr(search, "_LARGEST_SAMPLE", 1 / 4)
+    monkeypatch.setattr(search, "_FITS_OF_THE_SAMPLE", 100.0)
     found = searched(CONFIG)
-    assert {trial["users"] for trial in found.trials} <= {1 / 3, 1 / 2}
+    assert {trial["users"] for trial in found.trials} <= {1 / 4, 3 / 4}
     assert "of the users" in found.grounds
+
+
+def test_the_sample_stays_as_large_when_the_ratings_get_more() -> None:
+    extents = {n: search._extent(n * 1_000_000) for n in (1, 2, 16)}
+    users = {n: [rung.users for rung in rungs] for n, (rungs, _) in extents.items()}
+    assert users[16] == pytest.approx([3 / 80, 9 / 80])
+    assert users[2] == pytest.approx([1 / 9, 1 / 3])
+    assert users[1] == [1.0, 1.0]
+    assert [fits for _, fits in extents.values()] == pytest.approx([12, 4 / 3, 0.45])
 
 
 def test_nothing_to_judge_by_leaves_the_shipped_settings() -> None:
