@@ -79,10 +79,10 @@ def test_the_post_s_model_reaches_the_post_s_test_cost(split: Snapshot) -> None:
 
 
 def test_the_default_rating_head_reaches_its_band(split: Snapshot) -> None:
-    """.8762 and .8761 with two seeds; on the published folds it leads the best peer by .007."""
+    """.8739 and .8740 with two seeds; on the published folds it leads the best peer by .009."""
     fitted = fit_rating_head(cpu(), split.train, split.users, split.items)
-    assert rmse(fitted.model, split.test) < 0.8795
-    assert fitted.validation_rmse == pytest.approx(rmse(fitted.model, split.test), abs=0.03)
+    assert rmse(fitted.model, split.test) < 0.878
+    assert fitted.validation_rmse is None
 
 
 def test_the_biased_gradient_head_reaches_its_band(split: Snapshot) -> None:
