@@ -204,7 +204,7 @@ def test_refused_source_fails_with_the_task_and_its_error(retrain: Retrain, tmp_
         ),
         (
             {"rating_head.bayes.burn_in": 100},
-            "rating_head.bayes.burn_in 100 is more than half of rating_head.bayes.sweeps 120",
+            "rating_head.bayes.burn_in 100 is more than half of rating_head.bayes.sweeps 100",
         ),
         ({"gate.max_rsme": 0.9}, "there is no setting 'gate.max_rsme'"),
         ({"split.protocol": "given"}, "split.protocol is given, but nothing says which ratings"),
