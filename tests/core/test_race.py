@@ -23,9 +23,11 @@ class Fits:
     figures: dict[tuple[Any, ...], Any]
     on_last: dict[tuple[Any, ...], Any] = field(default_factory=dict)
     now: float = 0.0
+    # What is tried on top of the shipped settings takes so many times as long, in the first round.
+    on_top: float = 1.0
 
     def __call__(self, settings: Settings, rung: Rung) -> Float64s | None:
-        self.now += rung.work
+        self.now += rung.work * (self.on_top if settings and rung == FIRST else 1.0)
         key = tuple(sorted(settings.items()))
         figures = {**self.figures, **self.on_last} if rung == LAST else self.figures
         if figures.get(key, 0.0) is None:
@@ -84,6 +86,24 @@ def test_the_budget_keeps_the_last_round_back() -> None:
     assert best.settings == {"a": 1}
     assert best.rung == LAST
     assert fits.now == 2.5
+
+
+def test_trials_that_find_some_of_their_work_done_leave_time_for_more() -> None:
+    fits = Fits({(): 0.1, (("a", 1),): 0.2}, on_top=0.2)
+    held = race(fits, budget=2.5)
+    best = held.winner([{}], STAGES)
+    # A quarter, four times a fifth of that, and the two whole fits that were kept back.
+    assert len(held.trials) == 7
+    assert (best.settings, best.rung) == ({"a": 1}, LAST)
+    assert fits.now == pytest.approx(2.45)
+
+
+def test_a_trial_that_takes_longer_than_the_others_does_not_cost_the_last_round() -> None:
+    fits = Fits({(): 0.1, (("a", 1),): 0.2}, on_top=3.0)
+    held = race(fits, budget=2.5)
+    best = held.winner([{}], STAGES)
+    assert [trial.rung for trial in held.trials] == [FIRST, FIRST, LAST, LAST]
+    assert (best.settings, best.rung) == ({"a": 1}, LAST)
 
 
 def test_without_time_for_the_last_round_the_first_one_decides() -> None:

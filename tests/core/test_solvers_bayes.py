@@ -183,7 +183,7 @@ def test_one_batch_without_noise_equals_weighted_ridge_regressions_solved_one_by
             # Without noise, what is drawn is as far on the other side as the old row was, nearly.
             other_side = solution - 0.8 * (old[row] - solution)
             for drawn, wanted in ((found[:4], other_side), (found[4:], solution)):
-                np.testing.assert_allclose(drawn @ np.linalg.inv(prior_root), wanted, atol=2e-4)
+                np.testing.assert_allclose(drawn @ np.linalg.inv(prior_root), wanted, atol=1e-4)
             predicted = np.clip(train.value[at] - target + design @ other_side, 1, 5)
             squared_error -= float(np.sum((train.value[at] - predicted) ** 2))
     assert squared_error == pytest.approx(0, abs=0.05)

@@ -85,6 +85,14 @@ def test_the_default_rating_head_reaches_its_band(split: Snapshot) -> None:
     assert fitted.validation_rmse is None
 
 
+def test_a_rating_head_that_may_stop_early_tells_its_test_error_beforehand(split: Snapshot) -> None:
+    """A hundredth of the training ratings is held out for that, and costs .001."""
+    settled = cpu(rating_head__bayes__patience=50)
+    fitted = fit_rating_head(settled, split.train, split.users, split.items)
+    assert rmse(fitted.model, split.test) < 0.8795
+    assert fitted.validation_rmse == pytest.approx(rmse(fitted.model, split.test), abs=0.03)
+
+
 def test_the_biased_gradient_head_reaches_its_band(split: Snapshot) -> None:
     fitted = fit_rating_head(
         cpu(rating_head__solver="gradient"), split.train, split.users, split.items
